@@ -1,0 +1,12 @@
+//! The nouns of Holm: who takes part, what they say to each other, and what is configured, with the published rules for
+//! each. A value of a type of this crate is valid because it exists: text is parsed once, at the boundary.
+//!
+//! This crate never knows a socket, a clock, a file or a random number.
+
+pub mod identity;
+pub mod message;
+pub mod time;
+
+pub use identity::{DeviceId, Identity, InvalidId, ModuleId};
+pub use message::{Message, Properties, SystemProperties, SystemProperty};
+pub use time::Timestamp;

@@ -1,0 +1,2 @@
+//! The one entry for all work on Holm.
+fn main() {}
