@@ -1,0 +1,9 @@
+//! HTTP/1.1 in and out: connections with deadlines, bodies with limits. What a request means is decided elsewhere.
+
+pub mod body;
+pub mod client;
+pub mod server;
+
+pub use body::{BodyError, ResponseBody};
+pub use client::{Client, ClientError};
+pub use server::{Handler, Peer, UnixPeer, serve_connection, serve_tls};

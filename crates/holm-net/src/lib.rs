@@ -1,0 +1,15 @@
+//! Moves bytes: between a sans-I/O session and TCP, TLS or a WebSocket, for servers and clients alike.
+//!
+//! What decides lives in the sessions (`holm-mqtt`); what is here reads, writes, sleeps and spawns. This crate never knows
+//! what a device or a message is.
+
+pub mod connection;
+pub mod http;
+pub mod listener;
+pub mod scope;
+pub mod tls;
+pub mod websocket;
+
+pub use connection::{Connection, ConnectionError, Protocol};
+pub use listener::{Admitted, Listener, ListenerOptions};
+pub use scope::Scope;

@@ -1,0 +1,111 @@
+//! TLS over TCP, for servers and clients: handshakes with a deadline.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+/// How long a handshake may take before the connection is dropped.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why no TLS connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The peer's handshake was wrong, or it did not trust us, or we not it.
+    #[error("the TLS handshake with `{peer}` failed")]
+    Failed {
+        /// Address or name of the peer.
+        peer: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The handshake was not finished in time.
+    #[error("the TLS handshake with `{peer}` took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
+    TimedOut {
+        /// Address or name of the peer.
+        peer: String,
+    },
+    /// There is no connection to the host.
+    #[error("can't connect to `{peer}`")]
+    Unreachable {
+        /// Host and port.
+        peer: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The host name can't stand in a certificate.
+    #[error("`{0}` is neither a host name nor an IP address")]
+    BadName(String),
+}
+
+/// Does the server's part of a handshake.
+///
+/// # Errors
+/// [`HandshakeError::Failed`], [`HandshakeError::TimedOut`].
+pub async fn accept<S>(
+    config: Arc<ServerConfig>,
+    stream: S,
+    peer: impl ToString,
+) -> Result<server::TlsStream<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(HandshakeError::Failed {
+            peer: peer.to_string(),
+            source,
+        }),
+        Err(_) => Err(HandshakeError::TimedOut { peer: peer.to_string() }),
+    }
+}
+
+/// The certificates that the client showed, leaf first; empty when it showed none.
+#[must_use]
+pub fn client_certificates<S>(stream: &server::TlsStream<S>) -> Vec<CertificateDer<'static>> {
+    stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .map(<[CertificateDer<'_>]>::to_vec)
+        .unwrap_or_default()
+}
+
+/// Connects to `host:port` and does the client's part of a handshake, asking for a certificate for `host`.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn connect(
+    config: Arc<ClientConfig>,
+    host: &str,
+    port: u16,
+) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
+    let peer = format!("{host}:{port}");
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::BadName(host.to_owned()))?;
+    let attempt = async {
+        let stream = TcpStream::connect((host, port))
+            .await
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .map_err(|source| HandshakeError::Unreachable {
+                peer: peer.clone(),
+                source,
+            })?;
+        TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(|source| HandshakeError::Failed {
+                peer: peer.clone(),
+                source,
+            })
+    };
+    tokio::time::timeout(HANDSHAKE_DEADLINE, attempt)
+        .await
+        .unwrap_or_else(|_| Err(HandshakeError::TimedOut { peer: peer.clone() }))
+}
