@@ -8,6 +8,7 @@ pub mod identity;
 pub mod message;
 pub mod method;
 pub mod time;
+pub mod wire;
 
 pub use error::{ErrorCode, ServiceError, TrackingId};
 pub use identity::{DeviceId, Identity, InvalidId, ModuleId};
