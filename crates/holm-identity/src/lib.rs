@@ -9,6 +9,8 @@
 //! operating system.
 
 pub mod connection_string;
+pub mod key_store;
+pub mod private_file;
 pub mod sas;
 pub mod secret;
 pub mod symmetric_key;
@@ -16,6 +18,7 @@ pub mod symmetric_key;
 mod percent;
 
 pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectionString};
+pub use key_store::{FileKeyStore, KeyHandle, KeyName, KeyStore, Signer, StoredKey};
 pub use sas::{Resource, SasToken, Scope};
 pub use secret::Secret;
 pub use symmetric_key::{KeySlot, SymmetricKey};
