@@ -9,7 +9,7 @@
 //! crash there is the old file or the new one; `.NAME.new` may be left and the next write takes its place. Two processes must
 //! not write the same file; the data directory's lock sees to that.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// The mode of a file with a secret: its owner may read and write it.
 const FILE_MODE: u32 = 0o600;
+/// The mode of a file that belongs to a secret and is none, such as a certificate.
+const PUBLIC_FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Why a file with a secret could not be used.
@@ -82,16 +84,34 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Pri
 /// # Errors
 /// [`PrivateFileError`]; [`PrivateFileError::is_not_found`] tells a missing file apart.
 pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
-    let file = File::open(path).map_err(failed("open", path))?;
-    let metadata = file.metadata().map_err(failed("look at", path))?;
-    if !metadata.is_file() {
-        return Err(PrivateFileError::NotAFile { path: path.to_owned() });
-    }
+    let (file, metadata) = open(path)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         let (path, wanted) = (path.to_owned(), FILE_MODE);
         return Err(PrivateFileError::TooOpen { path, mode, wanted });
     }
+    read_open(path, file, &metadata, limit)
+}
+
+/// Reads a file of at most `limit` bytes that belongs to a secret and is none, whoever may read it.
+///
+/// # Errors
+/// [`PrivateFileError`], never [`PrivateFileError::TooOpen`].
+pub fn read_public(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    let (file, metadata) = open(path)?;
+    read_open(path, file, &metadata, limit)
+}
+
+fn open(path: &Path) -> Result<(File, Metadata), PrivateFileError> {
+    let file = File::open(path).map_err(failed("open", path))?;
+    let metadata = file.metadata().map_err(failed("look at", path))?;
+    if !metadata.is_file() {
+        return Err(PrivateFileError::NotAFile { path: path.to_owned() });
+    }
+    Ok((file, metadata))
+}
+
+fn read_open(path: &Path, file: File, metadata: &Metadata, limit: u64) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
     // Room for all of it from the start: growing would leave copies of the secret behind.
     let room = metadata.len().min(limit).saturating_add(1);
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).unwrap_or(0)));
@@ -110,6 +130,18 @@ pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, PrivateFileEr
 /// # Errors
 /// [`PrivateFileError::Io`]; the earlier file is then still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
+    write_with_mode(path, bytes, FILE_MODE)
+}
+
+/// Writes a file that belongs to a secret and is none, such as a certificate, in the same way but with mode 0644.
+///
+/// # Errors
+/// [`PrivateFileError::Io`]; the earlier file is then still there.
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
+    write_with_mode(path, bytes, PUBLIC_FILE_MODE)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PrivateFileError> {
     let name = path
         .file_name()
         .ok_or_else(|| PrivateFileError::NotAFile { path: path.to_owned() })?;
@@ -128,7 +160,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(FILE_MODE)
+        .mode(mode)
         .open(&new_path)
         .map_err(failed("create", &new_path))?;
     file.write_all(bytes).map_err(failed("write", &new_path))?;
