@@ -1,6 +1,8 @@
 //! The acceptance rows of `hub-device-protocols.md` §8 that concern MQTT and the front; each test names its rows. Rows about
 //! tokens and certificates are tests of the identity crate and of the hub.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
 mod support;
 
 use std::time::Duration;

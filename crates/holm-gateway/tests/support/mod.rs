@@ -1,7 +1,7 @@
 //! The test language of this crate: a node in memory behind a real front, and a client that speaks MQTT to it byte by byte.
 
 #![allow(dead_code, reason = "each test file uses the part it needs")]
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on panics")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that can't go on panics")]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
