@@ -119,10 +119,15 @@ pub fn read(body: &[u8], content_type: Option<&str>, content_encoding: Option<&s
 }
 
 fn decode_utf16(body: &[u8]) -> Option<String> {
-    let (body, read): (&[u8], fn([u8; 2]) -> u16) = match body {
-        [0xFE, 0xFF, rest @ ..] => (rest, u16::from_be_bytes),
-        [0xFF, 0xFE, rest @ ..] => (rest, u16::from_le_bytes),
-        rest => (rest, u16::from_le_bytes),
+    let (body, big_endian) = match body {
+        [0xFE, 0xFF, rest @ ..] => (rest, true),
+        [0xFF, 0xFE, rest @ ..] => (rest, false),
+        rest => (rest, false),
+    };
+    let read = if big_endian {
+        u16::from_be_bytes
+    } else {
+        u16::from_le_bytes
     };
     let (units, []) = body.as_chunks::<2>() else {
         return None;
@@ -133,10 +138,15 @@ fn decode_utf16(body: &[u8]) -> Option<String> {
 }
 
 fn decode_utf32(body: &[u8]) -> Option<String> {
-    let (body, read): (&[u8], fn([u8; 4]) -> u32) = match body {
-        [0, 0, 0xFE, 0xFF, rest @ ..] => (rest, u32::from_be_bytes),
-        [0xFF, 0xFE, 0, 0, rest @ ..] => (rest, u32::from_le_bytes),
-        rest => (rest, u32::from_le_bytes),
+    let (body, big_endian) = match body {
+        [0, 0, 0xFE, 0xFF, rest @ ..] => (rest, true),
+        [0xFF, 0xFE, 0, 0, rest @ ..] => (rest, false),
+        rest => (rest, false),
+    };
+    let read = if big_endian {
+        u32::from_be_bytes
+    } else {
+        u32::from_le_bytes
     };
     let (units, []) = body.as_chunks::<4>() else {
         return None;

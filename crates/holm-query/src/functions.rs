@@ -122,7 +122,9 @@ pub static FUNCTIONS: &[Function] = &[
         ..function("substring", &[TEXT, NUMBER, NUMBER], Type::Text, substring)
     },
     function("index_of", &[TEXT, TEXT], Type::Number, |values| match values {
-        [Value::Text(text), Value::Text(part)] => strings::index_of(text, part).map_or(Value::Number(-1.0), count),
+        [Value::Text(text), Value::Text(part)] => {
+            strings::index_of(text, part).map_or_else(|| Value::Number(-1.0), count)
+        }
         _ => Value::Undefined,
     }),
     function("starts_with", &[TEXT, TEXT], Type::Bool, |values| {

@@ -5,7 +5,7 @@
 //! chains are flat and have no bound but the text's. So no text from outside can exhaust the stack, here or in any later
 //! stage.
 
-use crate::ast::{Binary, Calculation, Comparison, Expression, Kind, Name, NameForm, Operator, level};
+use crate::ast::{Binary, Calculation, Expression, Kind, Name, NameForm, Operator, level};
 use crate::lexer::{Lexer, Located, PathText, Token};
 use crate::problem::{Position, Problem};
 
@@ -333,24 +333,4 @@ fn missing_operand(found: &str, at: Position) -> Problem {
         _ => format!("add a value, a name or a condition before `{found}`"),
     };
     Problem::new(at, format!("a value is missing before {}", describe(found)), remedy)
-}
-
-/// Whether this is a comparison; for remedies.
-pub(crate) fn is_comparison(expression: &Expression) -> bool {
-    matches!(&expression.kind, Kind::Binary(binary) if matches!(binary.operator, Operator::Compare(_)))
-}
-
-/// The comparison `left op right` as a new tree; for remedies.
-pub(crate) fn compared(comparison: Comparison, left: Expression, right: Expression) -> Expression {
-    let at = left.at;
-    let binary = Binary {
-        operator: Operator::Compare(comparison),
-        operator_at: at,
-        left,
-        right,
-    };
-    Expression {
-        kind: Kind::Binary(Box::new(binary)),
-        at,
-    }
 }

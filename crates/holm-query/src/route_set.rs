@@ -287,14 +287,21 @@ pub enum Fault {
     Priority(u8),
 }
 
+/// The most problems of one route that the text of the error shows; the rest is counted.
+const MAX_SHOWN: usize = 8;
+
 impl std::error::Error for RouteSetError {}
 
 impl fmt::Display for RouteSetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} routes cannot be used", self.routes.len(), self.total)?;
         for route in &self.routes {
-            for fault in &route.faults {
+            for fault in route.faults.iter().take(MAX_SHOWN) {
                 write!(f, " | route `{}`, {fault}", route.name)?;
+            }
+            if route.faults.len() > MAX_SHOWN {
+                let hidden = route.faults.len() - MAX_SHOWN;
+                write!(f, " | route `{}`, {hidden} more problems", route.name)?;
             }
         }
         Ok(())

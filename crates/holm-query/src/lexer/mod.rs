@@ -13,6 +13,8 @@
 //! Names such as `e10` are names (there: a broken number). Comments `/* … */` are white space, except where a path is read:
 //! [`Lexer::path`] knows that `/*` begins the path of everything.
 
+mod escape;
+
 use crate::ast::{Calculation, Comparison, Operator};
 use crate::numbers;
 use crate::problem::{Position, Problem};
@@ -302,7 +304,7 @@ impl<'t> Lexer<'t> {
             ));
         };
         let raw = inside.get(..length).unwrap_or_default();
-        if let Some(index) = bad_escape(raw) {
+        if let Some(index) = escape::first_unknown(raw) {
             let before = raw.get(..index).unwrap_or_default();
             let mut place = self.clone();
             place.advance(1 + before.len());
@@ -312,7 +314,7 @@ impl<'t> Lexer<'t> {
                 "write `\\\\` for a backslash; known are `\\\"`, `\\'`, `\\\\` and `\\u` with four hexadecimal digits",
             ));
         }
-        let text = unescape(raw).ok_or_else(|| {
+        let text = escape::decode(raw).ok_or_else(|| {
             Problem::new(
                 self.at,
                 "a `\\u` escape in this text is half of a pair",
@@ -393,59 +395,4 @@ fn stray(c: char, at: Position) -> Problem {
         _ => "remove it, or put it in quotes if it belongs to a text",
     };
     Problem::new(at, format!("`{c}` means nothing here"), remedy)
-}
-
-/// The byte of the first backslash that begins no escape.
-fn bad_escape(raw: &str) -> Option<usize> {
-    let mut rest = raw.char_indices();
-    while let Some((index, c)) = rest.next() {
-        if c != '\\' {
-            continue;
-        }
-        let known = match rest.next() {
-            Some((_, '"' | '\'' | '\\')) => true,
-            Some((_, 'u')) => (0..4).all(|_| rest.next().is_some_and(|(_, c)| c.is_ascii_hexdigit())),
-            _ => false,
-        };
-        if !known {
-            return Some(index);
-        }
-    }
-    None
-}
-
-/// Two passes, as in the original: `\uXXXX` first, wherever it stands, then `\"`, `\'` and `\\` in what came out. `None` when
-/// half of a surrogate pair is left over.
-fn unescape(raw: &str) -> Option<String> {
-    if !raw.contains('\\') {
-        return Some(raw.to_owned());
-    }
-    let mut units: Vec<u16> = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(c) = rest.chars().next() {
-        let code = rest.strip_prefix("\\u").and_then(|digits| digits.get(..4));
-        let unit = code
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        let taken = if let Some(unit) = unit {
-            units.push(unit);
-            6
-        } else {
-            units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
-            c.len_utf8()
-        };
-        rest = rest.get(taken..).unwrap_or_default();
-    }
-    let expanded = String::from_utf16(&units).ok()?;
-
-    let mut text = String::with_capacity(expanded.len());
-    let mut characters = expanded.chars().peekable();
-    while let Some(c) = characters.next() {
-        let meant = match characters.peek() {
-            Some(&next) if c == '\\' && matches!(next, '"' | '\'' | '\\') => characters.next().unwrap_or(next),
-            _ => c,
-        };
-        text.push(meant);
-    }
-    Some(text)
 }
