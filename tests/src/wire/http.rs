@@ -60,7 +60,7 @@ pub fn request(
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         // An end without `close_notify` is usual; the length of the body is checked below.
-        Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error).context("no whole answer came"),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error).context("no whole answer came"),
         _ => parse(&answer),
     }
 }
