@@ -81,9 +81,9 @@ impl Model {
             6 => self.subscribe(with),
             7 => self.answer(with),
             8 => {
-                self.pair.server.accept(now, with % 2 == 0);
+                self.pair.server.accept(now, with.is_multiple_of(2));
             }
-            9 if with % 16 == 0 => self.pair.client.close(),
+            9 if with.is_multiple_of(16) => self.pair.client.close(),
             9 => self.pair.fragment = with,
             10 => self.pair.advance(Duration::from_millis(with as u64 * 10)),
             _ => {
@@ -95,7 +95,7 @@ impl Model {
 
     fn subscribe(&mut self, with: usize) {
         let filters = vec![subscription("devices/dev1/#", Qos::AtLeastOnce); with % 3];
-        let asked = if with % 2 == 0 {
+        let asked = if with.is_multiple_of(2) {
             self.pair.client.subscribe(self.pair.now, filters)
         } else {
             let filters = vec![text("devices/dev1/#"); with % 3];
@@ -223,7 +223,7 @@ impl Side {
 
 fn publish(session: &mut Session, side: &mut Side, now: std::time::Instant, with: usize) {
     let message = Message {
-        qos: if with % 5 == 0 {
+        qos: if with.is_multiple_of(5) {
             Qos::AtMostOnce
         } else {
             Qos::AtLeastOnce
