@@ -37,7 +37,10 @@ impl Alarm {
     /// # Errors
     /// The system gives no more descriptors.
     pub fn new() -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe for the sake of types that change their descriptor; an `OwnedFd` can't"

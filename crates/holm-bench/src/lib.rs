@@ -3,11 +3,14 @@
 //! [`load::run`] is the generator; the rest sets up brokers and writes tables. It knows nothing of what a broker promises:
 //! it counts what was acknowledged and what arrived.
 
+pub mod brokers;
 pub mod client;
 pub mod clock;
+pub mod disk;
 pub mod histogram;
 pub mod ledger;
 pub mod load;
+pub mod machine;
 pub mod process;
 pub mod schedule;
 pub mod stamp;

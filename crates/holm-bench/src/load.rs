@@ -246,7 +246,9 @@ fn sum(run: &Run, published: &[Published], received: &[Received]) -> Outcome {
         last_received = last_received.max(subscriber.last_ns);
         for publisher in published {
             let got = subscriber.ledgers.get(publisher.number);
-            outcome.lost += got.map_or(publisher.acknowledged.len(), |got| publisher.acknowledged.missing_in(got));
+            outcome.lost += got.map_or(publisher.acknowledged.len(), |got| {
+                publisher.acknowledged.missing_in(got)
+            });
         }
     }
     outcome.acknowledged_seconds = seconds(last_acknowledged - run.start_ns);

@@ -63,7 +63,9 @@ fn cpu_seconds(stat: &str) -> Result<f64> {
 
 fn resident_kib(status: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    let number = line
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmRSS")?;
     number.parse().context("VmRSS is not a number")
 }
 

@@ -121,7 +121,10 @@ async fn a_stalled_broker_is_charged_for_every_message_that_was_due_meanwhile() 
     assert_eq!((outcome.sent, outcome.unsent, outcome.lost), (100, 0, 0));
     let late = |per_mille| outcome.puback.quantile(per_mille).unwrap();
     assert!(late(1000) >= 95 * SECOND / 1000, "{outcome:?}");
-    assert!(late(750) >= 20 * SECOND / 1000, "a quarter waited 20 ms or more: {outcome:?}");
+    assert!(
+        late(750) >= 20 * SECOND / 1000,
+        "a quarter waited 20 ms or more: {outcome:?}"
+    );
 }
 
 #[tokio::test]
@@ -152,3 +155,5 @@ async fn a_refused_login_is_an_error_that_names_the_client() {
     assert!(told.contains("`subscriber` can't log in"), "{told}");
     assert!(told.contains("not authorized"), "{told}");
 }
+
+mod peers;

@@ -104,7 +104,9 @@ async fn handle(session: &mut Session, shared: &Shared, own: &mpsc::Sender<Messa
         Event::Connect(_) => assert!(session.accept(Instant::now(), false)),
         Event::Subscribe { request, filters } => {
             shared.subscribers.lock().unwrap().push(own.clone());
-            session.suback(request, &vec![Granted::Qos(Qos::AtLeastOnce); filters.len()]).unwrap();
+            session
+                .suback(request, &vec![Granted::Qos(Qos::AtLeastOnce); filters.len()])
+                .unwrap();
         }
         Event::Publish { message, delivery } => {
             let _turn = shared.turn.lock().await;
