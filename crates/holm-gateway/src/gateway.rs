@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use holm_model::Timestamp;
-use holm_net::http::Peer;
+use holm_net::http::{Peer, ResponseBody};
 use holm_net::{Listener, Scope, tls};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;
-use crate::http::websocket::UpgradedStream;
+use crate::http::websocket::{self, UpgradedStream};
 use crate::mqtt;
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory};
@@ -97,7 +99,7 @@ impl<B: Backend> Gateway<B> {
     }
 
     /// Serves MQTT on the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.
-    pub fn spawn_mqtt_websocket(
+    fn spawn_mqtt_websocket(
         &self,
         upgrade: impl Future<Output = hyper::Result<UpgradedStream>> + Send + 'static,
         peer: Peer,
@@ -109,6 +111,18 @@ impl<B: Backend> Gateway<B> {
                 Err(error) => tracing::debug!(%error, "a WebSocket ended before it began"),
             }
         });
+    }
+
+    /// Answers a request for a WebSocket ([`websocket::is_upgrade`]): MQTT is served on it as soon as it stands.
+    #[must_use]
+    pub fn upgrade(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        match websocket::accept(request, websocket::MQTT_SUBPROTOCOL) {
+            Ok(accepted) => {
+                self.spawn_mqtt_websocket(accepted.stream, peer);
+                accepted.response
+            }
+            Err(refused) => *refused,
+        }
     }
 
     /// Serves MQTT on a stream until it ends or the scope stops.
