@@ -7,12 +7,16 @@
 
 pub mod error;
 pub mod logs;
+mod probe;
+pub mod process;
 pub mod runtime;
 pub mod spec;
 pub mod state;
+pub mod supervisor;
 
 pub use error::{RuntimeError, UnsupportedOption};
 pub use logs::{LogStream, LogsOptions, Tail};
+pub use process::{ProcessConfig, ProcessRuntime};
 pub use runtime::{BoxFuture, ModuleRuntime, Prepared};
 pub use spec::{ModuleSpec, PullPolicy, RegistryAuth, RuntimeKind};
 pub use state::{ModuleState, ModuleStats, Reachability, RuntimeStatus};
