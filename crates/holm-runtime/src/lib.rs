@@ -5,6 +5,7 @@
 //! it, and reports what is really there as a [`ModuleState`]. What it reports is read from the engine or from the
 //! supervisors each time, never from a memory of what it did, so whoever plans can be restarted at any moment.
 
+pub mod docker;
 pub mod error;
 pub mod logs;
 mod probe;
@@ -14,6 +15,7 @@ pub mod spec;
 pub mod state;
 pub mod supervisor;
 
+pub use docker::{DockerConfig, DockerRuntime, EdgeNetwork};
 pub use error::{RuntimeError, UnsupportedOption};
 pub use logs::{LogStream, LogsOptions, Tail};
 pub use process::{ProcessConfig, ProcessRuntime};
