@@ -138,7 +138,7 @@ impl ModuleId {
     /// Whether this module belongs to the runtime (`$edgeAgent`, `$edgeHub`) and not to the user.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        self.0.starts_with('$')
+        matches!(&*self.0, "$edgeAgent" | "$edgeHub")
     }
 }
 
