@@ -118,7 +118,7 @@ id_type! {
     DeviceId
 }
 id_type! {
-    /// The id of a module, unique within its device. Ids of the runtime's own modules begin with `$`.
+    /// The id of a module, unique within its device.
     ModuleId
 }
 
