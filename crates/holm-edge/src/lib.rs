@@ -3,3 +3,7 @@
 
 pub mod front;
 pub mod keys;
+pub mod local_api;
+pub mod management;
+pub mod runtimes;
+pub mod workload;
