@@ -4,10 +4,18 @@
 //! This crate never knows a database, a queue or a route.
 
 pub mod backend;
+pub mod gateway;
+pub mod http;
+mod mqtt;
+pub mod profile;
 pub mod session;
+mod tracking;
 
 pub use backend::{
     Admission, Announced, Attempt, AuthKind, Authority, Backend, Credential, Delivery, Inbox, Ingest, IngestError,
     Mailbox, Presence, Principal, Refusal, Resumed, Settlement, Twins,
 };
+pub use gateway::Gateway;
+pub use profile::Profile;
 pub use session::{CloseReason, Command, Directory, InvokeError, SessionHandle, SessionId, Subscriptions};
+pub use tracking::tracking_id;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holm_model::Identity;
+use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::method::{MethodRequest, MethodResponse};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -85,7 +86,7 @@ pub enum CloseReason {
 #[derive(Debug)]
 pub enum Command {
     /// Call a method and answer through the channel.
-    Invoke(MethodRequest, oneshot::Sender<MethodResponse>),
+    Invoke(MethodRequest, oneshot::Sender<Result<MethodResponse, InvokeError>>),
     /// Tell the client of changed desired properties: the changed keys and `$version`.
     DesiredChanged(Value),
     /// End the connection.
@@ -101,9 +102,23 @@ pub enum InvokeError {
     /// The client did not answer in time (504101).
     #[error("timed out waiting for the response from the device")]
     NoAnswer,
+    /// The client's answer is not JSON (502).
+    #[error("the response of the device is not JSON")]
+    BadAnswer,
     /// Too many calls are waiting for this client already (429).
     #[error("{MAX_WAITING_COMMANDS} calls are waiting for this device already")]
     TooManyCalls,
+}
+
+impl From<InvokeError> for ServiceError {
+    fn from(error: InvokeError) -> Self {
+        match error {
+            InvokeError::NotOnline => Self::not_online(),
+            InvokeError::NoAnswer => Self::no_answer(),
+            InvokeError::BadAnswer => Self::new(ErrorCode::BadDeviceResponse, error.to_string()),
+            InvokeError::TooManyCalls => Self::new(ErrorCode::ThrottlingException, error.to_string()),
+        }
+    }
 }
 
 /// Reaches one session. Clones are the same session.
@@ -209,7 +224,7 @@ impl SessionHandle {
                 mpsc::error::TrySendError::Closed(_) => InvokeError::NotOnline,
             })?;
         match tokio::time::timeout(patience, response).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(InvokeError::NoAnswer),
         }
     }

@@ -4,13 +4,17 @@
 //! This crate never knows a socket, a clock, a file or a random number.
 
 pub mod error;
+pub mod etag;
 pub mod identity;
 pub mod message;
 pub mod method;
 pub mod time;
+pub mod twin;
+pub mod wire;
 
 pub use error::{ErrorCode, ServiceError, TrackingId};
 pub use identity::{DeviceId, Identity, InvalidId, ModuleId};
 pub use message::{Message, Properties, SystemProperties, SystemProperty};
 pub use method::{MethodRequest, MethodResponse};
 pub use time::Timestamp;
+pub use twin::{Twin, TwinUpdate};

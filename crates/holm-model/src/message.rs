@@ -3,6 +3,8 @@
 //! How each protocol spells a system property stands in the protocol fronts; here a property has one name.
 //! Source: `hub-device-protocols.md` §2.3, `edge-broker.md` §1.7.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 /// The most bytes of a device-to-cloud message: body, system property values, and names and values of application
@@ -66,6 +68,31 @@ impl Properties {
             Some((_, old)) => *old = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    /// Takes properties as [`Properties::set`] would, one after the other. The cost stays near-linear in their number,
+    /// which matters for names chosen by a peer.
+    #[must_use]
+    pub fn from_pairs(pairs: Vec<(String, Option<String>)>) -> Self {
+        const FEW: usize = 32;
+        let mut properties = Self::default();
+        if pairs.len() <= FEW {
+            for (name, value) in pairs {
+                properties.set(name, value);
+            }
+            return properties;
+        }
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, value) in pairs {
+            match places.get(&name).and_then(|&place| properties.0.get_mut(place)) {
+                Some((_, old)) => *old = value,
+                None => {
+                    places.insert(name.clone(), properties.0.len());
+                    properties.0.push((name, value));
+                }
+            }
+        }
+        properties
     }
 
     /// The value of a property: `None` when it is not set, `Some(None)` when it is set without a value.
@@ -253,6 +280,18 @@ mod tests {
             properties.iter().collect::<Vec<_>>(),
             [("a", Some("3")), ("b", Some("2"))]
         );
+    }
+
+    #[test]
+    fn many_pairs_are_taken_as_few_are() {
+        let pairs: Vec<(String, Option<String>)> =
+            (0..100).map(|i| ((i % 40).to_string(), Some(i.to_string()))).collect();
+        let mut one_by_one = Properties::default();
+        for (name, value) in pairs.clone() {
+            one_by_one.set(name, value);
+        }
+
+        assert_eq!(Properties::from_pairs(pairs), one_by_one);
     }
 
     #[test]

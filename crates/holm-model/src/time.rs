@@ -1,6 +1,7 @@
 //! Points in time as the published interfaces write them.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
@@ -78,6 +79,16 @@ impl Timestamp {
             .unix_timestamp_nanos()
             .div_euclid(1_000_000);
         i64::try_from(millis).ok().map(Self::from_unix_millis)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_unix_millis(match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            Err(before) => -millis(before.duration()),
+        })
     }
 }
 

@@ -10,6 +10,6 @@ pub mod scope;
 pub mod tls;
 pub mod websocket;
 
-pub use connection::{Connection, ConnectionError, Protocol};
+pub use connection::{Connection, Protocol};
 pub use listener::{Admitted, Listener, ListenerOptions};
 pub use scope::Scope;

@@ -1,0 +1,128 @@
+//! A node's front: the backend behind it, the sessions in it, and the rules it follows.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use holm_model::Timestamp;
+use holm_net::http::Peer;
+use holm_net::{Listener, Scope, tls};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::backend::Backend;
+use crate::http::websocket::UpgradedStream;
+use crate::mqtt;
+use crate::profile::Profile;
+use crate::session::{CloseReason, Directory};
+
+/// The device-facing front of a node. Cheap to clone; clones are the same front.
+#[derive(Debug)]
+pub struct Gateway<B> {
+    /// What the node can do.
+    pub(crate) backend: Arc<B>,
+    /// Who is connected here.
+    pub(crate) directory: Arc<Directory>,
+    /// How the node answers.
+    pub(crate) profile: Arc<Profile>,
+    scope: Scope,
+}
+
+impl<B> Clone for Gateway<B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            directory: Arc::clone(&self.directory),
+            profile: Arc::clone(&self.profile),
+            scope: self.scope.clone(),
+        }
+    }
+}
+
+/// The time of day.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+impl<B: Backend> Gateway<B> {
+    /// A front for a backend. The directory is shared with the backend, which reaches clients through it. Sessions live in
+    /// the scope and end with it.
+    #[must_use]
+    pub fn new(backend: Arc<B>, directory: Arc<Directory>, profile: Profile, scope: Scope) -> Self {
+        Self {
+            backend,
+            directory,
+            profile: Arc::new(profile),
+            scope,
+        }
+    }
+
+    /// The backend.
+    #[must_use]
+    pub const fn backend(&self) -> &Arc<B> {
+        &self.backend
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Serves MQTT over TLS on a listener until the scope stops.
+    pub async fn serve_mqtt(self, listener: Listener, config: Arc<ServerConfig>) {
+        loop {
+            let admitted = tokio::select! {
+                admitted = listener.accept() => admitted,
+                () = self.scope.stopping() => return,
+            };
+            let (front, config) = (self.clone(), Arc::clone(&config));
+            self.scope.spawn(async move {
+                let _permit = admitted.permit;
+                match tls::accept(config, admitted.stream, admitted.peer).await {
+                    Ok(stream) => {
+                        let certificates = tls::client_certificates(&stream).into();
+                        let peer = Peer {
+                            address: Some(admitted.peer),
+                            certificates,
+                            unix: None,
+                        };
+                        front.serve_mqtt_stream(stream, peer).await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %holm_net::http::server::error_chain(&error), "no MQTT connection");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Serves MQTT on the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.
+    pub fn spawn_mqtt_websocket(
+        &self,
+        upgrade: impl Future<Output = hyper::Result<UpgradedStream>> + Send + 'static,
+        peer: Peer,
+    ) {
+        let front = self.clone();
+        self.scope.spawn(async move {
+            match upgrade.await {
+                Ok(stream) => front.serve_mqtt_stream(stream, peer).await,
+                Err(error) => tracing::debug!(%error, "a WebSocket ended before it began"),
+            }
+        });
+    }
+
+    /// Serves MQTT on a stream until it ends or the scope stops.
+    pub async fn serve_mqtt_stream<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        mqtt::serve(self, &self.scope, stream, peer).await;
+    }
+
+    /// Closes every session, with a reason.
+    pub fn close_all(&self, reason: CloseReason) {
+        for session in self.directory.all() {
+            session.close(reason);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Messages that wait for a client: taken from its mailboxes while its window has room, sent, and settled when it
+//! acknowledges them.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use holm_model::Identity;
+use holm_model::wire::{ServerTopic, bag};
+use holm_mqtt::{Message, PublishError, Qos, Session, Text, Token};
+
+use crate::backend::{Admission, Backend, Delivery, Mailbox, Refusal, Settlement};
+use crate::session::{SessionId, Subscriptions};
+
+type Receiving = Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Refusal>> + Send>>;
+
+const MAILBOXES: [(Mailbox, Subscriptions); 2] = [
+    (Mailbox::CloudToDevice, Subscriptions::CLOUD_TO_DEVICE),
+    (Mailbox::Inputs, Subscriptions::INPUTS),
+];
+
+/// The deliveries of one client.
+pub(super) struct Deliveries<B> {
+    backend: Arc<B>,
+    admission: Arc<Admission>,
+    session: SessionId,
+    window: usize,
+    /// Quality of service granted for each mailbox; `None` while it is not subscribed.
+    granted: [Option<Qos>; MAILBOXES.len()],
+    receiving: [Option<Receiving>; MAILBOXES.len()],
+    /// Leased and not sent yet, because the connection had no room.
+    unsent: VecDeque<(usize, Delivery)>,
+    in_flight: HashMap<Token, (usize, u64, Instant)>,
+}
+
+impl<B: Backend> Deliveries<B> {
+    pub(super) fn new(backend: Arc<B>, admission: Arc<Admission>, session: SessionId, window: usize) -> Self {
+        Self {
+            backend,
+            admission,
+            session,
+            window,
+            granted: [None, None],
+            receiving: [None, None],
+            unsent: VecDeque::new(),
+            in_flight: HashMap::new(),
+        }
+    }
+
+    /// Opens and closes mailboxes as the client is subscribed to them.
+    pub(super) fn subscribe(&mut self, all: Subscriptions, qos: impl Fn(Subscriptions) -> Qos) {
+        for (index, (_, subscription)) in MAILBOXES.iter().enumerate() {
+            self.granted[index] = all.contains(*subscription).then(|| qos(*subscription));
+            if self.granted[index].is_none() {
+                self.receiving[index] = None;
+            }
+        }
+    }
+
+    /// Waits for the next messages, while the window has room. Cancel-safe.
+    pub(super) async fn next(&mut self) -> (usize, Result<Vec<Delivery>, Refusal>) {
+        let room = self.window.saturating_sub(self.in_flight.len() + self.unsent.len());
+        if room > 0 {
+            for (index, (mailbox, _)) in MAILBOXES.iter().enumerate() {
+                if self.granted[index].is_some() && self.receiving[index].is_none() {
+                    // Both mailboxes may fill at once: the session's window then makes the second wait.
+                    self.receiving[index] = Some(self.receive(*mailbox, room));
+                }
+            }
+        }
+        std::future::poll_fn(|cx| {
+            for (index, receiving) in self.receiving.iter_mut().enumerate() {
+                if let Some(future) = receiving
+                    && let Poll::Ready(outcome) = future.poll_unpin(cx)
+                {
+                    *receiving = None;
+                    return Poll::Ready((index, outcome));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn receive(&self, mailbox: Mailbox, most: usize) -> Receiving {
+        let (backend, admission, session) = (Arc::clone(&self.backend), Arc::clone(&self.admission), self.session);
+        async move { backend.receive(session, &admission, mailbox, most).await }.boxed()
+    }
+
+    /// Takes what [`Deliveries::next`] brought and sends what there is room for.
+    pub(super) fn received(&mut self, index: usize, deliveries: Vec<Delivery>, session: &mut Session) {
+        self.unsent
+            .extend(deliveries.into_iter().map(|delivery| (index, delivery)));
+        self.send(session);
+    }
+
+    /// Sends what waits, as far as the connection has room.
+    pub(super) fn send(&mut self, session: &mut Session) {
+        while let Some((index, delivery)) = self.unsent.pop_front() {
+            let qos = self.granted[index].unwrap_or(Qos::AtLeastOnce);
+            let Some(message) = packet(MAILBOXES[index].0, &self.admission.identity, &delivery, qos) else {
+                tracing::warn!(identity = %self.admission.identity, "a message was rejected: its properties don't fit in a topic");
+                self.settle(index, delivery.lease, Settlement::Reject);
+                continue;
+            };
+            match session.publish(Instant::now(), &message) {
+                Ok(Some(token)) => {
+                    self.in_flight.insert(token, (index, delivery.lease, Instant::now()));
+                }
+                Ok(None) => self.settle(index, delivery.lease, Settlement::Complete),
+                Err(PublishError::Encode(error)) => {
+                    tracing::warn!(identity = %self.admission.identity, %error, "a message was rejected");
+                    self.settle(index, delivery.lease, Settlement::Reject);
+                }
+                Err(_) => {
+                    self.unsent.push_front((index, delivery));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The client has acknowledged a message.
+    pub(super) fn acknowledged(&mut self, token: Token) {
+        if let Some((index, lease, _)) = self.in_flight.remove(&token) {
+            self.settle(index, lease, Settlement::Complete);
+        }
+    }
+
+    /// Since when the oldest delivery waits for its acknowledgement.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.in_flight.values().map(|(_, _, sent)| *sent).min()
+    }
+
+    /// Whether a delivery has waited longer than `patience`.
+    pub(super) fn is_overdue(&self, patience: Duration) -> bool {
+        self.oldest().is_some_and(|sent| sent.elapsed() > patience)
+    }
+
+    fn settle(&self, index: usize, lease: u64, settlement: Settlement) {
+        self.backend
+            .settle(self.session, &self.admission, MAILBOXES[index].0, lease, settlement);
+    }
+}
+
+fn packet(mailbox: Mailbox, receiver: &Identity, delivery: &Delivery, qos: Qos) -> Option<Message> {
+    let topic = match (mailbox, &delivery.input) {
+        (Mailbox::Inputs, Some(input)) => {
+            ServerTopic::input(receiver, input, &bag::input(&delivery.message, receiver, input))
+        }
+        _ => ServerTopic::cloud_to_device(receiver, &bag::cloud_to_device(&delivery.message, receiver)),
+    };
+    let topic = Text::try_from(topic).ok()?;
+    Some(Message {
+        topic,
+        payload: delivery.message.body.clone(),
+        qos,
+        retain: false,
+        dup: delivery.redelivered,
+    })
+}

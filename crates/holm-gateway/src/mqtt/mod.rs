@@ -1,0 +1,83 @@
+//! MQTT 3.1.1 for devices and modules.
+//!
+//! ```text
+//!   CONNECT --admit--> who, by which proof, resumed or not --serve--> requests, deliveries, commands --> end, will
+//! ```
+//!
+//! One task owns a connection: everything the client sends is handled in order, and everything that is sent to it leaves
+//! in the order decided here, so nothing can arrive before the SUBACK that allows it.
+
+mod admit;
+mod deliver;
+mod methods;
+mod serve;
+mod twins;
+
+use std::time::Instant;
+
+use holm_mqtt::{Closed, Config, Event, Message, PublishError, Qos, Session, Text};
+use holm_net::http::Peer;
+use holm_net::{Connection, Scope};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::backend::Backend;
+use crate::gateway::Gateway;
+use crate::profile::{MAX_PACKET, Profile};
+
+fn session_config(profile: &Profile) -> Config {
+    Config {
+        max_packet: MAX_PACKET,
+        inbound_window: profile.max_unacknowledged,
+        outbound_window: u16::try_from(profile.delivery_window).unwrap_or(u16::MAX),
+        idle_cap: profile.idle_cap,
+        ..Config::default()
+    }
+}
+
+/// Serves one connection from its first byte to its last.
+pub(crate) async fn serve<B, S>(gateway: &Gateway<B>, scope: &Scope, stream: S, peer: Peer)
+where
+    B: Backend,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let session = Session::server(Instant::now(), session_config(&gateway.profile));
+    let mut connection = Connection::new(session, stream);
+    let first = tokio::select! {
+        event = connection.next_event() => event,
+        () = scope.stopping() => Event::Closed(Closed::ByApplication),
+    };
+    match first {
+        Event::Connect(connect) => match admit::admit(gateway, &connect, &peer).await {
+            Ok(admitted) => serve::run(gateway, scope, &mut connection, admitted, connect.will).await,
+            Err(refusal) => {
+                tracing::info!(client = %connect.client_id, peer = ?peer.address, reason = %refusal.reason, "a client was refused");
+                connection.session_mut().refuse(refusal.code);
+            }
+        },
+        Event::Closed(reason) => tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT"),
+        _ => connection.session_mut().close(),
+    }
+    connection.finish().await;
+}
+
+/// Sends a message of QoS 0; one that the connection has no room for ends it, since nothing would bring it again.
+fn publish_once(session: &mut Session, topic: String, payload: impl Into<bytes::Bytes>) {
+    let Ok(topic) = Text::try_from(topic) else {
+        tracing::warn!("an answer was dropped: its topic has no form in MQTT");
+        return;
+    };
+    let message = Message {
+        topic,
+        payload: payload.into(),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        dup: false,
+    };
+    match session.publish(Instant::now(), &message) {
+        Ok(_) | Err(PublishError::NotOpen) => {}
+        Err(error) => {
+            tracing::info!(%error, "the client does not read its answers; closing");
+            session.close();
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What callers send to change a twin. Tools send the whole twin back that they read, so everything that only the hub may
+//! write is passed over in silence: `reported`, `$metadata`, `$version`, the etag and the identity's own fields.
+
+use serde_json::{Map, Value};
+
+use crate::error::ServiceError;
+
+/// A change of tags and desired properties; `None` leaves that part alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TwinUpdate {
+    /// What to do with tags.
+    pub tags: Option<Map<String, Value>>,
+    /// What to do with desired properties.
+    pub desired: Option<Map<String, Value>>,
+}
+
+impl TwinUpdate {
+    /// Reads `{"tags": {…}, "properties": {"desired": {…}}}`. A part that is null counts as absent.
+    ///
+    /// # Errors
+    /// `ArgumentInvalid` when the body is not JSON or a part is not an object.
+    pub fn from_json(body: &[u8]) -> Result<Self, ServiceError> {
+        let mut document = object(parse(body, "the twin")?, "the twin")?.unwrap_or_default();
+        let tags = object(document.remove("tags").unwrap_or_default(), "tags")?;
+        let properties = object(document.remove("properties").unwrap_or_default(), "properties")?;
+        let desired = properties.unwrap_or_default().remove("desired").unwrap_or_default();
+        let desired = object(desired, "properties.desired")?;
+        Ok(Self {
+            tags: tags.map(settable),
+            desired: desired.map(settable),
+        })
+    }
+
+    /// A change of desired properties alone.
+    #[must_use]
+    pub fn of_desired(desired: Map<String, Value>) -> Self {
+        Self {
+            tags: None,
+            desired: Some(settable(desired)),
+        }
+    }
+}
+
+/// Reads a patch of reported properties, as devices send it.
+///
+/// # Errors
+/// `ArgumentInvalid` when the body is not a JSON object.
+pub fn reported_from_json(body: &[u8]) -> Result<Map<String, Value>, ServiceError> {
+    match parse(body, "the reported properties")? {
+        Value::Object(patch) => Ok(settable(patch)),
+        _ => Err(ServiceError::argument_invalid(
+            "the reported properties must be a JSON object",
+        )),
+    }
+}
+
+fn parse(body: &[u8], what: &str) -> Result<Value, ServiceError> {
+    serde_json::from_slice(body).map_err(|error| ServiceError::argument_invalid(format!("{what} is not JSON: {error}")))
+}
+
+fn object(value: Value, what: &str) -> Result<Option<Map<String, Value>>, ServiceError> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(object) => Ok(Some(object)),
+        _ => Err(ServiceError::argument_invalid(format!(
+            "`{what}` must be a JSON object"
+        ))),
+    }
+}
+
+fn settable(mut section: Map<String, Value>) -> Map<String, Value> {
+    section.remove("$metadata");
+    section.remove("$version");
+    section
+}

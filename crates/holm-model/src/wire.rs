@@ -1,0 +1,28 @@
+//! How IoT Hub spells things on MQTT and HTTPS: pure text in, values out, and back.
+//!
+//! ```text
+//! CONNECT    username::UserName      hub.test/dev1/?api-version=2021-04-12&DeviceClientType=…
+//! SUBSCRIBE  Subscription            devices/dev1/messages/devicebound/#
+//! PUBLISH    ClientTopic  (up)       devices/dev1/messages/events/{bag}
+//!            ServerTopic  (down)     $iothub/twin/res/200/?$rid=7
+//!            bag                     %24.mid=m-1&k=v
+//! HTTPS      http                    iothub-messageid: m-1
+//! ```
+//!
+//! Both directions stand side by side because the gateway is the server of them and the client the other end. What a
+//! client wrote is read with every tolerance that a real SDK needs; what we write suits the strictest of the five.
+//! Ids in topics are compared as exact text: they may hold `+`, `#`, `%` and `$`, so they are never decoded and never
+//! patterns.
+//!
+//! Source: `hub-device-protocols.md` §2.1–2.7 and §4, `edge-broker.md` §1.4, §1.6, §1.7.
+
+pub mod bag;
+pub mod http;
+pub mod percent;
+mod subscription;
+mod topic;
+mod username;
+
+pub use subscription::Subscription;
+pub use topic::{ClientTopic, ServerTopic, TopicError};
+pub use username::{InvalidUserName, UserName};

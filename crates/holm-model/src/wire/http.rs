@@ -1,0 +1,133 @@
+//! Message properties as HTTP headers: of events that devices post, and of cloud-to-device messages that they fetch or that
+//! services post.
+//!
+//! Header names have no case, so an application property keeps its name only as the client's library wrote it; HTTP
+//! libraries usually give them in lower case.
+//!
+//! Source: `hub-device-protocols.md` §4.1 and §4.2.
+
+use crate::{Properties, SystemProperties, SystemProperty};
+
+/// What stands before the name of an application property.
+pub const APPLICATION_PREFIX: &str = "iothub-app-";
+
+/// Headers that are read on a message from outside.
+const IN: &[(&str, SystemProperty)] = &[
+    ("iothub-messageid", SystemProperty::MessageId),
+    ("iothub-correlationid", SystemProperty::CorrelationId),
+    ("iothub-userid", SystemProperty::UserId),
+    ("iothub-to", SystemProperty::To),
+    ("iothub-expiry", SystemProperty::AbsoluteExpiryTime),
+    ("iothub-ack", SystemProperty::Ack),
+    ("iothub-contenttype", SystemProperty::ContentType),
+    ("iothub-contentencoding", SystemProperty::ContentEncoding),
+    ("iothub-interface-id", SystemProperty::InterfaceId),
+    ("iothub-creationtimeutc", SystemProperty::CreationTime),
+    ("iothub-messageschema", SystemProperty::MessageSchema),
+    ("iothub-operation", SystemProperty::Operation),
+    ("dt-subject", SystemProperty::Subject),
+];
+
+/// Headers that are written on a cloud-to-device message; the last two as C reads them.
+const OUT: &[(&str, SystemProperty)] = &[
+    ("iothub-messageid", SystemProperty::MessageId),
+    ("iothub-sequencenumber", SystemProperty::SequenceNumber),
+    ("iothub-enqueuedtime", SystemProperty::EnqueuedTime),
+    ("iothub-deliverycount", SystemProperty::DeliveryCount),
+    ("iothub-correlationid", SystemProperty::CorrelationId),
+    ("iothub-userid", SystemProperty::UserId),
+    ("iothub-to", SystemProperty::To),
+    ("iothub-expiry", SystemProperty::AbsoluteExpiryTime),
+    ("iothub-ack", SystemProperty::Ack),
+    ("ContentType", SystemProperty::ContentType),
+    ("ContentEncoding", SystemProperty::ContentEncoding),
+];
+
+/// Reads the properties of a message from the headers of a request; other headers are passed over.
+#[must_use]
+pub fn from_headers<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> (SystemProperties, Properties) {
+    let mut system = SystemProperties::default();
+    let mut properties = Properties::default();
+    for (name, value) in headers {
+        if let Some((_, property)) = IN.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+            system.set(*property, value);
+        } else if let Some((prefix, rest)) = name.split_at_checked(APPLICATION_PREFIX.len())
+            && prefix.eq_ignore_ascii_case(APPLICATION_PREFIX)
+            && !rest.is_empty()
+        {
+            properties.set(rest, Some(value.to_owned()));
+        }
+    }
+    (system, properties)
+}
+
+/// Writes the properties of a cloud-to-device message as headers. A property without a value becomes an empty header; the
+/// caller refuses names and values that no header may hold.
+#[must_use]
+pub fn to_headers(system: &SystemProperties, properties: &Properties) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (name, property) in OUT {
+        if let Some(value) = system.get(*property) {
+            headers.push(((*name).to_owned(), value.to_owned()));
+        }
+    }
+    for (name, value) in properties.iter() {
+        headers.push((
+            format!("{APPLICATION_PREFIX}{name}"),
+            value.unwrap_or_default().to_owned(),
+        ));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_in_any_case() {
+        let headers = [
+            ("IoTHub-MessageId", "m-1"),
+            ("iothub-app-Level", "high"),
+            ("IOTHUB-APP-b", ""),
+            ("iothub-app-", "nameless"),
+            ("User-Agent", "x"),
+            ("ä", "x"),
+        ];
+
+        let (system, properties) = from_headers(headers);
+
+        assert_eq!(system.iter().collect::<Vec<_>>(), [(SystemProperty::MessageId, "m-1")]);
+        assert_eq!(
+            properties.iter().collect::<Vec<_>>(),
+            [("Level", Some("high")), ("b", Some(""))]
+        );
+    }
+
+    #[test]
+    fn a_sender_cannot_stamp_a_message_through_headers() {
+        let (system, _) = from_headers([("iothub-sequencenumber", "1"), ("iothub-enqueuedtime", "x")]);
+
+        assert_eq!(system.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_cloud_to_device_message_carries_its_numbers() {
+        let (mut system, properties) = from_headers([("iothub-messageid", "m"), ("iothub-app-k", "v")]);
+        system.set(SystemProperty::SequenceNumber, "7");
+        system.set(SystemProperty::ContentType, "text/plain");
+
+        let headers = to_headers(&system, &properties);
+
+        let expected = [
+            ("iothub-messageid", "m"),
+            ("iothub-sequencenumber", "7"),
+            ("ContentType", "text/plain"),
+            ("iothub-app-k", "v"),
+        ];
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+}

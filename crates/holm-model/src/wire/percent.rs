@@ -1,0 +1,101 @@
+//! Percent-encoding by RFC 3986. A `+` is a plus in both directions, never a space.
+
+use std::borrow::Cow;
+
+/// Encodes everything but the unreserved characters `A-Z a-z 0-9 - . _ ~`.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    encode_keeping(text, "")
+}
+
+/// Encodes as [`encode`] does, but leaves the ASCII characters of `kept` as they are.
+#[must_use]
+pub(crate) fn encode_keeping(text: &str, kept: &str) -> String {
+    const HEX: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let character = char::from(byte);
+        if byte.is_ascii_alphanumeric() || "-._~".contains(character) || (byte.is_ascii() && kept.contains(character)) {
+            encoded.push(character);
+        } else {
+            encoded.push('%');
+            encoded.push(HEX[usize::from(byte >> 4)]);
+            encoded.push(HEX[usize::from(byte & 15)]);
+        }
+    }
+    encoded
+}
+
+/// Decodes `%xx` with either case of hexadecimal digits. An escape that is not valid stays as it stands; where the result
+/// would not be UTF-8 the whole text stays as it stands, so nothing that a client sent is lost.
+#[must_use]
+pub fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'%'
+            && let [high, low, after @ ..] = tail
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            decoded.push(high << 4 | low);
+            rest = after;
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+const fn digit(hex: u8) -> Option<u8> {
+    match hex {
+        b'0'..=b'9' => Some(hex - b'0'),
+        b'a'..=b'f' => Some(hex - b'a' + 10),
+        b'A'..=b'F' => Some(hex - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_unreserved_characters_stay() {
+        assert_eq!(encode("aZ09-._~"), "aZ09-._~");
+        assert_eq!(encode("$ +/ä:"), "%24%20%2B%2F%C3%A4%3A");
+    }
+
+    #[test]
+    fn a_plus_is_a_plus_and_hex_has_either_case() {
+        assert_eq!(decode("%2B+%2b"), "+++");
+        assert_eq!(decode("%c3%A4"), "ä");
+    }
+
+    #[test]
+    fn an_invalid_escape_stays_literally() {
+        assert_eq!(decode("100%"), "100%");
+        assert_eq!(decode("%2"), "%2");
+        assert_eq!(decode("%zz%20"), "%zz ");
+        assert_eq!(decode("%ff%20"), "%ff%20");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_decodes_to_itself(text in any::<String>()) {
+            let encoded = encode(&text);
+            prop_assert_eq!(decode(&encoded), text);
+        }
+
+        #[test]
+        fn any_text_decodes_without_panic(text in any::<String>()) {
+            prop_assert!(decode(&text).len() <= text.len());
+        }
+    }
+}
