@@ -26,7 +26,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Readers {
-    free: Semaphore,
+    free: Arc<Semaphore>,
     connections: Mutex<Vec<Connection>>,
 }
 
@@ -41,7 +41,7 @@ impl Repository {
             .map(|_| schema::open_for_reading(path))
             .collect::<Result<Vec<_>, _>>()?;
         let readers = Arc::new(Readers {
-            free: Semaphore::new(READERS),
+            free: Arc::new(Semaphore::new(READERS)),
             connections: Mutex::new(connections),
         });
         let writer = Writer::start(writing).map_err(OpenError::Thread)?;
@@ -57,10 +57,10 @@ impl Repository {
         read: impl FnOnce(&View<'_>) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
         let readers = Arc::clone(&self.0.readers);
-        let _permit = self.0.readers.free.acquire().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&readers.free).acquire_owned().await.map_err(|_| closed())?;
         tokio::task::spawn_blocking(move || {
-            // The permit says that a connection is here, unless a caller that gave up still holds it; then another one
-            // of the pool is taken below or the read is refused.
+            // The permit says that a connection is here; it goes with the thread, which a caller that gives up leaves behind.
+            let _permit = permit;
             let connection = readers.take().ok_or_else(closed)?;
             let result = snapshot(&connection, read);
             readers.give_back(connection);

@@ -79,13 +79,7 @@ CREATE TABLE twins (
     device TEXT NOT NULL,
     module TEXT NOT NULL,
     version INTEGER NOT NULL,
-    tags TEXT NOT NULL,
-    desired TEXT NOT NULL,
-    desired_metadata TEXT NOT NULL,
-    desired_version INTEGER NOT NULL,
-    reported TEXT NOT NULL,
-    reported_metadata TEXT NOT NULL,
-    reported_version INTEGER NOT NULL,
+    document TEXT NOT NULL,                     -- the model's stored form, JSON
     PRIMARY KEY (device, module)
 ) WITHOUT ROWID;
 
