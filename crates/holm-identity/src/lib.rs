@@ -8,14 +8,27 @@
 //! system in two places, [`key_store::FileKeyStore`] and the files of a certificate authority, and takes randomness from the
 //! operating system.
 
+pub mod ca;
+pub mod certificate;
+pub mod client_verifier;
 pub mod connection_string;
+pub mod key_store;
+pub mod private_file;
 pub mod sas;
 pub mod secret;
 pub mod symmetric_key;
+pub mod tls;
+pub mod x509_auth;
 
 mod percent;
 
+pub use ca::CertificateAuthority;
+pub use certificate::{CertificateInfo, TlsIdentity};
+pub use client_verifier::ProofOfKeyVerifier;
 pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectionString};
+pub use key_store::{FileKeyStore, KeyHandle, KeyName, KeyStore, Signer, StoredKey};
 pub use sas::{Resource, SasToken, Scope};
 pub use secret::Secret;
 pub use symmetric_key::{KeySlot, SymmetricKey};
+pub use tls::{ReloadableCertificate, Roots};
+pub use x509_auth::Thumbprint;

@@ -25,6 +25,7 @@ use holm_model::{Identity, Timestamp};
 
 pub use resource::{Resource, Scope, resource_uri};
 
+use crate::key_store::{KeyStoreError, Signer};
 use crate::percent;
 use crate::secret::Secret;
 use crate::symmetric_key::{SymmetricKey, TAG_BYTES};
@@ -102,6 +103,21 @@ impl SasToken {
         let mut token = Self::unsigned(resource_uri, expiry_seconds, policy);
         token.signature = key.hmac_sha256(token.string_to_sign().as_bytes());
         token
+    }
+
+    /// Makes a token with a key that may be in a store. `resource_uri` is plain text; it is encoded here.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] when the key cannot be used.
+    pub async fn sign_with(
+        resource_uri: &str,
+        expiry_seconds: i64,
+        policy: Option<&str>,
+        signer: &dyn Signer,
+    ) -> Result<Self, KeyStoreError> {
+        let mut token = Self::unsigned(resource_uri, expiry_seconds, policy);
+        token.signature = signer.sign(token.string_to_sign().as_bytes()).await?;
+        Ok(token)
     }
 
     fn unsigned(resource_uri: &str, expiry_seconds: i64, policy: Option<&str>) -> Self {
