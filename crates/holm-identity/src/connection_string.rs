@@ -335,11 +335,16 @@ impl<'a> Parts<'a> {
 }
 
 fn host_name(name: &'static str, text: &str) -> Result<String, InvalidConnectionString> {
+    // A port may follow, where a hub is not on the published ones (`localhost:8443`).
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
+        _ => text,
+    };
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let named = text
+    let named = host
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if (named && text.len() <= 253) || bare.parse::<IpAddr>().is_ok() {
+    if (named && !host.is_empty() && text.len() <= 253) || bare.parse::<IpAddr>().is_ok() {
         Ok(bare.to_owned())
     } else {
         Err(InvalidConnectionString::Host(name))

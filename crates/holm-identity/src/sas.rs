@@ -120,7 +120,10 @@ impl SasToken {
         Ok(token)
     }
 
-    fn unsigned(resource_uri: &str, expiry_seconds: i64, policy: Option<&str>) -> Self {
+    /// A token whose signature is still to come: for whoever holds the key elsewhere. Sign [`SasToken::string_to_sign`] and
+    /// add the signature with [`SasToken::with_signature`].
+    #[must_use]
+    pub fn unsigned(resource_uri: &str, expiry_seconds: i64, policy: Option<&str>) -> Self {
         Self {
             raw_resource: percent::encode(resource_uri),
             raw_expiry: expiry_seconds.to_string(),
@@ -128,6 +131,13 @@ impl SasToken {
             signature: [0; TAG_BYTES],
             policy: policy.filter(|policy| !policy.is_empty()).map(str::to_owned),
         }
+    }
+
+    /// The token with a signature made elsewhere.
+    #[must_use]
+    pub const fn with_signature(mut self, signature: [u8; TAG_BYTES]) -> Self {
+        self.signature = signature;
+        self
     }
 
     /// The text that is signed: the scope and the end, both exactly as they stand in the token.

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod etag;
 pub mod identity;
+pub mod manifest;
 pub mod message;
 pub mod method;
 pub mod time;

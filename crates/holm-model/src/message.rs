@@ -3,6 +3,11 @@
 //! How each protocol spells a system property stands in the protocol fronts; here a property has one name.
 //! Source: `hub-device-protocols.md` §2.3, `edge-broker.md` §1.7.
 
+mod encoding;
+mod event;
+
+pub use encoding::DecodeError;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

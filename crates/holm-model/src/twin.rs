@@ -8,8 +8,8 @@
 //! A twin lives here as a value; each operation is given the time and either changes the twin as a whole or refuses and
 //! leaves it as it was. Storing, telling the device and checking the etag are the caller's.
 //!
-//! Invariants: no change moves a version back (adopting an upstream twin that was made anew may); `$metadata` mirrors the tree of its section; a section obeys [`rules`]; no
-//! section holds null except within arrays.
+//! Invariants: no change moves a version back (adopting an upstream twin that was made anew may); `$metadata` mirrors the
+//! tree of its section; a section obeys [`rules`]; no section holds null except within arrays.
 //!
 //! Source: `hub-service-api.md` §2.4, `hub-device-protocols.md` §2.6 and §7.
 

@@ -9,10 +9,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
+use http_body_util::Full;
+use hyper::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::http::client::{self, ClientError};
 
 pub use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -49,6 +56,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
             unread: Bytes::new(),
         }
     }
+}
+
+/// Why no WebSocket came about.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// The connection broke.
+    #[error("the connection broke in the opening handshake")]
+    Broken(#[source] ClientError),
+    /// The server answered something else.
+    #[error("the server refused the WebSocket with status {0}")]
+    Refused(StatusCode),
+    /// The request has no form in HTTP.
+    #[error("the path or the sub-protocol has no form in HTTP")]
+    Malformed(#[source] hyper::http::Error),
+    /// The server agreed, and then the connection was gone.
+    #[error("the connection was gone after the opening handshake")]
+    Gone(#[source] hyper::Error),
+}
+
+/// Does the client's opening handshake over a stream and takes it over.
+///
+/// # Errors
+/// [`UpgradeError`].
+pub async fn connect<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    subprotocol: &str,
+) -> Result<WebSocketBytes<TokioIo<Upgraded>>, UpgradeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+    let request = Request::get(path)
+        .header(HOST, host)
+        .header(UPGRADE, "websocket")
+        .header(CONNECTION, "Upgrade")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, key)
+        .header(SEC_WEBSOCKET_PROTOCOL, subprotocol)
+        .body(Full::default())
+        .map_err(UpgradeError::Malformed)?;
+    let response = client::send_over(stream, request).await.map_err(UpgradeError::Broken)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpgradeError::Refused(response.status()));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(UpgradeError::Gone)?;
+    Ok(WebSocketBytes::client(TokioIo::new(upgraded)).await)
 }
 
 fn to_io(error: Error) -> io::Error {

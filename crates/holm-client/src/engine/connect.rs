@@ -1,0 +1,102 @@
+//! From nothing to an MQTT session that has sent CONNECT.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use holm_model::Timestamp;
+use holm_model::wire::UserName;
+use holm_mqtt::{Config, Connect, Credentials, EncodeError, InvalidText, Session, Text, Version};
+use holm_net::Connection;
+use holm_net::tls::{self, HandshakeError};
+use holm_net::websocket::{self, UpgradeError};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::now;
+use crate::credential::{Credential, NoToken};
+use crate::options::{Options, Transport};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("no credential")]
+    Token(#[source] NoToken),
+    #[error("no connection")]
+    Tls(#[source] HandshakeError),
+    #[error("no WebSocket")]
+    WebSocket(#[source] UpgradeError),
+    #[error("the user name or client id has no form in MQTT")]
+    Text(#[source] InvalidText),
+    #[error("CONNECT has no form in MQTT")]
+    Encode(#[source] EncodeError),
+}
+
+/// A byte stream of any kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection on which CONNECT is the first thing to leave.
+pub(super) struct Link {
+    pub(super) connection: Connection<Session, Box<dyn Stream>>,
+    /// When the token ends.
+    pub(super) expires: Option<Timestamp>,
+    /// When it was made.
+    pub(super) made: Timestamp,
+}
+
+pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
+    let made = now();
+    let (password, expires) = match &options.credential {
+        Credential::Certificate => (None, None),
+        Credential::Tokens(source) => {
+            let token = source.make(made).await.map_err(ConnectError::Token)?;
+            (
+                Some(Bytes::copy_from_slice(token.text.expose().as_bytes())),
+                Some(token.expires),
+            )
+        }
+    };
+    let session =
+        Session::client(Instant::now(), config(options), request(options, password)?).map_err(ConnectError::Encode)?;
+
+    let tls = tls::connect(Arc::clone(&options.tls), &options.endpoint.host, options.endpoint.port)
+        .await
+        .map_err(ConnectError::Tls)?;
+    let stream: Box<dyn Stream> = match options.transport {
+        Transport::Mqtt => Box::new(tls),
+        Transport::MqttWebSocket => Box::new(
+            websocket::connect(tls, &options.endpoint.host, "/$iothub/websocket", "mqtt")
+                .await
+                .map_err(ConnectError::WebSocket)?,
+        ),
+    };
+    Ok(Link {
+        connection: Connection::new(session, stream),
+        expires,
+        made,
+    })
+}
+
+fn request(options: &Options, password: Option<Bytes>) -> Result<Connect, ConnectError> {
+    let user_name = UserName::new(&options.hub_host, options.identity.clone(), &options.user_agent).to_string();
+    let text = |text: String| Text::try_from(text).map_err(ConnectError::Text);
+    Ok(Connect {
+        version: Version::V311,
+        client_id: text(options.identity.to_string())?,
+        clean_session: false,
+        keep_alive_seconds: u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX),
+        will: None,
+        credentials: Some(Credentials {
+            user_name: text(user_name)?,
+            password,
+        }),
+    })
+}
+
+fn config(options: &Options) -> Config {
+    Config {
+        outbound_window: u16::try_from(options.window.max(1)).unwrap_or(u16::MAX),
+        connect_timeout: std::time::Duration::from_secs(30),
+        ..Config::default()
+    }
+}

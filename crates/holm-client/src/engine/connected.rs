@@ -1,0 +1,441 @@
+//! One connection, from CONNECT to its end.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use holm_model::Message;
+use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
+use holm_mqtt::{Closed, DeliveryId, Event as Packet, Granted, Outcome, Qos, Text, Token};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connect::Link;
+use super::{Answer, Command, End, Ends, Unacknowledged, now};
+use crate::client::{SendError, State, TwinError};
+use crate::event::{Event, MethodCall, Received};
+use crate::options::{Interests, Options};
+
+/// How long a twin request may wait for its answer.
+const TWIN_DEADLINE: Duration = Duration::from_secs(60);
+/// Events kept for a slow application before the socket is no longer read.
+const MAX_KEPT_EVENTS: usize = 256;
+/// Twin requests on their way at once; further ones wait.
+const MAX_TWIN_REQUESTS: usize = 8;
+/// A token is renewed when this part of its life is over.
+const RENEW_AT_PERCENT: i64 = 85;
+
+type Acknowledged = oneshot::Sender<Result<(), SendError>>;
+
+struct Waiting {
+    command: Command,
+    deadline: tokio::time::Instant,
+}
+
+struct Serving<'e> {
+    options: &'e Options,
+    ends: &'e mut Ends,
+    kept: &'e mut VecDeque<Unacknowledged>,
+    link: Link,
+    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    in_flight: HashMap<Token, Acknowledged>,
+    twins: HashMap<String, Waiting>,
+    last_request: u64,
+    events: VecDeque<Event>,
+    /// What is subscribed, or asked for.
+    subscribed: Interests,
+    /// Subscriptions asked for and not answered; the connection counts as up when there are none.
+    asked: usize,
+    up: bool,
+}
+
+/// Serves a connection until its end. What was not acknowledged is then in `kept`.
+pub(super) async fn serve(options: &Options, ends: &mut Ends, kept: &mut VecDeque<Unacknowledged>, link: Link) -> End {
+    let mut serving = Serving {
+        options,
+        ends,
+        kept,
+        link,
+        answers: mpsc::channel(crate::event::MAX_WAITING_EVENTS),
+        in_flight: HashMap::new(),
+        twins: HashMap::new(),
+        last_request: 0,
+        events: VecDeque::new(),
+        subscribed: Interests::default(),
+        asked: 0,
+        up: false,
+    };
+    let end = serving.run().await;
+    serving.wind_up().await;
+    end
+}
+
+impl Serving<'_> {
+    async fn run(&mut self) -> End {
+        let renewal = self.renewal();
+        let events = self.ends.events.clone();
+        loop {
+            self.send_kept();
+            let may_send = self.up && self.kept.is_empty() && self.link.connection.session().can_publish();
+            let may_ask = self.up && self.twins.len() < MAX_TWIN_REQUESTS;
+            let deadline = self.twins.values().map(|waiting| waiting.deadline).min();
+            tokio::select! {
+                packet = self.link.connection.next_event(), if self.events.len() < MAX_KEPT_EVENTS => {
+                    if let Packet::Closed(reason) = packet {
+                        return End::Lost(lost(&reason));
+                    }
+                    self.handle(packet);
+                }
+                room = events.reserve(), if !self.events.is_empty() => match (room, self.events.pop_front()) {
+                    (Ok(room), Some(event)) => room.send(event),
+                    // The application has dropped its events: it wants none, and may still send.
+                    _ => self.events.clear(),
+                },
+                outgoing = self.ends.outgoing.recv(), if may_send => match outgoing {
+                    Some(outgoing) => self.publish(&outgoing.message, outgoing.acknowledged),
+                    None => return End::Stopped,
+                },
+                Some(command) = self.ends.requests.recv(), if may_ask => self.request(command),
+                Some(answer) = self.answers.1.recv() => self.answer(answer),
+                Ok(()) = self.ends.wanted.changed(), if self.up => self.subscribe(),
+                () = sleep_until(deadline) => self.expire_requests(),
+                () = sleep_until(renewal) => return End::Renewing,
+            }
+        }
+    }
+
+    /// Closes what is open, and keeps what was not acknowledged for the next connection.
+    async fn wind_up(mut self) {
+        self.link.connection.session_mut().close();
+        // Acknowledgements that are here already count.
+        while let Some(packet) = self.link.connection.session_mut().poll_event() {
+            if let Packet::Acknowledged(token) = packet {
+                self.acknowledged(token);
+            }
+        }
+        self.link.connection.finish().await;
+        for (_, waiting) in self.twins.drain() {
+            waiting.command.fail(TwinError::NotConnected);
+        }
+        let unacknowledged = self.link.connection.into_session().into_unacknowledged();
+        for (token, packet) in unacknowledged.into_iter().rev() {
+            if let Some(acknowledged) = self.in_flight.remove(&token) {
+                self.kept.push_front(Unacknowledged { packet, acknowledged });
+            }
+        }
+    }
+
+    fn renewal(&self) -> Option<tokio::time::Instant> {
+        let life = self.link.expires?.millis_since(self.link.made).max(0);
+        let left = self
+            .link
+            .made
+            .plus_millis(life / 100 * RENEW_AT_PERCENT)
+            .millis_since(now());
+        Some(tokio::time::Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0).max(100)))
+    }
+
+    fn handle(&mut self, packet: Packet) {
+        match packet {
+            Packet::Connected { .. } => self.subscribe(),
+            Packet::Subscribed { granted, .. } => self.subscribed(&granted),
+            Packet::Acknowledged(token) => self.acknowledged(token),
+            Packet::Publish { message, delivery } => self.arrived(&message, delivery),
+            Packet::Unsubscribed { .. } => {}
+            Packet::Connect(_) | Packet::Subscribe { .. } | Packet::Unsubscribe { .. } | Packet::Closed(_) => {
+                tracing::debug!("an event of another role or time was dropped");
+            }
+        }
+    }
+
+    /// Asks for what is wanted and not yet subscribed, and gives up what is no longer wanted.
+    fn subscribe(&mut self) {
+        let wanted = *self.ends.wanted.borrow_and_update();
+        let (mut add, mut remove) = (Vec::new(), Vec::new());
+        if !self.up && self.asked == 0 {
+            add.push(self.filter(Subscription::TwinResponses, Qos::AtMostOnce));
+        }
+        for (subscription, qos, has, wants) in [
+            (
+                Subscription::Methods,
+                Qos::AtMostOnce,
+                self.subscribed.methods,
+                wanted.methods,
+            ),
+            (
+                Subscription::DesiredPatches,
+                Qos::AtMostOnce,
+                self.subscribed.desired_properties,
+                wanted.desired_properties,
+            ),
+            (
+                Subscription::CloudToDevice,
+                Qos::AtLeastOnce,
+                self.subscribed.cloud_to_device,
+                wanted.cloud_to_device,
+            ),
+            (
+                Subscription::Inputs,
+                Qos::AtLeastOnce,
+                self.subscribed.inputs,
+                wanted.inputs,
+            ),
+        ] {
+            match (has, wants) {
+                (false, true) => add.push(self.filter(subscription, qos)),
+                (true, false) => remove.push(self.filter(subscription, qos).filter),
+                _ => {}
+            }
+        }
+        let session = self.link.connection.session_mut();
+        let mut outcome = Ok(());
+        if !add.is_empty() {
+            outcome = session.subscribe(Instant::now(), add).map(|_| self.asked += 1);
+        }
+        if outcome.is_ok() && !remove.is_empty() {
+            outcome = session.unsubscribe(Instant::now(), remove).map(|_| ());
+        }
+        match outcome {
+            Ok(()) => self.subscribed = wanted,
+            Err(error) => {
+                tracing::warn!(identity = %self.options.identity, %error, "subscriptions could not be sent; reconnecting");
+                session.close();
+            }
+        }
+    }
+
+    fn filter(&self, subscription: Subscription, qos: Qos) -> holm_mqtt::Subscription {
+        let filter = Text::try_from(subscription.filter(&self.options.identity))
+            .expect("ids have at most 128 characters, so every published filter fits");
+        holm_mqtt::Subscription { filter, qos }
+    }
+
+    fn subscribed(&mut self, granted: &[Granted]) {
+        if granted.contains(&Granted::Failure) {
+            tracing::warn!(identity = %self.options.identity, "the hub refused a subscription; what it brings will be missing");
+        }
+        self.asked = self.asked.saturating_sub(1);
+        if self.asked == 0 && !self.up {
+            self.up = true;
+            self.ends.state.send_replace(State::Connected);
+            self.events.push_back(Event::Connected);
+            // A wish that came meanwhile is seen as changed.
+            if *self.ends.wanted.borrow() != self.subscribed {
+                self.subscribe();
+            }
+        }
+    }
+
+    fn publish(&mut self, message: &Message, acknowledged: Acknowledged) {
+        let topic = ClientTopic::telemetry(&self.options.identity, &bag::to_server(message));
+        match Text::try_from(topic) {
+            Ok(topic) => {
+                let packet = holm_mqtt::Message {
+                    topic,
+                    payload: message.body.clone(),
+                    qos: Qos::AtLeastOnce,
+                    retain: false,
+                    dup: false,
+                };
+                self.kept.push_back(Unacknowledged { packet, acknowledged });
+                self.send_kept();
+            }
+            Err(error) => tell(
+                acknowledged,
+                Err(SendError::Invalid(format!("its properties are too long: {error}"))),
+            ),
+        }
+    }
+
+    /// Sends what waits, oldest first, while the window has room.
+    fn send_kept(&mut self) {
+        while self.up
+            && let Some(first) = self.kept.pop_front()
+        {
+            match self
+                .link
+                .connection
+                .session_mut()
+                .publish(Instant::now(), &first.packet)
+            {
+                Ok(Some(token)) => {
+                    self.in_flight.insert(token, first.acknowledged);
+                }
+                Ok(None) => tell(first.acknowledged, Ok(())),
+                Err(holm_mqtt::PublishError::Encode(error)) => {
+                    tell(first.acknowledged, Err(SendError::Invalid(error.to_string())));
+                }
+                Err(_) => return self.kept.push_front(first),
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, token: Token) {
+        if let Some(acknowledged) = self.in_flight.remove(&token) {
+            tell(acknowledged, Ok(()));
+        }
+    }
+
+    fn request(&mut self, command: Command) {
+        self.last_request += 1;
+        let rid = self.last_request.to_string();
+        let (topic, body) = match &command {
+            // One space, as the published SDKs send: some servers refuse an empty body.
+            Command::Twin(_) => (ClientTopic::twin_get(&rid), " ".to_owned()),
+            Command::PatchReported(patch, _) => (ClientTopic::twin_patch_reported(&rid), patch.to_string()),
+        };
+        match self.publish_once(topic, body) {
+            Ok(()) => {
+                let deadline = tokio::time::Instant::now() + TWIN_DEADLINE;
+                self.twins.insert(rid, Waiting { command, deadline });
+            }
+            Err(reason) => {
+                tracing::warn!(identity = %self.options.identity, reason, "a twin request was not sent");
+                command.fail(TwinError::NotConnected);
+            }
+        }
+    }
+
+    fn publish_once(&mut self, topic: String, body: String) -> Result<(), String> {
+        let topic = Text::try_from(topic).map_err(|error| error.to_string())?;
+        let message = holm_mqtt::Message {
+            topic,
+            payload: body.into(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            dup: false,
+        };
+        let sent = self.link.connection.session_mut().publish(Instant::now(), &message);
+        sent.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn expire_requests(&mut self) {
+        let now = tokio::time::Instant::now();
+        let late: Vec<_> = self
+            .twins
+            .iter()
+            .filter(|(_, waiting)| waiting.deadline <= now)
+            .map(|(rid, _)| rid.clone())
+            .collect();
+        for rid in late {
+            if let Some(waiting) = self.twins.remove(&rid) {
+                waiting.command.fail(TwinError::NoAnswer);
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Complete(delivery) => {
+                self.link
+                    .connection
+                    .session_mut()
+                    .acknowledge(delivery, Outcome::Accept);
+            }
+            Answer::Method { request_id, response } => {
+                let topic = ClientTopic::method_response(response.status, &request_id);
+                if let Err(reason) = self.publish_once(topic, response.payload.to_string()) {
+                    tracing::warn!(identity = %self.options.identity, reason, "the answer of a method was lost");
+                }
+            }
+        }
+    }
+
+    fn arrived(&mut self, packet: &holm_mqtt::Message, delivery: Option<DeliveryId>) {
+        let topic = packet.topic.as_str();
+        let event = match ServerTopic::parse(topic, &self.options.identity) {
+            Ok(ServerTopic::CloudToDevice { bag }) => return self.message(bag, None, packet, delivery),
+            Ok(ServerTopic::Input { input, bag }) => return self.message(bag, Some(input), packet, delivery),
+            Ok(ServerTopic::TwinResponse { status, rid, version }) => {
+                self.twin_answered(status, rid, version, &packet.payload);
+                None
+            }
+            Ok(ServerTopic::Method { name, rid }) => {
+                let payload = serde_json::from_slice(&packet.payload).unwrap_or(Value::Null);
+                let (name, request_id) = (name.to_owned(), rid.to_owned());
+                Some(Event::Method(MethodCall {
+                    name,
+                    payload,
+                    request_id,
+                    answers: self.answers.0.clone(),
+                }))
+            }
+            Ok(ServerTopic::DesiredPatch { .. }) => match serde_json::from_slice(&packet.payload) {
+                Ok(patch) => Some(Event::DesiredChanged(patch)),
+                Err(error) => {
+                    tracing::warn!(identity = %self.options.identity, %error, "a change of desired properties is not JSON");
+                    None
+                }
+            },
+            Err(error) => {
+                tracing::warn!(identity = %self.options.identity, %error, "a message came that is none of ours");
+                None
+            }
+        };
+        self.events.extend(event);
+        if let Some(delivery) = delivery {
+            self.link
+                .connection
+                .session_mut()
+                .acknowledge(delivery, Outcome::Accept);
+        }
+    }
+
+    fn message(&mut self, bag: &str, input: Option<&str>, packet: &holm_mqtt::Message, delivery: Option<DeliveryId>) {
+        let (system, properties) = bag::from_server(bag);
+        let message = Message {
+            body: packet.payload.clone(),
+            system,
+            properties,
+        };
+        self.events.push_back(Event::Message(Received {
+            message,
+            input: input.map(str::to_owned),
+            delivery,
+            answers: self.answers.0.clone(),
+        }));
+    }
+
+    fn twin_answered(&mut self, status: u16, rid: &str, version: Option<u64>, body: &[u8]) {
+        let Some(waiting) = self.twins.remove(rid) else {
+            tracing::debug!(rid, "a twin answer came that nobody waits for (any more)");
+            return;
+        };
+        if status >= 300 {
+            let reason = serde_json::from_slice::<Value>(body)
+                .ok()
+                .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
+                .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+            return waiting.command.fail(TwinError::Refused { status, reason });
+        }
+        let gone = match waiting.command {
+            Command::PatchReported(_, answer) => answer.send(Ok(version)).is_err(),
+            Command::Twin(answer) => {
+                let twin = serde_json::from_slice(body).map_err(|error| TwinError::Refused {
+                    status,
+                    reason: format!("the twin is not JSON: {error}"),
+                });
+                answer.send(twin).is_err()
+            }
+        };
+        if gone {
+            tracing::trace!("nobody waits for a twin answer any more");
+        }
+    }
+}
+
+fn tell(acknowledged: Acknowledged, outcome: Result<(), SendError>) {
+    if acknowledged.send(outcome).is_err() {
+        tracing::trace!("nobody waits for an acknowledgement any more");
+    }
+}
+
+fn lost(reason: &Closed) -> String {
+    holm_net::http::server::error_chain(reason)
+}
+
+async fn sleep_until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,152 @@
+//! The engine of a client: connects, serves the connection, and comes back after loss, for ever.
+//!
+//! ```text
+//!   connecting --CONNACK 0, SUBACKs--> connected --lost, refused, token renewed--> waiting --> connecting
+//! ```
+//!
+//! What was sent and not acknowledged when a connection ends is kept, in order, and sent first on the next one, marked as a
+//! repeat. Memory: the window of messages, twice at worst (kept and waiting).
+
+mod backoff;
+mod connect;
+mod connected;
+
+use std::collections::VecDeque;
+use std::time::{Instant, SystemTime};
+
+use holm_model::method::MethodResponse;
+use holm_model::{Message, Timestamp};
+use holm_mqtt::DeliveryId;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::client::{SendError, State, TwinError};
+use crate::event::Event;
+use crate::options::{Interests, Options};
+use backoff::Backoff;
+
+/// A connection that lasted this long was a good one: the next attempt follows at once.
+const GOOD_CONNECTION: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A message and who waits for its acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    pub(crate) acknowledged: oneshot::Sender<Result<(), SendError>>,
+}
+
+/// A request of the application.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Twin(oneshot::Sender<Result<Value, TwinError>>),
+    PatchReported(Value, oneshot::Sender<Result<Option<u64>, TwinError>>),
+}
+
+impl Command {
+    fn fail(self, error: TwinError) {
+        let gone = match self {
+            Self::Twin(answer) => answer.send(Err(error)).is_err(),
+            Self::PatchReported(_, answer) => answer.send(Err(error)).is_err(),
+        };
+        if gone {
+            tracing::trace!("nobody waits for a twin request any more");
+        }
+    }
+}
+
+/// What the application makes of an event of this connection.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Method {
+        request_id: String,
+        response: MethodResponse,
+    },
+    Complete(DeliveryId),
+}
+
+/// The engine's ends of a client's channels.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) requests: mpsc::Receiver<Command>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) wanted: watch::Receiver<Interests>,
+    pub(crate) state: watch::Sender<State>,
+}
+
+/// Sent and not acknowledged: goes first on the next connection.
+#[derive(Debug)]
+struct Unacknowledged {
+    packet: holm_mqtt::Message,
+    acknowledged: oneshot::Sender<Result<(), SendError>>,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    /// The client is no longer wanted.
+    Stopped,
+    /// The token was about to end; the next connection has a new one.
+    Renewing,
+    /// Anything else, in words.
+    Lost(String),
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// Runs until the application has dropped the client and its events.
+pub(crate) async fn run(options: Options, mut ends: Ends) {
+    let mut backoff = Backoff::new(options.longest_retry_wait);
+    let mut kept = VecDeque::new();
+    loop {
+        ends.state.send_replace(State::Connecting);
+        let began = Instant::now();
+        let end = match refusing_requests(&mut ends.requests, connect::connect(&options)).await {
+            Ok(link) => connected::serve(&options, &mut ends, &mut kept, link).await,
+            Err(error) => End::Lost(holm_net::http::server::error_chain(&error)),
+        };
+        let reason = match end {
+            End::Stopped => return,
+            End::Renewing => continue,
+            End::Lost(reason) => reason,
+        };
+        let lasted = began.elapsed();
+        if lasted > GOOD_CONNECTION {
+            backoff.reset();
+        }
+        if disconnected(&mut ends, reason).await.is_err() {
+            return;
+        }
+        refusing_requests(&mut ends.requests, tokio::time::sleep(backoff.next())).await;
+    }
+}
+
+/// Tells the state and, if the application was told that the connection was up, the event.
+async fn disconnected(ends: &mut Ends, reason: String) -> Result<(), ()> {
+    let was_connected = ends.state.send_replace(State::Disconnected(reason.clone())) == State::Connected;
+    tracing::debug!(reason, was_connected, "not connected");
+    if was_connected {
+        let event = Event::Disconnected(reason);
+        refusing_requests(&mut ends.requests, ends.events.send(event))
+            .await
+            .map_err(|_| ())?;
+    }
+    if ends.events.is_closed() && ends.requests.is_closed() {
+        Err(())
+    } else {
+        Ok(())
+    }
+}
+
+/// Does something that takes time while there is no connection: requests meanwhile fail at once.
+async fn refusing_requests<T>(requests: &mut mpsc::Receiver<Command>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(request) = requests.recv() => request.fail(TwinError::NotConnected),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a client tells the application.
+
+use holm_model::Message;
+use holm_model::method::MethodResponse;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::engine::Answer;
+
+/// Events that wait for the application; while it is full the socket is not read, and what is in it is not acknowledged.
+pub(crate) const MAX_WAITING_EVENTS: usize = 32;
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The connection is up and every interest is subscribed. What happened to the twin in between is not told: read it.
+    Connected,
+    /// The connection is down, with the reason; the client is coming back by itself.
+    Disconnected(String),
+    /// Somebody calls a method.
+    Method(MethodCall),
+    /// Desired properties changed: the changed keys (null: removed) and `$version`.
+    DesiredChanged(Value),
+    /// A message came: cloud-to-device, or to an input.
+    Message(Received),
+}
+
+/// The events of one client, in order.
+#[derive(Debug)]
+pub struct Events(pub(crate) mpsc::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` when the client has stopped. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await
+    }
+}
+
+/// A method call to be answered.
+#[derive(Debug)]
+pub struct MethodCall {
+    /// Which method.
+    pub name: String,
+    /// Its argument.
+    pub payload: Value,
+    pub(crate) request_id: String,
+    pub(crate) answers: mpsc::Sender<Answer>,
+}
+
+impl MethodCall {
+    /// Answers the call. A call that is dropped is not answered, and its caller waits for its timeout.
+    pub async fn answer(self, response: MethodResponse) {
+        let answer = Answer::Method {
+            request_id: self.request_id,
+            response,
+        };
+        if self.answers.send(answer).await.is_err() {
+            tracing::debug!(
+                method = self.name,
+                "the connection that brought the call is gone; so is its caller"
+            );
+        }
+    }
+}
+
+/// A message to be completed.
+#[derive(Debug)]
+pub struct Received {
+    /// The message.
+    pub message: Message,
+    /// The input it came to; `None` for cloud-to-device messages.
+    pub input: Option<String>,
+    /// `None` for a message of QoS 0, which nobody waits for.
+    pub(crate) delivery: Option<holm_mqtt::DeliveryId>,
+    pub(crate) answers: mpsc::Sender<Answer>,
+}
+
+impl Received {
+    /// Says that the message is handled: it will not come again. A message that is dropped instead comes again after the
+    /// next connect.
+    pub async fn complete(self) {
+        let Some(delivery) = self.delivery else { return };
+        if self.answers.send(Answer::Complete(delivery)).await.is_err() {
+            tracing::debug!("the connection that brought the message is gone; it will come again");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The client of hub and edge, for devices and modules: telemetry, twin, methods, cloud-to-device messages, module inputs
+//! and outputs. It is the beginning of the Rust SDK, and the edge's own way to what is above it.
+//!
+//! ```text
+//!   Client (clones; send, twin, report) --commands--> engine task --MQTT--> hub or edge
+//!   Events (one owner)                  <--events----/     | connects, renews tokens, comes back after loss
+//! ```
+//!
+//! The engine never gives up: it reconnects until its scope stops, and sends again what was not acknowledged. What an
+//! application must decide (is a message handled?) is a value that it completes or drops.
+//!
+//! Examples: `cargo run -p holm-client --example telemetry`, and its siblings.
+
+pub mod client;
+pub mod credential;
+pub mod edge_environment;
+mod engine;
+pub mod event;
+pub mod options;
+
+pub use client::{Client, SendError, Sent, TwinError};
+pub use credential::{Credential, Token, TokenSource};
+pub use event::{Event, Events, MethodCall, Received};
+pub use options::{Endpoint, Interests, Options, Transport};

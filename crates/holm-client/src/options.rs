@@ -1,0 +1,105 @@
+//! How a client connects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::Identity;
+use rustls::ClientConfig;
+
+use crate::credential::Credential;
+
+/// Where to connect to. TLS checks the certificate against this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What carries MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// TLS; port 8883.
+    #[default]
+    Mqtt,
+    /// A WebSocket over TLS, where only HTTPS passes; port 443.
+    MqttWebSocket,
+}
+
+impl Transport {
+    /// The published port.
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Mqtt => 8883,
+            Self::MqttWebSocket => 443,
+        }
+    }
+}
+
+/// What a client wants to receive. Twin answers always come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interests {
+    /// Method calls.
+    pub methods: bool,
+    /// Changes of desired properties.
+    pub desired_properties: bool,
+    /// Cloud-to-device messages (devices).
+    pub cloud_to_device: bool,
+    /// Messages to inputs (modules).
+    pub inputs: bool,
+}
+
+/// How a client connects and behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whom it acts for.
+    pub identity: Identity,
+    /// The hub's host name, as it stands in user names and tokens, whatever gateway is in between.
+    pub hub_host: String,
+    /// Where to connect to: the hub, or a gateway.
+    pub endpoint: Endpoint,
+    /// What carries the protocol.
+    pub transport: Transport,
+    /// What it proves itself with.
+    pub credential: Credential,
+    /// Whom it trusts, and its certificate if it has one.
+    pub tls: Arc<ClientConfig>,
+    /// What it wants to receive from the start.
+    pub interests: Interests,
+    /// How often the connection is proved alive when nothing else is sent. Default 60 s. Shorter finds a dead link sooner
+    /// and costs 2 small packets each.
+    pub keep_alive: Duration,
+    /// Messages sent and not acknowledged at once; further ones wait. Default 100. Worst-case memory: this many messages
+    /// of 256 KiB.
+    pub window: usize,
+    /// The longest wait between two attempts to connect. Default 30 s; waits grow from 0.1 s and are spread at random, so
+    /// that thousands do not come back at once.
+    pub longest_retry_wait: Duration,
+    /// Name and version of the program, told to the hub.
+    pub user_agent: String,
+}
+
+impl Options {
+    /// Options with the defaults.
+    #[must_use]
+    pub fn new(identity: Identity, hub_host: &str, credential: Credential, tls: Arc<ClientConfig>) -> Self {
+        Self {
+            identity,
+            hub_host: hub_host.to_owned(),
+            endpoint: Endpoint {
+                host: hub_host.to_owned(),
+                port: Transport::Mqtt.default_port(),
+            },
+            transport: Transport::Mqtt,
+            credential,
+            tls,
+            interests: Interests::default(),
+            keep_alive: Duration::from_secs(60),
+            window: 100,
+            longest_retry_wait: Duration::from_secs(30),
+            user_agent: concat!("holm-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

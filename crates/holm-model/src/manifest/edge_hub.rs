@@ -1,0 +1,274 @@
+//! Desired properties of `$edgeHub`: routes, and how long messages are kept while the hub is away.
+//!
+//! Routes are text here; the query crate compiles them.
+//!
+//! Source: `edge-broker.md` §6, `edge-agent.md` §1.3.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, collect};
+use super::{ConfigError, is_empty, schema_version};
+
+/// What the broker shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeHubDesired {
+    /// As given: `1.0` to `1.3`.
+    pub schema_version: String,
+    /// Routes by name.
+    pub routes: BTreeMap<String, RouteSpec>,
+    /// How long and how much is stored.
+    pub store_and_forward: StoreAndForward,
+}
+
+/// A route before it is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// `FROM … WHERE … INTO …`
+    pub route: String,
+    /// 0 (first) to 9; without one it comes after all that have one.
+    pub priority: Option<u8>,
+    /// How long its messages are kept; without one the store's own time counts.
+    pub time_to_live: Option<Duration>,
+}
+
+/// `storeAndForwardConfiguration`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreAndForward {
+    /// How long messages are kept; `None` is for ever.
+    pub time_to_live: Option<Duration>,
+    /// The most bytes that may be stored; `None` is no limit of the manifest's.
+    pub max_size_bytes: Option<u64>,
+}
+
+impl EdgeHubDesired {
+    /// Reads the desired section of the twin of `$edgeHub`, as the device gets it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names every route that is wrong.
+    pub fn parse(desired: &Map<String, Value>) -> Result<Self, ConfigError> {
+        if is_empty(desired) {
+            return Err(ConfigError::EdgeHub(vec![
+                "EdgeHub config missing SchemaVersion".to_owned(),
+            ]));
+        }
+        let (schema_version, minor) = supported_schema(desired)?;
+        let mut problems = Vec::new();
+        let root = Fields::new("", "", desired);
+        let given = collect(&mut problems, root.object("routes")).flatten();
+        let mut routes = BTreeMap::new();
+        for (name, value) in given.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            if let Some(route) = collect(&mut problems, route(name, value, minor)) {
+                routes.insert(name.clone(), route);
+            }
+        }
+        let store_and_forward = collect(&mut problems, store_and_forward(root));
+        match store_and_forward {
+            Some(store_and_forward) if problems.is_empty() => Ok(Self {
+                schema_version,
+                routes,
+                store_and_forward,
+            }),
+            _ => Err(ConfigError::EdgeHub(problems)),
+        }
+    }
+}
+
+fn supported_schema(desired: &Map<String, Value>) -> Result<(String, u32), ConfigError> {
+    let refuse = |text: String| Err(ConfigError::EdgeHub(vec![text]));
+    match desired.get("schemaVersion") {
+        None | Some(Value::Null) => refuse("EdgeHub config missing SchemaVersion".to_owned()),
+        Some(Value::String(text)) => match schema_version(text) {
+            Some((1, minor @ 0..=3)) => Ok((text.clone(), minor)),
+            _ => refuse(format!(
+                "EdgeHub config contains unsupported SchemaVersion `{text}`; give 1.0 to 1.3"
+            )),
+        },
+        Some(other) => refuse(format!(
+            "EdgeHub config contains unsupported SchemaVersion {other}; give 1.0 to 1.3"
+        )),
+    }
+}
+
+fn route(name: &str, value: &Value, minor: u32) -> Result<RouteSpec, String> {
+    let invalid = |problem: String| format!("Error parsing route {name} - {problem}");
+    match value {
+        Value::String(route) => Ok(RouteSpec {
+            route: route.clone(),
+            priority: None,
+            time_to_live: None,
+        }),
+        Value::Object(_) if minor == 0 => Err(invalid(
+            "an object needs schemaVersion 1.1; with 1.0 a route is a string".to_owned(),
+        )),
+        Value::Object(map) => {
+            let fields = Fields::new("routes", name, map);
+            Ok(RouteSpec {
+                route: fields.required_text("route").map_err(invalid)?.to_owned(),
+                priority: priority(fields).map_err(invalid)?,
+                time_to_live: route_time_to_live(fields).map_err(invalid)?,
+            })
+        }
+        _ => Err(invalid("a route is a string or an object".to_owned())),
+    }
+}
+
+fn priority(fields: Fields<'_>) -> Result<Option<u8>, String> {
+    match fields.get("priority") {
+        None => Ok(None),
+        Some(priority) => match priority.as_u64().and_then(|priority| u8::try_from(priority).ok()) {
+            Some(priority @ 0..=9) => Ok(Some(priority)),
+            _ => Err(format!(
+                "`{}` is {priority}: priority can only be between 0-9",
+                fields.path("priority")
+            )),
+        },
+    }
+}
+
+fn route_time_to_live(fields: Fields<'_>) -> Result<Option<Duration>, String> {
+    match fields.get("timeToLiveSecs") {
+        None => Ok(None),
+        Some(seconds) => match seconds.as_u64().filter(|seconds| u32::try_from(*seconds).is_ok()) {
+            Some(0) => Ok(None),
+            Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+            None => Err(format!(
+                "`{}` is {seconds}; give whole seconds from 0 to {}",
+                fields.path("timeToLiveSecs"),
+                u32::MAX
+            )),
+        },
+    }
+}
+
+fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
+    const NAME: &str = "storeAndForwardConfiguration";
+    let fields = Fields::new("", NAME, root.required_object(NAME)?);
+    let time_to_live = match fields.get("timeToLiveSecs") {
+        None => {
+            return Err(format!(
+                "`{}` is missing; give seconds, or -1 for ever",
+                fields.path("timeToLiveSecs")
+            ));
+        }
+        Some(seconds) => match seconds.as_i64().map(i32::try_from) {
+            Some(Ok(seconds)) => u64::try_from(seconds).ok().map(Duration::from_secs),
+            _ => {
+                return Err(format!(
+                    "`{}` is {seconds}; give whole seconds up to {}, or -1 for ever",
+                    fields.path("timeToLiveSecs"),
+                    i32::MAX
+                ));
+            }
+        },
+    };
+    let limits = fields
+        .object("storeLimits")?
+        .and_then(|limits| limits.get("maxSizeBytes"));
+    let max_size_bytes = match limits {
+        None | Some(Value::Null) => None,
+        Some(bytes) => Some(bytes.as_u64().filter(|bytes| *bytes > 0).ok_or_else(|| {
+            format!(
+                "`{}` is {bytes}; give a whole number of bytes above 0",
+                fields.path("storeLimits.maxSizeBytes")
+            )
+        })?),
+    };
+    Ok(StoreAndForward {
+        time_to_live,
+        max_size_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(desired: Value) -> Result<EdgeHubDesired, ConfigError> {
+        EdgeHubDesired::parse(desired.as_object().unwrap())
+    }
+
+    fn refusal(desired: Value) -> String {
+        let error = parse(desired).unwrap_err();
+        assert_eq!(error.code(), 400);
+        error.to_string()
+    }
+
+    #[test]
+    fn both_forms_of_a_route_are_read() {
+        let desired = parse(json!({
+            "schemaVersion": "1.1",
+            "routes": {
+                "up": "FROM /messages/* INTO $upstream",
+                "fast": {"route": "FROM /* INTO $upstream", "priority": 0, "timeToLiveSecs": 60},
+                "plain": {"route": "FROM /* INTO $upstream", "timeToLiveSecs": 0},
+                "gone": null,
+            },
+            "storeAndForwardConfiguration": {"timeToLiveSecs": 7200, "storeLimits": {"maxSizeBytes": 1000}},
+        }))
+        .unwrap();
+
+        assert_eq!(desired.routes.len(), 3);
+        assert_eq!(desired.routes["fast"].priority, Some(0));
+        assert_eq!(desired.routes["fast"].time_to_live, Some(Duration::from_secs(60)));
+        assert_eq!(
+            (desired.routes["plain"].priority, desired.routes["plain"].time_to_live),
+            (None, None)
+        );
+        assert_eq!(desired.store_and_forward.time_to_live, Some(Duration::from_secs(7200)));
+        assert_eq!(desired.store_and_forward.max_size_bytes, Some(1000));
+    }
+
+    #[test]
+    fn minus_one_is_for_ever_and_zero_is_not() {
+        let ttl = |seconds: i64| {
+            let desired = json!({"schemaVersion": "1.0", "storeAndForwardConfiguration": {"timeToLiveSecs": seconds}});
+            parse(desired).unwrap().store_and_forward.time_to_live
+        };
+
+        assert_eq!(ttl(-1), None);
+        assert_eq!(ttl(0), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn every_bad_route_is_named() {
+        let text = refusal(json!({
+            "schemaVersion": "1.1",
+            "routes": {"a": 1, "b": {}, "c": {"route": "x", "priority": 10}, "d": {"route": "x", "timeToLiveSecs": -1}, "e": "ok"},
+            "storeAndForwardConfiguration": {},
+        }));
+
+        for part in [
+            "Error parsing route a - ",
+            "Error parsing route b - `routes.b.route` is missing",
+            "priority can only be between 0-9",
+            "Error parsing route d - `routes.d.timeToLiveSecs` is -1",
+            "`storeAndForwardConfiguration.timeToLiveSecs` is missing",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("route e"));
+    }
+
+    #[test]
+    fn the_object_form_needs_schema_1_1() {
+        let text = refusal(json!({
+            "schemaVersion": "1.0",
+            "routes": {"a": {"route": "FROM /* INTO $upstream"}},
+            "storeAndForwardConfiguration": {"timeToLiveSecs": 1},
+        }));
+
+        assert!(text.contains("schemaVersion 1.1"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_or_foreign_schema_version_is_400() {
+        assert_eq!(refusal(json!({"routes": {}})), "EdgeHub config missing SchemaVersion");
+        assert_eq!(refusal(json!({})), "EdgeHub config missing SchemaVersion");
+        assert!(refusal(json!({"schemaVersion": "2.0"})).contains("unsupported SchemaVersion `2.0`"));
+    }
+}
