@@ -9,7 +9,7 @@ use holm_identity::x509_auth::Thumbprint;
 use holm_model::{ErrorCode, ServiceError};
 use serde_json::{Map, Value, json};
 
-use super::{Authentication, Entry, Keys};
+use super::{Authentication, Entry, Keys, Thumbprints};
 use crate::storage::Activity;
 
 /// What a caller wants a device or module to be. `None`: not said.
@@ -40,7 +40,7 @@ pub struct Wish {
 pub struct WishedAuthentication {
     kind: Option<String>,
     keys: Option<Keys>,
-    thumbprints: Option<(Option<Thumbprint>, Option<Thumbprint>)>,
+    thumbprints: Option<Thumbprints>,
 }
 
 /// The longest `statusReason`, in characters.
@@ -158,7 +158,10 @@ fn authentication_json(authentication: &Authentication) -> Value {
             keys = (base64(&both.primary), base64(&both.secondary));
         }
         Authentication::SelfSigned(both) => {
-            prints = (both.0.as_ref().map(Thumbprint::as_str), both.1.as_ref().map(Thumbprint::as_str));
+            prints = (
+                both.0.as_ref().map(Thumbprint::as_str),
+                both.1.as_ref().map(Thumbprint::as_str),
+            );
         }
         Authentication::CertificateAuthority | Authentication::None => {}
     }
@@ -273,9 +276,7 @@ fn keys(authentication: &Map<String, Value>) -> Result<Option<Keys>, ServiceErro
     }
 }
 
-fn thumbprints(
-    authentication: &Map<String, Value>,
-) -> Result<Option<(Option<Thumbprint>, Option<Thumbprint>)>, ServiceError> {
+fn thumbprints(authentication: &Map<String, Value>) -> Result<Option<Thumbprints>, ServiceError> {
     let Some(pair) = object(authentication, "x509Thumbprint")? else {
         return Ok(None);
     };

@@ -39,12 +39,15 @@ pub enum Authentication {
     /// With tokens signed by one of two keys.
     Sas(Keys),
     /// With a certificate of one of two thumbprints, at least one of which is there.
-    SelfSigned((Option<Thumbprint>, Option<Thumbprint>)),
+    SelfSigned(Thumbprints),
     /// With a certificate of a registered authority.
     CertificateAuthority,
     /// Not at all: nobody can log in yet.
     None,
 }
+
+/// The primary and the secondary thumbprint of an identity.
+pub type Thumbprints = (Option<Thumbprint>, Option<Thumbprint>);
 
 /// The two shared keys of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

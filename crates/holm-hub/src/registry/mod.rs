@@ -17,7 +17,7 @@ mod entry;
 mod rules;
 
 pub use document::{Wish, to_json};
-pub use entry::{Authentication, Entry, Keys};
+pub use entry::{Authentication, Entry, Keys, Thumbprints};
 
 use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Twin, etag};
 
@@ -70,13 +70,7 @@ pub struct Registry {
 impl Registry {
     /// A registry over a repository.
     #[must_use]
-    pub fn new(
-        repository: Repository,
-        presence: Presence,
-        signals: Signals,
-        clock: Clock,
-        hub_name: String,
-    ) -> Self {
+    pub fn new(repository: Repository, presence: Presence, signals: Signals, clock: Clock, hub_name: String) -> Self {
         Self {
             repository,
             presence,
@@ -107,10 +101,16 @@ impl Registry {
             .repository
             .read(move |view| {
                 let devices = view.devices(most)?;
-                devices.into_iter().map(|entry| describe(view, entry)).collect::<Result<Vec<_>, _>>()
+                devices
+                    .into_iter()
+                    .map(|entry| describe(view, entry))
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?;
-        Ok(found.into_iter().map(|described| self.with_presence(described)).collect())
+        Ok(found
+            .into_iter()
+            .map(|described| self.with_presence(described))
+            .collect())
     }
 
     /// The modules of a device.
@@ -123,10 +123,16 @@ impl Registry {
             .read(move |view| {
                 existing(view, &Identity::of_device(device.clone()))?;
                 let modules = view.modules(&device)?;
-                modules.into_iter().map(|entry| describe(view, entry)).collect::<Result<Vec<_>, _>>()
+                modules
+                    .into_iter()
+                    .map(|entry| describe(view, entry))
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?;
-        Ok(found.into_iter().map(|described| self.with_presence(described)).collect())
+        Ok(found
+            .into_iter()
+            .map(|described| self.with_presence(described))
+            .collect())
     }
 
     /// How many devices there are, and how many of them may connect.
@@ -134,7 +140,7 @@ impl Registry {
     /// # Errors
     /// When the registry can't be read.
     pub async fn device_counts(&self) -> Result<(u32, u32), ServiceError> {
-        self.repository.read(View::device_counts).await
+        self.repository.read(|view| view.device_counts()).await
     }
 
     /// Creates or (with `if_match`) updates a device or module.
@@ -168,7 +174,8 @@ impl Registry {
                             check_etag(&current, Some(&if_match))?;
                             rules::check_change(&current, caller)?;
                             let entry = rules::updated(transaction, &current, wish, now)?;
-                            let lost = current.authentication != entry.authentication || (current.enabled && !entry.enabled);
+                            let lost =
+                                current.authentication != entry.authentication || (current.enabled && !entry.enabled);
                             transaction.put_entry(&entry)?;
                             (entry, lost)
                         }
@@ -198,6 +205,7 @@ impl Registry {
         caller: Caller,
     ) -> Result<(), ServiceError> {
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
+        let presence = self.presence.clone();
         self.repository
             .change_then(
                 move |transaction| {
@@ -212,6 +220,7 @@ impl Registry {
                 },
                 move |identity| {
                     signals.revoked(identity);
+                    presence.forget(identity);
                     signals.outbox_filled();
                 },
             )
@@ -280,7 +289,13 @@ pub(crate) fn insert(
     let twin = Twin::new(entry.identity.clone(), now);
     transaction.put_entry(entry)?;
     transaction.put_twin(&twin)?;
-    transaction.emit(&notice::lifecycle(hub_name, entry, &twin, notice::Lifecycle::Created, now))
+    transaction.emit(&notice::lifecycle(
+        hub_name,
+        entry,
+        &twin,
+        notice::Lifecycle::Created,
+        now,
+    ))
 }
 
 /// Removes an identity with all that belongs to it, and tells of it.
@@ -291,7 +306,13 @@ pub(crate) fn delete(
     now: holm_model::Timestamp,
 ) -> Result<(), ServiceError> {
     if let Some(twin) = transaction.twin(&entry.identity)? {
-        transaction.emit(&notice::lifecycle(hub_name, entry, &twin, notice::Lifecycle::Deleted, now))?;
+        transaction.emit(&notice::lifecycle(
+            hub_name,
+            entry,
+            &twin,
+            notice::Lifecycle::Deleted,
+            now,
+        ))?;
     }
     transaction.remove_entry(&entry.identity)
 }

@@ -16,7 +16,11 @@ pub(super) fn check_ids(identity: &Identity, wish: &Wish) -> Result<(), ServiceE
     };
     differs("deviceId", &wish.device_id, Some(identity.device.as_str()))?;
     if identity.is_module() {
-        differs("moduleId", &wish.module_id, identity.module.as_ref().map(ModuleId::as_str))?;
+        differs(
+            "moduleId",
+            &wish.module_id,
+            identity.module.as_ref().map(ModuleId::as_str),
+        )?;
     }
     Ok(())
 }
@@ -57,7 +61,10 @@ pub(super) fn check_new(
     if caller == Caller::Device && !device.edge {
         return Err(ServiceError::new(
             ErrorCode::IotHubUnauthorizedAccess,
-            format!("device `{device}` is not an edge device, so it can't register modules", device = identity.device),
+            format!(
+                "device `{device}` is not an edge device, so it can't register modules",
+                device = identity.device
+            ),
         ));
     }
     check_room(view, &identity.device)
@@ -73,12 +80,7 @@ pub(super) fn check_change(current: &Entry, caller: Caller) -> Result<(), Servic
 }
 
 /// The entry of a new identity.
-pub(super) fn created(
-    view: &View<'_>,
-    identity: Identity,
-    wish: Wish,
-    now: Timestamp,
-) -> Result<Entry, ServiceError> {
+pub(super) fn created(view: &View<'_>, identity: Identity, wish: Wish, now: Timestamp) -> Result<Entry, ServiceError> {
     let mut entry = Entry::new(identity, now)?;
     entry.authentication = wish.authentication.clone().resolve(None)?;
     if entry.identity.is_module() {
@@ -95,12 +97,7 @@ pub(super) fn created(
 }
 
 /// What an entry becomes; what was not said stays.
-pub(super) fn updated(
-    view: &View<'_>,
-    current: &Entry,
-    wish: Wish,
-    now: Timestamp,
-) -> Result<Entry, ServiceError> {
+pub(super) fn updated(view: &View<'_>, current: &Entry, wish: Wish, now: Timestamp) -> Result<Entry, ServiceError> {
     let mut entry = current.clone();
     entry.renew_etag()?;
     entry.authentication = wish.authentication.clone().resolve(Some(&current.authentication))?;

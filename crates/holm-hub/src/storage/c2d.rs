@@ -101,7 +101,9 @@ impl View<'_> {
     /// When the database can't be read.
     pub fn overdue(&self, now: Timestamp, most: u32) -> Result<Vec<(String, Waiting)>, ServiceError> {
         let sql = format!("SELECT {COLUMNS}, device FROM c2d_messages WHERE expires <= ?1 ORDER BY expires LIMIT ?2");
-        self.all(&sql, params![now.unix_millis(), most], |row| Ok((row.get(6)?, read(row)?)))
+        self.all(&sql, params![now.unix_millis(), most], |row| {
+            Ok((row.get(6)?, read(row)?))
+        })
     }
 
     /// What became of messages to a device: message id and outcome, oldest first.
@@ -164,7 +166,13 @@ impl Transaction<'_> {
         }
         self.write(
             "INSERT INTO c2d_outcomes (device, generation, message_id, outcome, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![device.as_str(), generation, message_id, outcome.name(), now.unix_millis()],
+            params![
+                device.as_str(),
+                generation,
+                message_id,
+                outcome.name(),
+                now.unix_millis()
+            ],
         )?;
         let last = self.connection.last_insert_rowid();
         self.write("DELETE FROM c2d_outcomes WHERE id <= ?1", [last - MAX_OUTCOMES])?;

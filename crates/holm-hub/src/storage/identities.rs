@@ -18,11 +18,9 @@ impl View<'_> {
     /// When the database can't be read.
     pub fn entry(&self, identity: &Identity) -> Result<Option<Entry>, ServiceError> {
         let sql = format!("SELECT {COLUMNS} FROM identities WHERE device = ?1 AND module = ?2");
-        self.one(
-            &sql,
-            params![identity.device.as_str(), module_key(identity)],
-            |row| Ok(read(row)),
-        )?
+        self.one(&sql, params![identity.device.as_str(), module_key(identity)], |row| {
+            Ok(read(row))
+        })?
         .transpose()
     }
 
@@ -158,9 +156,8 @@ fn authentication(
     primary: Option<String>,
     secondary: Option<String>,
 ) -> Result<Authentication, ServiceError> {
-    let key = |text: Option<String>| {
-        SymmetricKey::from_base64(&text.unwrap_or_default()).map_err(|_| damaged("shared key"))
-    };
+    let key =
+        |text: Option<String>| SymmetricKey::from_base64(&text.unwrap_or_default()).map_err(|_| damaged("shared key"));
     let print = |text: Option<String>| {
         text.map(|text| text.parse::<Thumbprint>())
             .transpose()
@@ -177,4 +174,3 @@ fn authentication(
         _ => Err(damaged("kind of authentication")),
     }
 }
-
