@@ -1,4 +1,5 @@
 //! The device side: it keeps modules running as the hub asked, brokers messages between them and the hub, guards their
 //! keys, and goes on doing all of it while the hub is out of reach.
 
+pub mod front;
 pub mod keys;

@@ -221,7 +221,8 @@ impl Host {
                 .get(SystemProperty::MessageId)
                 .unwrap_or_default()
                 .to_owned();
-            log(&json!({ "event": "made", "output": output, "messageId": id }))?;
+            let bytes = message.body.len();
+            log(&json!({ "event": "made", "output": output, "messageId": id, "bytes": bytes }))?;
             if self.unacknowledged.len() >= WINDOW {
                 let acknowledged = first(&mut self.unacknowledged).await;
                 self.acknowledged(acknowledged)?;

@@ -17,6 +17,7 @@ pub(crate) struct FixedHeader {
 }
 
 /// Reads the fixed header at the front of `input`; `None` when it has not arrived whole. Takes nothing.
+#[inline]
 pub(crate) fn read_header(input: &[u8], max_packet: usize) -> Result<Option<FixedHeader>, Violation> {
     let Some((&first, rest)) = input.split_first() else {
         return Ok(None);

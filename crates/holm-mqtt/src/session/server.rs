@@ -26,6 +26,7 @@ impl Session {
         }
         self.state = State::Open;
         self.timers.clear_all();
+        self.paused = false;
         if !self.ended {
             self.timers.set(Timer::KeepAlive, now + self.silence);
         }

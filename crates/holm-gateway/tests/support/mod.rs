@@ -1,0 +1,430 @@
+//! The test language of this crate: a node in memory behind a real front, and a client that speaks MQTT to it byte by byte.
+
+#![allow(dead_code, reason = "each test file uses the part it needs")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that can't go on panics")]
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use holm_gateway::{
+    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
+    Mailbox, Presence, Principal, Profile, Refusal, Resumed, SessionHandle, SessionId, Settlement, Subscriptions,
+    Twins,
+};
+use holm_model::error::ServiceError;
+use holm_model::wire::UserName;
+use holm_model::{Identity, Message};
+use holm_mqtt::{
+    Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
+};
+use holm_net::{Connection, Peer, Scope};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::sync::{Notify, watch};
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node in memory: it lets in whoever says `good`, keeps what it is told, and hands out what tests put in.
+#[derive(Debug, Default)]
+pub struct Node {
+    pub state: Mutex<State>,
+    pub changed: Notify,
+    pub mail: Notify,
+    /// Receipts wait for this, when it is set.
+    pub disk: Mutex<Option<watch::Receiver<usize>>>,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub ingested: Vec<(Identity, Message)>,
+    pub reported: Vec<(Value, Option<u64>)>,
+    pub twin_fails: Option<ServiceError>,
+    pub kept: HashMap<Identity, Vec<(String, u8)>>,
+    pub mailbox: VecDeque<Delivery>,
+    pub leased: HashMap<(SessionId, u64), Delivery>,
+    pub settled: Vec<(u64, Settlement)>,
+    pub closed: usize,
+    pub unavailable: bool,
+    pub models: Vec<Option<String>>,
+}
+
+impl Node {
+    pub fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Waits until something holds of the node's state.
+    pub async fn until(&self, holds: impl Fn(&State) -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if holds(&self.lock()) {
+                    return;
+                }
+                tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the node comes to the state that the test waits for");
+    }
+
+    pub fn put(&self, lease: u64, input: Option<&str>, message: Message) {
+        let delivery = Delivery {
+            message,
+            input: input.map(str::to_owned),
+            lease,
+            redelivered: false,
+        };
+        self.lock().mailbox.push_back(delivery);
+        self.mail.notify_waiters();
+    }
+}
+
+impl Authority for Node {
+    async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        if self.lock().unavailable {
+            return Err(Refusal::Unavailable("the registry is away".into()));
+        }
+        self.lock().models.push(attempt.announced.model_id.clone());
+        match attempt.credential {
+            Credential::Token(token) if token == "good" => Ok(Admission {
+                principal: Principal::Identity(attempt.identity.clone()),
+                identity: attempt.identity,
+                auth: AuthKind::Sas,
+                generation_id: "g".into(),
+                expires: None,
+                announced: attempt.announced,
+            }),
+            _ => Err(Refusal::NotAuthorized("wrong token".into())),
+        }
+    }
+}
+
+impl Ingest for Node {
+    type Receipt = std::pin::Pin<Box<dyn Future<Output = Result<(), IngestError>> + Send>>;
+
+    async fn ingest(&self, from: &Admission, message: Message) -> Result<Self::Receipt, IngestError> {
+        let size = message.counted_bytes();
+        if size > 256 * 1024 {
+            return Err(IngestError::TooLarge {
+                size,
+                limit: 256 * 1024,
+            });
+        }
+        let number = {
+            let mut state = self.lock();
+            state.ingested.push((from.identity.clone(), message));
+            state.ingested.len()
+        };
+        self.changed.notify_waiters();
+        let disk = self.disk.lock().unwrap().clone();
+        Ok(Box::pin(async move {
+            if let Some(mut durable) = disk {
+                durable
+                    .wait_for(|durable| *durable >= number)
+                    .await
+                    .expect("the test keeps the disk");
+            }
+            Ok(())
+        }))
+    }
+}
+
+impl Twins for Node {
+    async fn twin(&self, _of: &Admission) -> Result<Value, ServiceError> {
+        match self.lock().twin_fails.clone() {
+            Some(error) => Err(error),
+            None => Ok(json!({ "desired": { "$version": 7 }, "reported": { "$version": 3 } })),
+        }
+    }
+
+    async fn patch_reported(
+        &self,
+        _of: &Admission,
+        patch: Value,
+        expected: Option<u64>,
+    ) -> Result<Option<u64>, ServiceError> {
+        let mut state = self.lock();
+        state.reported.push((patch, expected));
+        Ok(Some(3 + state.reported.len() as u64))
+    }
+}
+
+impl Inbox for Node {
+    async fn receive(
+        &self,
+        session: SessionId,
+        _of: &Admission,
+        _mailbox: Mailbox,
+        most: usize,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        loop {
+            let mail = self.mail.notified();
+            {
+                let mut state = self.lock();
+                let count = most.min(state.mailbox.len());
+                let taken: Vec<_> = state.mailbox.drain(..count).collect();
+                if !taken.is_empty() {
+                    for delivery in &taken {
+                        state.leased.insert((session, delivery.lease), delivery.clone());
+                    }
+                    return Ok(taken);
+                }
+            }
+            mail.await;
+        }
+    }
+
+    fn settle(&self, session: SessionId, _of: &Admission, _mailbox: Mailbox, lease: u64, settlement: Settlement) {
+        let mut state = self.lock();
+        state.leased.remove(&(session, lease));
+        state.settled.push((lease, settlement));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Presence for Node {
+    async fn opened(&self, session: &SessionHandle, _of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+        let mut state = self.lock();
+        let kept = state.kept.remove(session.identity());
+        Ok(match kept {
+            Some(filters) if !clean => {
+                state.kept.insert(session.identity().clone(), filters.clone());
+                Resumed { present: true, filters }
+            }
+            _ => Resumed::default(),
+        })
+    }
+
+    async fn subscribed(
+        &self,
+        _session: SessionId,
+        of: &Admission,
+        _all: Subscriptions,
+        filters: Option<Vec<(String, u8)>>,
+    ) -> Result<(), Refusal> {
+        if let Some(filters) = filters {
+            self.lock().kept.insert(of.identity.clone(), filters);
+        }
+        Ok(())
+    }
+
+    async fn closed(&self, session: SessionId, _of: &Admission) {
+        let mut state = self.lock();
+        state.closed += 1;
+        let mine: Vec<_> = state
+            .leased
+            .keys()
+            .filter(|(owner, _)| *owner == session)
+            .copied()
+            .collect();
+        for key in mine {
+            if let Some(mut delivery) = state.leased.remove(&key) {
+                delivery.redelivered = true;
+                state.mailbox.push_front(delivery);
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        self.mail.notify_waiters();
+    }
+}
+
+/// A node and its front.
+pub struct Fixture {
+    pub node: Arc<Node>,
+    pub directory: Arc<Directory>,
+    pub gateway: Gateway<Node>,
+    pub scope: Scope,
+}
+
+impl Fixture {
+    pub fn hub() -> Self {
+        Self::new(Profile::hub())
+    }
+
+    pub fn edge() -> Self {
+        Self::new(Profile::edge())
+    }
+
+    fn new(profile: Profile) -> Self {
+        let (node, directory, scope) = (Arc::<Node>::default(), Arc::<Directory>::default(), Scope::new());
+        let gateway = Gateway::new(Arc::clone(&node), Arc::clone(&directory), profile, scope.clone());
+        Self {
+            node,
+            directory,
+            gateway,
+            scope,
+        }
+    }
+
+    /// A raw connection to the front.
+    pub fn dial(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1024 * 1024);
+        let gateway = self.gateway.clone();
+        self.scope
+            .spawn(async move { gateway.serve_mqtt_stream(far, Peer::default()).await });
+        near
+    }
+
+    /// Connects as an identity with everything in order.
+    pub async fn connect(&self, identity: &str) -> Client {
+        let (client, present) = self.try_connect(connect(identity)).await.expect("the client is let in");
+        assert!(!present, "nothing to resume");
+        client
+    }
+
+    /// Connects with a CONNECT of the test's own: the client and whether a session was resumed, or how it was refused.
+    pub async fn try_connect(&self, connect: Connect) -> Result<(Client, bool), Closed> {
+        let session = Session::client(Instant::now(), Config::default(), connect).unwrap();
+        let mut client = Client {
+            connection: Connection::new(session, self.dial()),
+        };
+        match client.event().await {
+            Event::Connected { session_present } => Ok((client, session_present)),
+            Event::Closed(reason) => Err(reason),
+            other => panic!("unexpected before CONNACK: {other:?}"),
+        }
+    }
+}
+
+/// A CONNECT as the Python SDK sends it.
+pub fn connect(identity: &str) -> Connect {
+    let user = UserName::new("hub.test", identity.parse().unwrap(), "test").to_string();
+    Connect {
+        version: Version::V311,
+        client_id: text(identity),
+        clean_session: false,
+        keep_alive_seconds: 60,
+        will: None,
+        credentials: Some(Credentials {
+            user_name: text(&user),
+            password: Some(Bytes::from_static(b"good")),
+        }),
+    }
+}
+
+pub fn will(topic: &str) -> Option<Will> {
+    Some(Will {
+        topic: text(topic),
+        payload: Bytes::from_static(b"gone"),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+    })
+}
+
+pub fn text(text: &str) -> Text {
+    Text::try_from(text).unwrap()
+}
+
+/// A client that is let in.
+pub struct Client {
+    connection: Connection<Session, DuplexStream>,
+}
+
+impl Client {
+    pub async fn event(&mut self) -> Event {
+        tokio::time::timeout(PATIENCE, self.connection.next_event())
+            .await
+            .expect("an event comes")
+    }
+
+    pub async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Vec<Granted> {
+        let filters = filters
+            .iter()
+            .map(|(filter, qos)| Subscription {
+                filter: text(filter),
+                qos: *qos,
+            })
+            .collect();
+        self.connection
+            .session_mut()
+            .subscribe(Instant::now(), filters)
+            .unwrap();
+        match self.event().await {
+            Event::Subscribed { granted, .. } => granted,
+            other => panic!("expected SUBACK: {other:?}"),
+        }
+    }
+
+    pub fn publish(&mut self, topic: &str, payload: impl Into<Bytes>) -> Option<Token> {
+        self.publish_with(topic, payload, Qos::AtLeastOnce, false)
+    }
+
+    pub fn publish_with(&mut self, topic: &str, payload: impl Into<Bytes>, qos: Qos, retain: bool) -> Option<Token> {
+        let message = holm_mqtt::Message {
+            topic: text(topic),
+            payload: payload.into(),
+            qos,
+            retain,
+            dup: false,
+        };
+        self.connection.session_mut().publish(Instant::now(), &message).unwrap()
+    }
+
+    /// The next message, acknowledged.
+    pub async fn message(&mut self) -> (String, Bytes, bool) {
+        loop {
+            match self.event().await {
+                Event::Publish { message, delivery } => {
+                    if let Some(delivery) = delivery {
+                        self.connection
+                            .session_mut()
+                            .acknowledge(delivery, holm_mqtt::Outcome::Accept);
+                    }
+                    return (message.topic.as_str().to_owned(), message.payload, message.dup);
+                }
+                Event::Acknowledged(_) => {}
+                other => panic!("expected a message: {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for a number of acknowledgements.
+    pub async fn acknowledged(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.event().await {
+                Event::Acknowledged(_) => {}
+                other => panic!("expected PUBACK: {other:?}"),
+            }
+        }
+    }
+
+    pub async fn unsubscribe(&mut self, filters: &[&str]) {
+        let filters = filters.iter().map(|filter| text(filter)).collect();
+        self.connection
+            .session_mut()
+            .unsubscribe(Instant::now(), filters)
+            .unwrap();
+        assert!(matches!(self.event().await, Event::Unsubscribed { .. }));
+    }
+
+    /// Waits until the front has closed the connection.
+    pub async fn closed(&mut self) -> Closed {
+        loop {
+            if let Event::Closed(reason) = self.event().await {
+                return reason;
+            }
+        }
+    }
+
+    /// Moves bytes for a while and asserts that nothing arrives.
+    pub async fn nothing_for(&mut self, time: Duration) {
+        if let Ok(event) = tokio::time::timeout(time, self.connection.next_event()).await {
+            panic!("nothing was to arrive, and there came {event:?}");
+        }
+    }
+
+    /// Says goodbye and waits for the end.
+    pub async fn disconnect(mut self) {
+        self.connection.session_mut().close();
+        self.connection.finish().await;
+    }
+}

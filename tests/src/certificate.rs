@@ -1,0 +1,122 @@
+//! Client certificates, made by the `openssl` command, as device makers make them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A certificate and its key, in PEM files.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// SHA-1 of the certificate, 40 hex digits.
+    pub sha1: String,
+    /// SHA-256 of the certificate, 64 hex digits.
+    pub sha256: String,
+}
+
+impl Certificate {
+    /// A self-signed certificate, version 3, P-256.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn self_signed(directory: &Path, name: &str) -> Self {
+        let [key, certificate] = paths(directory, name);
+        openssl(&[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            text(&key),
+        ]);
+        let subject = format!("/CN={name}");
+        let request = [
+            "req",
+            "-x509",
+            "-new",
+            "-days",
+            "30",
+            "-subj",
+            &subject,
+            "-key",
+            text(&key),
+        ];
+        openssl(&[request.as_slice(), &["-out", text(&certificate)]].concat());
+        Self::from_files(certificate, key)
+    }
+
+    /// A self-signed certificate of version 1, RSA: what `openssl x509 -req -signkey` makes of a request, and many guides say.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn self_signed_version_1(directory: &Path, name: &str) -> Self {
+        let [key, certificate] = paths(directory, name);
+        let request = directory.join(format!("{name}.csr"));
+        openssl(&["genrsa", "-out", text(&key), "2048"]);
+        openssl(&[
+            "req",
+            "-new",
+            "-subj",
+            &format!("/CN={name}"),
+            "-key",
+            text(&key),
+            "-out",
+            text(&request),
+        ]);
+        let sign = [
+            "x509",
+            "-req",
+            "-days",
+            "30",
+            "-in",
+            text(&request),
+            "-signkey",
+            text(&key),
+        ];
+        openssl(&[sign.as_slice(), &["-out", text(&certificate)]].concat());
+        Self::from_files(certificate, key)
+    }
+
+    fn from_files(certificate: PathBuf, key: PathBuf) -> Self {
+        let fingerprint = |kind: &str| {
+            let answer = openssl(&["x509", "-noout", "-fingerprint", kind, "-in", text(&certificate)]);
+            let (_, digits) = answer.trim().split_once('=').expect("openssl prints `NAME=DIGITS`");
+            digits.replace(':', "")
+        };
+        Self {
+            sha1: fingerprint("-sha1"),
+            sha256: fingerprint("-sha256"),
+            certificate,
+            key,
+        }
+    }
+}
+
+fn paths(directory: &Path, name: &str) -> [PathBuf; 2] {
+    [
+        directory.join(format!("{name}.key.pem")),
+        directory.join(format!("{name}.cert.pem")),
+    ]
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let done = Command::new("openssl")
+        .args(arguments)
+        .output()
+        .expect("openssl can be started");
+    assert!(
+        done.status.success(),
+        "openssl {arguments:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}

@@ -1,0 +1,160 @@
+//! Programs that hold an original SDK: what to start, with which credential, over which transport.
+//!
+//! The programs of both languages take the same commands, so one scenario runs in each. They are described at the top of
+//! `tests/python/device.py`.
+
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::certificate::Certificate;
+use crate::control::Control;
+use crate::hub::{Device, Hub};
+use crate::need;
+
+/// The language of an SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `azure-iot-device`, `azure-iot-hub` from PyPI.
+    Python,
+    /// `azure-iot-device`, `azure-iothub` from npm.
+    Node,
+}
+
+/// How a device SDK connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// MQTT on 8883.
+    Mqtt,
+    /// MQTT in WebSocket on 443.
+    MqttWs,
+}
+
+impl Transport {
+    /// The value for `HOLM_E2E_TRANSPORT`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::MqttWs => "mqtt-ws",
+        }
+    }
+}
+
+/// A program, to be started.
+#[derive(Debug)]
+pub struct Sdk {
+    name: String,
+    command: Command,
+}
+
+impl Sdk {
+    /// The program of a device or module.
+    #[must_use]
+    pub fn device(language: Language, transport: Transport, hub: &Hub, device: &Device) -> Self {
+        let mut sdk = Self::new(language, "device", hub);
+        sdk.name = format!("{language:?} {}", device.identity());
+        sdk.command.env("HOLM_E2E_TRANSPORT", transport.name());
+        sdk.command.env("HOLM_E2E_CONNECTION_STRING", &device.connection_string);
+        sdk
+    }
+
+    /// The program of a service.
+    #[must_use]
+    pub fn service(language: Language, hub: &Hub) -> Self {
+        let mut sdk = Self::new(language, "service", hub);
+        sdk.command
+            .env("HOLM_E2E_CONNECTION_STRING", hub.service().connection_string());
+        sdk
+    }
+
+    fn new(language: Language, program: &str, hub: &Hub) -> Self {
+        let (interpreter, file) = program_of(language, program);
+        let mut command = Command::new(interpreter);
+        command.arg(file);
+        // Each client of the SDKs looks in another place for the CA that it shall trust.
+        for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+            command.env(variable, hub.ca());
+        }
+        command
+            .env_remove("SSL_CERT_DIR")
+            .env("NO_PROXY", "*")
+            .env("PYTHONUNBUFFERED", "1");
+        Self {
+            name: format!("{language:?} {program}"),
+            command,
+        }
+    }
+
+    /// Shows a certificate instead of a token. The device must have been created for it.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: &Certificate) -> Self {
+        self.command.env("HOLM_E2E_X509_CERTIFICATE", &certificate.certificate);
+        self.command.env("HOLM_E2E_X509_KEY", &certificate.key);
+        self
+    }
+
+    /// Uses another connection string.
+    #[must_use]
+    pub fn with_connection_string(mut self, text: &str) -> Self {
+        self.command.env("HOLM_E2E_CONNECTION_STRING", text);
+        self
+    }
+
+    /// Starts the program.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start(mut self) -> Running {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("`{}` can't be started: {error}", self.name));
+        let input = child.stdin.take().expect("the input is a pipe");
+        let output = child.stdout.take().expect("the output is a pipe");
+        let control = Control::new(&self.name, output, input);
+        Running { child, control }
+    }
+}
+
+/// The interpreter and the file of a program, for those who start it themselves (an edge, in its modules).
+#[must_use]
+pub fn program_of(language: Language, program: &str) -> (PathBuf, PathBuf) {
+    match language {
+        Language::Python => (need::python(), need::folder("python").join(format!("{program}.py"))),
+        Language::Node => {
+            let node = need::find("node").unwrap_or_else(|| PathBuf::from("node"));
+            (node, need::folder("node").join(format!("{program}.js")))
+        }
+    }
+}
+
+/// A running program; it ends with this value. Commands and events: see [`Control`].
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    control: Control,
+}
+
+impl Deref for Running {
+    type Target = Control;
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,5 @@
+//! Small blocking clients of our own for what no SDK would say: bad packets, foreign topics, spoiled tokens.
+
+pub mod http;
+pub mod mqtt;
+pub mod tls;

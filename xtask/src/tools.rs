@@ -1,0 +1,33 @@
+//! Measurements and long runs: they live in packages of their own; here they are only started, in a release build.
+
+use anyhow::Result;
+
+use crate::engine::Engine;
+use crate::run::{cargo, load_average, run};
+use crate::setup;
+use crate::test::build_holm;
+
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    setup::setup()?;
+    let holm = build_holm(true)?;
+    eprintln!("load average {}", load_average());
+    run(cargo(["run", "--release", "-p", "holm-e2e", "--bin", "bench", "--"])
+        .args(arguments)
+        .env("HOLM_BIN", holm))
+}
+
+pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+    let mut command = cargo(["run", "--release", "-p", "holm-e2e", "--bin", "soak", "--"]);
+    command.args(arguments);
+    if arguments.iter().any(|it| it == "list") {
+        return run(&mut command);
+    }
+    setup::setup()?;
+    let _engine = Engine::ensure()?;
+    let holm = build_holm(true)?;
+    run(command.env("HOLM_BIN", holm))
+}
+
+pub(crate) fn fuzz(arguments: &[String]) -> Result<()> {
+    run(cargo(["run", "--release", "-p", "holm-fuzz", "--"]).args(arguments))
+}
