@@ -240,7 +240,7 @@ fn check_certificate(entry: &Entry, chain: &[CertificateDer<'static>], now: Time
     match &entry.authentication {
         Authentication::SelfSigned((primary, secondary)) => {
             let known: Vec<_> = primary.iter().chain(secondary).cloned().collect();
-            thumbprint_matches(chain, &known, now).map_err(|error| holm_net::http::server::error_chain(&error))
+            thumbprint_matches(chain, &known, now).map_err(|error| holm_net::error_chain(&error))
         }
         Authentication::CertificateAuthority => Err(format!(
             "`{}` logs in by a certificate authority, and none can be registered in this release; give it thumbprints",

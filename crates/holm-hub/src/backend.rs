@@ -50,7 +50,7 @@ impl Future for IngestReceipt {
 }
 
 fn unavailable(error: LogError) -> IngestError {
-    IngestError::Unavailable(holm_net::http::server::error_chain(&error))
+    IngestError::Unavailable(holm_net::error_chain(&error))
 }
 
 impl holm_gateway::Authority for HubBackend {

@@ -339,7 +339,7 @@ async fn renew_certificate(
             .and_then(|identity| certificate.replace(&identity).map_err(DataDirectoryError::Certificate));
         if let Err(error) = renewed {
             tracing::error!(
-                error = %holm_net::http::server::error_chain(&error),
+                error = %holm_net::error_chain(&error),
                 "the server certificate can't be renewed"
             );
         }

@@ -67,7 +67,7 @@ impl Relay {
                 Ok(_) => continue,
                 Err(error) => {
                     tracing::warn!(
-                        error = %holm_net::http::server::error_chain(&error),
+                        error = %holm_net::error_chain(&error),
                         "events of the hub wait in the outbox"
                     );
                     PAUSE_AFTER_FAILURE

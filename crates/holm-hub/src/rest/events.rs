@@ -85,7 +85,7 @@ impl RestApi {
 }
 
 fn unreadable(error: LogError) -> Failure {
-    tracing::error!(error = %holm_net::http::server::error_chain(&error), "the event log can't be read");
+    tracing::error!(error = %holm_net::error_chain(&error), "the event log can't be read");
     ServiceError::unavailable("the event log can't be read now; try again").into()
 }
 

@@ -67,7 +67,7 @@ async fn two_hubs_do_not_share_a_directory() {
 
     let second = Hub::open(config.clone()).await.unwrap_err();
 
-    let text = holm_net::http::server::error_chain(&second);
+    let text = holm_net::error_chain(&second);
     assert!(text.contains("in use by another hub"), "{text}");
     hub.close().await;
     Hub::open(config).await.unwrap().close().await;

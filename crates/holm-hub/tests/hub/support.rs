@@ -16,34 +16,34 @@ use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, Request};
 use serde_json::{Value, json};
 
-pub const HOST: &str = "hub.test";
+pub(crate) const HOST: &str = "hub.test";
 /// 2027-01-15T08:00:00Z.
-pub const START: i64 = 1_800_000_000_000;
+pub(crate) const START: i64 = 1_800_000_000_000;
 
-pub struct TestHub {
-    pub hub: Hub,
-    pub directory: tempfile::TempDir,
+pub(crate) struct TestHub {
+    pub(crate) hub: Hub,
+    pub(crate) directory: tempfile::TempDir,
     now: Arc<AtomicI64>,
 }
 
-pub struct Reply {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.body))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Checks an error in all places where clients look.
     #[track_caller]
-    pub fn assert_error(&self, status: u16, name: &str) {
+    pub(crate) fn assert_error(&self, status: u16, name: &str) {
         assert_eq!(
             (self.status, self.header("iothub-errorcode")),
             (status, Some(name)),
@@ -61,18 +61,18 @@ impl Reply {
     }
 
     #[track_caller]
-    pub fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{:?}", self.body);
         self.json()
     }
 }
 
 impl TestHub {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
 
-    pub async fn start_in(directory: tempfile::TempDir) -> Self {
+    pub(crate) async fn start_in(directory: tempfile::TempDir) -> Self {
         let now = Arc::new(AtomicI64::new(START));
         let told = Arc::clone(&now);
         let clock = Clock::new(move || Timestamp::from_unix_millis(told.load(Ordering::SeqCst)));
@@ -82,32 +82,32 @@ impl TestHub {
     }
 
     /// Ends the hub and starts it anew in the same directory.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.hub.close().await;
         Self::start_in(self.directory).await
     }
 
-    pub fn turn_clock(&self, seconds: i64) {
+    pub(crate) fn turn_clock(&self, seconds: i64) {
         self.now.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
-    pub fn now_seconds(&self) -> i64 {
+    pub(crate) fn now_seconds(&self) -> i64 {
         self.now.load(Ordering::SeqCst) / 1000
     }
 
-    pub async fn policy_key(&self, name: &str) -> SymmetricKey {
+    pub(crate) async fn policy_key(&self, name: &str) -> SymmetricKey {
         let policies = self.hub.policies().await.unwrap();
         policies.into_iter().find(|policy| policy.name == name).unwrap().primary
     }
 
-    pub async fn token_of(&self, policy: &str) -> String {
+    pub(crate) async fn token_of(&self, policy: &str) -> String {
         let key = self.policy_key(policy).await;
         let token = SasToken::sign(HOST, self.now_seconds() + 3600, Some(policy), &key);
         token.to_text().expose().to_owned()
     }
 
     /// A request as `iothubowner`.
-    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         let token = self.token_of("iothubowner").await;
         let mut all = vec![("authorization", token.as_str())];
         all.extend(headers);
@@ -121,7 +121,7 @@ impl TestHub {
     }
 
     /// A request with exactly these headers and this address.
-    pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
+    pub(crate) async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -140,45 +140,45 @@ impl TestHub {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.call(Method::GET, path, &[], "").await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
         self.call(Method::PUT, path, &[], body.to_string()).await
     }
 
-    pub async fn update(&self, path: &str, etag: &str, body: Value) -> Reply {
+    pub(crate) async fn update(&self, path: &str, etag: &str, body: Value) -> Reply {
         self.call(Method::PUT, path, &[("if-match", etag)], body.to_string())
             .await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
         self.call(Method::PATCH, path, &[], body.to_string()).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         self.call(Method::POST, path, &[], body.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Reply {
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, &[("if-match", "\"*\"")], "").await
     }
 
     /// Makes a device and gives its document.
-    pub async fn device(&self, id: &str) -> Value {
+    pub(crate) async fn device(&self, id: &str) -> Value {
         self.put(&format!("/devices/{id}"), json!({ "deviceId": id }))
             .await
             .ok()
     }
 
-    pub async fn edge_device(&self, id: &str) -> Value {
+    pub(crate) async fn edge_device(&self, id: &str) -> Value {
         let body = json!({ "deviceId": id, "capabilities": { "iotEdge": true } });
         self.put(&format!("/devices/{id}"), body).await.ok()
     }
 
     /// The token that a device's own SDK would make.
-    pub async fn device_token(&self, identity: &str) -> String {
+    pub(crate) async fn device_token(&self, identity: &str) -> String {
         let path = match identity.split_once('/') {
             None => format!("/devices/{identity}"),
             Some((device, module)) => format!("/devices/{device}/modules/{module}"),
@@ -193,7 +193,7 @@ impl TestHub {
         token.to_text().expose().to_owned()
     }
 
-    pub async fn authenticate(&self, identity: &str, credential: Credential) -> Result<Admission, Refusal> {
+    pub(crate) async fn authenticate(&self, identity: &str, credential: Credential) -> Result<Admission, Refusal> {
         let attempt = Attempt {
             identity: identity.parse().unwrap(),
             credential,
@@ -203,7 +203,7 @@ impl TestHub {
     }
 
     /// Connects a device as a protocol front would.
-    pub async fn connect(&self, identity: &str, subscriptions: Subscriptions) -> Client<'_> {
+    pub(crate) async fn connect(&self, identity: &str, subscriptions: Subscriptions) -> Client<'_> {
         let token = self.device_token(identity).await;
         let admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
         let (handle, inbox) = SessionHandle::new(admission.identity.clone());
@@ -221,20 +221,20 @@ impl TestHub {
 }
 
 /// A connected device.
-pub struct Client<'h> {
-    pub hub: &'h TestHub,
-    pub handle: SessionHandle,
-    pub inbox: SessionInbox,
-    pub admission: Admission,
+pub(crate) struct Client<'h> {
+    pub(crate) hub: &'h TestHub,
+    pub(crate) handle: SessionHandle,
+    pub(crate) inbox: SessionInbox,
+    pub(crate) admission: Admission,
 }
 
 impl Client<'_> {
-    pub async fn disconnect(self) {
+    pub(crate) async fn disconnect(self) {
         self.hub.hub.signals().directory().leave(&self.handle);
         self.hub.hub.backend().closed(self.handle.id(), &self.admission).await;
     }
 }
 
-pub fn identity(text: &str) -> Identity {
+pub(crate) fn identity(text: &str) -> Identity {
     text.parse().unwrap()
 }
