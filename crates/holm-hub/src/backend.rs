@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::authority::Authority;
 use crate::c2d::Mailboxes;
-use crate::events::{self, EventLog, LogError, Receipt, record};
+use crate::events::{self, EventLog, LogError, Receipt};
 use crate::presence::Presence;
 use crate::storage::Repository;
 use crate::twins::Twins;
@@ -73,7 +73,7 @@ impl holm_gateway::Ingest for HubBackend {
         let now = self.clock.now();
         stamp(&mut message, from, now);
         self.presence.heard(&from.identity, now);
-        let payload = record::encode(&message).into();
+        let payload = message.encode();
         let receipt = self.log.append_when_room(&from.identity.device, now, payload).await;
         receipt.map(IngestReceipt).map_err(unavailable)
     }

@@ -20,7 +20,6 @@ use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
 use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::Scope;
 
-use crate::events::record;
 use crate::registry::existing;
 use crate::storage::{Outcome, Repository, Transaction, Waiting};
 use crate::{Clock, Signals};
@@ -374,12 +373,12 @@ fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Wa
         expires,
         deliveries: 0,
         ack,
-        message: record::encode(&message),
+        message: message.encode().into(),
     })
 }
 
 fn decoded(message: &Waiting) -> Result<Message, ServiceError> {
-    record::decode(message.message.clone().into()).map_err(|error| ServiceError::server_error(error.to_string()))
+    Message::decode(message.message.clone().into()).map_err(|error| ServiceError::server_error(error.to_string()))
 }
 
 fn delivery(waiting: &Waiting, redelivered: bool) -> Result<Delivery, ServiceError> {

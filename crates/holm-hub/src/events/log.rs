@@ -80,7 +80,7 @@ pub struct Stored {
     pub sequence: u64,
     /// When it was taken in.
     pub enqueued: Timestamp,
-    /// The message, see [`super::record`].
+    /// The message, encoded as in `docs/formats/message.md`.
     pub payload: Bytes,
 }
 

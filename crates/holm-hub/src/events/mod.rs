@@ -11,7 +11,6 @@
 
 mod log;
 pub mod notice;
-pub mod record;
 mod relay;
 
 pub use log::{EventLog, EventReader, From, LogError, Receipt, Stored};

@@ -5,7 +5,6 @@
 use holm_model::{Identity, Message, SystemProperty, Timestamp, Twin};
 use serde_json::{Map, Value, json};
 
-use super::record;
 use crate::registry::Entry;
 use crate::storage::Event;
 
@@ -153,6 +152,6 @@ fn event(
         key,
         device: identity.device.clone(),
         at: now,
-        message: record::encode(&message),
+        message: message.encode().into(),
     }
 }

@@ -11,10 +11,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use holm_model::{ServiceError, SystemProperty};
+use holm_model::{Message, ServiceError, SystemProperty};
 
 use super::log::{EventLog, From, LogError};
-use super::record;
 use crate::Signals;
 use crate::storage::Repository;
 
@@ -127,7 +126,7 @@ impl Relay {
             let mut reader = self.log.reader(partition, From::Time(at))?;
             let end = self.log.bounds(partition)?.end;
             while let Some(stored) = reader.try_next()?.filter(|stored| stored.sequence < end) {
-                let Ok(message) = record::decode(stored.payload) else {
+                let Ok(message) = Message::decode(stored.payload) else {
                     continue;
                 };
                 if message.system.get(SystemProperty::MessageSource) != Some(super::TELEMETRY)

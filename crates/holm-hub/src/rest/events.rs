@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::answer::{self, Answer, Failure};
 use super::query::Query;
 use super::{Call, RestApi, not_allowed};
-use crate::events::{EventReader, From, LogError, Stored, partition_of, record};
+use crate::events::{EventReader, From, LogError, Stored, partition_of};
 
 /// Lines that wait for a slow reader, in each of two places.
 const MAX_WAITING_LINES: usize = 64;
@@ -136,7 +136,7 @@ async fn read(
 
 fn to_line(partition: u16, stored: Stored, wanted: &Wanted) -> Option<io::Result<Bytes>> {
     let (sequence, enqueued) = (stored.sequence, stored.enqueued);
-    let message = match record::decode(stored.payload) {
+    let message = match Message::decode(stored.payload) {
         Ok(message) => message,
         Err(error) => {
             tracing::error!(partition, sequence, %error, "an event can't be read and is passed over");

@@ -3,6 +3,9 @@
 //! Clients differ: a slash may stand at the end, words of the path come in any case, ids are percent-encoded once, and
 //! IoT Explorer encodes the whole path (`/devices%2Fd1`). Source: `hub-service-api.md` §2.1, §2.2.
 
+use std::borrow::Cow;
+
+use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
 /// A resource of the service API.
@@ -120,20 +123,9 @@ fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
         .collect()
 }
 
-/// Undoes percent-encoding; `None` when what results is not UTF-8 or an escape is broken.
+/// Undoes percent-encoding; `None` when what results is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let high = char::from(rest.next()?).to_digit(16)?;
-            let low = char::from(rest.next()?).to_digit(16)?;
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
+    percent::try_decode(text).map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -183,7 +175,8 @@ mod tests {
         assert_eq!(Target::parse("/"), Err(Unroutable::Unknown));
         assert_eq!(Target::parse("/configurations"), Err(Unroutable::Unknown));
         assert!(matches!(Target::parse("/devices/dev%201"), Err(Unroutable::Id(_))));
-        assert_eq!(Target::parse("/devices/%zz"), Err(Unroutable::Encoding));
+        // An escape that is none stays as it stands: ids may hold `%`.
+        assert_eq!(target("/devices/%zz"), Target::Identity(identity("%zz")));
         assert_eq!(Target::parse("/devices/%ff"), Err(Unroutable::Encoding));
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holm_gateway::{Subscriptions, Twins};
-use holm_hub::events::{EventLog, Relay, record};
+use holm_hub::events::{EventLog, Relay};
 use holm_hub::storage::{Event, Repository};
 use holm_hub::{Clock, Signals};
 use holm_model::{DeviceId, Message, SystemProperty, Timestamp};
@@ -95,7 +95,7 @@ async fn an_event_that_is_in_the_log_already_is_not_told_again() {
             key: key.to_owned(),
             device: DeviceId::new("d1").unwrap(),
             at: Timestamp::from_unix_millis(START),
-            message: record::encode(&message),
+            message: message.encode().into(),
         }
     };
     let events = [event("v3"), event("v4")];
@@ -117,7 +117,7 @@ async fn an_event_that_is_in_the_log_already_is_not_told_again() {
     for partition in 0..4 {
         let mut reader = log.reader(partition, holm_hub::events::From::Sequence(0)).unwrap();
         while let Some(stored) = reader.try_next().unwrap() {
-            let message = record::decode(stored.payload).unwrap();
+            let message = Message::decode(stored.payload).unwrap();
             keys.push(message.system.get(SystemProperty::MessageId).unwrap().to_owned());
         }
     }

@@ -107,7 +107,13 @@ impl TestHub {
     }
 
     /// A request as `iothubowner`.
-    pub(crate) async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let token = self.token_of("iothubowner").await;
         let mut all = vec![("authorization", token.as_str())];
         all.extend(headers);
