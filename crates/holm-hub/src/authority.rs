@@ -55,13 +55,25 @@ impl Authority {
         }
     }
 
-    /// Lets a device or module in, or not.
+    /// Lets a device or module in, or not. The session, if one follows, is opened soon after.
     ///
     /// # Errors
     /// [`Refusal`]; `Unavailable` when the registry can't be read.
     pub async fn admit(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         let identity = attempt.identity.clone();
-        self.signals.admitting(&identity);
+        self.signals.logging_in(&identity);
+        let mut ending = LogIn {
+            signals: &self.signals,
+            identity: &identity,
+            is_followed: false,
+        };
+        let admitted = self.check(attempt).await;
+        ending.is_followed = admitted.is_ok();
+        admitted
+    }
+
+    async fn check(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        let identity = attempt.identity.clone();
         let entry = self.enabled_entry(&identity).await?;
         let now = self.clock.now();
         let (principal, auth, expires) = match &attempt.credential {
@@ -221,10 +233,25 @@ impl Authority {
             credential,
             announced: holm_gateway::Announced::default(),
         };
-        self.admit(attempt).await.map_err(|refusal| match refusal {
+        self.check(attempt).await.map_err(|refusal| match refusal {
             Refusal::NotAuthorized(why) => ServiceError::unauthorized(why),
             Refusal::Unavailable(why) => ServiceError::unavailable(why),
         })
+    }
+}
+
+/// Ends a log-in that no session follows, also one whose client went away in the middle.
+struct LogIn<'s> {
+    signals: &'s Signals,
+    identity: &'s Identity,
+    is_followed: bool,
+}
+
+impl Drop for LogIn<'_> {
+    fn drop(&mut self) {
+        if !self.is_followed {
+            self.signals.not_opened(self.identity);
+        }
     }
 }
 

@@ -155,8 +155,8 @@ impl holm_gateway::Inbox for HubBackend {
 impl holm_gateway::Presence for HubBackend {
     async fn opened(&self, session: &SessionHandle, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
         if !self.signals.opened(session) {
-            return Err(Refusal::NotAuthorized(format!(
-                "`{}` was removed, disabled or given another key while it logged in",
+            return Err(Refusal::Unavailable(format!(
+                "`{}` was removed, disabled or given another key while it logged in; it is to log in again",
                 of.identity
             )));
         }

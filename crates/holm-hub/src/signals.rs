@@ -2,8 +2,9 @@
 //!
 //! Nothing here is kept: whoever misses a signal reads the state. Every call returns at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use holm_gateway::{CloseReason, Directory, SessionHandle, SessionId};
 use holm_model::{DeviceId, Identity};
@@ -18,8 +19,8 @@ pub struct Signals(Arc<Shared>);
 struct Shared {
     directory: Arc<Directory>,
     outbox: Notify,
-    /// Who has proved a key or is connected. Holds an entry for each session and for each identity whose proof is under
-    /// way or was not followed by a session.
+    /// Who is logging in or connected. An entry goes with its last session and log-in, so strangers who fail to log in
+    /// leave nothing behind.
     known: Mutex<HashMap<Identity, Known>>,
     /// Who waits for mail: one notice a device that has a receiver.
     mailboxes: Mutex<HashMap<DeviceId, Arc<Notify>>>,
@@ -27,8 +28,10 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Whether a proof was taken back since the registry was last read for one.
+    /// Whether a proof was taken back while somebody was logging in.
     revoked: bool,
+    /// When each log-in that is under way began.
+    logging_in: VecDeque<Instant>,
     sessions: Vec<SessionHandle>,
 }
 
@@ -51,27 +54,50 @@ impl Signals {
         let ended = |other: &Identity| other == identity || (!identity.is_module() && other.device == identity.device);
         let mut known = lock(&self.0.known);
         for (_, known) in known.iter_mut().filter(|(other, _)| ended(other)) {
-            known.revoked = true;
+            known.revoked = !known.logging_in.is_empty();
             for session in &known.sessions {
                 session.close(CloseReason::Revoked);
             }
         }
     }
 
-    /// An identity begins to prove a key; called before its registry entry is read.
-    pub(crate) fn admitting(&self, identity: &Identity) {
-        lock(&self.0.known).entry(identity.clone()).or_default().revoked = false;
+    /// An identity begins to log in; called before its registry entry is read. [`Signals::opened`] or
+    /// [`Signals::not_opened`] ends it.
+    pub(crate) fn logging_in(&self, identity: &Identity) {
+        let mut known = lock(&self.0.known);
+        let known = known.entry(identity.clone()).or_default();
+        // Fronts open the session at once; what did not open one by now never will.
+        known.logging_in.retain(|began| began.elapsed() < LONGEST_LOG_IN);
+        if known.logging_in.is_empty() {
+            known.revoked = false;
+        }
+        known.logging_in.push_back(Instant::now());
     }
 
-    /// A session opens; [`Signals::revoked`] reaches it from now on. `false` when the proof was taken back between the
-    /// reading of the registry and now.
-    pub(crate) fn opened(&self, session: &SessionHandle) -> bool {
-        let mut known = lock(&self.0.known);
-        let known = known.entry(session.identity().clone()).or_default();
-        if !known.revoked {
-            known.sessions.push(session.clone());
+    /// A log-in has ended without a session.
+    pub(crate) fn not_opened(&self, identity: &Identity) {
+        let mut all = lock(&self.0.known);
+        if let Some(known) = all.get_mut(identity) {
+            known.logging_in.pop_front();
+            if known.logging_in.is_empty() && known.sessions.is_empty() {
+                all.remove(identity);
+            }
         }
-        !known.revoked
+    }
+
+    /// A session opens; [`Signals::revoked`] reaches it from now on. `false` when the proof may have been taken back
+    /// between the reading of the registry and now: the client is to log in again.
+    pub(crate) fn opened(&self, session: &SessionHandle) -> bool {
+        let mut all = lock(&self.0.known);
+        let known = all.entry(session.identity().clone()).or_default();
+        known.logging_in.pop_front();
+        let good = !known.revoked;
+        if good {
+            known.sessions.push(session.clone());
+        } else if known.logging_in.is_empty() && known.sessions.is_empty() {
+            all.remove(session.identity());
+        }
+        good
     }
 
     /// A session has ended. Says whether the identity has no other.
@@ -82,7 +108,7 @@ impl Signals {
         };
         known.sessions.retain(|other| other.id() != session);
         let last = known.sessions.is_empty();
-        if last {
+        if last && known.logging_in.is_empty() {
             all.remove(identity);
         }
         last
@@ -116,10 +142,54 @@ impl Signals {
     }
 }
 
+/// How long a log-in may take until its session opens.
+const LONGEST_LOG_IN: Duration = Duration::from_secs(30);
+
 /// From this many on, notices that nobody waits at are dropped before a new one is made.
 const MAILBOXES_BEFORE_SWEEP: usize = 4096;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Held for a map operation only, never across an await.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(identity: &Identity) -> SessionHandle {
+        SessionHandle::new(identity.clone()).0
+    }
+
+    #[test]
+    fn a_key_that_changes_during_the_log_in_opens_no_session() {
+        let (signals, identity) = (Signals::default(), "d1/m".parse::<Identity>().unwrap());
+        let device = Identity::of_device(identity.device.clone());
+
+        signals.logging_in(&identity);
+        signals.revoked(&device);
+        let late = signals.opened(&session(&identity));
+        signals.logging_in(&identity);
+        let again = signals.opened(&session(&identity));
+
+        assert!(!late);
+        assert!(again);
+    }
+
+    #[test]
+    fn who_fails_to_log_in_leaves_nothing_behind() {
+        let (signals, identity) = (Signals::default(), "d1".parse::<Identity>().unwrap());
+        let first = session(&identity);
+
+        signals.logging_in(&identity);
+        signals.not_opened(&identity);
+        assert!(lock(&signals.0.known).is_empty());
+
+        signals.logging_in(&identity);
+        assert!(signals.opened(&first));
+        signals.logging_in(&identity);
+        assert!(signals.closed(first.id(), &identity));
+        signals.not_opened(&identity);
+        assert!(lock(&signals.0.known).is_empty());
+    }
 }
