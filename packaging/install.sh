@@ -110,7 +110,7 @@ fi
 
 make_user() { # NAME
     if ! id -u "$1" > /dev/null 2>&1; then
-        useradd --system --user-group --home-dir "/var/lib/$1" --no-create-home --shell /usr/sbin/nologin "$1"
+        useradd --system --user-group --home-dir "/var/lib/holm/${1#holm-}" --no-create-home --shell /usr/sbin/nologin "$1"
         echo "  user $1"
     fi
 }

@@ -6,7 +6,7 @@ prefix=/usr/local
 destdir=${DESTDIR:-}
 stop_modules=no
 purge=no
-data=/var/lib/holm-edge
+data=/var/lib/holm/edge
 
 usage() {
     cat <<'END'
@@ -16,7 +16,7 @@ Usage: uninstall.sh [--stop-modules] [--purge] [--edge-data DIR] [--prefix DIR] 
                      Without it they go on; a later edge with the same data finds them again
   --purge            also remove configuration, keys, messages and users. Nothing brings them back.
                      Wants --stop-modules, since modules can't go on without their files
-  --edge-data DIR    the edge's `[holm] data`; /var/lib/holm-edge if not given
+  --edge-data DIR    the edge's `[holm] data`; /var/lib/holm/edge if not given
   --prefix DIR       as it was given to install.sh; /usr/local if not given
   --destdir DIR      as it was given to install.sh; the running system is left alone
 END
@@ -123,8 +123,11 @@ for directory in /etc/systemd/system/holm-edge.service.d "$prefix/share/doc/holm
 done
 
 if [ "$purge" = yes ]; then
-    rm -rf "${destdir:?}/etc/holm" "$destdir/var/lib/holm-hub" "$destdir$data"
-    echo "  removed /etc/holm, /var/lib/holm-hub, $data"
+    for path in /etc/holm /var/lib/holm/hub "$data"; do
+        rm -rf "${destdir:-}$path"
+        echo "  removed $path"
+    done
+    rmdir "$destdir/var/lib/holm" 2> /dev/null || true
     if [ -z "$destdir" ]; then
         for user in holm-hub holm-edge; do
             if id -u "$user" > /dev/null 2>&1; then
@@ -140,7 +143,7 @@ fi
 
 if [ "$purge" = no ]; then
     echo "left in place:"
-    for path in /etc/holm /var/lib/holm-hub "$data" "$prefix/lib/holm/modules"; do
+    for path in /etc/holm /var/lib/holm/hub "$data" "$prefix/lib/holm/modules"; do
         if [ -e "$destdir$path" ]; then
             echo "  $path"
         fi
