@@ -48,6 +48,11 @@ done
 if [ "$purge" = yes ] && [ "$stop_modules" = no ]; then
     fail "--purge wants --stop-modules, since modules can't go on without their files"
 fi
+case $data in
+    *..* | *//*) fail "--edge-data must be a plain path" ;;
+    /*/*/*) ;;
+    *) fail "--edge-data \`$data\` is no directory of an edge; give it as it stands in the configuration" ;;
+esac
 if [ -z "$destdir" ] && [ "$(id -u)" -ne 0 ]; then
     fail "this changes the system and needs root"
 fi
