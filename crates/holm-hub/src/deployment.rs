@@ -10,8 +10,8 @@
 //!
 //! Source: `hub-service-api.md` §2.2, §3.3.
 
-use holm_model::manifest::{DeploymentContent, ModuleContent};
-use holm_model::{DeviceId, ErrorCode, Identity, ServiceError, Timestamp, TwinUpdate};
+use holm_model::manifest::{AgentDesired, ConfigError, DeploymentContent, ModuleContent};
+use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Timestamp, TwinUpdate};
 use serde_json::{Map, Value};
 
 use crate::events::notice::Operation;
@@ -56,6 +56,7 @@ impl Deployments {
     /// `DeviceNotFound`; `InvalidOperation` when the device is not an edge device; `TooManyModulesOnDevice`; the twin's own
     /// errors when a section is too large or breaks a rule.
     pub async fn apply(&self, device: DeviceId, content: DeploymentContent) -> Result<(), ServiceError> {
+        check(&content)?;
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
         self.repository
             .change_then(
@@ -72,6 +73,21 @@ impl Deployments {
             )
             .await
             .map(|_| ())
+    }
+}
+
+/// Refuses a deployment that no edge could read, here where its author is told at once. Schema versions are the edge's to
+/// judge: one newer than this hub may know more.
+fn check(content: &DeploymentContent) -> Result<(), ServiceError> {
+    let Some(ModuleContent::Whole(desired)) = content.modules.get(&ModuleId::edge_agent()) else {
+        return Ok(());
+    };
+    match AgentDesired::parse(desired) {
+        Err(ConfigError::Agent(problems)) => {
+            let text = format!("the deployment of `$edgeAgent` is wrong: {}", problems.join("; "));
+            Err(ServiceError::new(ErrorCode::InvalidConfigurationContent, text))
+        }
+        _ => Ok(()),
     }
 }
 

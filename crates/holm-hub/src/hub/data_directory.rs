@@ -22,7 +22,7 @@ const MAX_CONNECTION_STRING: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirectoryError {
     /// Another process uses it.
-    #[error("the data directory `{path}` is in use by another hub; stop that one or give another directory")]
+    #[error("the data directory `{path}` is locked by another hub; stop that one or give another directory")]
     InUse {
         /// The directory.
         path: PathBuf,

@@ -68,7 +68,7 @@ async fn two_hubs_do_not_share_a_directory() {
     let second = Hub::open(config.clone()).await.unwrap_err();
 
     let text = holm_net::error_chain(&second);
-    assert!(text.contains("in use by another hub"), "{text}");
+    assert!(text.contains("locked by another hub"), "{text}");
     hub.close().await;
     Hub::open(config).await.unwrap().close().await;
 }

@@ -6,13 +6,19 @@ use serde_json::{Value, json};
 
 use crate::support::TestHub;
 
+/// A module as a manifest describes it.
+fn module() -> Value {
+    json!({"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": "busybox"}})
+}
+
 fn content(modules: &[&str], rate: u32) -> Value {
-    let specs: serde_json::Map<String, Value> = modules
-        .iter()
-        .map(|id| ((*id).to_owned(), json!({"type": "docker"})))
-        .collect();
+    let specs: serde_json::Map<String, Value> = modules.iter().map(|id| ((*id).to_owned(), module())).collect();
     let mut all = json!({
-        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": specs}},
+        "$edgeAgent": {"properties.desired": {
+            "schemaVersion": "1.1",
+            "runtime": {"type": "docker", "settings": {}},
+            "modules": specs,
+        }},
         "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {}}},
     });
     for id in modules {
