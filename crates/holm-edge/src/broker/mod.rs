@@ -42,7 +42,7 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_query::Sink;
-use holm_queue::{OpenError, Options as QueueOptions, Queue};
+use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -150,13 +150,24 @@ impl Broker {
         state: State,
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
+        Self::open_with(|queue| Queue::open(directory, queue), keys, uplink, state, options).await
+    }
+
+    /// [`Broker::open`] over a queue of the caller's choice.
+    async fn open_with(
+        open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenError>,
+        keys: Arc<dyn ModuleKeys>,
+        uplink: Uplink,
+        state: State,
+        options: BrokerOptions,
+    ) -> Result<Arc<Self>, OpenBrokerError> {
         let in_force = configuration_in_force(&state).await?;
         let queue_options = QueueOptions {
             max_bytes: in_force.as_ref().and_then(|table| table.max_bytes),
             max_ranges: MAX_RANGES,
             ..options.queue
         };
-        let (queue, report) = Queue::open(directory, queue_options).map_err(OpenBrokerError::Queue)?;
+        let (queue, report) = open_queue(queue_options).map_err(OpenBrokerError::Queue)?;
         tracing::info!(?report, "messages are open");
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
         let lanes = Lanes::open(queue, is_wanted);
