@@ -79,7 +79,6 @@ impl Service {
     /// # Panics
     /// When the answer is not 2xx; with the whole answer.
     #[track_caller]
-    #[must_use]
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let answer = self.try_call(method, path, &[], body);
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error:#}"));

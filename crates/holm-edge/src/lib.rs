@@ -1,4 +1,12 @@
 //! The device side: it keeps modules running as the hub asked, brokers messages between them and the hub, guards their
 //! keys, and goes on doing all of it while the hub is out of reach.
 
+pub mod broker;
+pub mod front;
 pub mod keys;
+pub mod local_api;
+pub mod management;
+pub mod runtimes;
+pub mod workload;
+pub mod state;
+pub mod uplink;

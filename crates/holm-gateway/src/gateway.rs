@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use holm_model::Timestamp;
-use holm_net::http::Peer;
-use holm_net::{Listener, Scope, tls};
+use holm_net::http::ResponseBody;
+use holm_net::{Listener, Peer, Scope, tls};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;
-use crate::http::websocket::UpgradedStream;
+use crate::http::websocket::{self, UpgradedStream};
 use crate::mqtt;
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory};
@@ -70,34 +72,16 @@ impl<B: Backend> Gateway<B> {
 
     /// Serves MQTT over TLS on a listener until the scope stops.
     pub async fn serve_mqtt(self, listener: Listener, config: Arc<ServerConfig>) {
-        loop {
-            let admitted = tokio::select! {
-                admitted = listener.accept() => admitted,
-                () = self.scope.stopping() => return,
-            };
-            let (front, config) = (self.clone(), Arc::clone(&config));
-            self.scope.spawn(async move {
-                let _permit = admitted.permit;
-                match tls::accept(config, admitted.stream, admitted.peer).await {
-                    Ok(stream) => {
-                        let certificates = tls::client_certificates(&stream).into();
-                        let peer = Peer {
-                            address: Some(admitted.peer),
-                            certificates,
-                            unix: None,
-                        };
-                        front.serve_mqtt_stream(stream, peer).await;
-                    }
-                    Err(error) => {
-                        tracing::debug!(error = %holm_net::http::server::error_chain(&error), "no MQTT connection");
-                    }
-                }
-            });
-        }
+        let scope = self.scope.clone();
+        tls::serve(&scope, listener, config, move |stream, peer| {
+            let front = self.clone();
+            async move { front.serve_mqtt_stream(stream, peer).await }
+        })
+        .await;
     }
 
     /// Serves MQTT on the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.
-    pub fn spawn_mqtt_websocket(
+    fn spawn_mqtt_websocket(
         &self,
         upgrade: impl Future<Output = hyper::Result<UpgradedStream>> + Send + 'static,
         peer: Peer,
@@ -109,6 +93,18 @@ impl<B: Backend> Gateway<B> {
                 Err(error) => tracing::debug!(%error, "a WebSocket ended before it began"),
             }
         });
+    }
+
+    /// Answers a request for a WebSocket ([`websocket::is_upgrade`]): MQTT is served on it as soon as it stands.
+    #[must_use]
+    pub fn upgrade(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        match websocket::accept(request, websocket::MQTT_SUBPROTOCOL) {
+            Ok(accepted) => {
+                self.spawn_mqtt_websocket(accepted.stream, peer);
+                accepted.response
+            }
+            Err(refused) => *refused,
+        }
     }
 
     /// Serves MQTT on a stream until it ends or the scope stops.

@@ -30,7 +30,10 @@ pub fn connect(ip: IpAddr, port: u16, ca: &Path, certificate: Option<&Certificat
         None => builder.with_no_client_auth(),
         Some(certificate) => {
             let chain = vec![CertificateDer::from_pem_file(&certificate.certificate)?];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&certificate.key)?)?
+            let key = rustls::crypto::ring::sign::any_supported_type(&PrivateKeyDer::from_pem_file(&certificate.key)?)?;
+            // Shown as it is: the check that key and certificate belong together can't read certificates of version 1.
+            let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+            builder.with_client_cert_resolver(Arc::new(shown))
         }
     };
     let name = ServerName::IpAddress(ip.into());

@@ -1,0 +1,52 @@
+//! What the edge answers on its HTTPS port: WebSockets on any path, and method calls from module to module
+//! (`edge-broker.md` §1.1, §1.9).
+
+use std::sync::Arc;
+
+use holm_gateway::http::{answer, method_call, websocket};
+use holm_gateway::{Backend, Gateway};
+use holm_model::DeviceId;
+use holm_model::error::{ErrorCode, ServiceError};
+use holm_net::Peer;
+use holm_net::http::{Handler, ResponseBody};
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Request, Response};
+
+/// The HTTPS face of the edge.
+#[derive(Debug)]
+pub struct Front<B> {
+    gateway: Gateway<B>,
+    device: DeviceId,
+}
+
+impl<B: Backend> Front<B> {
+    /// The face of the edge that is `device`.
+    #[must_use]
+    pub const fn new(gateway: Gateway<B>, device: DeviceId) -> Self {
+        Self { gateway, device }
+    }
+}
+
+impl<B: Backend> Handler for Front<B> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        let mut response = if websocket::is_upgrade(&request) {
+            self.gateway.upgrade(request, peer)
+        } else if let Some(target) = method_call::target(&request) {
+            let (authority, directory) = (Arc::clone(self.gateway.backend()), Arc::clone(self.gateway.directory()));
+            method_call::answer(authority.as_ref(), &directory, &self.device, target, request, &peer).await
+        } else {
+            let text = format!(
+                "there is nothing at `{}` on an edge; telemetry, twins and inputs go over MQTT",
+                request.uri().path()
+            );
+            let error = ServiceError::new(ErrorCode::DeviceNotFound, text);
+            let now = holm_model::Timestamp::from(std::time::SystemTime::now());
+            answer::error(&error, &error.rest_body(holm_gateway::tracking_id(), now))
+        };
+        response
+            .headers_mut()
+            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}

@@ -1,0 +1,91 @@
+//! What the log has to say about itself.
+
+use std::ops::Range;
+
+use crate::lane::LaneId;
+
+/// Positions whose records are gone. Nothing reports them again: they count as acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The lane.
+    pub lane: LaneId,
+    /// The positions.
+    pub positions: Range<u64>,
+}
+
+/// A cursor that was found beyond the end of its lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledBack {
+    /// The lane.
+    pub lane: LaneId,
+    /// The lane's end, where the cursor now ends.
+    pub to: u64,
+}
+
+/// What opening found and did. `OpenReport::default()` with `created` or an epoch is the normal case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// There was no queue here and one was made.
+    pub created: bool,
+    /// The high half of the offsets that this opening gives out.
+    pub epoch: u32,
+    /// Segment files found.
+    pub segments: u64,
+    /// Records read one by one, because their segment was not complete.
+    pub records_scanned: u64,
+    /// Bytes at the end of the newest segment that a crash left half-written; they were cut off. None of them was reported
+    /// durable.
+    pub torn_bytes: u64,
+    /// Entries with a broken body that whole entries follow.
+    pub damaged_entries: u64,
+    /// Stretches without a valid header that whole entries follow.
+    pub damaged_stretches: u64,
+    /// Segments whose first entry, or whose lane states, could not be read.
+    pub damaged_segments: u64,
+    /// Positions whose records are gone. Besides damage, a crash can leave such a gap among records that were never reported
+    /// durable, when the disk wrote later ones first.
+    pub lost: Vec<Lost>,
+    /// Cursors beyond the end of their lane.
+    pub pulled_back: Vec<PulledBack>,
+    /// Lanes whose definition is gone; their records are kept under the name `lost lane N`.
+    pub nameless_lanes: Vec<LaneId>,
+    /// Progress was taken over from the reserve: the queue ended on a full disk.
+    pub reserve_used: bool,
+    /// The disk is full: appends are refused until there is space, the rest works.
+    pub disk_full: bool,
+}
+
+/// Counters since opening, and sizes now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records appended.
+    pub appended: u64,
+    /// Records known to be on disk.
+    pub durable: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// Positions acknowledged, trimmed or expired.
+    pub acknowledged: u64,
+    /// Commits that succeeded.
+    pub commits: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+    /// Bytes written to the journal by commits that succeeded.
+    pub bytes_written: u64,
+    /// Syncs of files and directories.
+    pub syncs: u64,
+    /// Positions whose time-to-live ended before they were acknowledged.
+    pub expired: u64,
+    /// Positions whose records were found damaged or missing, at opening too.
+    pub corrupt: u64,
+    /// Records moved to their lane's own segments.
+    pub moved: u64,
+    /// Segment files now.
+    pub segments: u64,
+    /// Bytes in segment files now.
+    pub disk_bytes: u64,
+    /// Bytes that wait for the disk now.
+    pub uncommitted_bytes: u64,
+    /// Newest bytes held in memory now, those that wait included.
+    pub hot_bytes: u64,
+}

@@ -1,0 +1,390 @@
+//! The handle: what callers share. Every call holds the one lock for as long as it takes to copy a record, never for the
+//! disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+
+use crate::core::{Health, Log, OpenReport, Stats};
+use crate::error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenError, ReadError};
+use crate::file_system::{Directory, FileSystem};
+use crate::lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
+use crate::options::{Clock, Options};
+use crate::pending::Pending;
+use crate::reader::Reader;
+use crate::record::{NewRecord, Start, Visibility};
+use crate::signal::{CommitSignal, Promise, lock};
+use crate::writer;
+
+/// An open queue directory. Clones share it; when the last one goes, the writer commits what waits and the directory is
+/// released. Readers do not keep it open.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// use holm_queue::{LaneKind, NewRecord, Options, Queue, Start, Visibility};
+///
+/// let (queue, _report) = Queue::open(directory.path(), Options::default())?;
+/// let lane = queue.lane("upstream", LaneKind::UntilAcknowledged)?;
+/// let lanes = [(lane, 0)];
+/// let record = NewRecord { sender: "pump", lanes: &lanes, enqueued_at: 1_700_000_000_000, payload: "42".into() };
+/// queue.append(&record)?.wait()?;
+///
+/// let mut reader = queue.reader(lane, Start::LowWater, Visibility::Durable)?;
+/// for record in reader.try_read(100, 1 << 20)? {
+///     assert_eq!(record.payload(), "42");
+///     queue.acknowledge(lane, record.position..record.position + 1)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Queue {
+    owner: Arc<Owner>,
+}
+
+/// Ends the writer when the last handle goes.
+struct Owner {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Tells the writer that there is work.
+    pub(crate) work: Condvar,
+    pub(crate) clock: Clock,
+}
+
+pub(crate) struct State {
+    /// `None` once closed.
+    pub(crate) log: Option<Log>,
+    /// Answers those whose work goes into the next commit.
+    pub(crate) next_commit: Promise,
+    /// The writer waits for work.
+    pub(crate) is_idle: bool,
+    pub(crate) is_closing: bool,
+    /// A commit is asked for even if nothing seems to need it.
+    pub(crate) flush: bool,
+    /// Maintenance is asked for.
+    pub(crate) maintain: bool,
+    pub(crate) readers: BTreeMap<(LaneId, u64), WaitingReader>,
+    pub(crate) next_reader: u64,
+    /// Readers waiting for what is appended; most appends need not look.
+    pub(crate) waiting_for_appends: usize,
+    pub(crate) waiting_for_room: Vec<Waker>,
+    pub(crate) waiting_for_close: Vec<Waker>,
+}
+
+pub(crate) struct WaitingReader {
+    pub(crate) visibility: Visibility,
+    pub(crate) position: u64,
+    pub(crate) waker: Waker,
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Lets go of the lock and tells the writer that there is work.
+    fn wake_writer(&self, state: MutexGuard<'_, State>) {
+        let is_idle = state.is_idle;
+        drop(state);
+        if is_idle {
+            self.work.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Takes the readers that may read on now.
+    pub(crate) fn take_ready_readers(&mut self, visibility: Visibility, lane: Option<LaneId>) -> Vec<Waker> {
+        let Some(log) = &self.log else { return Vec::new() };
+        let range = lane.map_or((LaneId(0), 0)..=(LaneId(u32::MAX), u64::MAX), |lane| {
+            (lane, 0)..=(lane, u64::MAX)
+        });
+        let ready = self.readers.range(range).filter(|((lane, _), reader)| {
+            let bounds = log.lane_bounds(*lane);
+            reader.visibility == visibility
+                && bounds.is_none_or(|bounds| match visibility {
+                    Visibility::Appended => bounds.next > reader.position,
+                    Visibility::Durable => bounds.durable_next > reader.position,
+                })
+        });
+        let ready: Vec<_> = ready.map(|(&key, _)| key).collect();
+        ready.into_iter().filter_map(|key| self.remove_reader(key)).collect()
+    }
+
+    pub(crate) fn remove_reader(&mut self, key: (LaneId, u64)) -> Option<Waker> {
+        let reader = self.readers.remove(&key)?;
+        self.waiting_for_appends -= usize::from(reader.visibility == Visibility::Appended);
+        Some(reader.waker)
+    }
+}
+
+impl Queue {
+    /// Opens the queue in a directory, or makes one, with the directory, if there is none.
+    ///
+    /// # Errors
+    /// The directory is in use, of another version, or not a queue; an option is out of range; the file system refused.
+    pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        let directory = directory.as_ref();
+        let files = Directory::new(directory).map_err(OpenError::io("create", directory.display().to_string()))?;
+        Self::open_on(Arc::new(files), options)
+    }
+
+    /// Opens the queue on a file system of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(files: Arc<dyn FileSystem>, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        let clock = options.clock.clone();
+        let (log, report) = Log::open(files, options, clock.now())?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                log: Some(log),
+                next_commit: Promise(Arc::new(CommitSignal::default())),
+                is_idle: false,
+                is_closing: false,
+                flush: false,
+                maintain: false,
+                readers: BTreeMap::new(),
+                next_reader: 0,
+                waiting_for_appends: 0,
+                waiting_for_room: Vec::new(),
+                waiting_for_close: Vec::new(),
+            }),
+            work: Condvar::new(),
+            clock,
+        });
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("queue-writer".to_owned())
+            .spawn(move || writer::run(&for_writer));
+        let writer = writer.map_err(OpenError::io("start the writer of", "."))?;
+        Ok((
+            Self {
+                owner: Arc::new(Owner {
+                    shared,
+                    writer: Mutex::new(Some(writer)),
+                }),
+            },
+            report,
+        ))
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    /// Finds the lane of this name, or defines it. A different kind replaces the one that it had. Durable with the next
+    /// commit, as is what is appended to it.
+    ///
+    /// # Errors
+    /// The name breaks a limit, there are too many lanes, or the definition can't be appended now.
+    pub fn lane(&self, name: &str, kind: LaneKind) -> Result<LaneId, LaneError> {
+        let mut state = self.shared().lock();
+        let lane = state.log.as_mut().ok_or(LaneError::Closed)?.lane(name, kind)?;
+        self.shared().wake_writer(state);
+        Ok(lane)
+    }
+
+    /// Removes a lane with all that it holds. Its id is not used again.
+    ///
+    /// # Errors
+    /// The lane is unknown, or the removal can't be appended now.
+    pub fn remove_lane(&self, lane: LaneId) -> Result<(), LaneError> {
+        let mut state = self.shared().lock();
+        state.log.as_mut().ok_or(LaneError::Closed)?.remove_lane(lane)?;
+        let appended = state.take_ready_readers(Visibility::Appended, Some(lane));
+        let durable = state.take_ready_readers(Visibility::Durable, Some(lane));
+        self.shared().wake_writer(state);
+        appended.into_iter().chain(durable).for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// All lanes, by id; none once closed.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneInfo> {
+        self.shared().lock().log.as_ref().map(Log::lanes).unwrap_or_default()
+    }
+
+    /// Appends a record to each of its lanes, at once. The order of calls is the order of positions.
+    ///
+    /// The record is readable with [`Visibility::Appended`] when this returns; when the returned [`Pending`] resolves, it is
+    /// on disk.
+    ///
+    /// # Errors
+    /// Nothing is appended: see [`AppendError`]. After `Busy`, [`Self::room`] tells when to try again.
+    pub fn append(&self, record: &NewRecord<'_>) -> Result<Pending, AppendError> {
+        let mut state = self.shared().lock();
+        if state.is_closing {
+            return Err(AppendError::Closed);
+        }
+        let appended = state.log.as_mut().ok_or(AppendError::Closed)?.append(record)?;
+        let pending = Pending::new(appended, Arc::clone(&state.next_commit.0));
+        if state.waiting_for_appends == 0 {
+            self.shared().wake_writer(state);
+            return Ok(pending);
+        }
+        let mut ready = Vec::new();
+        for &(lane, _) in record.lanes {
+            ready.extend(state.take_ready_readers(Visibility::Appended, Some(lane)));
+        }
+        self.shared().wake_writer(state);
+        ready.into_iter().for_each(Waker::wake);
+        Ok(pending)
+    }
+
+    /// Waits until an append is not refused for what waits for the disk. Another caller may be quicker: try again.
+    ///
+    /// Cancel safety: may be dropped at any time.
+    pub async fn room(&self) {
+        poll_fn(|context| {
+            let mut state = self.shared().lock();
+            if state.log.as_ref().is_none_or(Log::has_room) {
+                return Poll::Ready(());
+            }
+            if !state
+                .waiting_for_room
+                .iter()
+                .any(|known| known.will_wake(context.waker()))
+            {
+                state.waiting_for_room.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Makes a reader of a lane.
+    ///
+    /// # Errors
+    /// The lane is not defined, or the queue is closed.
+    pub fn reader(&self, lane: LaneId, from: Start, visibility: Visibility) -> Result<Reader, ReadError> {
+        Reader::new(Arc::clone(self.shared()), lane, from, visibility)
+    }
+
+    /// Acknowledges positions of a lane: they are not read again. Cheap; durable with the next commit, for which
+    /// [`Self::flush`] waits.
+    ///
+    /// # Errors
+    /// See [`AcknowledgeError`].
+    pub fn acknowledge(&self, lane: LaneId, positions: Range<u64>) -> Result<(), AcknowledgeError> {
+        let mut state = self.shared().lock();
+        state
+            .log
+            .as_mut()
+            .ok_or(AcknowledgeError::Closed)?
+            .acknowledge(lane, positions)?;
+        self.shared().wake_writer(state);
+        Ok(())
+    }
+
+    /// Waits until everything appended and acknowledged so far is on disk.
+    ///
+    /// Cancel safety: may be dropped at any time.
+    ///
+    /// # Errors
+    /// The commit failed; see [`CommitError`].
+    pub async fn flush(&self) -> Result<(), CommitError> {
+        let mut state = self.shared().lock();
+        if state.log.is_none() {
+            return Err(CommitError::Closed);
+        }
+        state.flush = true;
+        let signal = Arc::clone(&state.next_commit.0);
+        self.shared().wake_writer(state);
+        let mut place = None;
+        poll_fn(|context| signal.poll(context.waker(), &mut place)).await
+    }
+
+    /// The first position of the lane that is not acknowledged; `None` if the lane is not defined.
+    #[must_use]
+    pub fn low_water(&self, lane: LaneId) -> Option<u64> {
+        self.shared().lock().log.as_ref()?.low_water(lane)
+    }
+
+    /// What waits in the lane; `None` if it is not defined.
+    #[must_use]
+    pub fn depth(&self, lane: LaneId) -> Option<LaneDepth> {
+        self.shared().lock().log.as_ref()?.depth(lane)
+    }
+
+    /// What a reader of the lane can ask for; `None` if it is not defined.
+    #[must_use]
+    pub fn lane_bounds(&self, lane: LaneId) -> Option<LaneBounds> {
+        self.shared().lock().log.as_ref()?.lane_bounds(lane)
+    }
+
+    /// Counters since opening, and sizes now; all zero once closed.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared().lock().log.as_ref().map(Log::stats).unwrap_or_default()
+    }
+
+    /// Whether commits succeed; `None` once closed.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        self.shared().lock().log.as_ref().map(|log| log.health().clone())
+    }
+
+    /// Asks the writer to look after expiry, retention and space now, not at its next interval.
+    pub fn maintain(&self) {
+        let mut state = self.shared().lock();
+        state.maintain = true;
+        self.shared().wake_writer(state);
+    }
+
+    /// Takes no more appends, commits what waits, and releases the directory. The other handles find the queue closed.
+    ///
+    /// Cancel safety: the queue closes even if this is dropped.
+    pub async fn close(self) {
+        self.begin_close();
+        poll_fn(|context| {
+            let mut state = self.shared().lock();
+            if state.log.is_none() {
+                return Poll::Ready(());
+            }
+            state.waiting_for_close.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn begin_close(&self) {
+        self.owner.begin_close();
+    }
+}
+
+impl Owner {
+    fn begin_close(&self) {
+        let mut state = self.shared.lock();
+        state.is_closing = true;
+        self.shared.wake_writer(state);
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.begin_close();
+        let writer = lock(&self.writer).take();
+        // A waker may drop the last handle on the writer's own thread, which then ends by itself.
+        if let Some(writer) = writer.filter(|writer| writer.thread().id() != std::thread::current().id()) {
+            // A writer that panicked has said so on stderr, and its guard has told everybody who waited.
+            drop(writer.join());
+        }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("log", &self.shared().lock().log).finish()
+    }
+}

@@ -1,0 +1,263 @@
+//! The writer thread: commits, and between commits looks after space.
+//!
+//! ```text
+//!  wait for work ─> commit ─> reserve (full disk only) ─> remove files ─> maintain ─> one step of moving ─┐
+//!        ^                                                                                                │
+//!        '────────────────────────────────────────────────────────────────────────────────────────────────'
+//! ```
+//!
+//! A commit starts when the previous one returned, with all that has arrived since. Only while the disk is full or failing is
+//! there a timer: it tries again.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::core::{Health, Mover};
+use crate::error::CommitError;
+use crate::queue::{Shared, State};
+use crate::record::Visibility;
+use crate::signal::{CommitSignal, Promise};
+
+/// Runs until the queue is closed.
+pub(crate) fn run(shared: &Shared) {
+    let _closed = Closed(shared);
+    let Some((retry_interval, maintain_interval)) = intervals(shared) else {
+        return;
+    };
+    let now = Instant::now();
+    let mut writer = Writer {
+        shared,
+        retry_interval,
+        maintain_interval,
+        retry_at: now,
+        maintain_at: now + maintain_interval,
+        mover: None,
+        newest: 0,
+    };
+    while writer.turn() {}
+}
+
+fn intervals(shared: &Shared) -> Option<(Duration, Duration)> {
+    let state = shared.lock();
+    let options = state.log.as_ref()?.options();
+    Some((options.retry_interval, options.maintain_interval))
+}
+
+/// Releases the directory and tells everybody who waits, also when the writer panics.
+struct Closed<'s>(&'s Shared);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_closing = true;
+        let log = state.log.take();
+        let promise = std::mem::replace(&mut state.next_commit, Promise(Arc::new(CommitSignal::default())));
+        let mut wakers = std::mem::take(&mut state.waiting_for_close);
+        wakers.append(&mut state.waiting_for_room);
+        wakers.extend(
+            std::mem::take(&mut state.readers)
+                .into_values()
+                .map(|reader| reader.waker),
+        );
+        state.waiting_for_appends = 0;
+        // Those who come now get an answer at once.
+        state.next_commit.0.complete(Err(CommitError::Closed));
+        drop(state);
+        drop(log);
+        drop(promise);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+struct Writer<'s> {
+    shared: &'s Shared,
+    retry_interval: Duration,
+    maintain_interval: Duration,
+    retry_at: Instant,
+    maintain_at: Instant,
+    mover: Option<Mover>,
+    /// The newest segment at the last maintenance.
+    newest: u64,
+}
+
+/// What the writer has to do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    commit: bool,
+    reserve: bool,
+    maintain: bool,
+    close: bool,
+}
+
+impl<'s> Writer<'s> {
+    /// Does what there is to do; `false` when that was all for ever.
+    fn turn(&mut self) -> bool {
+        let (state, work) = self.wait();
+        let mut result = Ok(());
+        if work.commit {
+            result = self.commit(state);
+        } else {
+            drop(state);
+        }
+        if work.commit || work.reserve {
+            self.save_to_reserve();
+        }
+        self.remove_garbage();
+        if work.maintain || self.has_new_segment() {
+            self.maintain();
+        }
+        self.step();
+        // At closing, what can't be committed now is left to its senders, who were not told that it is durable.
+        !(work.close && (result.is_err() || !self.needs_commit()))
+    }
+
+    fn wait(&self) -> (MutexGuard<'s, State>, Work) {
+        let mut state = self.shared.lock();
+        loop {
+            let now = Instant::now();
+            let work = self.work(&state, now);
+            if work.commit || work.reserve || work.maintain || work.close || self.mover.is_some() {
+                return (state, work);
+            }
+            let is_waiting = state.log.as_ref().is_some_and(|log| log.needs_commit());
+            let until = if is_waiting {
+                self.retry_at.min(self.maintain_at)
+            } else {
+                self.maintain_at
+            };
+            state.is_idle = true;
+            let timeout = until.saturating_duration_since(now);
+            (state, _) = self
+                .shared
+                .work
+                .wait_timeout(state, timeout)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.is_idle = false;
+        }
+    }
+
+    fn work(&self, state: &State, now: Instant) -> Work {
+        let Some(log) = &state.log else {
+            return Work {
+                close: true,
+                ..Work::default()
+            };
+        };
+        let is_good = *log.health() == Health::Good;
+        let wanted = state.flush || log.needs_commit();
+        Work {
+            commit: wanted && (is_good || now >= self.retry_at || state.is_closing || state.flush),
+            reserve: log.wants_reserve(),
+            maintain: state.maintain || now >= self.maintain_at,
+            close: state.is_closing,
+        }
+    }
+
+    fn commit(&mut self, mut state: MutexGuard<'s, State>) -> Result<(), CommitError> {
+        state.flush = false;
+        let was_full = state.log.as_ref().is_some_and(|log| *log.health() == Health::Full);
+        let next = Promise(Arc::new(CommitSignal::default()));
+        let promise = std::mem::replace(&mut state.next_commit, next);
+        let mut result = self.commit_once(state);
+        if was_full && result.is_ok() {
+            // Bytes that waited for space went first, as they stand; what came since needs a batch of its own.
+            result = self.commit_once(self.shared.lock());
+        }
+        self.retry_at = Instant::now() + self.retry_interval;
+        promise.0.complete(result.clone());
+        result
+    }
+
+    fn commit_once(&self, mut state: MutexGuard<'s, State>) -> Result<(), CommitError> {
+        let now = self.shared.clock.now();
+        let Some(batch) = state.log.as_mut().and_then(|log| log.begin_commit(now)) else {
+            return Ok(());
+        };
+        drop(state);
+        let written = batch.write();
+        let mut state = self.shared.lock();
+        let result = state
+            .log
+            .as_mut()
+            .map_or(Err(CommitError::Closed), |log| log.finish_commit(batch, written));
+        let mut ready = state.take_ready_readers(Visibility::Durable, None);
+        if state.log.as_ref().is_some_and(|log| log.has_room()) {
+            ready.append(&mut state.waiting_for_room);
+        }
+        drop(state);
+        ready.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn save_to_reserve(&self) {
+        let mut state = self.shared.lock();
+        let write = state.log.as_mut().and_then(|log| log.begin_reserve());
+        drop(state);
+        if let Some(write) = write {
+            let result = write.write();
+            if let Some(log) = &mut self.shared.lock().log {
+                // A failure leaves progress in memory only, as the journal's did; the log says so by its health.
+                drop(log.finish_reserve(write, result));
+            }
+        }
+    }
+
+    fn remove_garbage(&self) {
+        let mut state = self.shared.lock();
+        let Some(log) = &mut state.log else { return };
+        let (names, sync, files) = (log.take_garbage(), log.needs_directory_sync(), log.file_system());
+        drop(state);
+        if names.is_empty() && !sync {
+            return;
+        }
+        let (left, synced) = crate::core::remove_files(files.as_ref(), names, sync);
+        if let Some(log) = &mut self.shared.lock().log {
+            log.garbage_removed(left, synced);
+        }
+    }
+
+    fn has_new_segment(&self) -> bool {
+        self.shared
+            .lock()
+            .log
+            .as_ref()
+            .is_some_and(|log| log.newest_segment() != self.newest)
+    }
+
+    fn maintain(&mut self) {
+        self.maintain_at = Instant::now() + self.maintain_interval;
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        state.maintain = false;
+        if let Some(log) = &mut state.log {
+            log.maintain(now);
+            self.newest = log.newest_segment();
+        }
+    }
+
+    /// Goes on moving records, or looks whether there are some to be moved.
+    fn step(&mut self) {
+        let Some(mut mover) = self.mover.take().or_else(|| self.begin_move()) else {
+            return;
+        };
+        let result = mover.step();
+        if matches!(result, Ok(false)) {
+            self.mover = Some(mover);
+            return;
+        }
+        if let Some(log) = &mut self.shared.lock().log {
+            // After an error the records are where they were, and the next maintenance tries again.
+            drop(log.finish_move(mover, result));
+        }
+    }
+
+    fn begin_move(&self) -> Option<Mover> {
+        let now = self.shared.clock.now();
+        self.shared.lock().log.as_mut()?.begin_move(now)
+    }
+
+    fn needs_commit(&self) -> bool {
+        self.shared.lock().log.as_ref().is_some_and(|log| log.needs_commit())
+    }
+}
