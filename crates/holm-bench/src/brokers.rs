@@ -6,6 +6,8 @@
 //! stands in the table.
 
 mod certificates;
+mod edge;
+mod hub;
 mod mosquitto;
 mod nats;
 
@@ -17,9 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 pub use certificates::Certificates;
+pub use edge::EDGE_DEVICE;
+pub use hub::Hub;
 
 use crate::client::{self, Link, Login, Target};
-use crate::load::{PublisherPlan, SubscriberPlan};
+use crate::edge_server::EdgeSettings;
+use crate::load::{ListenerPlan, PublisherPlan};
 use crate::process::Process;
 
 /// How long a broker may take to let the first client in.
@@ -39,6 +44,8 @@ pub struct Kind {
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
+    /// The broker of a Holm edge, without a hub above it: module to module.
+    HolmEdge,
     /// Eclipse Mosquitto.
     Mosquitto,
     /// NATS JetStream with its MQTT face and file store.
@@ -50,6 +57,7 @@ impl Product {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::HolmEdge => "Holm edge",
             Self::Mosquitto => "mosquitto",
             Self::Nats => "NATS JetStream",
         }
@@ -59,6 +67,7 @@ impl Product {
     #[must_use]
     pub const fn promise(self) -> &'static str {
         match self {
+            Self::HolmEdge => edge::PROMISE,
             Self::Mosquitto => mosquitto::PROMISE,
             Self::Nats => nats::PROMISE,
         }
@@ -68,6 +77,7 @@ impl Product {
     #[must_use]
     pub const fn settings(self) -> &'static str {
         match self {
+            Self::HolmEdge => edge::SETTINGS,
             Self::Mosquitto => mosquitto::SETTINGS,
             Self::Nats => nats::SETTINGS,
         }
@@ -79,6 +89,7 @@ impl Product {
     /// It is not installed.
     pub fn version(self) -> Result<String> {
         match self {
+            Self::HolmEdge => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Mosquitto => mosquitto::version(),
             Self::Nats => nats::version(),
         }
@@ -99,35 +110,66 @@ pub struct Broker {
 enum Clients {
     /// Anyone, any topic.
     Anonymous,
+    /// Modules of an edge, which are known to it.
+    Modules(EdgeSettings),
 }
 
 impl Broker {
-    /// Starts a broker for at most `clients` publishers, and waits until it lets clients in.
+    /// Starts a broker that knows `clients` publishers and a listener, and waits until it lets clients in.
     ///
     /// # Errors
     /// The program is not installed, or ends, or lets nobody in within 30 s.
-    pub async fn start(kind: Kind, directory: &Path, certificates: &Certificates) -> Result<Self> {
-        std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))?;
+    pub async fn start(kind: Kind, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
+        make(directory)?;
         let port = free_port()?;
         let tls = kind.tls.then_some(certificates);
-        let mut command = match kind.product {
-            Product::Mosquitto => mosquitto::command(directory, port, tls)?,
-            Product::Nats => nats::command(directory, port, tls)?,
+        let (command, clients) = match kind.product {
+            Product::HolmEdge => {
+                let settings = edge::alone(directory, port, certificates, clients);
+                (edge::command(directory, &settings)?, Clients::Modules(settings))
+            }
+            Product::Mosquitto => (mosquitto::command(directory, port, tls)?, Clients::Anonymous),
+            Product::Nats => (nats::command(directory, port, tls)?, Clients::Anonymous),
         };
+        let target = Target {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            tls: tls.map(Certificates::client_config),
+        };
+        Self::launch(command, directory, target, clients)
+            .await
+            .with_context(|| format!("{} did not start", kind.product.name()))
+    }
+
+    /// Starts an edge below a hub: what its `clients` modules publish goes up.
+    ///
+    /// # Errors
+    /// The hub refuses what the edge needs, or the edge does not start.
+    pub async fn start_below(hub: &Hub, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
+        make(directory)?;
+        let port = free_port()?;
+        let settings = edge::below(hub, directory, port, certificates, clients);
+        hub.admit(&settings).await.context("the hub does not take the edge")?;
+        let target = Target {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            tls: Some(certificates.client_config()),
+        };
+        let command = edge::command(directory, &settings)?;
+        Self::launch(command, directory, target, Clients::Modules(settings))
+            .await
+            .context("the edge did not start")
+    }
+
+    async fn launch(mut command: Command, directory: &Path, target: Target, clients: Clients) -> Result<Self> {
         let started = Instant::now();
         let process = Process::start(&mut command, &directory.join("log"))?;
         let mut broker = Self {
             process,
-            target: Target {
-                address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                tls: tls.map(Certificates::client_config),
-            },
+            target,
             started,
-            clients: Clients::Anonymous,
+            clients,
         };
-        let probe = broker.subscriber().login;
-        let first = broker.first_connection(&probe).await;
-        let mut link = first.with_context(|| format!("{} did not start", kind.product.name()))?;
+        let probe = broker.login(LISTENER)?;
+        let mut link = broker.first_connection(&probe).await?;
         link.session_mut().close();
         link.finish().await;
         Ok(broker)
@@ -163,27 +205,53 @@ impl Broker {
         self.started
     }
 
-    /// The publisher of that number.
-    #[must_use]
-    pub fn publisher(&self, number: usize) -> PublisherPlan {
-        match &self.clients {
-            Clients::Anonymous => PublisherPlan {
-                login: Login::anonymous(format!("publisher-{number}")),
-                topic: format!("bench/{number}"),
+    /// The publisher of that number, from 0.
+    ///
+    /// # Errors
+    /// Its token can't be signed.
+    pub fn publisher(&self, number: usize) -> Result<PublisherPlan> {
+        let name = publisher_name(number);
+        Ok(PublisherPlan {
+            login: self.login(&name)?,
+            topic: match &self.clients {
+                Clients::Anonymous => format!("bench/{number}"),
+                Clients::Modules(settings) => settings.output_topic(&name)?,
             },
-        }
+        })
     }
 
     /// The client that gets what every publisher publishes.
-    #[must_use]
-    pub fn subscriber(&self) -> SubscriberPlan {
-        match &self.clients {
-            Clients::Anonymous => SubscriberPlan {
-                login: Login::anonymous("subscriber"),
-                filter: "bench/#".into(),
+    ///
+    /// # Errors
+    /// Its token can't be signed.
+    pub fn subscriber(&self) -> Result<ListenerPlan> {
+        Ok(ListenerPlan::Subscriber {
+            target: self.target.clone(),
+            login: self.login(LISTENER)?,
+            filter: match &self.clients {
+                Clients::Anonymous => "bench/#".to_owned(),
+                Clients::Modules(settings) => settings.input_filter(LISTENER),
             },
+        })
+    }
+
+    fn login(&self, name: &str) -> Result<Login> {
+        match &self.clients {
+            Clients::Anonymous => Ok(Login::anonymous(name)),
+            Clients::Modules(settings) => settings.login(name),
         }
     }
+}
+
+/// The client that listens.
+const LISTENER: &str = "listener";
+
+fn publisher_name(number: usize) -> String {
+    format!("publisher-{number}")
+}
+
+fn make(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))
 }
 
 /// A port that was free a moment ago.

@@ -7,16 +7,18 @@ pub mod brokers;
 pub mod client;
 pub mod clock;
 pub mod disk;
+pub mod edge_server;
 pub mod histogram;
 pub mod ledger;
 pub mod load;
 pub mod machine;
 pub mod process;
 pub mod schedule;
+pub mod service;
 pub mod stamp;
 
+mod listener;
 mod publisher;
-mod subscriber;
 
 #[cfg(test)]
 mod tests;

@@ -16,9 +16,8 @@ async fn every_message_arrives(product: Product) {
             .unwrap();
         let plan = Plan {
             target: broker.target().clone(),
-            subscribers_at: broker.target().clone(),
-            publishers: (0..3).map(|number| broker.publisher(number)).collect(),
-            subscribers: vec![broker.subscriber()],
+            publishers: (0..3).map(|number| broker.publisher(number).unwrap()).collect(),
+            listeners: vec![broker.subscriber().unwrap()],
             payload_bytes: 256,
             window: 16,
             pace: Pace::Open { per_second: 300 },
