@@ -1,0 +1,253 @@
+//! What the edge must know again after a restart, whatever the hub is doing: twins, sessions, routes, and small documents of
+//! its other parts. One SQLite file, described in `docs/formats/edge-state.md`.
+//!
+//! ```text
+//!   async caller --operation--> writer thread: one transaction for all that wait --commit--> answers
+//! ```
+//!
+//! - An answer means that the change is on disk (write-ahead log, `synchronous = FULL`). Operations that wait share a commit.
+//! - A file of another version is refused with both versions named, and not touched.
+//! - Messages are not here: they are in the queue.
+//!
+//! Values are stored in the clear for now, in a file of mode 0600; encryption at rest comes with the key store's next step.
+
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use holm_model::Identity;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub use schema::VERSION;
+use writer::Writer;
+
+/// Why the state did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStateError {
+    /// The file was written by another release. It was not touched.
+    #[error(
+        "the state in `{path}` has version {found} and this release reads version {VERSION}; use a release that reads \
+         version {found}", path = path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found in it.
+        found: i64,
+    },
+    /// The file is not a state database, or SQLite can't work with it.
+    #[error("the state in `{path}` can't be opened; restore the file, or move it away to start without memory", path = path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's answer.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file or the writer's thread can't be made.
+    #[error("the state in `{path}` can't be made", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why the state could not be read or changed. Nothing of the change is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// SQLite refused: a full disk, a failing one.
+    #[error("the edge's state can't be read or written")]
+    Database(#[source] rusqlite::Error),
+    /// What is stored is not what this release writes.
+    #[error("the stored {what} is not readable")]
+    Content {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The commit failed, or the state is closed.
+    #[error("the edge's state was not written; the disk may be full or failing")]
+    NotCommitted,
+}
+
+/// The state database. Clones are the same one; it closes when the last is dropped.
+#[derive(Clone, Debug)]
+pub struct State {
+    writer: std::sync::Arc<Writer>,
+}
+
+impl State {
+    /// Opens the state in a file, or makes it with mode 0600.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open(path: &Path) -> Result<Self, OpenStateError> {
+        let io = |source| OpenStateError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        schema::make_private(path).map_err(io)?;
+        let connection = schema::open(path)?;
+        let writer = Writer::start(connection).map_err(io)?;
+        Ok(Self {
+            writer: std::sync::Arc::new(writer),
+        })
+    }
+
+    /// A document by its name; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn document(&self, name: &str) -> Result<Option<Value>, StateError> {
+        let key = name.to_owned();
+        let text = self
+            .run(move |db| {
+                let mut find = db.prepare_cached("SELECT body FROM documents WHERE name = ?1")?;
+                find.query_row([key], |row| row.get::<_, String>(0)).optional()
+            })
+            .await?;
+        text.map(|text| read(&text, || format!("document `{name}`"))).transpose()
+    }
+
+    /// Stores a document under a name; replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn put_document(&self, name: &str, body: &Value) -> Result<(), StateError> {
+        let (name, body) = (name.to_owned(), body.to_string());
+        self.run(move |db| {
+            let mut put = db.prepare_cached("INSERT OR REPLACE INTO documents (name, body) VALUES (?1, ?2)")?;
+            put.execute([name, body]).map(|_| ())
+        })
+        .await
+    }
+
+    /// Removes a document; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn remove_document(&self, name: &str) -> Result<(), StateError> {
+        let name = name.to_owned();
+        self.run(move |db| db.execute("DELETE FROM documents WHERE name = ?1", [name]).map(|_| ()))
+            .await
+    }
+
+    /// The twin kept of an identity.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn twin<T: DeserializeOwned>(&self, of: &Identity) -> Result<Option<T>, StateError> {
+        let key = of.to_string();
+        let text = self
+            .run(move |db| {
+                let mut find = db.prepare_cached("SELECT body FROM twins WHERE identity = ?1")?;
+                find.query_row([key], |row| row.get::<_, String>(0)).optional()
+            })
+            .await?;
+        text.map(|text| read(&text, || format!("twin of `{of}`"))).transpose()
+    }
+
+    /// Keeps a twin of an identity; replaces an earlier one. `pending` says whether it holds changes that the node above
+    /// does not know yet.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn put_twin<T: Serialize>(&self, of: &Identity, twin: &T, pending: bool) -> Result<(), StateError> {
+        let body = serde_json::to_string(twin).map_err(|source| StateError::Content {
+            what: format!("twin of `{of}`"),
+            source,
+        })?;
+        let key = of.to_string();
+        self.run(move |db| {
+            let mut put =
+                db.prepare_cached("INSERT OR REPLACE INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)")?;
+            put.execute(params![key, body, pending]).map(|_| ())
+        })
+        .await
+    }
+
+    /// The identities whose twins hold changes that the node above does not know yet.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn pending_twins(&self) -> Result<Vec<Identity>, StateError> {
+        let names = self
+            .run(|db| {
+                let mut find = db.prepare_cached("SELECT identity FROM twins WHERE pending ORDER BY identity")?;
+                let rows = find.query_map([], |row| row.get::<_, String>(0))?;
+                rows.collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        // An identity that can't be read was not written by us; there is nobody to send its changes for.
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// What the last session of an identity was subscribed to, as filter and quality of service; `None` when it left nothing.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn session(&self, of: &Identity) -> Result<Option<Vec<(String, u8)>>, StateError> {
+        let key = of.to_string();
+        let text = self
+            .run(move |db| {
+                let mut find = db.prepare_cached("SELECT filters FROM sessions WHERE identity = ?1")?;
+                find.query_row([key], |row| row.get::<_, String>(0)).optional()
+            })
+            .await?;
+        text.map(|text| read(&text, || format!("session of `{of}`"))).transpose()
+    }
+
+    /// Keeps what a session is subscribed to; `None` forgets it.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn put_session(&self, of: &Identity, filters: Option<&[(String, u8)]>) -> Result<(), StateError> {
+        let key = of.to_string();
+        let filters = filters.map(|filters| serde_json::json!(filters).to_string());
+        self.run(move |db| match filters {
+            Some(filters) => {
+                let mut put =
+                    db.prepare_cached("INSERT OR REPLACE INTO sessions (identity, filters) VALUES (?1, ?2)")?;
+                put.execute([key, filters]).map(|_| ())
+            }
+            None => db.execute("DELETE FROM sessions WHERE identity = ?1", [key]).map(|_| ()),
+        })
+        .await
+    }
+
+    /// Forgets twin and session of an identity that is no more.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn forget(&self, identity: &Identity) -> Result<(), StateError> {
+        let key = identity.to_string();
+        self.run(move |db| {
+            db.execute("DELETE FROM twins WHERE identity = ?1", [&key])?;
+            db.execute("DELETE FROM sessions WHERE identity = ?1", [&key]).map(|_| ())
+        })
+        .await
+    }
+
+    async fn run<T, F>(&self, operation: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer.run(operation).await
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> String) -> Result<T, StateError> {
+    serde_json::from_str(text).map_err(|source| StateError::Content { what: what(), source })
+}

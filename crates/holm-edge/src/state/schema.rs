@@ -1,0 +1,84 @@
+//! The tables, and the version that they carry. `docs/formats/edge-state.md` describes them for people.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::OpenStateError;
+
+/// The version of the tables that this release reads and writes (`user_version`).
+pub const VERSION: i64 = 1;
+
+/// Marks the file as ours (`application_id`): `HOLM`.
+const APPLICATION: i64 = 0x484f_4c4d;
+
+const TABLES: &str = "
+    CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE twins (identity TEXT PRIMARY KEY, body TEXT NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE sessions (identity TEXT PRIMARY KEY, filters TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Makes the file if it is not there, so that it has mode 0600 from its first moment. SQLite gives its side files the same.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let text = format!(
+            "the file has mode {mode:o} and holds what only the edge may read; run `chmod 600 {}`",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(())
+}
+
+pub(super) fn open(path: &Path) -> Result<Connection, OpenStateError> {
+    let database = |source| OpenStateError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(database)?;
+    // Nobody shares the file: whoever finds it locked is told at once.
+    connection.busy_timeout(std::time::Duration::ZERO).map_err(database)?;
+    // Before anything that writes: a file of another version is left as it is.
+    let found = number(&connection, "user_version").map_err(database)?;
+    let is_new = found == 0 && is_empty(&connection).map_err(database)?;
+    if !is_new && (found != VERSION || number(&connection, "application_id").map_err(database)? != APPLICATION) {
+        return Err(OpenStateError::Version {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    prepare(&connection, is_new).map_err(database)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;")?;
+    if is_new {
+        connection.execute_batch(&format!(
+            "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
+    }
+    // Takes the lock now, so that a second process is refused at its opening and not at its first write.
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT;")
+}
+
+fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables == 0)
+}
