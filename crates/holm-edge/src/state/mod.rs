@@ -117,7 +117,8 @@ impl State {
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        text.map(|text| read(&text, || format!("document `{name}`"))).transpose()
+        text.map(|text| read(&text, || format!("document `{name}`")))
+            .transpose()
     }
 
     /// Stores a document under a name; replaces an earlier one.
@@ -205,7 +206,8 @@ impl State {
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        text.map(|text| read(&text, || format!("session of `{of}`"))).transpose()
+        text.map(|text| read(&text, || format!("session of `{of}`")))
+            .transpose()
     }
 
     /// Keeps what a session is subscribed to; `None` forgets it.
@@ -221,7 +223,9 @@ impl State {
                     db.prepare_cached("INSERT OR REPLACE INTO sessions (identity, filters) VALUES (?1, ?2)")?;
                 put.execute([key, filters]).map(|_| ())
             }
-            None => db.execute("DELETE FROM sessions WHERE identity = ?1", [key]).map(|_| ()),
+            None => db
+                .execute("DELETE FROM sessions WHERE identity = ?1", [key])
+                .map(|_| ()),
         })
         .await
     }
@@ -234,7 +238,8 @@ impl State {
         let key = identity.to_string();
         self.run(move |db| {
             db.execute("DELETE FROM twins WHERE identity = ?1", [&key])?;
-            db.execute("DELETE FROM sessions WHERE identity = ?1", [&key]).map(|_| ())
+            db.execute("DELETE FROM sessions WHERE identity = ?1", [&key])
+                .map(|_| ())
         })
         .await
     }

@@ -20,14 +20,23 @@ async fn what_was_answered_is_there_after_reopening() {
     let state = State::open(&path(&directory)).unwrap();
     let filters = [("$iothub/twin/res/#".to_owned(), 1)];
 
-    state.put_document("deployment", &json!({"a": [1, null]})).await.unwrap();
+    state
+        .put_document("deployment", &json!({"a": [1, null]}))
+        .await
+        .unwrap();
     state.put_twin(&identity("d/m"), &json!({"x": 1}), true).await.unwrap();
     state.put_session(&identity("d/m"), Some(&filters)).await.unwrap();
     drop(state);
 
     let state = State::open(&path(&directory)).unwrap();
-    assert_eq!(state.document("deployment").await.unwrap(), Some(json!({"a": [1, null]})));
-    assert_eq!(state.twin::<Value>(&identity("d/m")).await.unwrap(), Some(json!({"x": 1})));
+    assert_eq!(
+        state.document("deployment").await.unwrap(),
+        Some(json!({"a": [1, null]}))
+    );
+    assert_eq!(
+        state.twin::<Value>(&identity("d/m")).await.unwrap(),
+        Some(json!({"x": 1}))
+    );
     assert_eq!(state.pending_twins().await.unwrap(), [identity("d/m")]);
     assert_eq!(state.session(&identity("d/m")).await.unwrap(), Some(filters.to_vec()));
 }
@@ -55,7 +64,9 @@ async fn a_file_of_another_version_is_refused_with_both_versions_and_left_alone(
     let directory = tempfile::tempdir().unwrap();
     drop(State::open(&path(&directory)).unwrap());
     let other = Connection::open(path(&directory)).unwrap();
-    other.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 7;").unwrap();
+    other
+        .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 7;")
+        .unwrap();
     drop(other);
     let before = std::fs::read(path(&directory)).unwrap();
 
@@ -69,7 +80,11 @@ async fn a_file_of_another_version_is_refused_with_both_versions_and_left_alone(
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(path(&directory), "hello, this is certainly not a database file".repeat(100)).unwrap();
+    std::fs::write(
+        path(&directory),
+        "hello, this is certainly not a database file".repeat(100),
+    )
+    .unwrap();
     std::fs::set_permissions(path(&directory), std::fs::Permissions::from_mode(0o600)).unwrap();
 
     let error = State::open(&path(&directory)).unwrap_err();
