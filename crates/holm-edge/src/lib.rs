@@ -4,4 +4,5 @@
 pub mod config;
 pub mod front;
 pub mod keys;
+pub mod security;
 pub mod state;

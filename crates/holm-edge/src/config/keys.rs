@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
     key(
         "edge_ca.auto_generated_edge_ca_expiry_days",
         "days",
-        "`90`",
+        "`3650`",
         Used,
         "Life of the authority that the edge makes for itself when none is given. At 80 % of it a new one is made; the old one stays in the trust bundle until its end.",
     ),

@@ -15,6 +15,9 @@ use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, Problem};
 
 const DEFAULT_DATA: &str = "/var/lib/holm/edge";
 const DEFAULT_MODULE_PATH: &str = "/usr/lib/holm/modules";
+/// Ten years. The original makes one for 90 days, and its end cuts off every device that was given it by hand; the key never
+/// leaves this device, so a short life protects nothing.
+const DEFAULT_CA_DAYS: u32 = 3650;
 /// A call over a bad link needs this long for its TLS handshake alone.
 const SHORTEST_CLOUD_TIMEOUT: u64 = 5;
 
@@ -375,7 +378,9 @@ fn edge_ca(reader: &mut Reader<'_>) -> Option<EdgeCa> {
     let (cert, pk) = (reader.item("edge_ca.cert"), reader.item("edge_ca.pk"));
     match (cert, pk) {
         (None, None) => Some(EdgeCa::QuickStart {
-            days: days.and_then(|days| u32::try_from(days).ok()).unwrap_or(90),
+            days: days
+                .and_then(|days| u32::try_from(days).ok())
+                .unwrap_or(DEFAULT_CA_DAYS),
         }),
         (Some(_), Some(_)) => Some(EdgeCa::Files {
             cert: reader.file("edge_ca.cert")?,

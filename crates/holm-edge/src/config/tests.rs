@@ -30,7 +30,7 @@ fn a_connection_string_is_enough() {
     assert_eq!(config.hub.host, "hub.test");
     assert_eq!((config.hub.https_port, config.hub.mqtt_port), (443, 8883));
     assert_eq!(config.device.as_str(), "dev1");
-    assert_eq!(config.edge_ca, EdgeCa::QuickStart { days: 90 });
+    assert_eq!(config.edge_ca, EdgeCa::QuickStart { days: 3650 });
     assert_eq!(config.management_socket, PathBuf::from("/var/lib/holm/edge/mgmt.sock"));
     assert_eq!((config.mqtt_port, config.https_port), (8883, 443));
 }
