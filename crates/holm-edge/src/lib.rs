@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod front;
+pub mod identities;
 pub mod keys;
 pub mod security;
 pub mod state;
