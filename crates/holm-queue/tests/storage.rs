@@ -34,7 +34,14 @@ fn flipped_bit_in_a_payload_costs_that_record_and_no_other() {
 
     assert_eq!(script.read("fast", Visibility::Durable), ["first", "third"]);
     assert_eq!(report.damaged_entries, 1);
-    assert_eq!(report.lost.iter().map(|lost| lost.positions.clone()).collect::<Vec<_>>(), [1..2]);
+    assert_eq!(
+        report
+            .lost
+            .iter()
+            .map(|lost| lost.positions.clone())
+            .collect::<Vec<_>>(),
+        [1..2]
+    );
     assert_eq!(script.log.stats().corrupt, 1);
 }
 
@@ -49,7 +56,12 @@ fn flipped_bit_in_a_sealed_segment_is_found_by_the_reader_and_counted() {
     let report = script.reopen();
     let found = script.read("fast", Visibility::Durable);
 
-    let expected: Vec<_> = payloads.iter().enumerate().filter(|(index, _)| *index != 3).map(|(_, one)| one.as_str()).collect();
+    let expected: Vec<_> = payloads
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != 3)
+        .map(|(_, one)| one.as_str())
+        .collect();
     assert_eq!(found, expected);
     assert_eq!(report.lost, [], "a sealed segment is not read at opening");
     assert_eq!(script.log.stats().corrupt, 1);
@@ -65,7 +77,10 @@ fn broken_header_costs_its_record_and_the_next_one_is_found() {
 
     // The magic of the entry: its header is the last multiple of 8 with it before the payload.
     script.files.damage(FIRST_SEGMENT, |bytes| {
-        let header = (0..at).rev().find(|&at| at % 8 == 0 && bytes[at..].starts_with(b"HQ")).unwrap();
+        let header = (0..at)
+            .rev()
+            .find(|&at| at % 8 == 0 && bytes[at..].starts_with(b"HQ"))
+            .unwrap();
         bytes[header] ^= 1;
     });
     let report = script.reopen();
@@ -120,12 +135,21 @@ fn cursor_beyond_the_end_is_pulled_back_and_reported() {
 
     // Both records go, the acknowledgement stays.
     let (first, second) = (script.find("first").0, script.find("second").1);
-    script.files.damage(FIRST_SEGMENT, |bytes| bytes[first - 40..second].fill(0));
+    script
+        .files
+        .damage(FIRST_SEGMENT, |bytes| bytes[first - 40..second].fill(0));
     let report = script.reopen();
 
     let lane = script.lane("fast");
     let bounds = script.log.lane_bounds(lane).unwrap();
-    assert_eq!(report.pulled_back.iter().map(|pulled| (pulled.lane, pulled.to)).collect::<Vec<_>>(), [(lane, 0)]);
+    assert_eq!(
+        report
+            .pulled_back
+            .iter()
+            .map(|pulled| (pulled.lane, pulled.to))
+            .collect::<Vec<_>>(),
+        [(lane, 0)]
+    );
     assert_eq!((bounds.first, bounds.next), (0, 0));
     script.append("fast", "new");
     assert_eq!(script.read("fast", Visibility::Appended), ["new"]);
@@ -139,8 +163,17 @@ fn data_of_another_version_is_refused_with_both_versions_and_untouched() {
 
     let error = Log::open(Arc::new(files.clone()), options(), 0).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 7, supported: FORMAT_VERSION }));
-    assert!(error.to_string().contains("format 7") && error.to_string().contains("format 1"), "{error}");
+    assert!(matches!(
+        error,
+        OpenError::Version {
+            found: 7,
+            supported: FORMAT_VERSION
+        }
+    ));
+    assert!(
+        error.to_string().contains("format 7") && error.to_string().contains("format 1"),
+        "{error}"
+    );
     assert_eq!(files.paths(), ["format"]);
     assert_eq!(files.bytes("format"), Some(text));
 }
@@ -155,7 +188,13 @@ fn lost_format_file_is_made_again_from_the_segments() {
     script.reopen();
 
     assert_eq!(script.read("fast", Visibility::Durable), ["kept"]);
-    assert!(script.files.bytes("format").unwrap().starts_with(b"holm-queue format 1\n"));
+    assert!(
+        script
+            .files
+            .bytes("format")
+            .unwrap()
+            .starts_with(b"holm-queue format 1\n")
+    );
 }
 
 #[test]
@@ -214,7 +253,10 @@ fn segments_of_expired_records_go_without_a_reader() {
 #[test]
 fn retained_lane_is_trimmed_by_age() {
     let mut script = Script::new();
-    let kind = LaneKind::Retained { max_age: Some(Duration::from_millis(1_000)), max_bytes: None };
+    let kind = LaneKind::Retained {
+        max_age: Some(Duration::from_millis(1_000)),
+        max_bytes: None,
+    };
     let lane = script.define("events", kind);
     for number in 0..100 {
         script.now = number * 50;
@@ -227,14 +269,23 @@ fn retained_lane_is_trimmed_by_age() {
     let bounds = script.log.lane_bounds(lane).unwrap();
     assert!(bounds.first > 50 && bounds.first <= 80, "{bounds:?}");
     assert_eq!((bounds.next, bounds.last_enqueued), (100, Some(99 * 50)));
-    assert_eq!(script.read("events", Visibility::Durable).len() as u64, 100 - bounds.first);
-    assert_eq!(script.log.acknowledge(lane, 0..1), Err(AcknowledgeError::Retained { lane }));
+    assert_eq!(
+        script.read("events", Visibility::Durable).len() as u64,
+        100 - bounds.first
+    );
+    assert_eq!(
+        script.log.acknowledge(lane, 0..1),
+        Err(AcknowledgeError::Retained { lane })
+    );
 }
 
 #[test]
 fn idle_retained_lane_is_emptied_when_its_age_is_over() {
     let mut script = Script::new();
-    let kind = LaneKind::Retained { max_age: Some(Duration::from_millis(1_000)), max_bytes: None };
+    let kind = LaneKind::Retained {
+        max_age: Some(Duration::from_millis(1_000)),
+        max_bytes: None,
+    };
     let lane = script.define("events", kind);
     script.append("events", "only");
     script.commit();
@@ -250,7 +301,13 @@ fn idle_retained_lane_is_emptied_when_its_age_is_over() {
 #[test]
 fn retained_lane_is_trimmed_by_size_to_a_segment() {
     let mut script = Script::new();
-    let lane = script.define("events", LaneKind::Retained { max_age: None, max_bytes: Some(10_000) });
+    let lane = script.define(
+        "events",
+        LaneKind::Retained {
+            max_age: None,
+            max_bytes: Some(10_000),
+        },
+    );
     (0..200).for_each(|number| drop(script.append("events", &format!("{number:0>200}"))));
     script.commit();
 
@@ -264,7 +321,13 @@ fn retained_lane_is_trimmed_by_size_to_a_segment() {
 #[test]
 fn reader_starts_at_a_time() {
     let mut script = Script::new();
-    script.define("events", LaneKind::Retained { max_age: None, max_bytes: None });
+    script.define(
+        "events",
+        LaneKind::Retained {
+            max_age: None,
+            max_bytes: None,
+        },
+    );
     for number in 0..60 {
         script.now = number * 10;
         script.append("events", &format!("{number:0>200}"));
@@ -275,7 +338,11 @@ fn reader_starts_at_a_time() {
 
     assert_eq!(found.first(), Some(&format!("{:0>200}", 34)));
     assert_eq!(found.len(), 26);
-    assert!(script.read_from("events", Start::Time(10_000), Visibility::Durable).is_empty());
+    assert!(
+        script
+            .read_from("events", Start::Time(10_000), Visibility::Durable)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -297,7 +364,12 @@ fn what_a_slow_lane_needs_is_moved_and_the_journal_is_given_back() {
     script.maintain();
 
     let after = script.log.stats();
-    assert!(before.segments > 20 && after.segments <= 4, "{} segments, then {}", before.segments, after.segments);
+    assert!(
+        before.segments > 20 && after.segments <= 4,
+        "{} segments, then {}",
+        before.segments,
+        after.segments
+    );
     assert!(after.disk_bytes * 5 < before.disk_bytes);
     assert_eq!(script.read("slow", Visibility::Durable), slow);
     script.reopen();
@@ -378,7 +450,10 @@ fn failed_sync_is_told_and_everything_goes_to_a_fresh_segment() {
     script.files.fail_syncs(1);
 
     assert!(script.try_commit().is_err());
-    assert!(matches!(script.try_append("fast", "refused"), Err(AppendError::Failing { .. })));
+    assert!(matches!(
+        script.try_append("fast", "refused"),
+        Err(AppendError::Failing { .. })
+    ));
     assert_eq!(script.read("fast", Visibility::Durable), ["before"]);
     script.commit();
 
@@ -389,7 +464,10 @@ fn failed_sync_is_told_and_everything_goes_to_a_fresh_segment() {
 
 #[test]
 fn quota_refuses_appends_until_records_are_acknowledged() {
-    let mut script = Script::with(Options { max_bytes: Some(20_000), ..options() });
+    let mut script = Script::with(Options {
+        max_bytes: Some(20_000),
+        ..options()
+    });
     let mut count = 0;
     let refusal = loop {
         match script.try_append("fast", &"x".repeat(300)) {
@@ -399,7 +477,10 @@ fn quota_refuses_appends_until_records_are_acknowledged() {
         script.commit();
     };
 
-    assert!(matches!(refusal, AppendError::QueueFull { max_bytes: 20_000, .. }), "{refusal}");
+    assert!(
+        matches!(refusal, AppendError::QueueFull { max_bytes: 20_000, .. }),
+        "{refusal}"
+    );
     assert!(script.log.stats().disk_bytes <= 20_000);
     script.acknowledge("fast", 0..count);
     script.maintain();
@@ -410,7 +491,9 @@ fn quota_refuses_appends_until_records_are_acknowledged() {
 fn what_waits_for_the_disk_is_bounded() {
     let mut script = Script::new();
 
-    let refusal = (0..1_000).find_map(|_| script.try_append("fast", &"x".repeat(300)).err()).unwrap();
+    let refusal = (0..1_000)
+        .find_map(|_| script.try_append("fast", &"x".repeat(300)).err())
+        .unwrap();
 
     assert!(matches!(refusal, AppendError::Busy { .. }), "{refusal}");
     assert!(script.log.stats().uncommitted_bytes < 70_000);
@@ -424,9 +507,21 @@ fn scattered_acknowledgements_are_bounded_and_refused_by_name() {
     (0..100).for_each(|_| drop(script.append("fast", "x")));
     let lane = script.lane("fast");
 
-    let refused = (0..49).find_map(|number| script.log.acknowledge(lane, number * 2 + 1..number * 2 + 2).err()).unwrap();
+    let refused = (0..49)
+        .find_map(|number| script.log.acknowledge(lane, number * 2 + 1..number * 2 + 2).err())
+        .unwrap();
 
-    assert!(matches!(refused, AcknowledgeError::TooScattered { low_water: 0, max_ranges: 16, .. }), "{refused}");
+    assert!(
+        matches!(
+            refused,
+            AcknowledgeError::TooScattered {
+                low_water: 0,
+                max_ranges: 16,
+                ..
+            }
+        ),
+        "{refused}"
+    );
     script.acknowledge("fast", 0..1);
     script.acknowledge("fast", 99..100);
 }
@@ -439,7 +534,14 @@ fn acknowledging_what_was_never_given_out_is_refused() {
 
     let refused = script.log.acknowledge(lane, 0..3);
 
-    assert_eq!(refused, Err(AcknowledgeError::BeyondEnd { lane, position: 2, next: 1 }));
+    assert_eq!(
+        refused,
+        Err(AcknowledgeError::BeyondEnd {
+            lane,
+            position: 2,
+            next: 1
+        })
+    );
     assert_eq!(script.log.low_water(lane), Some(0));
 }
 

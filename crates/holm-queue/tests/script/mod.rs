@@ -6,9 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holm_queue::core::{Log, OpenReport, ReadBuffer};
 use holm_queue::testing::MemoryFiles;
-use holm_queue::{
-    AppendError, Appended, CommitError, LaneId, LaneKind, NewRecord, Options, Start, Visibility,
-};
+use holm_queue::{AppendError, Appended, CommitError, LaneId, LaneKind, NewRecord, Options, Start, Visibility};
 
 /// The first segment of a new directory.
 pub const FIRST_SEGMENT: &str = "journal/0000000000000001.seg";
@@ -40,7 +38,12 @@ impl Script {
     pub fn with(options: Options) -> Self {
         let files = MemoryFiles::new();
         let (log, _) = Log::open(Arc::new(files.clone()), options.clone(), 0).unwrap();
-        let mut script = Self { files, log, now: 0, options };
+        let mut script = Self {
+            files,
+            log,
+            now: 0,
+            options,
+        };
         ["fast", "slow"].map(|name| script.define(name, LaneKind::UntilAcknowledged));
         script
     }
@@ -57,7 +60,12 @@ impl Script {
 
     pub fn append_to(&mut self, lanes: &[(LaneId, u64)], payload: &str) -> Result<Appended, AppendError> {
         let payload = Bytes::copy_from_slice(payload.as_bytes());
-        self.log.append(&NewRecord { sender: "test", lanes, enqueued_at: self.now, payload })
+        self.log.append(&NewRecord {
+            sender: "test",
+            lanes,
+            enqueued_at: self.now,
+            payload,
+        })
     }
 
     pub fn append_record(&mut self, lane: &str, payload: &str) -> Result<Appended, AppendError> {
@@ -80,7 +88,14 @@ impl Script {
     pub fn append_bytes(&mut self, lane: &str, payload: &[u8]) {
         let lanes = [(self.lane(lane), 0)];
         let payload = Bytes::copy_from_slice(payload);
-        self.log.append(&NewRecord { sender: "test", lanes: &lanes, enqueued_at: self.now, payload }).unwrap();
+        self.log
+            .append(&NewRecord {
+                sender: "test",
+                lanes: &lanes,
+                enqueued_at: self.now,
+                payload,
+            })
+            .unwrap();
     }
 
     pub fn acknowledge(&mut self, lane: &str, positions: Range<u64>) {
@@ -117,11 +132,18 @@ impl Script {
         let mut buffer = ReadBuffer::default();
         let mut all = Vec::new();
         loop {
-            let (records, _) = self.log.read(&mut cursor, &mut buffer, (7, 5000), visibility, self.now).unwrap();
+            let (records, _) = self
+                .log
+                .read(&mut cursor, &mut buffer, (7, 5000), visibility, self.now)
+                .unwrap();
             if records.is_empty() {
                 return all;
             }
-            all.extend(records.iter().map(|record| String::from_utf8(record.payload().to_vec()).unwrap()));
+            all.extend(
+                records
+                    .iter()
+                    .map(|record| String::from_utf8(record.payload().to_vec()).unwrap()),
+            );
         }
     }
 
@@ -136,7 +158,10 @@ impl Script {
     /// Where a text begins and ends in the first segment.
     pub fn find(&self, text: &str) -> (usize, usize) {
         let bytes = self.files.bytes(FIRST_SEGMENT).unwrap();
-        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        let at = bytes
+            .windows(text.len())
+            .position(|window| window == text.as_bytes())
+            .unwrap();
         (at, at + text.len())
     }
 
