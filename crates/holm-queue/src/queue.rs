@@ -294,6 +294,12 @@ impl Queue {
     /// # Errors
     /// The commit failed; see [`CommitError`].
     pub async fn flush(&self) -> Result<(), CommitError> {
+        let signal = self.begin_flush()?;
+        let mut place = None;
+        poll_fn(|context| signal.poll(context.waker(), &mut place)).await
+    }
+
+    fn begin_flush(&self) -> Result<Arc<CommitSignal>, CommitError> {
         let mut state = self.shared().lock();
         if state.log.is_none() {
             return Err(CommitError::Closed);
@@ -301,8 +307,7 @@ impl Queue {
         state.flush = true;
         let signal = Arc::clone(&state.next_commit.0);
         self.shared().wake_writer(state);
-        let mut place = None;
-        poll_fn(|context| signal.poll(context.waker(), &mut place)).await
+        Ok(signal)
     }
 
     /// The first position of the lane that is not acknowledged; `None` if the lane is not defined.

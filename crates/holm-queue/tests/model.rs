@@ -3,6 +3,7 @@
 //! What is asserted is the design's first invariant: what was reported durable and not acknowledged is read again, in order,
 //! with its own content, whatever happened in between; positions and offsets are given out once; acknowledgements that were
 //! committed hold.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may, as tests do")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The shell: futures, threads, closing, and recovery without a restart.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may, as tests do")]
 
 use std::future::Future;
 use std::sync::Arc;

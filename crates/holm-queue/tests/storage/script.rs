@@ -9,9 +9,9 @@ use holm_queue::testing::MemoryFiles;
 use holm_queue::{AppendError, Appended, CommitError, LaneId, LaneKind, NewRecord, Options, Start, Visibility};
 
 /// The first segment of a new directory.
-pub const FIRST_SEGMENT: &str = "journal/0000000000000001.seg";
+pub(crate) const FIRST_SEGMENT: &str = "journal/0000000000000001.seg";
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         segment_bytes: 4096,
         reserve_bytes: 8192,
@@ -23,19 +23,19 @@ pub fn options() -> Options {
     }
 }
 
-pub struct Script {
-    pub files: MemoryFiles,
-    pub log: Log,
-    pub now: u64,
+pub(crate) struct Script {
+    pub(crate) files: MemoryFiles,
+    pub(crate) log: Log,
+    pub(crate) now: u64,
     options: Options,
 }
 
 impl Script {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(options())
     }
 
-    pub fn with(options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
         let files = MemoryFiles::new();
         let (log, _) = Log::open(Arc::new(files.clone()), options.clone(), 0).unwrap();
         let mut script = Self {
@@ -44,21 +44,23 @@ impl Script {
             now: 0,
             options,
         };
-        ["fast", "slow"].map(|name| script.define(name, LaneKind::UntilAcknowledged));
+        for name in ["fast", "slow"] {
+            script.define(name, LaneKind::UntilAcknowledged);
+        }
         script
     }
 
-    pub fn define(&mut self, name: &str, kind: LaneKind) -> LaneId {
+    pub(crate) fn define(&mut self, name: &str, kind: LaneKind) -> LaneId {
         let lane = self.log.lane(name, kind).unwrap();
         self.commit();
         lane
     }
 
-    pub fn lane(&self, name: &str) -> LaneId {
+    pub(crate) fn lane(&self, name: &str) -> LaneId {
         self.log.lanes().into_iter().find(|lane| lane.name == name).unwrap().id
     }
 
-    pub fn append_to(&mut self, lanes: &[(LaneId, u64)], payload: &str) -> Result<Appended, AppendError> {
+    pub(crate) fn append_to(&mut self, lanes: &[(LaneId, u64)], payload: &str) -> Result<Appended, AppendError> {
         let payload = Bytes::copy_from_slice(payload.as_bytes());
         self.log.append(&NewRecord {
             sender: "test",
@@ -68,24 +70,30 @@ impl Script {
         })
     }
 
-    pub fn append_record(&mut self, lane: &str, payload: &str) -> Result<Appended, AppendError> {
+    pub(crate) fn append_record(&mut self, lane: &str, payload: &str) -> Result<Appended, AppendError> {
         self.append_to(&[(self.lane(lane), 0)], payload)
     }
 
-    pub fn try_append(&mut self, lane: &str, payload: &str) -> Result<u64, AppendError> {
+    pub(crate) fn try_append(&mut self, lane: &str, payload: &str) -> Result<u64, AppendError> {
         Ok(self.append_record(lane, payload)?.positions.as_slice()[0].1)
     }
 
     /// Returns the position.
-    pub fn append(&mut self, lane: &str, payload: &str) -> u64 {
+    pub(crate) fn append(&mut self, lane: &str, payload: &str) -> u64 {
         self.try_append(lane, payload).unwrap()
     }
 
-    pub fn append_until(&mut self, lane: &str, payload: &str, expires_at: u64) {
+    pub(crate) fn append_all(&mut self, lane: &str, payloads: impl IntoIterator<Item = impl AsRef<str>>) {
+        for payload in payloads {
+            self.append(lane, payload.as_ref());
+        }
+    }
+
+    pub(crate) fn append_until(&mut self, lane: &str, payload: &str, expires_at: u64) {
         self.append_to(&[(self.lane(lane), expires_at)], payload).unwrap();
     }
 
-    pub fn append_bytes(&mut self, lane: &str, payload: &[u8]) {
+    pub(crate) fn append_bytes(&mut self, lane: &str, payload: &[u8]) {
         let lanes = [(self.lane(lane), 0)];
         let payload = Bytes::copy_from_slice(payload);
         self.log
@@ -98,20 +106,20 @@ impl Script {
             .unwrap();
     }
 
-    pub fn acknowledge(&mut self, lane: &str, positions: Range<u64>) {
+    pub(crate) fn acknowledge(&mut self, lane: &str, positions: Range<u64>) {
         self.log.acknowledge(self.lane(lane), positions).unwrap();
     }
 
-    pub fn try_commit(&mut self) -> Result<(), CommitError> {
+    pub(crate) fn try_commit(&mut self) -> Result<(), CommitError> {
         self.log.commit(self.now)
     }
 
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         self.try_commit().unwrap();
     }
 
     /// Maintains, moves all there is to be moved, and commits.
-    pub fn maintain(&mut self) {
+    pub(crate) fn maintain(&mut self) {
         self.log.maintain(self.now);
         self.commit();
         while let Some(mut mover) = self.log.begin_move(self.now) {
@@ -123,11 +131,11 @@ impl Script {
         self.commit();
     }
 
-    pub fn read(&mut self, lane: &str, visibility: Visibility) -> Vec<String> {
+    pub(crate) fn read(&mut self, lane: &str, visibility: Visibility) -> Vec<String> {
         self.read_from(lane, Start::LowWater, visibility)
     }
 
-    pub fn read_from(&mut self, lane: &str, start: Start, visibility: Visibility) -> Vec<String> {
+    pub(crate) fn read_from(&mut self, lane: &str, start: Start, visibility: Visibility) -> Vec<String> {
         let mut cursor = self.log.cursor(self.lane(lane), start, visibility).unwrap();
         let mut buffer = ReadBuffer::default();
         let mut all = Vec::new();
@@ -147,7 +155,7 @@ impl Script {
         }
     }
 
-    pub fn reopen(&mut self) -> OpenReport {
+    pub(crate) fn reopen(&mut self) -> OpenReport {
         // The old log holds the lock, as a process would; a crash is what ends it without a word.
         self.files.crash(holm_queue::testing::CrashStyle::KeepAll);
         let (log, report) = Log::open(Arc::new(self.files.clone()), self.options.clone(), self.now).unwrap();
@@ -156,7 +164,7 @@ impl Script {
     }
 
     /// Where a text begins and ends in the first segment.
-    pub fn find(&self, text: &str) -> (usize, usize) {
+    pub(crate) fn find(&self, text: &str) -> (usize, usize) {
         let bytes = self.files.bytes(FIRST_SEGMENT).unwrap();
         let at = bytes
             .windows(text.len())
@@ -166,7 +174,7 @@ impl Script {
     }
 
     /// Flips a bit within a text of the first segment.
-    pub fn flip(&mut self, text: &str) {
+    pub(crate) fn flip(&mut self, text: &str) {
         let at = self.find(text).0;
         self.files.damage(FIRST_SEGMENT, |bytes| bytes[at] ^= 4);
     }

@@ -3,15 +3,13 @@
 //! When this fails, old data may have become unreadable. A change that is meant needs a new format version, and a reader for
 //! the old one; `docs/formats/queue.md` says what may be added without.
 
-mod script;
-
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::script::{Script, options};
 use holm_queue::testing::{MemoryFiles, open_bytes};
 use holm_queue::{LaneKind, Options, Visibility};
 use proptest::prelude::*;
-use script::{Script, options};
 
 const GOLDEN: &str = include_str!("golden/format-1.txt");
 
@@ -35,7 +33,7 @@ fn directory() -> Script {
     script.append_to(&[(events, 0)], "an event").unwrap();
     script.log.remove_lane(events).unwrap();
     script.commit();
-    (0..12).for_each(|_| drop(script.append("fast", &"x".repeat(400))));
+    script.append_all("fast", (0..12).map(|_| "x".repeat(400)));
     script.acknowledge("fast", 0..3);
     script.acknowledge("fast", 5..13);
     script.commit();
@@ -92,7 +90,7 @@ fn bytes_on_disk_are_those_of_format_1() {
 
     if std::env::var_os("HOLM_WRITE_GOLDEN").is_some() {
         std::fs::write(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/format-1.txt"),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/storage/golden/format-1.txt"),
             &found,
         )
         .unwrap();
