@@ -13,7 +13,8 @@ use holm_queue::{AppendError, LaneId, LaneKind, NewRecord, Options, Queue, Visib
 
 type Failure = Box<dyn std::error::Error>;
 
-const RUN: Duration = Duration::from_secs(3);
+const ROUNDS: u32 = 5;
+const RUN: Duration = Duration::from_millis(600);
 
 fn main() -> Result<(), Failure> {
     let temporary = tempfile::tempdir()?;
@@ -22,51 +23,50 @@ fn main() -> Result<(), Failure> {
         .map_or_else(|| temporary.path().to_owned(), Into::into);
     let directory = tempfile::tempdir_in(directory)?;
     println!(
-        "{:<44} {:>12} {:>10} {:>12} {:>8}",
-        "", "records/s", "of raw", "per commit", "bytes×"
+        "{:<36} {:>10} {:>10} {:>9} {:>12} {:>8}",
+        "records/s", "raw syncs", "durable", "ratio", "per commit", "bytes"
     );
     for payload_bytes in [256, 1024] {
-        let raw = raw_rate(directory.path(), payload_bytes)?;
-        println!(
-            "{:<44} {raw:>12.0}",
-            format!("raw write + fdatasync, {payload_bytes} B")
-        );
-        for producers in [1, 10, 64] {
-            // The raw rate of the same minute: the machine is shared.
-            let raw = raw_rate(directory.path(), payload_bytes)?;
-            let name = format!("{producers} producers, {payload_bytes} B, one at a time");
-            report(&name, raw, measure(directory.path(), producers, payload_bytes, 1)?);
+        for (producers, in_flight) in [(1, 1), (10, 1), (64, 1), (64, 16)] {
+            compare(directory.path(), producers, payload_bytes, in_flight)?;
         }
-        report(
-            &format!("64 producers, {payload_bytes} B, 16 in flight"),
-            raw,
-            measure(directory.path(), 64, payload_bytes, 16)?,
-        );
     }
     println!(
-        "{:<44} {:>12.0}",
+        "{:<36} {:>21.0}",
         "core appends, 256 B, no disk",
         core_rate(directory.path())?
     );
     Ok(())
 }
 
+#[derive(Default)]
 struct Outcome {
     rate: f64,
     per_commit: f64,
     amplification: f64,
 }
 
-fn report(name: &str, raw: f64, outcome: Outcome) {
-    let Outcome {
-        rate,
-        per_commit,
-        amplification,
-    } = outcome;
+/// Measures the queue and the disk in turns, for the machine may be shared and its disk's speed changes by the second.
+fn compare(directory: &Path, producers: usize, payload_bytes: usize, in_flight: usize) -> Result<(), Failure> {
+    let (mut raw, mut sum) = (0.0, Outcome::default());
+    for _ in 0..ROUNDS {
+        raw += raw_rate(directory, payload_bytes)?;
+        let outcome = measure(directory, producers, payload_bytes, in_flight)?;
+        sum.rate += outcome.rate;
+        sum.per_commit += outcome.per_commit;
+        sum.amplification += outcome.amplification;
+    }
+    let rounds = f64::from(ROUNDS);
     println!(
-        "{name:<44} {rate:>12.0} {:>9.2}x {per_commit:>12.1} {amplification:>8.2}",
-        rate / raw
+        "{:<36} {:>10.0} {:>10.0} {:>9.2} {:>12.1} {:>8.2}",
+        format!("{producers} × {payload_bytes} B, {in_flight} in flight each"),
+        raw / rounds,
+        sum.rate / rounds,
+        sum.rate / raw,
+        sum.per_commit / rounds,
+        sum.amplification / rounds,
     );
+    Ok(())
 }
 
 /// How often a second this disk takes so many bytes at the end of a file and syncs them.
@@ -75,7 +75,7 @@ fn raw_rate(directory: &Path, bytes: usize) -> Result<f64, Failure> {
     let payload = vec![b'x'; bytes];
     let begin = Instant::now();
     let mut count = 0;
-    while begin.elapsed() < RUN / 2 {
+    while begin.elapsed() < RUN {
         file.write_all(&payload)?;
         file.sync_data()?;
         count += 1;
@@ -88,7 +88,11 @@ fn measure(directory: &Path, producers: usize, payload_bytes: usize, in_flight: 
     let (queue, _) = Queue::open(directory.path(), Options::default())?;
     let lane = queue.lane("lane", LaneKind::UntilAcknowledged)?;
     let payload = Bytes::from(vec![b'x'; payload_bytes]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    // One producer needs no second thread, and would measure how long it takes to wake one.
+    let runtime = match producers {
+        1 => tokio::runtime::Builder::new_current_thread().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().build()?,
+    };
     let begin = Instant::now();
     let tasks: Vec<_> = (0..producers)
         .map(|_| runtime.spawn(produce(queue.clone(), lane, payload.clone(), in_flight, begin + RUN)))
@@ -163,7 +167,7 @@ fn core_rate(directory: &Path) -> Result<f64, Failure> {
     let payload = Bytes::from(vec![b'x'; 256]);
     let begin = Instant::now();
     let mut count = 0;
-    while begin.elapsed() < RUN / 2 {
+    while begin.elapsed() < RUN {
         for _ in 0..100 {
             let record = NewRecord {
                 sender: "producer-01",

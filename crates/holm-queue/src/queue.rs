@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Tells the writer that there is work.
     pub(crate) work: Condvar,
+    /// Tells a writer that looks out for work that there may be some; only ever a hint.
+    pub(crate) stirred: AtomicBool,
     pub(crate) clock: Clock,
 }
 
@@ -98,6 +101,8 @@ impl Shared {
         drop(state);
         if is_idle {
             self.work.notify_one();
+        } else {
+            self.stirred.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -161,6 +166,7 @@ impl Queue {
                 waiting_for_close: Vec::new(),
             }),
             work: Condvar::new(),
+            stirred: AtomicBool::new(false),
             clock,
         });
         let for_writer = Arc::clone(&shared);

@@ -173,10 +173,10 @@ impl Log {
 
     /// Removes the files that nothing needs any more; those that can't be removed now are tried again.
     pub fn remove_garbage(&mut self) {
-        let names = self.take_garbage();
-        if names.is_empty() && !self.needs_directory_sync() {
+        if !self.has_garbage() {
             return;
         }
+        let names = self.take_garbage();
         let (left, synced) = remove_files(self.files.as_ref(), names, self.needs_directory_sync());
         self.garbage_removed(left, synced);
     }
