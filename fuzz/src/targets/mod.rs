@@ -43,6 +43,11 @@ pub const TARGETS: &[Target] = &[
     ),
     target("method", "a method call and its answer", model::method),
     target("manifest", "a deployment manifest", model::manifest),
+    target(
+        "queue-open",
+        "the directory of a queue, damaged in any way",
+        holm_queue::testing::open_bytes,
+    ),
     target("route", "a route of a deployment", query::route),
     target("sas-token", "a token", identity::token),
     target("connection-string", "a connection string", identity::connection_string),
