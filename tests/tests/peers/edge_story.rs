@@ -189,9 +189,10 @@ fn a_cut_link_stops_nothing_on_the_device_and_loses_nothing() {
 
     link.cut();
     for number in 0..20 {
-        sensor.call("send", json!({"output": "readings", "body": number.to_string()}));
-        watcher.event("message", |event| event["body"] == number.to_string());
-        watcher.call("send", json!({"output": "alerts", "body": number.to_string()}));
+        let text = number.to_string();
+        sensor.call("send", json!({"output": "readings", "body": text}));
+        watcher.event("message", |event| event["body"] == text.as_str());
+        watcher.call("send", json!({"output": "alerts", "body": text}));
     }
     let request = json!({"device": "pump-7", "module": "watcher", "method": "echo", "payload": null});
     assert_eq!(sensor.call("invoke", request)["status"], 200);
