@@ -87,6 +87,9 @@ class Program {
     } else {
       throw new Error(`there is nothing called ${what} to listen to`);
     }
+    // The SDK subscribes without telling when it is done. A connection is in order: when an answer has come to a question that
+    // was asked later, the subscription stands.
+    await this.client.getTwin();
   }
 
   async twin() {

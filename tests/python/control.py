@@ -27,8 +27,8 @@ class Control:
             self._output = sys.stdout
             sys.stdout = sys.stderr
 
-    def event(self, name, **members):
-        self._write({"event": name, **members})
+    def event(self, event, /, **members):
+        self._write({"event": event, **members})
 
     def serve(self, commands):
         """Runs commands until the line ends; ``commands`` maps a name to a function of the command's object."""

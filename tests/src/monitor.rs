@@ -122,6 +122,11 @@ impl Monitor {
         }
     }
 
+    /// Takes the next event without keeping it, for runs of millions; `None` when none comes in time.
+    pub fn take(&mut self, patience: Duration) -> Option<Event> {
+        self.lines.recv_timeout(patience).ok().map(Event::parse)
+    }
+
     fn next(&mut self, patience: Duration) -> Option<Event> {
         match self.lines.recv_timeout(patience) {
             Ok(line) => {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod connect_rules;
 mod device_story;
+mod edge_story;
 mod mqtt_rules;
 mod rest_rules;
 mod service_story;
