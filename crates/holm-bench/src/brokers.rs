@@ -120,6 +120,22 @@ impl Broker {
     /// # Errors
     /// The program is not installed, or ends, or lets nobody in within 30 s.
     pub async fn start(kind: Kind, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
+        let (broker, mut link) = Self::start_with_listener(kind, directory, certificates, clients).await?;
+        link.session_mut().close();
+        link.finish().await;
+        Ok(broker)
+    }
+
+    /// [`Broker::start`], with the listener's connection, which is the first that the broker let in.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub async fn start_with_listener(
+        kind: Kind,
+        directory: &Path,
+        certificates: &Certificates,
+        clients: usize,
+    ) -> Result<(Self, Link)> {
         make(directory)?;
         let port = free_port()?;
         let tls = kind.tls.then_some(certificates);
@@ -146,42 +162,34 @@ impl Broker {
     /// The hub refuses what the edge needs, or the edge does not start.
     pub async fn start_below(hub: &Hub, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
         make(directory)?;
-        let port = free_port()?;
-        let settings = edge::below(hub, directory, port, certificates, clients);
+        let settings = edge::below(hub, directory, free_port()?, certificates, clients);
         hub.admit(&settings).await.context("the hub does not take the edge")?;
         let target = Target {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port)),
             tls: Some(certificates.client_config()),
         };
         let command = edge::command(directory, &settings)?;
-        Self::launch(command, directory, target, Clients::Modules(settings))
-            .await
-            .context("the edge did not start")
-    }
-
-    async fn launch(mut command: Command, directory: &Path, target: Target, clients: Clients) -> Result<Self> {
-        let started = Instant::now();
-        let process = Process::start(&mut command, &directory.join("log"))?;
-        let mut broker = Self {
-            process,
-            target,
-            started,
-            clients,
-        };
-        let probe = broker.login(LISTENER)?;
-        let mut link = broker.first_connection(&probe).await?;
+        let launched = Self::launch(command, directory, target, Clients::Modules(settings)).await;
+        let (broker, mut link) = launched.context("the edge did not start")?;
         link.session_mut().close();
         link.finish().await;
         Ok(broker)
     }
 
-    /// The connection of the first client, as soon as it is let in.
-    async fn first_connection(&mut self, login: &Login) -> Result<Link> {
+    async fn launch(mut command: Command, directory: &Path, target: Target, clients: Clients) -> Result<(Self, Link)> {
+        let started = Instant::now();
+        let mut broker = Self {
+            process: Process::start(&mut command, &directory.join("log"))?,
+            target,
+            started,
+            clients,
+        };
+        let login = broker.login(LISTENER)?;
         loop {
-            match client::connect(&self.target, login, 1).await {
-                Ok(link) => return Ok(link),
-                Err(error) if self.started.elapsed() > START_DEADLINE => return Err(error),
-                Err(_) => self.process.check()?,
+            match client::connect(&broker.target, &login, 1).await {
+                Ok(link) => return Ok((broker, link)),
+                Err(error) if started.elapsed() > START_DEADLINE => return Err(error),
+                Err(_) => broker.process.check()?,
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }

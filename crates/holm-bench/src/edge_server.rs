@@ -4,6 +4,7 @@
 //! The process ends when its standard input does, or when it is told to.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,9 +26,8 @@ use holm_model::{DeviceId, Identity, ModuleId, Timestamp};
 use holm_net::{Listener, ListenerOptions, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::client::Login;
 
@@ -153,15 +153,24 @@ pub async fn serve(settings: &EdgeSettings, ready: impl FnOnce()) -> Result<()> 
     scope.spawn(gateway.serve_mqtt(listener, tls));
     ready();
 
-    let mut input = tokio::io::stdin();
-    let mut ignored = [0; 64];
     tokio::select! {
         _ = told.recv() => {}
-        () = async { while matches!(input.read(&mut ignored).await, Ok(1..)) {} } => {}
+        _ = owner_is_gone() => {}
     }
     let drained = scope.drain(DRAIN_DEADLINE).await;
     broker.close().await;
     drained.map_err(|left| anyhow!("{left} tasks were cut: they did not end in time"))
+}
+
+/// Resolves when standard input ends. The thread that waits for it ends with the process.
+fn owner_is_gone() -> oneshot::Receiver<()> {
+    let (gone, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        drop(gone);
+    });
+    told
 }
 
 /// Every module has the same key.

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use holm_identity::{Credential, Roots, SasToken, ServiceConnectionString};
-use holm_model::Timestamp;
+use holm_identity::sas::resource_uri;
+use holm_identity::{Credential, Roots, SasToken, ServiceConnectionString, SymmetricKey};
+use holm_model::{DeviceId, Identity, Timestamp};
 use holm_net::http::Client;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -28,10 +29,18 @@ const MAX_ANSWER: usize = 1024 * 1024;
 const MAX_LINE: usize = 1024 * 1024;
 
 /// A hub, as its owner speaks to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Service {
     client: Client,
     token: String,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("host", &self.client.host())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Service {
@@ -44,13 +53,23 @@ impl Service {
         let Credential::Key { key, policy } = &connection.credential else {
             bail!("the connection string has no key");
         };
-        let expiry = Timestamp::from(SystemTime::now()).unix_seconds() + TOKEN_SECONDS;
-        let token = SasToken::sign(&connection.host_name, expiry, policy.as_deref(), key);
+        let token = SasToken::sign(&connection.host_name, expiry(), policy.as_deref(), key);
         let tls = holm_identity::tls::client_config(Roots::none().with_file(ca)?, None)?;
         Ok(Self {
             client: Client::new(Arc::new(tls), connection.host_name, port),
             token: token.to_text().expose().to_owned(),
         })
+    }
+
+    /// The same hub, as a device speaks to it: what the edge does for its own modules.
+    #[must_use]
+    pub fn as_device(&self, device: &DeviceId, key: &SymmetricKey) -> Self {
+        let resource = resource_uri(self.client.host(), &Identity::of_device(device.clone()));
+        let token = SasToken::sign(&resource, expiry(), None, key);
+        Self {
+            client: self.client.clone(),
+            token: token.to_text().expose().to_owned(),
+        }
     }
 
     /// Creates what is at a path.
@@ -110,6 +129,10 @@ impl Service {
             .body(Full::new(body))
             .context("the request can't be written")
     }
+}
+
+fn expiry() -> i64 {
+    Timestamp::from(SystemTime::now()).unix_seconds() + TOKEN_SECONDS
 }
 
 /// The event log of a hub, as it grows.

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use holm_identity::SymmetricKey;
+use holm_model::DeviceId;
 use hyper::Method;
 use serde_json::json;
 
@@ -92,16 +94,18 @@ impl Hub {
         let device = &settings.device;
         let keys = json!({ "primaryKey": settings.key, "secondaryKey": settings.key });
         let authentication = json!({ "type": "sas", "symmetricKey": keys });
-        let body = json!({ "deviceId": device, "capabilities": { "iotEdge": true } });
+        let body = json!({ "deviceId": device, "capabilities": { "iotEdge": true }, "authentication": authentication });
         self.service.create(&format!("/devices/{device}"), &body).await?;
         let module = |module: &str| json!({ "deviceId": device, "moduleId": module, "authentication": authentication });
         for name in &settings.modules {
             let path = format!("/devices/{device}/modules/{name}");
             self.service.create(&path, &module(name)).await?;
         }
-        // This one came with the device, with a key of its own.
+        // This one came with the device; its key is the edge's to set, as the device.
         let path = format!("/devices/{device}/modules/%24edgeHub");
-        self.service.change(Method::PUT, &path, &module("$edgeHub")).await?;
+        let key = SymmetricKey::from_base64(&settings.key)?;
+        let edge = self.service.as_device(&DeviceId::new(device)?, &key);
+        edge.change(Method::PUT, &path, &module("$edgeHub")).await?;
         let path = format!("/twins/{device}/modules/%24edgeHub");
         let body = json!({ "properties": { "desired": settings.desired() } });
         self.service.change(Method::PATCH, &path, &body).await

@@ -11,7 +11,7 @@ async fn every_message_arrives(product: Product) {
     let certificates = Certificates::create(directory.path()).unwrap();
     for tls in [false, true] {
         let place = directory.path().join(tls.to_string());
-        let broker = Broker::start(Kind { product, tls }, &place, &certificates)
+        let broker = Broker::start(Kind { product, tls }, &place, &certificates, 3)
             .await
             .unwrap();
         let plan = Plan {
