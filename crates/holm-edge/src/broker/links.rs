@@ -9,7 +9,7 @@
 //!
 //! `$edgeHub` is always open; its connection is what "the link" means. A module's is open while the module is connected here,
 //! or has messages to forward or reported properties to send, and an hour longer. There is at most one a module of this
-//! device.
+//! device. Closing one early loses nothing: what it had not sent goes over the next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -198,6 +198,18 @@ impl Links {
         self.state.borrow().connected
     }
 
+    /// The state of the link, with what keeps it down now.
+    pub(super) fn describe(&self, edge_hub: &Identity) -> LinkState {
+        let mut state = self.state.borrow().clone();
+        if let Some(link) = self.find(edge_hub)
+            && !state.connected
+            && let State::Disconnected(reason) = &*link.client.state().borrow()
+        {
+            state.reason = Some(reason.clone());
+        }
+        state
+    }
+
     /// The state of the link, and how it changes.
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
@@ -299,7 +311,7 @@ impl Serving {
         }
         // One that can't be read is not known to have nothing to send.
         let twin = self.broker.twins.read(identity).await;
-        twin.is_ok_and(|twin| !twin.is_pending()) && !self.broker.forwarding(identity)
+        twin.is_ok_and(|twin| !twin.is_pending())
     }
 
     async fn handle(&mut self, event: Event) {
@@ -428,7 +440,11 @@ impl Serving {
                     confirm.await.map_err(SyncError::Kept)?;
                     known = reported;
                 }
-                Err(TwinError::Refused { status, reason }) if (400..500).contains(&status) && status != 429 => {
+                // The patch breaks a rule that this edge does not know; it will not be right the next time.
+                Err(TwinError::Refused {
+                    status: status @ (400 | 413),
+                    reason,
+                }) => {
                     self.broker.counters.refused_reported.count();
                     tracing::warn!(%identity, status, reason, "the node above refused reported properties; they are dropped");
                     let give_up = twins.change(identity, |replica| {
