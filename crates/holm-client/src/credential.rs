@@ -56,6 +56,7 @@ impl fmt::Debug for Credential {
 pub struct KeyTokens {
     key: SymmetricKey,
     resource: String,
+    policy: Option<String>,
     life_seconds: i64,
 }
 
@@ -69,8 +70,16 @@ impl KeyTokens {
         Self {
             key,
             resource: resource_uri(hub_host, identity),
+            policy: None,
             life_seconds: TOKEN_LIFE_SECONDS,
         }
+    }
+
+    /// Tokens signed with the key of a policy of the hub instead of the identity's own.
+    #[must_use]
+    pub fn of_policy(mut self, policy: Option<String>) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Tokens of another life, in seconds.
@@ -84,7 +93,7 @@ impl KeyTokens {
 impl TokenSource for KeyTokens {
     fn make(&self, now: Timestamp) -> MakingToken<'_> {
         let expires = now.unix_seconds().saturating_add(self.life_seconds);
-        let text = SasToken::sign(&self.resource, expires, None, &self.key).to_text();
+        let text = SasToken::sign(&self.resource, expires, self.policy.as_deref(), &self.key).to_text();
         Box::pin(async move {
             Ok(Token {
                 text,

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod credential;
+pub mod device;
 pub mod edge_environment;
 mod engine;
 pub mod event;

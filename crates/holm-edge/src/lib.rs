@@ -2,7 +2,14 @@
 //! keys, and goes on doing all of it while the hub is out of reach.
 
 pub mod broker;
+pub mod config;
 pub mod front;
+pub mod identities;
 pub mod keys;
+pub mod local_api;
+pub mod management;
+pub mod runtimes;
+pub mod security;
 pub mod state;
 pub mod uplink;
+pub mod workload;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use holm_model::Timestamp;
-use holm_net::http::{Peer, ResponseBody};
-use holm_net::{Listener, Scope, tls};
+use holm_net::http::ResponseBody;
+use holm_net::{Listener, Peer, Scope, tls};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use rustls::ServerConfig;
@@ -72,30 +72,12 @@ impl<B: Backend> Gateway<B> {
 
     /// Serves MQTT over TLS on a listener until the scope stops.
     pub async fn serve_mqtt(self, listener: Listener, config: Arc<ServerConfig>) {
-        loop {
-            let admitted = tokio::select! {
-                admitted = listener.accept() => admitted,
-                () = self.scope.stopping() => return,
-            };
-            let (front, config) = (self.clone(), Arc::clone(&config));
-            self.scope.spawn(async move {
-                let _permit = admitted.permit;
-                match tls::accept(config, admitted.stream, admitted.peer).await {
-                    Ok(stream) => {
-                        let certificates = tls::client_certificates(&stream).into();
-                        let peer = Peer {
-                            address: Some(admitted.peer),
-                            certificates,
-                            unix: None,
-                        };
-                        front.serve_mqtt_stream(stream, peer).await;
-                    }
-                    Err(error) => {
-                        tracing::debug!(error = %holm_net::http::server::error_chain(&error), "no MQTT connection");
-                    }
-                }
-            });
-        }
+        let scope = self.scope.clone();
+        tls::serve(&scope, listener, config, move |stream, peer| {
+            let front = self.clone();
+            async move { front.serve_mqtt_stream(stream, peer).await }
+        })
+        .await;
     }
 
     /// Serves MQTT on the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.

@@ -20,8 +20,6 @@ pub mod symmetric_key;
 pub mod tls;
 pub mod x509_auth;
 
-mod percent;
-
 pub use ca::CertificateAuthority;
 pub use certificate::{CertificateInfo, TlsIdentity};
 pub use client_verifier::ProofOfKeyVerifier;

@@ -26,9 +26,9 @@ use holm_model::{Identity, Timestamp};
 pub use resource::{Resource, Scope, resource_uri};
 
 use crate::key_store::{KeyStoreError, Signer};
-use crate::percent;
 use crate::secret::Secret;
 use crate::symmetric_key::{SymmetricKey, TAG_BYTES};
+use holm_model::wire::percent;
 
 /// How long a token is honoured after its end, for clocks that differ; also when a connection that was opened with it ends.
 pub const CLOCK_SKEW_SECONDS: i64 = 300;
@@ -263,7 +263,7 @@ impl<'a> Fields<'a> {
 }
 
 fn read_signature(raw: &str) -> Result<[u8; TAG_BYTES], InvalidToken> {
-    let text = percent::decode(raw).ok_or(InvalidToken::Signature)?;
+    let text = percent::try_decode(raw).ok_or(InvalidToken::Signature)?;
     let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| InvalidToken::Signature)?;
     bytes.try_into().map_err(|_| InvalidToken::Signature)
 }
@@ -282,7 +282,7 @@ fn read_expiry(raw: &str) -> Option<i64> {
 /// An empty policy is none. Form encoding writes a space as `+`, and a policy's name may hold a space but no `+`.
 fn read_policy(raw: &str) -> Result<Option<String>, InvalidToken> {
     let spaced = raw.replace('+', " ");
-    let policy = percent::decode(&spaced).ok_or(InvalidToken::Policy)?;
+    let policy = percent::try_decode(&spaced).ok_or(InvalidToken::Policy)?;
     Ok(Some(policy.into_owned()).filter(|policy| !policy.is_empty()))
 }
 

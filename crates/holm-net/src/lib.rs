@@ -4,12 +4,16 @@
 //! what a device or a message is.
 
 pub mod connection;
+mod error_chain;
 pub mod http;
 pub mod listener;
+mod peer;
 pub mod scope;
 pub mod tls;
 pub mod websocket;
 
 pub use connection::{Connection, Protocol};
+pub use error_chain::error_chain;
 pub use listener::{Admitted, Listener, ListenerOptions};
+pub use peer::{Peer, UnixPeer};
 pub use scope::Scope;

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::{Listener, Peer, Scope, error_chain};
+
 /// How long a handshake may take before the connection is dropped.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,39 @@ where
             source,
         }),
         Err(_) => Err(HandshakeError::TimedOut { peer: peer.to_string() }),
+    }
+}
+
+/// Serves TLS connections of a listener until the scope stops, each in a task of the scope.
+pub async fn serve<F, W>(scope: &Scope, listener: Listener, config: Arc<ServerConfig>, serve: F)
+where
+    F: Fn(server::TlsStream<TcpStream>, Peer) -> W + Clone + Send + 'static,
+    W: Future<Output = ()> + Send,
+{
+    loop {
+        let admitted = tokio::select! {
+            admitted = listener.accept() => admitted,
+            () = scope.stopping() => return,
+        };
+        let (config, serve) = (Arc::clone(&config), serve.clone());
+        scope.spawn(async move {
+            let _permit = admitted.permit;
+            match accept(config, admitted.stream, admitted.peer).await {
+                Ok(stream) => {
+                    let certificates = client_certificates(&stream).into();
+                    serve(
+                        stream,
+                        Peer {
+                            address: Some(admitted.peer),
+                            certificates,
+                            unix: None,
+                        },
+                    )
+                    .await;
+                }
+                Err(error) => tracing::debug!(error = %error_chain(&error), "no TLS connection"),
+            }
+        });
     }
 }
 

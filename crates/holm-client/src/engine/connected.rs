@@ -430,7 +430,7 @@ fn tell(acknowledged: Acknowledged, outcome: Result<(), SendError>) {
 }
 
 fn lost(reason: &Closed) -> String {
-    holm_net::http::server::error_chain(reason)
+    holm_net::error_chain(reason)
 }
 
 async fn sleep_until(moment: Option<tokio::time::Instant>) {

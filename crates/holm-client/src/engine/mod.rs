@@ -105,7 +105,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         let began = Instant::now();
         let end = match refusing_requests(&mut ends.requests, connect::connect(&options)).await {
             Ok(link) => connected::serve(&options, &mut ends, &mut kept, link).await,
-            Err(error) => End::Lost(holm_net::http::server::error_chain(&error)),
+            Err(error) => End::Lost(holm_net::error_chain(&error)),
         };
         let reason = match end {
             End::Stopped => return,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use holm_model::wire::UserName;
 use holm_model::{Identity, Timestamp};
 use holm_mqtt::{Connect, Refusal as Code};
-use holm_net::http::Peer;
+use holm_net::Peer;
 
 use crate::backend::{Admission, Announced, Attempt, Backend, Credential, Refusal};
 use crate::gateway::Gateway;

@@ -16,8 +16,7 @@ mod twins;
 use std::time::Instant;
 
 use holm_mqtt::{Closed, Config, Event, Message, PublishError, Qos, Session, Text};
-use holm_net::http::Peer;
-use holm_net::{Connection, Scope};
+use holm_net::{Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;

@@ -19,8 +19,7 @@ use holm_model::{Identity, Message};
 use holm_mqtt::{
     Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
 };
-use holm_net::http::Peer;
-use holm_net::{Connection, Scope};
+use holm_net::{Connection, Peer, Scope};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, watch};

@@ -75,7 +75,7 @@ fn what_is_wrong_with_a_device_string_is_named() {
             E::Repeated("HostName"),
         ),
         ("HostName=h;DeviceId=d;SharedAccessKey", E::NotAPair(3)),
-        ("HostName=h:8883;DeviceId=d;SharedAccessKey=KEY", E::Host("HostName")),
+        ("HostName=h:port;DeviceId=d;SharedAccessKey=KEY", E::Host("HostName")),
         (
             "HostName=h;DeviceId=d;x509=true;GatewayHostName=a/b",
             E::Host("GatewayHostName"),
@@ -133,4 +133,14 @@ fn no_credential_prints_in_a_string_or_an_error() {
     for text in shown {
         assert!(!text.contains("MDEy"), "{text}");
     }
+}
+
+#[test]
+fn a_hub_on_another_port_is_named_with_it() {
+    let text = "HostName=127.0.0.1:8443;SharedAccessKeyName=iothubowner;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZg==";
+
+    let service = ServiceConnectionString::parse(text).unwrap();
+
+    assert_eq!(service.host_name, "127.0.0.1:8443");
+    assert_eq!(service.to_text().expose(), text);
 }

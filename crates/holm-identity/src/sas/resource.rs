@@ -18,7 +18,7 @@
 
 use holm_model::{DeviceId, Identity, ModuleId};
 
-use crate::percent;
+use holm_model::wire::percent;
 
 /// What part of a node a token opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,11 +101,11 @@ pub fn resource_uri(host: &str, identity: &Identity) -> String {
 /// All readings, those with fewer decodings first; at least one.
 fn readings(raw: &str) -> Vec<Resource> {
     let literal = segments(raw);
-    let once = percent::decode(raw).map(|text| segments(&text));
+    let once = percent::try_decode(raw).map(|text| segments(&text));
     // Ids that were encoded before the whole was; their slashes, if any, must not become separators.
     let twice = once.as_ref().and_then(|once| {
         once.iter()
-            .map(|segment| percent::decode(segment).map(|text| text.into_owned()))
+            .map(|segment| percent::try_decode(segment).map(|text| text.into_owned()))
             .collect::<Option<Vec<_>>>()
     });
     let mut all = vec![to_resource(&literal)];

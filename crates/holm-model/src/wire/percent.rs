@@ -32,8 +32,14 @@ pub(crate) fn encode_keeping(text: &str, kept: &str) -> String {
 /// would not be UTF-8 the whole text stays as it stands, so nothing that a client sent is lost.
 #[must_use]
 pub fn decode(text: &str) -> Cow<'_, str> {
+    try_decode(text).unwrap_or(Cow::Borrowed(text))
+}
+
+/// Decodes as [`decode`] does; `None` where the result would not be UTF-8.
+#[must_use]
+pub fn try_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
-        return Cow::Borrowed(text);
+        return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -49,7 +55,7 @@ pub fn decode(text: &str) -> Cow<'_, str> {
             decoded.push(byte);
         }
     }
-    String::from_utf8(decoded).map_or(Cow::Borrowed(text), Cow::Owned)
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 const fn digit(hex: u8) -> Option<u8> {

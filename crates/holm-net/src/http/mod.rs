@@ -6,4 +6,4 @@ pub mod server;
 
 pub use body::{BodyError, ResponseBody};
 pub use client::{Client, ClientError};
-pub use server::{Handler, Peer, UnixPeer, serve_connection, serve_tls};
+pub use server::{Handler, serve_connection, serve_tls};

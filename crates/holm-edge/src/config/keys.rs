@@ -1,0 +1,539 @@
+//! The known keys: the one place that says what each means and what is done with it.
+
+/// What is done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It does what it says.
+    Used,
+    /// It may stand there and does nothing, for this reason.
+    NoEffect(&'static str),
+    /// It is refused; this is what to do instead.
+    NotYet(&'static str),
+}
+
+use Treatment::{NoEffect, NotYet, Used};
+
+/// A key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its dotted path. A last segment `*` stands for everything below.
+    pub path: &'static str,
+    /// The type of its value, with the unit.
+    pub kind: &'static str,
+    /// What holds when it is not given.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What is done with it.
+    pub treatment: Treatment,
+}
+
+const fn key(
+    path: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    treatment: Treatment,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        meaning,
+        treatment,
+    }
+}
+
+const DPS: Treatment = NotYet("provision with `source = \"manual\"`");
+const X509: Treatment = NotYet("give the device a symmetric key (`method = \"sas\"`)");
+const ISSUANCE: Treatment =
+    NotYet("let the edge make its CA (leave the key out), or give `edge_ca.cert` and `edge_ca.pk`");
+const ONE_PROCESS: Treatment = NoEffect("keys, certificates and identities are parts of this one process");
+const BUILT_IN: Treatment = NoEffect("the agent is built in; nothing is pulled or created for it");
+
+/// Every known key, in the order of the reference manual.
+pub const KEYS: &[Key] = &[
+    key(
+        "hostname",
+        "text",
+        "the machine's host name",
+        Used,
+        "The name by which modules and downstream devices reach this edge; stands in its certificate. A DNS name or an IP address.",
+    ),
+    key(
+        "trust_bundle_cert",
+        "file",
+        "none",
+        Used,
+        "PEM file with further roots: they are in the trust bundle of the modules, and the hub's certificate may come from them.",
+    ),
+    key(
+        "allow_elevated_docker_permissions",
+        "boolean",
+        "`true`",
+        Used,
+        "Whether containers may be privileged and add capabilities. When `false`, these create options are taken away.",
+    ),
+    key(
+        "cloud_timeout_sec",
+        "seconds",
+        "`70`",
+        Used,
+        "How long one call to the hub's HTTPS side may take. Less than 5 is taken as 5; too small a value never succeeds on a slow link.",
+    ),
+    key(
+        "iotedge_max_requests.workload",
+        "number",
+        "`50`",
+        Used,
+        "Connections at once on each module's workload socket; further ones wait. About 10 KiB each.",
+    ),
+    key(
+        "iotedge_max_requests.management",
+        "number",
+        "`50`",
+        Used,
+        "Connections at once on the management socket; further ones wait. About 10 KiB each.",
+    ),
+    key(
+        "provisioning.source",
+        "`\"manual\"`",
+        "required",
+        Used,
+        "Where the device's identity comes from.",
+    ),
+    key(
+        "provisioning.connection_string",
+        "text, secret",
+        "none",
+        Used,
+        "`HostName=…;DeviceId=…;SharedAccessKey=…`. A port after the host name is that of the hub's HTTPS.",
+    ),
+    key(
+        "provisioning.iothub_hostname",
+        "text",
+        "none",
+        Used,
+        "The hub, when no connection string is given.",
+    ),
+    key(
+        "provisioning.device_id",
+        "text",
+        "none",
+        Used,
+        "The device, when no connection string is given.",
+    ),
+    key(
+        "provisioning.authentication.method",
+        "`\"sas\"`",
+        "`\"sas\"`",
+        Used,
+        "How the device proves itself.",
+    ),
+    key(
+        "provisioning.authentication.device_id_pk.value",
+        "base64, secret",
+        "none",
+        Used,
+        "The device's key.",
+    ),
+    key(
+        "provisioning.authentication.device_id_pk.uri",
+        "file",
+        "none",
+        Used,
+        "File with the device's key in base64, or as it is, with mode 0600.",
+    ),
+    key(
+        "edge_ca.cert",
+        "file",
+        "none",
+        Used,
+        "Certificate of the authority that signs the edge's certificates, with the chain above it (PEM). Not renewed here.",
+    ),
+    key(
+        "edge_ca.pk",
+        "file",
+        "none",
+        Used,
+        "Its private key (PEM, PKCS #8, not encrypted), mode 0600.",
+    ),
+    key(
+        "edge_ca.auto_generated_edge_ca_expiry_days",
+        "days",
+        "`3650`",
+        Used,
+        "Life of the authority that the edge makes for itself when none is given. At 80 % of it a new one is made; the old one stays in the trust bundle until its end.",
+    ),
+    key(
+        "connect.management_uri",
+        "`unix://…`",
+        "as `listen.management_uri`",
+        Used,
+        "The management socket that `holm edge list`, `logs`, `restart` and `status` use.",
+    ),
+    key(
+        "listen.management_uri",
+        "`unix://…`",
+        "`unix://` + `holm.data` + `/mgmt.sock`",
+        Used,
+        "The management socket that the edge makes, mode 0660.",
+    ),
+    key(
+        "moby_runtime.uri",
+        "`unix://…` or `tcp://…`",
+        "`unix:///var/run/docker.sock`",
+        Used,
+        "The container engine. It is asked only when a module of type `docker` is deployed or it is there at the start.",
+    ),
+    key(
+        "moby_runtime.network",
+        "text or table",
+        "`\"azure-iot-edge\"`",
+        Used,
+        "The network that containers join; made if it is not there.",
+    ),
+    key(
+        "moby_runtime.network.name",
+        "text",
+        "`\"azure-iot-edge\"`",
+        Used,
+        "Its name.",
+    ),
+    key(
+        "moby_runtime.network.ipv6",
+        "boolean",
+        "`false`",
+        Used,
+        "Whether it has IPv6.",
+    ),
+    key(
+        "moby_runtime.network.ipam.config.subnet",
+        "CIDR",
+        "the engine's choice",
+        Used,
+        "Its subnet.",
+    ),
+    key(
+        "moby_runtime.network.ipam.config.gateway",
+        "address",
+        "the engine's choice",
+        Used,
+        "The device's address in it.",
+    ),
+    key(
+        "moby_runtime.network.ipam.config.ip_range",
+        "CIDR",
+        "the subnet",
+        Used,
+        "Where containers get addresses from.",
+    ),
+    key(
+        "holm.bind",
+        "address",
+        "`\"0.0.0.0\"`",
+        Used,
+        "The address that modules and downstream devices connect to. A narrower one hides the edge from the rest of the network; containers then use the gateway of their own network.",
+    ),
+    key(
+        "holm.mqtt_port",
+        "port",
+        "`8883`",
+        Used,
+        "MQTT over TLS. Published SDKs know no other; process modules of Holm find it in `HOLM_MQTT_PORT`.",
+    ),
+    key(
+        "holm.https_port",
+        "port",
+        "`443`",
+        Used,
+        "HTTPS, and MQTT over WebSocket.",
+    ),
+    key(
+        "holm.metrics_bind",
+        "address:port or `\"\"`",
+        "`\"127.0.0.1:9600\"`",
+        Used,
+        "Where `/healthz` and `/metrics` are served without TLS; empty: nowhere.",
+    ),
+    key(
+        "holm.data",
+        "path",
+        "`\"/var/lib/holm/edge\"`",
+        Used,
+        "The directory of everything that the edge keeps: keys, certificates, state, messages, modules. Absolute.",
+    ),
+    key(
+        "holm.module_paths",
+        "list of paths",
+        "`[\"/usr/lib/holm/modules\"]`",
+        Used,
+        "Where images of process modules are looked for, in this order. Absolute.",
+    ),
+    key(
+        "holm.hub_mqtt_port",
+        "port",
+        "`8883`",
+        Used,
+        "The hub's port for MQTT over TLS.",
+    ),
+    key(
+        "holm.hub_https_port",
+        "port",
+        "that of the connection string, else `443`",
+        Used,
+        "The hub's port for HTTPS.",
+    ),
+    key(
+        "prefer_module_identity_cache",
+        "boolean",
+        "`false`",
+        NoEffect("identities are always kept and used while the hub is out of reach"),
+        "Use known module identities before the hub is asked.",
+    ),
+    key(
+        "auto_reprovisioning_mode",
+        "text",
+        "`\"Dynamic\"`",
+        NoEffect("a device that was provisioned by hand has nowhere to ask again"),
+        "When the device provisions itself again.",
+    ),
+    key(
+        "cloud_retries",
+        "number",
+        "`1`",
+        NoEffect("calls to the hub are retried with growing waits and never given up"),
+        "How often a call to the hub is retried.",
+    ),
+    key(
+        "aziot_max_requests.*",
+        "numbers",
+        "`10`",
+        ONE_PROCESS,
+        "Connections to the identity services.",
+    ),
+    key(
+        "provisioning.dynamic_reprovisioning",
+        "boolean",
+        "`false`",
+        NoEffect("a device that was provisioned by hand has nowhere to ask again"),
+        "Older form of `auto_reprovisioning_mode`.",
+    ),
+    key(
+        "agent.*",
+        "table",
+        "",
+        BUILT_IN,
+        "Image, environment and create options of the agent's container.",
+    ),
+    key(
+        "connect.workload_uri",
+        "URI",
+        "",
+        NoEffect("each module finds its own socket in `IOTEDGE_WORKLOADURI`"),
+        "The workload socket that modules use.",
+    ),
+    key(
+        "listen.workload_uri",
+        "URI",
+        "",
+        NoEffect("each module has a socket in a directory of its own"),
+        "The workload socket that is made.",
+    ),
+    key(
+        "watchdog.*",
+        "table",
+        "",
+        BUILT_IN,
+        "How often the agent's container is started again.",
+    ),
+    key(
+        "moby_runtime.content_trust.*",
+        "table",
+        "none",
+        NoEffect("the original parses it and does nothing with it either"),
+        "Certificates of content trust.",
+    ),
+    key(
+        "parent_hostname",
+        "text",
+        "none",
+        NotYet("connect this edge to the hub itself"),
+        "The edge above, for nested edges.",
+    ),
+    key(
+        "additional_info",
+        "file",
+        "none",
+        NotYet("leave it out"),
+        "Entries added to the system information.",
+    ),
+    key(
+        "imported_master_encryption_key",
+        "file",
+        "none",
+        NotYet("leave it out; what was encrypted with the old key can't be read"),
+        "The encryption key of an earlier installation.",
+    ),
+    key(
+        "localid.*",
+        "table",
+        "none",
+        NotYet("leave it out"),
+        "Identities of local clients that the hub does not know.",
+    ),
+    key(
+        "provisioning.global_endpoint",
+        "URI",
+        "",
+        DPS,
+        "The provisioning service.",
+    ),
+    key(
+        "provisioning.id_scope",
+        "text",
+        "",
+        DPS,
+        "The scope in the provisioning service.",
+    ),
+    key(
+        "provisioning.payload.*",
+        "table",
+        "",
+        DPS,
+        "What is sent to the provisioning service's allocation function.",
+    ),
+    key(
+        "provisioning.attestation.*",
+        "table",
+        "",
+        DPS,
+        "How the device proves itself to the provisioning service.",
+    ),
+    key(
+        "provisioning.always_reprovision_on_startup",
+        "boolean",
+        "",
+        DPS,
+        "Older form of `auto_reprovisioning_mode`.",
+    ),
+    key(
+        "provisioning.authentication.identity_cert",
+        "file or table",
+        "",
+        X509,
+        "The device's certificate.",
+    ),
+    key(
+        "provisioning.authentication.identity_cert.*",
+        "table",
+        "",
+        X509,
+        "How the device's certificate is issued.",
+    ),
+    key(
+        "provisioning.authentication.identity_pk",
+        "file",
+        "",
+        X509,
+        "The key of the device's certificate.",
+    ),
+    key(
+        "cert_issuance.*",
+        "table",
+        "",
+        ISSUANCE,
+        "Where certificates are issued (EST, a local CA).",
+    ),
+    key(
+        "edge_ca.method",
+        "text",
+        "",
+        ISSUANCE,
+        "How the authority's certificate is issued.",
+    ),
+    key("edge_ca.common_name", "text", "", ISSUANCE, "The authority's name."),
+    key("edge_ca.subject.*", "table", "", ISSUANCE, "The authority's name."),
+    key("edge_ca.expiry_days", "days", "", ISSUANCE, "The authority's life."),
+    key(
+        "edge_ca.url",
+        "URI",
+        "",
+        ISSUANCE,
+        "Where the authority's certificate is issued.",
+    ),
+    key("edge_ca.username", "text", "", ISSUANCE, "Who asks there."),
+    key("edge_ca.password", "text", "", ISSUANCE, "Who asks there."),
+    key(
+        "edge_ca.bootstrap_identity_cert",
+        "file",
+        "",
+        ISSUANCE,
+        "Who asks there.",
+    ),
+    key("edge_ca.bootstrap_identity_pk", "file", "", ISSUANCE, "Who asks there."),
+    key("edge_ca.identity_cert", "file", "", ISSUANCE, "Who asks there."),
+    key("edge_ca.identity_pk", "file", "", ISSUANCE, "Who asks there."),
+    key(
+        "edge_ca.auto_renew.*",
+        "table",
+        "",
+        ISSUANCE,
+        "When it is renewed; the quick-start authority is renewed at 80 % of its life.",
+    ),
+    key(
+        "preloaded_keys.*",
+        "table",
+        "",
+        NotYet("name files where they are used"),
+        "Names for keys.",
+    ),
+    key(
+        "preloaded_certs.*",
+        "table",
+        "",
+        NotYet("name files where they are used"),
+        "Names for certificates.",
+    ),
+    key(
+        "aziot_keys.*",
+        "table",
+        "",
+        NotYet("keep keys in files"),
+        "Keys in a PKCS #11 module.",
+    ),
+    key("tpm.*", "table", "", DPS, "The TPM that proves the device."),
+    key(
+        "image_garbage_collection.*",
+        "table",
+        "",
+        NotYet("remove unused images with the engine's own means, such as a timer with `docker image prune`"),
+        "When unused images are removed.",
+    ),
+];
+
+/// The key at a path, or the one that stands for everything below it.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    let exact = KEYS.iter().find(|key| key.path == path);
+    exact.or_else(|| {
+        KEYS.iter().find(|key| {
+            let below = key.path.strip_suffix(".*");
+            below.is_some_and(|above| path == above || is_below(path, above))
+        })
+    })
+}
+
+/// Whether known keys stand below a path, one by one.
+pub(super) fn has_parts(path: &str) -> bool {
+    KEYS.iter()
+        .any(|key| is_below(key.path, path) && key.path.strip_suffix(".*") != Some(path))
+}
+
+/// Every path that can be meant.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.path.strip_suffix(".*").unwrap_or(key.path))
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'))
+}

@@ -1,0 +1,208 @@
+//! The configuration file: TOML with the key names of the original `config.toml`, and `[holm]` for what is our own.
+//!
+//! ```text
+//! text --toml--> document --keys--> every key is known, and either used, without effect (noted), or refused by name
+//!                                   '--read--> EdgeConfig: typed, defaults filled in
+//! ```
+//!
+//! - No key is passed over in silence. One that does nothing here is noted once; one that would be expected to do something
+//!   and can't is refused; an unknown one is refused with the nearest known one.
+//! - Everything that is wrong is told at once, each with line and column.
+//! - A file that holds a secret must be readable by its owner alone.
+//! - One table ([`keys::KEYS`]) says what each key means; the reference manual is made from it.
+//!
+//! Source: `edge-agent.md` §5.
+
+mod check;
+pub mod keys;
+mod nearest;
+mod read;
+mod reference;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use holm_identity::SymmetricKey;
+use holm_identity::private_file::{self, PrivateFileError};
+use holm_model::DeviceId;
+use holm_runtime::docker::NetworkConfig;
+
+pub use reference::reference_markdown;
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// How an edge is set up.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// The name by which modules and downstream devices reach the edge.
+    pub hostname: String,
+    /// The hub above.
+    pub hub: HubAddress,
+    /// The device that this edge is.
+    pub device: DeviceId,
+    /// Its key.
+    pub device_key: DeviceKey,
+    /// More roots, for modules and for the hub's certificate.
+    pub trust_bundle_cert: Option<PathBuf>,
+    /// Where the edge's certificates come from.
+    pub edge_ca: EdgeCa,
+    /// Whether containers may be privileged.
+    pub allow_elevated_docker_permissions: bool,
+    /// How long a call to the hub's HTTPS side may take.
+    pub cloud_timeout: Duration,
+    /// The most connections at once on each workload socket.
+    pub max_workload_connections: usize,
+    /// The most connections at once on the management socket.
+    pub max_management_connections: usize,
+    /// The container engine: `unix:///…` or `tcp://host:port`.
+    pub engine_uri: String,
+    /// The network that containers join.
+    pub network: NetworkConfig,
+    /// The management socket that the edge makes.
+    pub management_socket: PathBuf,
+    /// The management socket that `holm edge …` connects to.
+    pub management_client_socket: PathBuf,
+    /// The address that modules and devices connect to.
+    pub bind: IpAddr,
+    /// The port for MQTT over TLS.
+    pub mqtt_port: u16,
+    /// The port for HTTPS and WebSocket.
+    pub https_port: u16,
+    /// Where `/healthz` and `/metrics` are served, without TLS.
+    pub metrics_bind: Option<SocketAddr>,
+    /// The directory of everything that the edge keeps.
+    pub data: PathBuf,
+    /// Where images of process modules are looked for, in this order.
+    pub module_paths: Vec<PathBuf>,
+}
+
+/// Where the hub is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubAddress {
+    /// Its name, as it stands in tokens and user names; never with a port.
+    pub host: String,
+    /// Its HTTPS port.
+    pub https_port: u16,
+    /// Its port for MQTT over TLS.
+    pub mqtt_port: u16,
+}
+
+/// The key of the device.
+#[derive(Clone, Debug)]
+pub enum DeviceKey {
+    /// It stands in the configuration.
+    Given(SymmetricKey),
+    /// It is in a file, in base64.
+    File(PathBuf),
+}
+
+/// Where the certificates of the edge come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EdgeCa {
+    /// From an authority that the edge makes for itself.
+    QuickStart {
+        /// How long it lives.
+        days: u32,
+    },
+    /// From an authority that was given.
+    Files {
+        /// Its certificate, with the chain above it.
+        cert: PathBuf,
+        /// Its key.
+        pk: PathBuf,
+    },
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line and column, both from 1; `None` when it is about something that is not there.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong, and the way out.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.at {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read, or others may read its secret.
+    #[error("the configuration can't be read")]
+    File(#[source] PrivateFileError),
+    /// The text is not TOML.
+    #[error("the configuration is not TOML")]
+    Syntax(#[source] toml_edit::TomlError),
+    /// Keys or values are wrong; all of them.
+    #[error("the configuration can't be used\n  {}", list(.0))]
+    Problems(Vec<Problem>),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    all.join("\n  ")
+}
+
+/// A configuration and what should be said about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: EdgeConfig,
+    /// Keys without effect, each a line for the log.
+    pub notes: Vec<String>,
+    /// Whether the text holds a secret.
+    pub holds_secret: bool,
+}
+
+impl EdgeConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; a file with a secret must have mode 0600.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let bytes = private_file::read_public(path, MAX_BYTES).map_err(ConfigError::File)?;
+        let loaded = Self::parse(&String::from_utf8_lossy(&bytes))?;
+        if loaded.holds_secret {
+            // Read once more, by the rule for secrets: that tells the mode, and the way out.
+            private_file::read(path, MAX_BYTES).map_err(ConfigError::File)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming everything that is wrong.
+    pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
+        let document = toml_edit::Document::parse(text).map_err(ConfigError::Syntax)?;
+        let checked = check::check(text, document.as_table());
+        let mut problems = checked.problems;
+        let mut reader = read::Reader::new(text, document.as_table(), &mut problems);
+        let config = read::resolve(&mut reader);
+        let holds_secret = reader.holds_secret;
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded {
+                config,
+                notes: checked.notes,
+                holds_secret,
+            }),
+            _ => {
+                problems.sort_by_key(|problem| problem.at.unwrap_or((usize::MAX, 0)));
+                Err(ConfigError::Problems(problems))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

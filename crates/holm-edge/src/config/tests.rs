@@ -1,0 +1,242 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::keys::{KEYS, Treatment};
+use super::*;
+
+const MANUAL: &str = "hostname = \"edge.test\"\n[provisioning]\nsource = \"manual\"\nconnection_string = \"HostName=hub.test;\
+                      DeviceId=dev1;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n";
+
+fn with(more: &str) -> String {
+    format!("{MANUAL}{more}")
+}
+
+fn config(text: &str) -> EdgeConfig {
+    EdgeConfig::parse(text).unwrap().config
+}
+
+fn problems(text: &str) -> Vec<String> {
+    match EdgeConfig::parse(text) {
+        Err(ConfigError::Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_connection_string_is_enough() {
+    let config = config(MANUAL);
+
+    assert_eq!(config.hub.host, "hub.test");
+    assert_eq!((config.hub.https_port, config.hub.mqtt_port), (443, 8883));
+    assert_eq!(config.device.as_str(), "dev1");
+    assert_eq!(config.edge_ca, EdgeCa::QuickStart { days: 3650 });
+    assert_eq!(config.management_socket, PathBuf::from("/var/lib/holm/edge/mgmt.sock"));
+    assert_eq!((config.mqtt_port, config.https_port), (8883, 443));
+}
+
+#[test]
+fn a_complete_file_is_read_key_by_key() {
+    let loaded = EdgeConfig::parse(include_str!("complete.toml")).unwrap();
+    let config = loaded.config;
+
+    assert_eq!(config.hostname, "gateway.plant.test");
+    assert_eq!(config.trust_bundle_cert, Some("/etc/holm/roots.pem".into()));
+    assert!(!config.allow_elevated_docker_permissions);
+    assert_eq!(config.cloud_timeout, Duration::from_secs(30));
+    assert_eq!(
+        (config.max_workload_connections, config.max_management_connections),
+        (20, 10)
+    );
+    assert_eq!(config.hub.host, "hub.plant.test");
+    assert_eq!((config.hub.mqtt_port, config.hub.https_port), (28883, 28443));
+    assert!(matches!(config.device_key, DeviceKey::File(path) if path == Path::new("/etc/holm/device.key")));
+    assert_eq!(
+        config.edge_ca,
+        EdgeCa::Files {
+            cert: "/etc/holm/ca.pem".into(),
+            pk: "/etc/holm/ca.key".into()
+        }
+    );
+    assert_eq!(config.management_socket, PathBuf::from("/run/holm/mgmt.sock"));
+    assert_eq!(config.management_client_socket, PathBuf::from("/run/holm/cli.sock"));
+    assert_eq!(config.engine_uri, "tcp://127.0.0.1:2375");
+    assert_eq!((config.network.name.as_str(), config.network.ipv6), ("plant", true));
+    assert_eq!(config.network.subnets[0].gateway.as_deref(), Some("172.20.0.1"));
+    assert_eq!(config.bind.to_string(), "127.0.0.2");
+    assert_eq!((config.mqtt_port, config.https_port), (18883, 18443));
+    assert_eq!(config.metrics_bind.unwrap().port(), 9700);
+    assert_eq!(config.data, PathBuf::from("/srv/holm"));
+    assert_eq!(config.module_paths.len(), 2);
+    assert!(!loaded.holds_secret);
+}
+
+#[test]
+fn keys_without_effect_are_noted_once_each() {
+    let notes = EdgeConfig::parse(include_str!("complete.toml")).unwrap().notes;
+
+    let named: Vec<&str> = notes.iter().filter_map(|note| note.split('`').nth(1)).collect();
+    let unique: BTreeSet<&str> = named.iter().copied().collect();
+    assert_eq!(unique.len(), named.len(), "{notes:?}");
+    for name in [
+        "prefer_module_identity_cache",
+        "agent.config.image",
+        "connect.workload_uri",
+        "listen.workload_uri",
+    ] {
+        assert!(
+            named
+                .iter()
+                .any(|noted| name == *noted || name.starts_with(&format!("{noted}."))),
+            "{name} in {named:?}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
+    assert_eq!(
+        problems(&format!("hostnam = \"x\"\n{MANUAL}")),
+        ["line 1, column 1: unknown key `hostnam`; did you mean `hostname`?"]
+    );
+    assert_eq!(
+        problems(&with("[holm]\nmqtt_prot = 1\n")),
+        ["line 6, column 1: unknown key `holm.mqtt_prot`; did you mean `holm.mqtt_port`?"]
+    );
+    assert_eq!(
+        problems(&format!("mqtt_port = 1\n{MANUAL}")),
+        ["line 1, column 1: unknown key `mqtt_port`; did you mean `holm.mqtt_port`?"]
+    );
+    assert!(problems(&with("[zzzzzzzzzzzz]\na = 1\n"))[0].contains("see the configuration reference"));
+}
+
+#[test]
+fn what_is_not_yet_supported_is_refused_by_name() {
+    for (text, name) in [
+        (with("[tpm]\ntcti = \"device\"\n"), "tpm.tcti"),
+        (
+            with("[image_garbage_collection]\nenabled = true\n"),
+            "image_garbage_collection.enabled",
+        ),
+        (format!("parent_hostname = \"up\"\n{MANUAL}"), "parent_hostname"),
+        (with("[edge_ca]\nmethod = \"est\"\n"), "edge_ca.method"),
+    ] {
+        let found = problems(&text);
+        let section = name.split('.').next().unwrap();
+        assert!(
+            found[0].contains("is not yet supported") && found[0].contains(section),
+            "{found:?}"
+        );
+    }
+    assert!(
+        problems("hostname = \"e\"\n[provisioning]\nsource = \"dps\"\n")[0]
+            .contains("`provisioning.source = \"dps\"` is not yet")
+    );
+    let x509 = "[provisioning]\nsource = \"manual\"\niothub_hostname = \"h\"\ndevice_id = \"d\"\nauthentication.method = \"x509\"\n";
+    assert!(problems(x509)[0].contains("\"x509\"` is not yet supported"));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let found = problems(&with(
+        "[holm]\nbind = \"everywhere\"\nmqtt_port = 0\ndata = \"relative\"\nmodule_paths = 1\n[edge_ca]\ncert = \"pkcs11:x\"\n",
+    ));
+
+    for part in [
+        "`holm.bind`",
+        "`holm.mqtt_port`",
+        "`holm.data`",
+        "`holm.module_paths`",
+        "`edge_ca.cert`",
+    ] {
+        assert!(found.iter().any(|text| text.contains(part)), "{part} in {found:?}");
+    }
+}
+
+#[test]
+fn provisioning_names_what_is_missing() {
+    assert!(problems("hostname = \"e\"\n")[0].contains("`provisioning.source` is missing"));
+    let parts = problems("hostname = \"e\"\n[provisioning]\nsource = \"manual\"\n");
+    for name in ["iothub_hostname", "device_id", "device_id_pk"] {
+        assert!(parts.iter().any(|text| text.contains(name)), "{name} in {parts:?}");
+    }
+    let module = MANUAL.replace("DeviceId=dev1;", "DeviceId=dev1;ModuleId=m;");
+    assert!(problems(&module)[0].contains("that of a module"));
+    assert!(
+        problems(&MANUAL.replace("SharedAccessKey=", "SharedAccesKey="))[0]
+            .contains("connection_string` can't be used")
+    );
+}
+
+#[test]
+fn no_problem_shows_the_key() {
+    let found = problems(&MANUAL.replace("MDEyMzQ1", "?MDEyMzQ1")).concat();
+
+    assert!(!found.contains("Njc4OWFi"), "{found}");
+}
+
+#[test]
+fn a_port_after_the_host_is_that_of_https() {
+    let text = MANUAL.replace("HostName=hub.test", "HostName=127.0.0.1:8443");
+
+    assert_eq!(
+        config(&text).hub,
+        HubAddress {
+            host: "127.0.0.1".to_owned(),
+            https_port: 8443,
+            mqtt_port: 8883
+        }
+    );
+    assert_eq!(config(&format!("{text}[holm]\nhub_https_port = 9\n")).hub.https_port, 9);
+}
+
+#[test]
+fn a_file_with_a_secret_must_be_private() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    fs::write(&path, MANUAL).unwrap();
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = holm_net::error_chain(&EdgeConfig::load(&path).unwrap_err());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let accepted = EdgeConfig::load(&path);
+
+    assert!(refused.contains("0640") && refused.contains("chmod 600"), "{refused}");
+    assert!(accepted.is_ok());
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_place() {
+    let error = EdgeConfig::parse("hostname = \n").unwrap_err();
+
+    assert!(
+        holm_net::error_chain(&error).contains("line 1"),
+        "{}",
+        holm_net::error_chain(&error)
+    );
+}
+
+#[test]
+fn the_complete_file_shows_every_key_that_is_used() {
+    let text = include_str!("complete.toml");
+    let elsewhere = [
+        "provisioning.connection_string",
+        "provisioning.authentication.device_id_pk.value",
+        "edge_ca.auto_generated_edge_ca_expiry_days",
+    ];
+
+    for key in KEYS.iter().filter(|key| key.treatment == Treatment::Used) {
+        let last = key.path.rsplit('.').next().unwrap();
+        assert!(text.contains(last) || elsewhere.contains(&key.path), "{}", key.path);
+    }
+}
+
+#[test]
+fn every_key_is_in_the_reference_once_and_has_a_meaning() {
+    let text = reference_markdown();
+
+    for key in KEYS {
+        assert_eq!(text.matches(&format!("| `{}` |", key.path)).count(), 1, "{}", key.path);
+        assert!(!key.meaning.is_empty(), "{}", key.path);
+    }
+}
