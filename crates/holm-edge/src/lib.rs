@@ -1,9 +1,11 @@
 //! The device side: it keeps modules running as the hub asked, brokers messages between them and the hub, guards their
 //! keys, and goes on doing all of it while the hub is out of reach.
 
+pub mod broker;
 pub mod config;
 pub mod front;
 pub mod identities;
 pub mod keys;
 pub mod security;
 pub mod state;
+pub mod uplink;

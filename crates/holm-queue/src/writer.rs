@@ -156,12 +156,22 @@ impl<'s> Writer<'s> {
 
     fn commit(&mut self, mut state: MutexGuard<'s, State>) -> Result<(), CommitError> {
         state.flush = false;
+        let was_full = state.log.as_ref().is_some_and(|log| *log.health() == Health::Full);
         let next = Promise(Arc::new(CommitSignal::default()));
         let promise = std::mem::replace(&mut state.next_commit, next);
+        let mut result = self.commit_once(state);
+        if was_full && result.is_ok() {
+            // Bytes that waited for space went first, as they stand; what came since needs a batch of its own.
+            result = self.commit_once(self.shared.lock());
+        }
+        self.retry_at = Instant::now() + self.retry_interval;
+        promise.0.complete(result.clone());
+        result
+    }
+
+    fn commit_once(&self, mut state: MutexGuard<'s, State>) -> Result<(), CommitError> {
         let now = self.shared.clock.now();
         let Some(batch) = state.log.as_mut().and_then(|log| log.begin_commit(now)) else {
-            drop(state);
-            promise.0.complete(Ok(()));
             return Ok(());
         };
         drop(state);
@@ -176,8 +186,6 @@ impl<'s> Writer<'s> {
             ready.append(&mut state.waiting_for_room);
         }
         drop(state);
-        self.retry_at = Instant::now() + self.retry_interval;
-        promise.0.complete(result.clone());
         ready.into_iter().for_each(Waker::wake);
         result
     }

@@ -33,7 +33,6 @@ pub struct Batch {
     lane_ends: Vec<(LaneId, u64)>,
     records: u64,
     bytes: u64,
-    progress_version: u64,
     dead: Vec<(Stream, u64)>,
 }
 
@@ -106,7 +105,6 @@ impl Log {
             jobs: jobs.into_iter().rev().collect(),
             lane_ends: lane_ends.map(|(&id, lane)| (id, lane.next)).collect(),
             records: self.stats.appended,
-            progress_version: self.progress_version,
             dead,
         })
     }
@@ -211,7 +209,11 @@ impl Batch {
             };
             if let Err(error) = write_chunks(file.as_ref(), job.at, &job.chunks) {
                 // Best effort: what stays behind is written over, or found torn at the next opening.
-                drop(file.set_len(job.at));
+                if is_new {
+                    drop(self.files.remove(&Stream::Journal.segment_name(job.number)));
+                } else {
+                    drop(file.set_len(job.at));
+                }
                 return Err(WriteError::of_write(error));
             }
             file.sync().map_err(WriteError::of_sync)?;

@@ -91,6 +91,8 @@ pub struct Log {
     garbage: Vec<String>,
     /// A removed source of moved records may reappear after a crash until its directory is synced.
     removal_unsynced: bool,
+    /// A mover is out and may be writing to the newest of a lane's own segments.
+    moving: bool,
     reserve: Reserve,
     stats: Stats,
     _lock: Box<dyn FileLock>,

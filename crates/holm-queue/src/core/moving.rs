@@ -71,7 +71,7 @@ struct Output {
 impl Log {
     /// Chooses the oldest segment that is worth moving; `None` if there is none, or none may be moved now.
     pub fn begin_move(&mut self, now: u64) -> Option<Mover> {
-        let busy = self.removal_unsynced || self.journal.iter().any(|segment| segment.moved);
+        let busy = self.moving || self.removal_unsynced || self.journal.iter().any(|segment| segment.moved);
         if busy || self.health != Health::Good || self.options.move_below_percent == 0 {
             return None;
         }
@@ -89,12 +89,14 @@ impl Log {
         });
         let lanes = lanes.collect();
         let segment = self.segment(Stream::Journal, source)?;
+        let (seed, end) = (segment.seed, segment.durable);
+        self.moving = true;
         Some(Mover {
             files: Arc::clone(&self.files),
             source,
-            seed: segment.seed,
+            seed,
             at: SegmentStart::BYTES,
-            end: segment.durable,
+            end,
             salt: self.salt,
             epoch: self.epoch,
             now,
@@ -162,6 +164,7 @@ impl Log {
 
     /// Takes note of a move. `result` is that of the last step; after an error the move begins anew some other time.
     pub fn finish_move(&mut self, mover: Mover, result: io::Result<bool>) -> io::Result<()> {
+        self.moving = false;
         let source = self
             .journal
             .binary_search_by_key(&mover.source, |segment| segment.number);

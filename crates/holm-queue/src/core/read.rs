@@ -492,7 +492,7 @@ impl Collector {
                     }
                 }
                 // What is damaged shows as a gap between the positions before and after it.
-                Some(Found::Damaged { .. } | Found::Version(_) | Found::Gap { .. }) => {}
+                Some(Found::Damaged | Found::Version(_) | Found::Gap) => {}
                 None => return Ok(scanner.at()),
             }
         }

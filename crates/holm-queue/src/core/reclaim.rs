@@ -114,11 +114,12 @@ impl Log {
 
     fn is_dead(&self, segment: &Segment) -> bool {
         let needs = |id: LaneId| self.lanes.get(&id).map(|lane| &lane.progress);
-        let complete = segment.sealed && segment.durable == segment.end;
+        let is_needed = || segment.needed(needs).next().is_some();
         match segment.stream {
-            // The newest of a lane's own segments takes the records that are moved next, unless nothing needs it.
-            Stream::Lane(id) => !self.lanes.contains_key(&id) || (complete && segment.needed(needs).next().is_none()),
-            _ => complete && (segment.moved || segment.needed(needs).next().is_none()),
+            // A mover may be appending to one that is not sealed.
+            Stream::Lane(_) if self.moving && !segment.sealed => false,
+            Stream::Lane(id) => !self.lanes.contains_key(&id) || !is_needed(),
+            _ => segment.sealed && segment.durable == segment.end && (segment.moved || !is_needed()),
         }
     }
 
@@ -152,9 +153,16 @@ impl Log {
     /// The commit failed. At a full disk the lanes' progress is in the reserve nevertheless.
     pub fn commit(&mut self, now: u64) -> Result<(), CommitError> {
         let mut result = Ok(());
-        if let Some(batch) = self.begin_commit(now) {
+        while result.is_ok()
+            && let Some(batch) = self.begin_commit(now)
+        {
+            // Bytes that waited for space go first, as they stand; what came since needs a batch of its own.
+            let is_recovering = self.health == super::Health::Full;
             let written = batch.write();
             result = self.finish_commit(batch, written);
+            if !is_recovering {
+                break;
+            }
         }
         if let Some(write) = self.begin_reserve() {
             let written = write.write();

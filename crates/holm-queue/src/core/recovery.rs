@@ -23,14 +23,17 @@ use super::{Health, Log};
 use crate::error::OpenError;
 use crate::file_system::{File, FileSystem};
 use crate::format::{
-    Acknowledged, Definition, End, Entry, Envelope, FORMAT_VERSION, Fields, Found, Part, Scanner, Seal, Seed, Snapshot,
-    Stream, decode_record, kind, read_start,
+    Acknowledged, Definition, End, Entry, Envelope, FORMAT_VERSION, Fields, Found, Part, Scanner, Seal, Seed,
+    SegmentStart, Snapshot, Stream, decode_record, kind, read_start,
 };
 use crate::lane::{Lane, LaneId, LaneKind};
 use crate::options::Options;
 
 const FORMAT_NAME: &str = "format";
 const LOCK_NAME: &str = "lock";
+
+/// How much of a segment is copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 impl Log {
     /// Opens the queue on a file system, or makes one. `now` is in milliseconds since 1970.
@@ -74,6 +77,7 @@ impl Log {
             look_for_dead: true,
             garbage: Vec::new(),
             removal_unsynced: true,
+            moving: false,
             reserve: Reserve::default(),
             stats: Stats::default(),
             _lock: lock,
@@ -128,9 +132,8 @@ impl Log {
                 base = Some((index, snapshot));
                 break;
             }
-            report.damaged_segments +=
-                u64::from(index + 1 < numbers.len() || self.file_len(Stream::Journal, number)? > 64);
         }
+        let has_base = base.is_some();
         let replay_from = base.as_ref().map_or(0, |(index, _)| *index);
         match base {
             Some((_, snapshot)) => self.adopt_snapshot(snapshot),
@@ -153,6 +156,9 @@ impl Log {
             } else {
                 self.replay(number, is_last, report)?
             };
+            // A start without a checkpoint behind it is what a crash leaves; entries behind none are damage.
+            let has_checkpoint = has_base && index <= replay_from;
+            report.damaged_segments += u64::from(!has_checkpoint && segment.end > SegmentStart::BYTES);
             newest = epoch;
             self.journal.push_back(segment);
         }
@@ -253,7 +259,9 @@ impl Log {
                     .unwrap_or_default()
                 {
                     if let Some(lane) = self.lanes.get_mut(&id) {
-                        ranges.iter().for_each(|range| drop(lane.progress.acknowledge(range)));
+                        for range in ranges.iter() {
+                            lane.progress.acknowledge(range);
+                        }
                     }
                 }
             }
@@ -446,6 +454,7 @@ impl Log {
                 .map_err(OpenError::io("open", name.clone()))?;
             file.set_len(end).map_err(OpenError::io("cut", name))?;
         }
+        self.rewrite_newest()?;
         self.seal_recovered();
         self.start_segment(now, |lane| lane.next);
         // Taking the reserve is worth less than the first segment, so it comes second; both can wait for space.
@@ -472,6 +481,34 @@ impl Log {
             drop(self.finish_reserve(write, result));
         }
         Ok(())
+    }
+
+    /// Writes the newest segment's bytes again and syncs them. What was read may have come from memory: written and never
+    /// synced by a process that died, or given up by the kernel after a sync that failed, which no later sync would mend.
+    fn rewrite_newest(&self) -> Result<(), OpenError> {
+        let Some(segment) = self.journal.back().filter(|segment| !segment.parts.is_empty()) else {
+            return Ok(());
+        };
+        let name = segment.name();
+        let file = self
+            .files
+            .open_write(&name)
+            .map_err(OpenError::io("open", name.clone()))?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut at = 0;
+        while at < segment.end {
+            let wanted = usize::try_from(segment.end - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+            let place = buffer.get_mut(..wanted).unwrap_or_default();
+            let count = file.read_at(place, at).map_err(OpenError::io("read", name.clone()))?;
+            if count == 0 {
+                break;
+            }
+            let bytes = buffer.get(..count).unwrap_or_default();
+            file.write_all_at(bytes, at)
+                .map_err(OpenError::io("write", name.clone()))?;
+            at += count as u64;
+        }
+        file.sync().map_err(OpenError::io("sync", name))
     }
 
     /// Completes segments that a crash left open, so that the next opening need not read them. Best effort.
@@ -743,8 +780,8 @@ impl<'f> SegmentReader<'f> {
                     end = entry.at + entry.size;
                     on_entry(&entry, report);
                 }
-                Found::Damaged { .. } => entries += 1,
-                Found::Gap { .. } => stretches += 1,
+                Found::Damaged => entries += 1,
+                Found::Gap => stretches += 1,
                 Found::Version(found) => {
                     return Err(OpenError::Version {
                         found: found.into(),

@@ -87,7 +87,15 @@ impl Log {
         self.reserve.sequence = sequence;
         // Ranges that were left out are not durable, so nothing may be removed because of them.
         let is_whole = max_ranges == self.options.max_ranges;
-        let dead = if is_whole { self.find_dead() } else { Vec::new() };
+        let mut dead = if is_whole { self.find_dead() } else { Vec::new() };
+        // The newest segment on disk says where the lanes end; it goes when a newer one is there.
+        let newest = self
+            .journal
+            .iter()
+            .rev()
+            .find(|segment| segment.durable > 0)
+            .map(|segment| segment.number);
+        dead.retain(|&(stream, number)| stream != Stream::Journal || Some(number) != newest);
         Some(ReserveWrite {
             file,
             at,

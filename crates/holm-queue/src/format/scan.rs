@@ -23,16 +23,11 @@ pub(crate) struct Entry<'w> {
 pub(crate) enum Found<'w> {
     Entry(Entry<'w>),
     /// The header is valid, the body is not.
-    Damaged {
-        at: u64,
-    },
+    Damaged,
     /// The header is valid and of another version.
     Version(u8),
-    /// No header from here to there.
-    Gap {
-        at: u64,
-        end: u64,
-    },
+    /// No header from here to the next valid one, or to the end.
+    Gap,
 }
 
 /// Walks over the entries of a file between two places.
@@ -101,7 +96,7 @@ impl<'f> Scanner<'f> {
         Ok(Some(if header.version != ENTRY_VERSION {
             Found::Version(header.version)
         } else if !header.matches(body) {
-            Found::Damaged { at }
+            Found::Damaged
         } else {
             Found::Entry(Entry {
                 at,
@@ -114,20 +109,19 @@ impl<'f> Scanner<'f> {
 
     /// Skips to the next valid header, or to the end.
     fn gap(&mut self) -> io::Result<Option<Found<'_>>> {
-        let at = self.at;
-        if at >= self.end {
+        if self.at >= self.end {
             return Ok(None);
         }
         loop {
             self.at += 8;
             if self.at >= self.end {
                 self.at = self.end.next_multiple_of(8);
-                return Ok(Some(Found::Gap { at, end: self.end }));
+                return Ok(Some(Found::Gap));
             }
             if let Some(header) = self.header_at(self.at)?
                 && self.at + HEADER_BYTES as u64 + u64::from(header.length) <= self.end
             {
-                return Ok(Some(Found::Gap { at, end: self.at }));
+                return Ok(Some(Found::Gap));
             }
         }
     }

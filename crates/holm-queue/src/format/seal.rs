@@ -151,10 +151,12 @@ impl Seal {
             put_number(buffer, parts.len() as u64);
             for (lane, part) in parts {
                 let length = part.last - part.first;
+                let sizes = [part.first, length, part.records, part.bytes];
                 let times = [part.first_time, part.last_time - part.first_time, part.last_expiry];
                 put_number(buffer, lane.0.into());
-                [part.first, length, part.records, part.bytes].map(|number| put_number(buffer, number));
-                times.map(|number| put_number(buffer, number));
+                for number in sizes.into_iter().chain(times) {
+                    put_number(buffer, number);
+                }
             }
             put_number(buffer, index.len() as u64);
             let mut at = 0;

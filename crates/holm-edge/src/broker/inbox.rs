@@ -1,0 +1,275 @@
+//! From the queue to the inputs of modules: the module's lanes are merged, most urgent first, and what is taken is on lease
+//! to the session until the module has acknowledged it.
+//!
+//! - Deliveries run ahead of the commit (`Visibility::Appended`): latency is the bus's. A crash in between makes a duplicate.
+//! - Lanes are read one window ahead at most, and only while the module is there: one that is absent or slow costs nothing
+//!   and holds nobody up.
+//! - Whoever waits holds the module's feeds; settling and closing need only its leases, which are never held across a wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holm_gateway::{Admission, Delivery, Inbox, Mailbox, Refusal, SessionId, Settlement};
+use holm_model::{Message, ModuleId};
+use holm_query::Sink;
+use holm_queue::{ReadError, Visibility};
+use tokio::sync::{Notify, watch};
+
+use super::feed::{Feed, is_expired, wait_any};
+use super::lanes::Lanes;
+use super::leases::{Leased, Leases};
+use super::{Broker, lock};
+
+/// The inputs of one module.
+#[derive(Debug)]
+struct ModuleInbox {
+    feeds: tokio::sync::Mutex<Feeds>,
+    /// Held for a few map operations, never across a wait.
+    leases: Mutex<Leases>,
+    /// Something came back.
+    returned: Notify,
+}
+
+#[derive(Debug)]
+struct Feeds {
+    module: ModuleId,
+    lanes: watch::Receiver<u64>,
+    open: Vec<InputFeed>,
+}
+
+#[derive(Debug)]
+struct InputFeed {
+    input: Arc<str>,
+    feed: Feed,
+}
+
+/// The inputs of all modules that were ever connected: at most one entry a module of this device.
+#[derive(Debug, Default)]
+pub(super) struct Inboxes {
+    all: Mutex<HashMap<ModuleId, Arc<ModuleInbox>>>,
+}
+
+impl Inboxes {
+    fn of(&self, module: &ModuleId, lanes: &Lanes) -> Arc<ModuleInbox> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let inbox = all.entry(module.clone()).or_insert_with(|| {
+            let mut changes = lanes.changes();
+            changes.mark_changed();
+            Arc::new(ModuleInbox {
+                feeds: tokio::sync::Mutex::new(Feeds {
+                    module: module.clone(),
+                    lanes: changes,
+                    open: Vec::new(),
+                }),
+                leases: Mutex::default(),
+                returned: Notify::new(),
+            })
+        });
+        Arc::clone(inbox)
+    }
+
+    fn find(&self, module: &ModuleId) -> Option<Arc<ModuleInbox>> {
+        lock(&self.all).get(module).cloned()
+    }
+
+    /// Takes back what a session holds.
+    pub(super) fn close(&self, session: SessionId, module: &ModuleId) {
+        if let Some(inbox) = self.find(module)
+            && inbox.leases().close(session)
+        {
+            inbox.returned.notify_one();
+        }
+    }
+
+    /// How many deliveries of a module are in memory.
+    #[cfg(test)]
+    pub(super) fn held(&self, module: &ModuleId) -> usize {
+        self.find(module).map_or(0, |inbox| inbox.leases().held())
+    }
+}
+
+impl ModuleInbox {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        lock(&self.leases)
+    }
+}
+
+impl Feeds {
+    /// Opens the lanes that were made since the last time.
+    fn refresh(&mut self, lanes: &Lanes) -> Result<(), ReadError> {
+        if !self.lanes.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        self.lanes.borrow_and_update();
+        for (name, lane) in lanes.all() {
+            match name.endpoint {
+                Sink::Module { module, input }
+                    if module == self.module && self.open.iter().all(|open| open.feed.lane != lane) =>
+                {
+                    self.open.push(InputFeed {
+                        input: input.into(),
+                        feed: Feed::open(lanes.queue(), lane, name.priority, Visibility::Appended)?,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be something to take, or a lane was made.
+    async fn wait(&mut self) -> Result<(), ReadError> {
+        let Self { lanes, open, .. } = self;
+        tokio::select! {
+            ready = wait_any(open.iter_mut().map(|open| &mut open.feed)) => ready,
+            changed = lanes.changed() => {
+                // Left as changed, for `refresh`.
+                if changed.is_ok() {
+                    lanes.mark_changed();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Inbox for Broker {
+    async fn receive(
+        &self,
+        session: SessionId,
+        of: &Admission,
+        mailbox: Mailbox,
+        most: usize,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        let (Mailbox::Inputs, Some(module)) = (mailbox, &of.identity.module) else {
+            let reason = "modules have inputs and no other mailbox";
+            return Err(Refusal::NotAuthorized(reason.to_owned()));
+        };
+        let inbox = self.inboxes.of(module, &self.lanes);
+        let mut feeds = inbox.feeds.lock().await;
+        loop {
+            let mut returned = std::pin::pin!(inbox.returned.notified());
+            returned.as_mut().enable();
+            let unreadable = |error: ReadError| Refusal::Unavailable(error.to_string());
+            feeds.refresh(&self.lanes).map_err(unreadable)?;
+            let deliveries = self.take(&inbox, &mut feeds, session, most).map_err(unreadable)?;
+            if !deliveries.is_empty() {
+                return Ok(deliveries);
+            }
+            tokio::select! {
+                ready = feeds.wait() => ready.map_err(unreadable)?,
+                () = returned => {}
+            }
+        }
+    }
+
+    fn settle(&self, session: SessionId, of: &Admission, _mailbox: Mailbox, lease: u64, settlement: Settlement) {
+        let Some(inbox) = of.identity.module.as_ref().and_then(|module| self.inboxes.find(module)) else {
+            return;
+        };
+        let Some(delivery) = inbox.leases().end(session, lease) else {
+            return;
+        };
+        match settlement {
+            Settlement::Complete => {
+                self.counters.delivered.count();
+                self.acknowledge(&delivery);
+            }
+            Settlement::Reject => {
+                self.counters.dropped_rejected.count();
+                tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and dropped");
+                self.acknowledge(&delivery);
+            }
+            Settlement::Abandon => {
+                inbox.leases().abandon(delivery);
+                inbox.returned.notify_one();
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Leases what is there, most urgent first, in the order of arrival.
+    fn take(
+        &self,
+        inbox: &ModuleInbox,
+        feeds: &mut Feeds,
+        session: SessionId,
+        most: usize,
+    ) -> Result<Vec<Delivery>, ReadError> {
+        let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
+        let mut leases = inbox.leases();
+        let mut deliveries = Vec::new();
+        while deliveries.len() < most {
+            let room = most - deliveries.len();
+            let next = match self.next_of(&mut leases, feeds, room)? {
+                Some(next) => next,
+                // What was abandoned comes when nothing else waits.
+                None if deliveries.is_empty() => match leases.take_abandoned() {
+                    Some(abandoned) => abandoned,
+                    None => break,
+                },
+                None => break,
+            };
+            if is_expired(&next.record, now) {
+                self.counters.dropped_expired.count();
+                self.acknowledge(&next);
+                continue;
+            }
+            match Message::decode(next.record.payload()) {
+                Ok(message) => {
+                    if next.redelivered {
+                        self.counters.redelivered.count();
+                    }
+                    let (input, redelivered) = (Some(next.input.as_ref().to_owned()), next.redelivered);
+                    deliveries.push(Delivery {
+                        message,
+                        input,
+                        redelivered,
+                        lease: leases.lease(session, next),
+                    });
+                }
+                Err(error) => {
+                    self.counters.dropped_unreadable.count();
+                    tracing::error!(offset = %next.record.offset, %error, "a stored message can't be read and was dropped");
+                    self.acknowledge(&next);
+                }
+            }
+        }
+        Ok(deliveries)
+    }
+
+    /// The first by urgency and arrival among those that came back and the heads of the lanes.
+    fn next_of(&self, leases: &mut Leases, feeds: &mut Feeds, room: usize) -> Result<Option<Leased>, ReadError> {
+        let mut first = leases.first_returned().map(|place| (place, None));
+        for (index, open) in feeds.open.iter_mut().enumerate() {
+            let priority = open.feed.priority;
+            if let Some(record) = open.feed.peek(room, &self.counters)? {
+                let place = (priority, record.offset);
+                if first.is_none_or(|(known, _)| place < known) {
+                    first = Some((place, Some(index)));
+                }
+            }
+        }
+        Ok(match first {
+            None => None,
+            Some((_, None)) => leases.take_returned(),
+            Some((_, Some(index))) => feeds.open.get_mut(index).and_then(|open| {
+                Some(Leased {
+                    record: open.feed.pop()?,
+                    lane: open.feed.lane,
+                    priority: open.feed.priority,
+                    input: Arc::clone(&open.input),
+                    redelivered: false,
+                })
+            }),
+        })
+    }
+
+    fn acknowledge(&self, delivery: &Leased) {
+        let position = delivery.record.position;
+        if let Err(error) = self.lanes.queue().acknowledge(delivery.lane, position..position + 1) {
+            tracing::warn!(%error, "a delivery could not be marked as done; it may come again after a restart");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From a module to the queue: stamp, route, append once for all endpoints. The sender is told when the append is on disk.
+//!
+//! ```text
+//!   message -> size -> stamps -> routes -> lanes with expiry -> one append -> receipt (resolves with the commit)
+//!                                   '- none: acknowledged and counted
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use holm_gateway::{Admission, Ingest, IngestError};
+use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
+use holm_model::{Identity, Message, SystemProperty, Timestamp};
+use holm_query::{MessageSource, Priority, Sink};
+use holm_queue::{AppendError, LaneId, NewRecord, Pending};
+
+use super::Broker;
+use super::routes::Table;
+
+/// Resolves when a message is on disk.
+#[derive(Debug)]
+pub struct Receipt(Option<Pending>);
+
+impl Future for Receipt {
+    type Output = Result<(), IngestError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(())),
+            Some(pending) => Pin::new(pending)
+                .poll(cx)
+                .map_err(|error| IngestError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// Makes ids that are unique across restarts: a random half, and a count.
+#[derive(Debug)]
+pub(super) struct MessageIds {
+    opening: u64,
+    count: AtomicU64,
+}
+
+impl MessageIds {
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            opening: getrandom::u64()?,
+            count: AtomicU64::new(0),
+        })
+    }
+
+    /// In the form of a GUID.
+    fn next(&self) -> String {
+        let (a, b) = (self.opening, self.count.fetch_add(1, Ordering::Relaxed));
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xffff,
+            b >> 48,
+            b & 0xffff_ffff_ffff
+        )
+    }
+}
+
+/// A delivery whose lane is still to be found.
+struct Planned<'t> {
+    sink_index: usize,
+    sink: &'t Sink,
+    priority: Priority,
+    expires_at: u64,
+}
+
+impl Ingest for Broker {
+    type Receipt = Receipt;
+
+    async fn ingest(&self, from: &Admission, mut message: Message) -> Result<Receipt, IngestError> {
+        let size = message.counted_bytes();
+        if size > MAX_DEVICE_TO_CLOUD_BYTES {
+            self.counters.refused_too_large.count();
+            return Err(IngestError::TooLarge {
+                size,
+                limit: MAX_DEVICE_TO_CLOUD_BYTES,
+            });
+        }
+        let now = super::now();
+        self.stamp(&mut message, &from.identity, now);
+        if let Some(model) = &from.announced.model_id {
+            message.system.set(SystemProperty::ModelId, model.as_str());
+        }
+        let taken = self.take_in(&from.identity, &message, None, now).await;
+        match &taken {
+            Ok(_) => self.counters.received.count(),
+            Err(_) => self.counters.refused_unavailable.count(),
+        }
+        taken
+    }
+}
+
+impl Broker {
+    /// Tells routes and receivers of a change that a module reported (`edge-broker.md` §2.2). Nobody waits for it.
+    pub(super) async fn tell_twin_change(&self, of: &Identity, patch: &serde_json::Value) {
+        let now = super::now();
+        let mut message = Message::new(patch.to_string());
+        self.stamp(&mut message, of, now);
+        for (property, value) in [
+            (SystemProperty::MessageType, "twinChangeNotification"),
+            (SystemProperty::MessageSchema, "twinChangeNotification"),
+            (SystemProperty::ContentType, "application/json"),
+            (SystemProperty::ContentEncoding, "utf-8"),
+        ] {
+            message.system.set(property, value);
+        }
+        let source = Some(MessageSource::TwinChange);
+        if let Err(error) = self.take_in(&self.edge_hub, &message, source, now).await {
+            self.counters.dropped_twin_changes.count();
+            tracing::warn!(identity = %of, %error, "a message about a twin change was not stored");
+        }
+    }
+
+    fn stamp(&self, message: &mut Message, sender: &Identity, now: Timestamp) {
+        let system = &mut message.system;
+        system.set(SystemProperty::ConnectionDeviceId, sender.device.as_str());
+        if let Some(module) = &sender.module {
+            system.set(SystemProperty::ConnectionModuleId, module.as_str());
+        }
+        system.set(SystemProperty::EdgeMessageId, self.message_ids.next());
+        system.set(SystemProperty::EdgeOrigin, "internal");
+        system.set(SystemProperty::EnqueuedTime, now.to_string());
+    }
+
+    /// Routes and appends. `source` is what routes see as the origin, where that is not the sender.
+    async fn take_in(
+        &self,
+        sender: &Identity,
+        message: &Message,
+        source: Option<MessageSource<'_>>,
+        now: Timestamp,
+    ) -> Result<Receipt, IngestError> {
+        let table = self.routes.current().ok_or_else(|| {
+            IngestError::Unavailable("the edge has no routes yet; they come with its first deployment".to_owned())
+        })?;
+        let enqueued_at = millis(now);
+        let is_twin_change = source.is_some();
+        let source = source.unwrap_or_else(|| MessageSource::of(sender, message));
+        let (planned, expired) = plan(&table, &source, message, enqueued_at);
+        self.counters.dropped_expired.add(expired);
+        if planned.is_empty() {
+            if expired == 0 && !is_twin_change {
+                self.counters.dropped_no_route.count();
+            }
+            return Ok(Receipt(None));
+        }
+        let lanes = self.lanes_of(&table, planned).await?;
+        let sender = sender.to_string();
+        let record = NewRecord {
+            sender: &sender,
+            lanes: &lanes,
+            enqueued_at,
+            payload: message.encode(),
+        };
+        self.append(&record).await
+    }
+
+    async fn lanes_of(&self, table: &Table, planned: Vec<Planned<'_>>) -> Result<Vec<(LaneId, u64)>, IngestError> {
+        let mut lanes = Vec::with_capacity(planned.len());
+        for delivery in planned {
+            let lane = match table.known_lane(delivery.sink_index, delivery.priority) {
+                Some(lane) => lane,
+                None => table
+                    .lane(&self.lanes, delivery.sink_index, delivery.sink, delivery.priority)
+                    .await
+                    .map_err(|error| IngestError::Unavailable(error.to_string()))?,
+            };
+            lanes.push((lane, delivery.expires_at));
+        }
+        Ok(lanes)
+    }
+
+    /// Appends; waits while too much waits for the disk, so that the senders feel it.
+    async fn append(&self, record: &NewRecord<'_>) -> Result<Receipt, IngestError> {
+        loop {
+            match self.lanes.queue().append(record) {
+                Ok(pending) => return Ok(Receipt(Some(pending))),
+                Err(AppendError::Busy { .. }) => self.lanes.queue().room().await,
+                Err(error) => return Err(IngestError::Unavailable(error.to_string())),
+            }
+        }
+    }
+}
+
+/// What routes want of a message, and how many deliveries expire at once.
+fn plan<'t>(
+    table: &'t Arc<Table>,
+    source: &MessageSource<'t>,
+    message: &'t Message,
+    now: u64,
+) -> (Vec<Planned<'t>>, u64) {
+    let mut planned = Vec::new();
+    let mut expired = 0;
+    for delivery in table.set.evaluate(source, message) {
+        match table.expiry(&delivery, now) {
+            Some(expires_at) => planned.push(Planned {
+                sink_index: delivery.sink_index,
+                sink: delivery.sink,
+                priority: delivery.priority,
+                expires_at,
+            }),
+            None => expired += 1,
+        }
+    }
+    (planned, expired)
+}
+
+/// Milliseconds since 1970 as the queue counts them.
+fn millis(now: Timestamp) -> u64 {
+    u64::try_from(now.unix_millis()).unwrap_or(0)
+}

@@ -1,0 +1,150 @@
+//! Which lane of the queue a delivery waits in: one for each endpoint and priority.
+//!
+//! ```text
+//!   upstream/p0 … upstream/p2000000000        module/<module>/<input>/p<priority>
+//! ```
+//!
+//! A lane is made when the first message for it comes and stays while messages wait in it, even when no route names its
+//! endpoint any more: they were acknowledged to their senders. Empty ones that no route names are removed when the broker
+//! opens.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use holm_model::ModuleId;
+use holm_query::Sink;
+use holm_queue::{AppendError, LaneError, LaneId, LaneKind, Queue};
+use tokio::sync::watch;
+
+/// An endpoint at one priority. The order is that of urgency within an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneName {
+    pub(super) endpoint: Sink,
+    /// 0 to 9, or the published number of the default.
+    pub(super) priority: u32,
+}
+
+impl fmt::Display for LaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            Sink::Upstream => write!(f, "upstream/p{}", self.priority),
+            Sink::Module { module, input } => write!(f, "module/{module}/{input}/p{}", self.priority),
+        }
+    }
+}
+
+impl LaneName {
+    fn parse(text: &str) -> Option<Self> {
+        let (endpoint, priority) = text.rsplit_once("/p")?;
+        let priority = priority.parse().ok()?;
+        let endpoint = if endpoint == "upstream" {
+            Sink::Upstream
+        } else {
+            let (module, input) = endpoint.strip_prefix("module/")?.split_once('/')?;
+            Sink::Module {
+                module: ModuleId::new(module).ok()?,
+                input: input.to_owned(),
+            }
+        };
+        Some(Self { endpoint, priority })
+    }
+}
+
+/// The lanes of a broker's queue.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    queue: Queue,
+    /// Read for each delivery that meets a new endpoint, written when a lane is made; held for a look-up.
+    known: RwLock<BTreeMap<LaneName, LaneId>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Lanes {
+    /// The lanes that a queue has. Empty ones whose endpoint is not `wanted` are removed.
+    pub(super) fn open(queue: Queue, wanted: impl Fn(&Sink) -> bool) -> Self {
+        let mut known = BTreeMap::new();
+        for lane in queue.lanes() {
+            let Some(name) = LaneName::parse(&lane.name) else {
+                tracing::warn!(
+                    lane = lane.name,
+                    "the queue has a lane that is none of ours; its messages stay where they are"
+                );
+                continue;
+            };
+            let is_empty = queue.depth(lane.id).is_none_or(|depth| depth.records == 0);
+            if is_empty && !wanted(&name.endpoint) && queue.remove_lane(lane.id).is_ok() {
+                continue;
+            }
+            known.insert(name, lane.id);
+        }
+        Self {
+            queue,
+            known: RwLock::new(known),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The lane of an endpoint and priority; made if it is new. Waits while the queue is busy.
+    pub(super) async fn ensure(&self, name: &LaneName) -> Result<LaneId, LaneError> {
+        loop {
+            if let Some(lane) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+                return Ok(*lane);
+            }
+            match self.queue.lane(&name.to_string(), LaneKind::UntilAcknowledged) {
+                Ok(lane) => {
+                    self.known
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(name.clone(), lane);
+                    self.changes.send_modify(|count| *count += 1);
+                    return Ok(lane);
+                }
+                Err(LaneError::Append(AppendError::Busy { .. })) => self.queue.room().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Every lane with its name, by endpoint and urgency.
+    pub(super) fn all(&self) -> Vec<(LaneName, LaneId)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, lane)| (name.clone(), *lane)).collect()
+    }
+
+    /// Changes when a lane was made.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_what_it_shows() {
+        for text in [
+            "upstream/p0",
+            "upstream/p2000000000",
+            "module/a.b/in/p3",
+            "module/m/odd/p/name/p9",
+        ] {
+            assert_eq!(LaneName::parse(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "upstream",
+            "upstream/px",
+            "module/m/p1",
+            "other/m/i/p1",
+            "module/b d/i/p1",
+        ] {
+            assert_eq!(LaneName::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Which deliveries are in whose hands, and which came back.
+//!
+//! ```text
+//!   lane --take--> leased --complete, reject--> gone
+//!                    |--session closed--> returned --taken first, in their order--> leased
+//!                    '--abandon--> abandoned --taken when nothing else waits--> leased
+//! ```
+//!
+//! Invariant: what came back keeps its place: by urgency, then in the order of arrival. So the order per sender and priority
+//! is that of first arrivals, and nothing is lost by a connection that breaks.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use holm_gateway::SessionId;
+use holm_queue::{LaneId, Offset, Record};
+
+/// A delivery that is not settled.
+#[derive(Clone, Debug)]
+pub(super) struct Leased {
+    pub(super) record: Record,
+    pub(super) lane: LaneId,
+    pub(super) priority: u32,
+    pub(super) input: Arc<str>,
+    /// Whether it was in somebody's hands before.
+    pub(super) redelivered: bool,
+}
+
+impl Leased {
+    pub(super) const fn place(&self) -> (u32, Offset) {
+        (self.priority, self.record.offset)
+    }
+}
+
+/// The deliveries of one module that are not settled.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    last: u64,
+    out: HashMap<(SessionId, u64), Leased>,
+    returned: BTreeMap<((u32, Offset), LaneId), Leased>,
+    abandoned: VecDeque<Leased>,
+}
+
+impl Leases {
+    /// Gives a delivery to a session under a new lease.
+    pub(super) fn lease(&mut self, session: SessionId, delivery: Leased) -> u64 {
+        self.last += 1;
+        self.out.insert((session, self.last), delivery);
+        self.last
+    }
+
+    /// Ends a lease.
+    pub(super) fn end(&mut self, session: SessionId, lease: u64) -> Option<Leased> {
+        self.out.remove(&(session, lease))
+    }
+
+    /// Keeps a delivery for when nothing else waits.
+    pub(super) fn abandon(&mut self, mut delivery: Leased) {
+        delivery.redelivered = true;
+        self.abandoned.push_back(delivery);
+    }
+
+    /// Takes back what a session holds. Says whether that was anything.
+    pub(super) fn close(&mut self, session: SessionId) -> bool {
+        let held: Vec<_> = self
+            .out
+            .keys()
+            .copied()
+            .filter(|(holder, _)| *holder == session)
+            .collect();
+        let any = !held.is_empty() || !self.abandoned.is_empty();
+        let held: Vec<_> = held.iter().filter_map(|key| self.out.remove(key)).collect();
+        for mut delivery in held.into_iter().chain(std::mem::take(&mut self.abandoned)) {
+            delivery.redelivered = true;
+            self.returned.insert((delivery.place(), delivery.lane), delivery);
+        }
+        any
+    }
+
+    /// Where the first of those that came back stands.
+    pub(super) fn first_returned(&self) -> Option<(u32, Offset)> {
+        self.returned.keys().next().map(|(place, _)| *place)
+    }
+
+    /// Takes the first of those that came back.
+    pub(super) fn take_returned(&mut self) -> Option<Leased> {
+        self.returned.pop_first().map(|(_, delivery)| delivery)
+    }
+
+    /// Takes one that was abandoned.
+    pub(super) fn take_abandoned(&mut self) -> Option<Leased> {
+        self.abandoned.pop_front()
+    }
+
+    /// How many deliveries are in memory.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.out.len() + self.returned.len() + self.abandoned.len()
+    }
+}

@@ -1,0 +1,261 @@
+//! The local broker: what the edge's modules talk through, and what stores and forwards for them.
+//!
+//! ```text
+//!   modules ──gateway──> ingest ──routes──> queue ──inbox──> modules      at once, ahead of the commit
+//!                          │                  '────forward──links──> hub  when it is on disk, each as its sender
+//!                          '<── acknowledged when the commit is done
+//!   modules <──twins (copy kept here)──links──> hub        desired down, reported up, methods down
+//! ```
+//!
+//! It implements the capabilities of the gateway, so the protocol front is the hub's. Each capability is a file of its own;
+//! they share [`Broker`] and change only their own part of it.
+//!
+//! Invariants: a message that was acknowledged to its sender reaches every endpoint that its routes named, at least once, in
+//! order per sender and priority, until its time-to-live ends; what ends otherwise is counted under its reason
+//! ([`Counts`]). Nothing here waits for the node above but what asks it.
+
+mod authority;
+mod counters;
+mod feed;
+mod forward;
+mod inbox;
+mod ingest;
+mod lanes;
+mod leases;
+mod links;
+mod presence;
+mod replica;
+mod report;
+mod routes;
+mod status;
+mod twins;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use holm_gateway::Directory;
+use holm_model::manifest::BuildVersion;
+use holm_model::{Identity, ModuleId, Timestamp};
+use holm_net::Scope;
+use holm_query::Sink;
+use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue};
+use serde_json::Value;
+use tokio::sync::watch;
+
+pub use counters::Counts;
+pub use ingest::Receipt;
+pub use links::LinkState;
+pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth};
+
+use crate::keys::ModuleKeys;
+use crate::state::{State, StateError};
+use crate::uplink::Uplink;
+use counters::Counters;
+use forward::{Forwarder, HeldUpstream};
+use inbox::Inboxes;
+use ingest::MessageIds;
+use lanes::Lanes;
+use links::Links;
+use presence::Sessions;
+use report::Report;
+use routes::{Routes, Table};
+use twins::Replicas;
+
+/// The document that holds the configuration in force.
+const CONFIGURATION: &str = "broker.configuration";
+/// Separate ranges that a lane may have acknowledged beyond its oldest message: more than are ever read ahead.
+const MAX_RANGES: usize = 2 * forward::LOOK_AHEAD;
+
+/// Why the broker did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBrokerError {
+    /// The queue did not open.
+    #[error("the edge's messages can't be opened")]
+    Queue(#[source] OpenError),
+    /// The state can't be read.
+    #[error("the broker's configuration can't be read")]
+    State(#[source] StateError),
+    /// There is no randomness to be had.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+}
+
+/// How a broker is set up.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// The edge's own host name, which tokens may name instead of the hub's.
+    pub hostname: String,
+    /// What `$edgeHub` reports as its version.
+    pub version: BuildVersion,
+    /// How the queue behaves. Its `max_bytes` and `max_ranges` are the broker's to set.
+    pub queue: QueueOptions,
+    /// Owns the broker's tasks.
+    pub scope: Scope,
+}
+
+/// The broker of one edge.
+pub struct Broker {
+    keys: Arc<dyn ModuleKeys>,
+    /// The names that tokens may name: the hub's and the edge's own.
+    hosts: [String; 2],
+    edge_hub: Identity,
+    state: State,
+    lanes: Lanes,
+    routes: Routes,
+    twins: Replicas,
+    inboxes: Inboxes,
+    sessions: Sessions,
+    links: Links,
+    directory: Arc<Directory>,
+    report: Report,
+    counters: Counters,
+    message_ids: MessageIds,
+    /// Written by the forwarder; held for a copy.
+    held: Mutex<HeldUpstream>,
+    scope: Scope,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("edge_hub", &self.edge_hub)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time of day.
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// Locks what is held for a few operations on memory, never across a wait; a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Broker {
+    /// Opens the broker over its queue in `directory`, with the routes that were last in force, and starts its tasks. It
+    /// needs nothing of the node above: that is asked for as soon as it answers.
+    ///
+    /// # Errors
+    /// [`OpenBrokerError`].
+    pub async fn open(
+        directory: &Path,
+        keys: Arc<dyn ModuleKeys>,
+        uplink: Uplink,
+        state: State,
+        options: BrokerOptions,
+    ) -> Result<Arc<Self>, OpenBrokerError> {
+        Self::open_with(|queue| Queue::open(directory, queue), keys, uplink, state, options).await
+    }
+
+    /// [`Broker::open`] over a queue of the caller's choice.
+    async fn open_with(
+        open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenError>,
+        keys: Arc<dyn ModuleKeys>,
+        uplink: Uplink,
+        state: State,
+        options: BrokerOptions,
+    ) -> Result<Arc<Self>, OpenBrokerError> {
+        let in_force = configuration_in_force(&state).await?;
+        let queue_options = QueueOptions {
+            max_bytes: in_force.as_ref().and_then(|table| table.max_bytes),
+            max_ranges: MAX_RANGES,
+            ..options.queue
+        };
+        let (queue, report) = open_queue(queue_options).map_err(OpenBrokerError::Queue)?;
+        tracing::info!(?report, "messages are open");
+        let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
+        let lanes = Lanes::open(queue, is_wanted);
+        let message_ids = MessageIds::new().map_err(OpenBrokerError::Random)?;
+        let broker = Arc::new_cyclic(|broker| Self {
+            hosts: [keys.hub_host().to_owned(), options.hostname],
+            edge_hub: Identity::of_module(keys.device().clone(), ModuleId::edge_hub()),
+            twins: Replicas::new(state.clone()),
+            links: Links::new(uplink, Arc::clone(&keys), options.scope.clone(), broker.clone()),
+            keys,
+            state,
+            lanes,
+            routes: Routes::default(),
+            inboxes: Inboxes::default(),
+            sessions: Sessions::default(),
+            directory: Arc::default(),
+            report: Report::default(),
+            counters: Counters::default(),
+            message_ids,
+            held: Mutex::default(),
+            scope: options.scope,
+        });
+        if let Some(table) = in_force {
+            broker.routes.put(table);
+        }
+        broker.configure().await;
+        broker.start(options.version);
+        Ok(broker)
+    }
+
+    fn start(self: &Arc<Self>, version: BuildVersion) {
+        let scope = &self.scope;
+        scope.spawn_until_stopped(Forwarder::new(self).run());
+        let broker = Arc::clone(self);
+        scope.spawn_until_stopped(async move { broker.keep_reporting(version).await });
+        let broker = Arc::clone(self);
+        scope.spawn_until_stopped(async move { broker.keep_links().await });
+    }
+
+    /// Opens what must be open, and follows the set of modules.
+    async fn keep_links(&self) {
+        let mut changes = self.keys.changes();
+        // Without identities there is nobody to connect as; they come with the first contact, or from disk.
+        if changes.wait_for(|count| *count > 0).await.is_err() {
+            return;
+        }
+        self.links.ensure(&self.edge_hub);
+        match self.state.pending_twins().await {
+            Ok(pending) => pending.iter().for_each(|identity| drop(self.links.ensure(identity))),
+            Err(error) => tracing::warn!(%error, "reported properties wait until their modules connect"),
+        }
+        self.links.changed();
+        self.follow_identities(changes).await;
+    }
+
+    /// The sessions of this node, shared with the gateway in front of the broker.
+    #[must_use]
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The state of the link to the node above, and how it changes.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.links.state()
+    }
+
+    /// Commits what waits and releases the queue's directory. To be called when the scope has been drained.
+    pub async fn close(&self) {
+        self.lanes.queue().clone().close().await;
+    }
+}
+
+async fn configuration_in_force(state: &State) -> Result<Option<Table>, OpenBrokerError> {
+    let document = state.document(CONFIGURATION).await.map_err(OpenBrokerError::State)?;
+    let desired = document.as_ref().and_then(|document| document.get("desired"));
+    let Some(desired) = desired.and_then(Value::as_object) else {
+        return Ok(None);
+    };
+    match Table::compile(desired) {
+        Ok(table) => Ok(Some(table)),
+        Err(status) => {
+            // It was in force once: an older release was more lenient, or the document was changed by hand.
+            tracing::error!(
+                description = status.description,
+                "the routes that were in force are refused now"
+            );
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the broker says of itself, for `holm edge status` and the demo.
+
+use serde::Serialize;
+
+use super::counters::Counts;
+use super::links::LinkState;
+use super::{Broker, lock};
+use holm_query::Sink;
+
+/// A broker at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerStatus {
+    /// The link to the node above.
+    pub link: LinkState,
+    /// Connections upstream that are up.
+    pub uplinks_connected: usize,
+    /// Connections upstream that are open, up or not.
+    pub uplinks_open: usize,
+    /// Modules that are connected here.
+    pub clients_connected: usize,
+    /// What waits, by endpoint and priority.
+    pub endpoints: Vec<EndpointDepth>,
+    /// What waits for the node above.
+    pub upstream: Depth,
+    /// Messages and bytes for the node above that are in memory.
+    pub upstream_held: Depth,
+    /// Bytes of the queue on disk.
+    pub disk_bytes: u64,
+    /// The version of the last desired properties of `$edgeHub`, and the code and description of what became of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationStatus>,
+    /// What became of messages.
+    pub counts: Counts,
+}
+
+/// What became of the last configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigurationStatus {
+    /// Its version.
+    pub version: u64,
+    /// 200 in force, 400 refused.
+    pub code: u16,
+    /// Why it was refused.
+    pub description: String,
+}
+
+/// What waits in one lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndpointDepth {
+    /// `$upstream`, or `module/input`.
+    pub endpoint: String,
+    /// 0 to 9, or 2000000000 for none.
+    pub priority: u32,
+    /// What waits.
+    #[serde(flatten)]
+    pub depth: Depth,
+}
+
+/// A number of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Depth {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Broker {
+    /// The broker at this moment.
+    #[must_use]
+    pub fn status(&self) -> BrokerStatus {
+        let endpoints = self.depths();
+        let upstream = endpoints.iter().filter(|endpoint| endpoint.endpoint == UPSTREAM);
+        let upstream = upstream.fold(Depth::default(), |all, endpoint| Depth {
+            messages: all.messages + endpoint.depth.messages,
+            bytes: all.bytes + endpoint.depth.bytes,
+        });
+        let (uplinks_connected, uplinks_open) = self.links.count();
+        let held = lock(&self.held);
+        BrokerStatus {
+            link: self.links.describe(&self.edge_hub),
+            uplinks_connected,
+            uplinks_open,
+            clients_connected: self.sessions.count(),
+            endpoints,
+            upstream,
+            upstream_held: Depth {
+                messages: held.messages as u64,
+                bytes: held.bytes as u64,
+            },
+            disk_bytes: self.lanes.queue().stats().disk_bytes,
+            configuration: self.report.desired().map(|(version, status)| ConfigurationStatus {
+                version,
+                code: status.code,
+                description: status.description,
+            }),
+            counts: self.counters.read(),
+        }
+    }
+
+    fn depths(&self) -> Vec<EndpointDepth> {
+        let depth = |lane| {
+            let depth = self.lanes.queue().depth(lane).unwrap_or_default();
+            Depth {
+                messages: depth.records,
+                bytes: depth.bytes,
+            }
+        };
+        let all = self.lanes.all().into_iter();
+        all.map(|(name, lane)| EndpointDepth {
+            endpoint: match name.endpoint {
+                Sink::Upstream => UPSTREAM.to_owned(),
+                Sink::Module { module, input } => format!("{module}/{input}"),
+            },
+            priority: name.priority,
+            depth: depth(lane),
+        })
+        .collect()
+    }
+}
+
+const UPSTREAM: &str = "$upstream";

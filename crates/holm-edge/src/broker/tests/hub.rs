@@ -1,0 +1,301 @@
+//! A small hub: the real front over TLS, a registry of twins, and a list of what came in. Its link can be cut.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use holm_client::Endpoint;
+use holm_gateway::{
+    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
+    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, SessionHandle, SessionId, Settlement,
+    Subscriptions, Twins,
+};
+use holm_identity::SasToken;
+use holm_identity::ca::CertificateAuthority;
+use holm_identity::client_verifier::ProofOfKeyVerifier;
+use holm_identity::tls::{ReloadableCertificate, Roots, client_config, server_config};
+use holm_model::error::ServiceError;
+use holm_model::method::{MethodRequest, MethodResponse};
+use holm_model::{Identity, Message, ModuleId, SystemProperty, Twin, TwinUpdate};
+use holm_net::listener::ListenerOptions;
+use holm_net::{Listener, Scope};
+use rustls::{ClientConfig, ServerConfig};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use super::keys::Keys;
+use super::{HUB_HOST, identity, module, until};
+
+#[derive(Default)]
+struct Registry {
+    events: Vec<(Identity, Message)>,
+    twins: HashMap<Identity, Twin>,
+    refused: HashSet<ModuleId>,
+}
+
+/// What the small hub does for the front.
+pub(super) struct Node {
+    registry: Mutex<Registry>,
+    directory: Arc<Directory>,
+    /// Whether messages are acknowledged.
+    acknowledges: watch::Sender<bool>,
+}
+
+impl Node {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap()
+    }
+
+    fn with_twin<T>(&self, of: &Identity, change: impl FnOnce(&mut Twin) -> T) -> T {
+        let mut registry = self.registry();
+        let twin = registry
+            .twins
+            .entry(of.clone())
+            .or_insert_with(|| Twin::new(of.clone(), super::super::now()));
+        change(twin)
+    }
+}
+
+impl Authority for Node {
+    async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        let refused = |reason: &str| Refusal::NotAuthorized(reason.to_owned());
+        let module = attempt.identity.module.clone().ok_or_else(|| refused("a device"))?;
+        let Credential::Token(text) = &attempt.credential else {
+            return Err(refused("no token"));
+        };
+        let token = SasToken::parse(text).map_err(|error| refused(&error.to_string()))?;
+        let is_right = token.covers(&[HUB_HOST], &attempt.identity) && token.verify(&Keys::key(&module, "primary"));
+        if !is_right || self.registry().refused.contains(&module) {
+            return Err(refused("not now"));
+        }
+        Ok(Admission {
+            principal: Principal::Identity(attempt.identity.clone()),
+            identity: attempt.identity,
+            auth: AuthKind::Sas,
+            generation_id: String::new(),
+            expires: None,
+            announced: attempt.announced,
+        })
+    }
+}
+
+impl Ingest for Node {
+    type Receipt = std::pin::Pin<Box<dyn Future<Output = Result<(), IngestError>> + Send>>;
+
+    async fn ingest(&self, from: &Admission, message: Message) -> Result<Self::Receipt, IngestError> {
+        self.registry().events.push((from.identity.clone(), message));
+        let mut acknowledges = self.acknowledges.subscribe();
+        Ok(Box::pin(async move {
+            let opened = acknowledges.wait_for(|open| *open).await;
+            opened
+                .map(|_| ())
+                .map_err(|_| IngestError::Unavailable("gone".to_owned()))
+        }))
+    }
+}
+
+impl Twins for Node {
+    async fn twin(&self, of: &Admission) -> Result<Value, ServiceError> {
+        Ok(self.with_twin(&of.identity, |twin| twin.device_view()))
+    }
+
+    async fn patch_reported(
+        &self,
+        of: &Admission,
+        patch: Value,
+        expected: Option<u64>,
+    ) -> Result<Option<u64>, ServiceError> {
+        let patch = patch.as_object().unwrap();
+        self.with_twin(&of.identity, |twin| {
+            twin.patch_reported(patch, expected, super::super::now())
+        })
+        .map(|change| Some(change.version))
+    }
+}
+
+impl Inbox for Node {
+    async fn receive(&self, _: SessionId, _: &Admission, _: Mailbox, _: usize) -> Result<Vec<Delivery>, Refusal> {
+        std::future::pending().await
+    }
+
+    fn settle(&self, _: SessionId, _: &Admission, _: Mailbox, _: u64, _: Settlement) {}
+}
+
+impl Presence for Node {
+    async fn opened(&self, _: &SessionHandle, _: &Admission, _: bool) -> Result<Resumed, Refusal> {
+        Ok(Resumed::default())
+    }
+
+    async fn subscribed(
+        &self,
+        _: SessionId,
+        _: &Admission,
+        _: Subscriptions,
+        _: Option<Vec<(String, u8)>>,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn closed(&self, _: SessionId, _: &Admission) {}
+}
+
+/// The hub, and the link to it.
+pub(super) struct Hub {
+    node: Arc<Node>,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    address: SocketAddr,
+    link: Mutex<Option<Scope>>,
+}
+
+impl Hub {
+    /// A hub that listens.
+    pub(super) async fn start() -> Self {
+        let hub = Self::unreachable().await;
+        hub.restore().await;
+        hub
+    }
+
+    /// A hub whose link is cut.
+    pub(super) async fn unreachable() -> Self {
+        let now = super::super::now();
+        let authority = CertificateAuthority::create("test", 1, now).unwrap();
+        let server = authority.issue_server(&["127.0.0.1"], 1, now).unwrap();
+        let certificate = Arc::new(ReloadableCertificate::new(&server).unwrap());
+        let roots = Roots::none().with_pem(authority.certificate_pem().as_bytes()).unwrap();
+        // A port that is free now; the link is at this address whenever it is up.
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await;
+        Self {
+            node: Arc::new(Node {
+                registry: Mutex::default(),
+                directory: Arc::default(),
+                acknowledges: watch::Sender::new(true),
+            }),
+            server: Arc::new(server_config(certificate, Arc::new(ProofOfKeyVerifier)).unwrap()),
+            client: Arc::new(client_config(roots, None).unwrap()),
+            address: listener.local_address().unwrap(),
+            link: Mutex::default(),
+        }
+    }
+
+    /// Settings for a server at the hub's address that its clients trust.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+        }
+    }
+
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+
+    /// Makes the hub reachable.
+    pub(super) async fn restore(&self) {
+        let scope = Scope::new();
+        let directory = Arc::clone(&self.node.directory);
+        let gateway = Gateway::new(Arc::clone(&self.node), directory, Profile::hub(), scope.clone());
+        let listener = listen(self.address).await;
+        scope.spawn(gateway.serve_mqtt(listener, Arc::clone(&self.server)));
+        *self.link.lock().unwrap() = Some(scope);
+    }
+
+    /// Cuts the link: connections end, and new ones are refused.
+    pub(super) async fn cut(&self) {
+        let scope = self.link.lock().unwrap().take().expect("the link is up");
+        scope.drain(Duration::from_secs(10)).await.unwrap();
+    }
+
+    /// Refuses an identity, or lets it in again.
+    pub(super) fn refuse(&self, name: &str, refuse: bool) {
+        let mut registry = self.node.registry();
+        if refuse {
+            registry.refused.insert(module(name));
+        } else {
+            registry.refused.remove(&module(name));
+        }
+    }
+
+    /// Acknowledges messages, or keeps their senders waiting.
+    pub(super) fn acknowledge(&self, acknowledges: bool) {
+        self.node.acknowledges.send_replace(acknowledges);
+    }
+
+    /// What came in, as sender and message.
+    pub(super) fn events(&self) -> Vec<(Identity, Message)> {
+        self.node.registry().events.clone()
+    }
+
+    /// Bodies that came in from one module, in order of first arrival.
+    pub(super) fn bodies(&self, name: &str) -> Vec<String> {
+        let (mut seen, mut bodies) = (HashSet::new(), Vec::new());
+        for (sender, message) in self.events() {
+            let id = message.system.get(SystemProperty::MessageId).map(str::to_owned);
+            if sender == identity(name) && (id.is_none() || seen.insert(id)) {
+                bodies.push(String::from_utf8(message.body.to_vec()).unwrap());
+            }
+        }
+        bodies
+    }
+
+    /// Waits until so many different messages of a module came in.
+    pub(super) async fn received(&self, name: &str, count: usize) -> Vec<String> {
+        until("the hub has the messages", || self.bodies(name).len() >= count).await;
+        self.bodies(name)
+    }
+
+    /// Changes desired properties, and tells the device if it is connected.
+    pub(super) fn desire(&self, name: &str, desired: Value) {
+        let identity = identity(name);
+        let update = TwinUpdate::of_desired(desired.as_object().unwrap().clone());
+        let change = self
+            .node
+            .with_twin(&identity, |twin| twin.patch(&update, super::super::now()).unwrap());
+        let session = self.node.directory.find(&identity);
+        if let (Some(session), Some(news)) = (session, change.desired) {
+            session.desired_changed(Value::Object(news));
+        }
+    }
+
+    /// Routes of the edge, by name.
+    pub(super) fn deploy(&self, routes: Value) {
+        self.desire("$edgeHub", configuration(routes, 7200));
+    }
+
+    pub(super) fn reported(&self, name: &str) -> Map<String, Value> {
+        self.node
+            .with_twin(&identity(name), |twin| twin.reported().properties().clone())
+    }
+
+    pub(super) fn is_connected(&self, name: &str) -> bool {
+        self.node.directory.find(&identity(name)).is_some()
+    }
+
+    pub(super) async fn call(&self, name: &str, method: &str, payload: Value) -> Result<MethodResponse, InvokeError> {
+        let request = MethodRequest::new(method, payload).unwrap();
+        self.node.directory.invoke(&identity(name), request).await
+    }
+
+    pub(super) fn listens_to_methods(&self, name: &str) -> bool {
+        let session = self.node.directory.find(&identity(name));
+        session.is_some_and(|session| session.subscriptions().contains(Subscriptions::METHODS))
+    }
+}
+
+/// Desired properties of `$edgeHub`.
+pub(super) fn configuration(routes: Value, seconds: i64) -> Value {
+    json!({
+        "schemaVersion": "1.1",
+        "routes": routes,
+        "storeAndForwardConfiguration": {"timeToLiveSecs": seconds},
+    })
+}
+
+pub(super) async fn listen(address: SocketAddr) -> Listener {
+    Listener::bind(address, ListenerOptions::default()).await.unwrap()
+}

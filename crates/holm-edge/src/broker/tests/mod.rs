@@ -1,0 +1,45 @@
+//! The broker over a real queue, below a small hub that speaks the real protocol through the real front.
+
+mod configuration;
+mod edge;
+mod front;
+mod hub;
+mod keys;
+mod local;
+mod offline;
+mod twins;
+
+use std::time::Duration;
+
+use holm_model::{Identity, ModuleId};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const HUB_HOST: &str = "hub.test";
+const EDGE_HOST: &str = "edge.test";
+
+fn module(name: &str) -> ModuleId {
+    ModuleId::new(name).unwrap()
+}
+
+fn identity(name: &str) -> Identity {
+    format!("box/{name}").parse().unwrap()
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        panic!("waited in vain until {what}");
+    }
+}
+
+/// Waits for something that must come.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it comes in time")
+}

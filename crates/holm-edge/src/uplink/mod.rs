@@ -1,0 +1,114 @@
+//! The way to the node above: one carrier that holds many identities, each of which speaks as itself.
+//!
+//! ```text
+//!   open($edgeHub) ─┐
+//!   open(sensor)  ──┼── a connection each (MQTT) ──> hub or parent
+//!   open(watcher) ──┘   tokens signed by `ModuleKeys`
+//! ```
+//!
+//! The first carrier is MQTT, where an identity costs a connection; with AMQP all will share one. Nothing outside of this
+//! module depends on which it is.
+
+mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_client::{Client, Credential, Endpoint, Events, Interests, Options, Transport};
+use holm_model::{Identity, ModuleId};
+use holm_net::Scope;
+use rustls::ClientConfig;
+
+use crate::keys::ModuleKeys;
+use tokens::ModuleTokens;
+
+/// Where the node above is, and how to talk to it.
+#[derive(Clone, Debug)]
+pub struct UplinkSettings {
+    /// Host and port to connect to. The name in tokens and user names is [`ModuleKeys::hub_host`].
+    pub endpoint: Endpoint,
+    /// What carries the protocol. Default: MQTT over TLS.
+    pub transport: Transport,
+    /// Whom to trust.
+    pub tls: Arc<ClientConfig>,
+    /// How often a silent connection is proved alive. Default 30 s: a dead link is noticed within 45 s.
+    pub keep_alive: Duration,
+    /// The longest wait between two attempts to connect. Default 30 s.
+    pub longest_retry_wait: Duration,
+    /// Messages of one identity that are sent and not acknowledged. Default 100.
+    pub window: usize,
+}
+
+impl UplinkSettings {
+    /// Settings with the defaults.
+    #[must_use]
+    pub const fn new(endpoint: Endpoint, tls: Arc<ClientConfig>) -> Self {
+        Self {
+            endpoint,
+            transport: Transport::Mqtt,
+            tls,
+            keep_alive: Duration::from_secs(30),
+            longest_retry_wait: Duration::from_secs(30),
+            window: 100,
+        }
+    }
+}
+
+/// Opens connections to the node above in the name of this device's modules. Clones are the same carrier.
+#[derive(Clone)]
+pub struct Uplink {
+    settings: Arc<UplinkSettings>,
+    keys: Arc<dyn ModuleKeys>,
+    scope: Scope,
+}
+
+impl fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uplink")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uplink {
+    /// A carrier whose connections live in a scope.
+    #[must_use]
+    pub fn new(settings: UplinkSettings, keys: Arc<dyn ModuleKeys>, scope: Scope) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            keys,
+            scope,
+        }
+    }
+
+    /// Connects as a module of this device, and comes back for ever, until client and events are dropped. At the node above
+    /// an identity has one connection, so whoever opens an identity is its only user: the broker opens `$edgeHub` and the
+    /// modules that are connected to it, the agent opens `$edgeAgent`.
+    #[must_use]
+    pub fn open(&self, module: &ModuleId, interests: Interests) -> (Client, Events) {
+        let identity = Identity::of_module(self.keys.device().clone(), module.clone());
+        let tokens = ModuleTokens::new(Arc::clone(&self.keys), module.clone());
+        let settings = self.settings.as_ref();
+        let mut options = Options::new(
+            identity,
+            self.keys.hub_host(),
+            Credential::Tokens(Arc::new(tokens)),
+            Arc::clone(&settings.tls),
+        );
+        options.endpoint = settings.endpoint.clone();
+        options.transport = settings.transport;
+        options.interests = interests;
+        options.keep_alive = settings.keep_alive;
+        options.longest_retry_wait = settings.longest_retry_wait;
+        options.window = settings.window;
+        options.user_agent = concat!("holm-edge/", env!("CARGO_PKG_VERSION")).to_owned();
+        Client::start(&self.scope, options)
+    }
+
+    /// Messages of one identity that may be sent and not acknowledged.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.settings.window.max(1)
+    }
+}
