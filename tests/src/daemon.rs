@@ -49,6 +49,20 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Its resident set, in KiB.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    #[track_caller]
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("`{}` is gone: {error}", self.name));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+        number.unwrap_or_else(|| panic!("`{}` has no resident set: it has ended", self.name))
+    }
+
     /// What it has written so far.
     #[must_use]
     pub fn log(&self) -> String {

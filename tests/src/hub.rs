@@ -1,6 +1,6 @@
 //! A hub of a test: a process of the binary on a loopback address and in a directory of its own.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use crate::address::Address;
 use crate::certificate::Certificate;
 use crate::daemon::{Daemon, Directory};
+use crate::link::Link;
 use crate::monitor::Monitor;
 use crate::need;
 use crate::sas::{Token, encode};
 use crate::service::Service;
-use crate::wire::{mqtt, tls};
+use crate::wire::mqtt;
+use crate::wire::tls::{self, Place};
 
 /// The port of MQTT, which no SDK lets one choose.
 pub const MQTT_PORT: u16 = 8883;
@@ -28,6 +30,8 @@ pub struct Hub {
     daemon: Daemon,
     service: Service,
     address: Address,
+    /// What clients call it: its address, or that of the link before it.
+    name: Ipv4Addr,
     directory: Directory,
 }
 
@@ -64,15 +68,39 @@ impl Hub {
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
-        let directory = Directory::new();
         let address = Address::take();
-        let daemon = spawn(&directory, &address);
+        let name = address.ip();
+        Self::start_as(address, name)
+    }
+
+    /// Starts a hub whose clients reach it over a link that the test can cut. What the test itself asks by
+    /// [`service`](Self::service) and [`mqtt`](Self::mqtt) does not go over the link.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_behind_link() -> (Self, Link) {
+        let address = Address::take();
+        let link = Link::open(address.ip(), &[MQTT_PORT, HTTPS_PORT]);
+        (Self::start_as(address, link.ip()), link)
+    }
+
+    #[track_caller]
+    fn start_as(address: Address, name: Ipv4Addr) -> Self {
+        let directory = Directory::new();
+        let daemon = spawn(&directory, &address, name);
         let ca = directory.path().join("hub/ca.pem");
-        let service = Service::new(String::new(), ca.clone(), HTTPS_PORT);
+        let place = Place {
+            ip: IpAddr::V4(address.ip()),
+            name: IpAddr::V4(name),
+        };
+        let service = Service::new(String::new(), ca.clone(), place, HTTPS_PORT);
         let mut hub = Self {
             daemon,
             service,
             address,
+            name,
             directory,
         };
         hub.wait_until_ready();
@@ -81,7 +109,7 @@ impl Hub {
             need::holm(),
             &["hub", "connection-string", "--data", &data.to_string_lossy()],
         );
-        hub.service = Service::new(text.trim().to_owned(), ca, HTTPS_PORT);
+        hub.service = Service::new(text.trim().to_owned(), ca, place, HTTPS_PORT);
         hub
     }
 
@@ -106,7 +134,7 @@ impl Hub {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory, &self.address);
+        self.daemon = spawn(&self.directory, &self.address, self.name);
         self.wait_until_ready();
     }
 
@@ -126,10 +154,17 @@ impl Hub {
         &self.daemon
     }
 
-    /// The host name, which is its address.
+    /// The host name, which is an address.
     #[must_use]
     pub fn host(&self) -> String {
-        self.address.ip().to_string()
+        self.name.to_string()
+    }
+
+    const fn place(&self) -> Place {
+        Place {
+            ip: IpAddr::V4(self.address.ip()),
+            name: IpAddr::V4(self.name),
+        }
     }
 
     /// The data directory.
@@ -253,7 +288,7 @@ impl Hub {
     /// # Errors
     /// When the TLS handshake fails.
     pub fn mqtt(&self, certificate: Option<&Certificate>) -> Result<mqtt::Client> {
-        let stream = tls::connect(IpAddr::V4(self.address.ip()), MQTT_PORT, &self.ca(), certificate)?;
+        let stream = tls::connect(self.place(), MQTT_PORT, &self.ca(), certificate)?;
         Ok(mqtt::Client::new(stream))
     }
 
@@ -314,24 +349,25 @@ impl Hub {
     #[track_caller]
     fn wait_until_ready(&mut self) {
         let ca = self.ca();
-        let ip = IpAddr::V4(self.address.ip());
+        let place = self.place();
+        let ip = place.ip;
         self.daemon.wait_until("a hub that listens", || {
             for port in [MQTT_PORT, HTTPS_PORT] {
                 TcpStream::connect_timeout(&SocketAddr::new(ip, port), Duration::from_secs(1))
                     .map_err(|error| format!("{ip}:{port}: {error}"))?;
             }
-            tls::connect(ip, HTTPS_PORT, &ca, None)
+            tls::connect(place, HTTPS_PORT, &ca, None)
                 .map(drop)
                 .map_err(|error| format!("{error:#}"))
         });
     }
 }
 
-fn spawn(directory: &Directory, address: &Address) -> Daemon {
-    let ip = address.ip().to_string();
+fn spawn(directory: &Directory, address: &Address, name: Ipv4Addr) -> Daemon {
+    let (ip, name) = (address.ip().to_string(), name.to_string());
     let mut command = Command::new(need::holm());
     command
-        .args(["hub", "run", "--hostname", &ip, "--bind", &ip, "--data"])
+        .args(["hub", "run", "--hostname", &name, "--bind", &ip, "--data"])
         .arg(directory.path().join("hub"));
     command.args([
         "--mqtt-port",

@@ -18,7 +18,7 @@ const AHEAD: usize = 4096;
 /// An event of the hub's log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The device that sent it.
+    /// The device that sent it, as the hub stamped it.
     pub device: String,
     /// The module that sent it, if it was one.
     pub module: Option<String>,
@@ -26,7 +26,7 @@ pub struct Event {
     pub body: Value,
     /// Application properties.
     pub properties: Value,
-    /// System properties, by the names of the published interfaces.
+    /// System properties, by their names in routes.
     pub system: Value,
     /// The line as it came.
     pub line: String,
@@ -36,10 +36,10 @@ impl Event {
     fn parse(line: String) -> Self {
         let value: Value =
             serde_json::from_str(&line).unwrap_or_else(|error| panic!("`holm monitor` printed `{line}`: {error}"));
-        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let system = |name: &str| value["systemProperties"][name].as_str().map(str::to_owned);
         Self {
-            device: text("deviceId").unwrap_or_default(),
-            module: text("moduleId"),
+            device: system("connectionDeviceId").unwrap_or_default(),
+            module: system("connectionModuleId"),
             body: value["body"].clone(),
             properties: value["properties"].clone(),
             system: value["systemProperties"].clone(),
@@ -120,6 +120,11 @@ impl Monitor {
                 );
             }
         }
+    }
+
+    /// Takes the next event without keeping it, for runs of millions; `None` when none comes in time.
+    pub fn take(&mut self, patience: Duration) -> Option<Event> {
+        self.lines.recv_timeout(patience).ok().map(Event::parse)
     }
 
     fn next(&mut self, patience: Duration) -> Option<Event> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::sas::{Token, encode, part};
 use crate::wire::http::{self, Answer};
-use crate::wire::tls;
+use crate::wire::tls::{self, Place};
 
 /// The version that today's SDKs ask for.
 const API_VERSION: &str = "2021-04-12";
@@ -17,16 +17,18 @@ const API_VERSION: &str = "2021-04-12";
 pub struct Service {
     connection_string: String,
     ca: PathBuf,
+    place: Place,
     port: u16,
 }
 
 impl Service {
-    /// A caller that trusts a CA.
+    /// A caller that trusts a CA, and goes to a place whatever the connection string says.
     #[must_use]
-    pub const fn new(connection_string: String, ca: PathBuf, port: u16) -> Self {
+    pub const fn new(connection_string: String, ca: PathBuf, place: Place, port: u16) -> Self {
         Self {
             connection_string,
             ca,
+            place,
             port,
         }
     }
@@ -68,7 +70,7 @@ impl Service {
     /// When there is no answer.
     pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
         let host = part(&self.connection_string, "HostName");
-        let stream = tls::connect(host.parse()?, self.port, &self.ca, None)?;
+        let stream = tls::connect(self.place, self.port, &self.ca, None)?;
         let mut all = vec![("Host", host)];
         all.extend(headers);
         http::request(stream, method, target, &all, body)
@@ -79,7 +81,6 @@ impl Service {
     /// # Panics
     /// When the answer is not 2xx; with the whole answer.
     #[track_caller]
-    #[must_use]
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let answer = self.try_call(method, path, &[], body);
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error:#}"));

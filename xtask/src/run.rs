@@ -1,6 +1,7 @@
 //! Other programs: where they are, running them, reading what they say.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -46,6 +47,46 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` ended with {status}");
     }
     Ok(())
+}
+
+/// Runs a command to its end, its output going to ours, and notes the lines that are wanted.
+///
+/// # Errors
+/// When it can't be started, or ends with another code than 0.
+pub(crate) fn noting(mut command: Command, wanted: fn(&str) -> bool, notes: &mut Vec<String>) -> Result<()> {
+    let shown = show(&command);
+    eprintln!("  $ {shown}");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{shown}` can't be started"))?;
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let (from_output, from_errors) = std::thread::scope(|scope| {
+        let output = scope.spawn(|| output.map(|pipe| pass_on(pipe, std::io::stdout(), wanted)));
+        let errors = scope.spawn(|| errors.map(|pipe| pass_on(pipe, std::io::stderr(), wanted)));
+        (output.join(), errors.join())
+    });
+    let noted = [from_output, from_errors].into_iter().filter_map(Result::ok).flatten();
+    notes.extend(noted.flatten());
+    let status = child.wait().with_context(|| format!("`{shown}` can't be waited for"))?;
+    if !status.success() {
+        bail!("`{shown}` ended with {status}");
+    }
+    Ok(())
+}
+
+fn pass_on(pipe: impl Read, mut to: impl Write, wanted: fn(&str) -> bool) -> Vec<String> {
+    let mut noted = Vec::new();
+    for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        // A terminal that is gone does not end the tests: their code is still the answer.
+        writeln!(to, "{line}").ok();
+        if wanted(&line) {
+            noted.push(line.into_owned());
+        }
+    }
+    noted
 }
 
 /// Runs a command to its end and returns what it wrote on its standard output.

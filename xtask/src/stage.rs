@@ -1,14 +1,19 @@
 //! Stages: what is being done, how long it took, and a table of both at the end.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// The stages of one command, in order. The table is printed on drop, so also after a failure.
+use crate::run;
+
+/// The stages of one command, in order. The table is printed on drop, so also after a failure; below it, as the last lines of
+/// all, the summaries of the test runners in their own words.
 #[derive(Debug)]
 pub(crate) struct Stages {
     began: Instant,
     done: Vec<(String, Duration, bool)>,
+    summaries: Vec<String>,
 }
 
 impl Stages {
@@ -16,6 +21,7 @@ impl Stages {
         Self {
             began: Instant::now(),
             done: Vec::new(),
+            summaries: Vec::new(),
         }
     }
 
@@ -29,6 +35,24 @@ impl Stages {
         let outcome = work();
         self.done.push((name.to_owned(), began.elapsed(), outcome.is_ok()));
         outcome.with_context(|| format!("stage `{name}` failed"))
+    }
+
+    /// Runs test runners as one stage; their summaries are repeated at the end.
+    ///
+    /// # Errors
+    /// When one fails, with the name of the stage; the others have run.
+    pub(crate) fn run_tests(&mut self, name: &str, commands: Vec<Command>) -> Result<()> {
+        let mut summaries = Vec::new();
+        let outcome = self.run(name, || {
+            let outcomes: Vec<Result<()>> = commands
+                .into_iter()
+                .map(|command| run::noting(command, is_summary, &mut summaries))
+                .collect();
+            outcomes.into_iter().collect()
+        });
+        self.summaries
+            .extend(summaries.into_iter().map(|line| format!("{name}: {}", line.trim())));
+        outcome
     }
 }
 
@@ -44,5 +68,14 @@ impl Drop for Stages {
             );
         }
         eprintln!("{:width$}  {:7.1}", "total", self.began.elapsed().as_secs_f64());
+        for line in &self.summaries {
+            println!("{line}");
+        }
     }
+}
+
+/// Whether a line is a runner's own count: of cargo's, or of nextest.
+fn is_summary(line: &str) -> bool {
+    let ran_some = !line.contains(" 0 passed; 0 failed; 0 ignored");
+    (line.starts_with("test result: ") && ran_some) || line.trim_start().starts_with("Summary [")
 }

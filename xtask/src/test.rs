@@ -22,44 +22,42 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
         run(&mut cargo(["test", "--workspace", "--no-run"]))?;
         build_holm(false).map(drop)
     })?;
-    stages.run("tests of the crates", || run(&mut crate_tests(filter)))?;
-    stages.run("examples in the documentation", || match filter {
-        None => run(&mut cargo(["test", "--workspace", "--doc"])),
-        Some(_) => Ok(()),
-    })?;
-    let engine = stages.run("container engine", Engine::ensure)?;
-    let outcome = stages.run("tests with real peers", || run_e2e(filter));
-    engine.stop();
-    outcome
+    // A failure does not hide what comes after it: one run tells all that is wrong.
+    let crates = stages.run_tests("tests of the crates", crate_tests(filter));
+    let peers = with_peers(&mut stages, filter);
+    crates.and(peers)
 }
 
 pub(crate) fn e2e(name: Option<&str>) -> Result<()> {
     let mut stages = Stages::new();
     stages.run("peers", setup::prepare)?;
+    with_peers(&mut stages, name)
+}
+
+fn with_peers(stages: &mut Stages, filter: Option<&str>) -> Result<()> {
     let engine = stages.run("container engine", Engine::ensure)?;
-    let outcome = stages.run("tests with real peers", || run_e2e(name));
+    let holm = build_holm(false)?;
+    let mut command = cargo(["test", "-p", "holm-e2e", "--lib", "--tests", "--no-fail-fast"]);
+    command
+        .args(filter)
+        .env("HOLM_BIN", holm)
+        .env("HOLM_E2E_PEERS", "required");
+    let outcome = stages.run_tests("tests with real peers", vec![command]);
     engine.stop();
     outcome
 }
 
-/// nextest where it is installed (it runs tests of different crates side by side), else what comes with cargo.
-fn crate_tests(filter: Option<&str>) -> Command {
-    let mut command = if find("cargo-nextest").is_some() {
-        cargo(["nextest", "run", "--no-tests", "pass"])
+/// nextest where it is installed (it runs tests of different crates side by side), else what comes with cargo; and the examples
+/// in the documentation.
+fn crate_tests(filter: Option<&str>) -> Vec<Command> {
+    let mut unit = if find("cargo-nextest").is_some() {
+        cargo(["nextest", "run", "--no-fail-fast", "--no-tests", "pass"])
     } else {
-        cargo(["test", "--lib", "--bins", "--tests", "--examples"])
+        cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
     };
-    command.args(["--workspace", "--exclude", "holm-e2e"]).args(filter);
-    command
-}
-
-fn run_e2e(filter: Option<&str>) -> Result<()> {
-    let holm = build_holm(false)?;
-    let mut command = cargo(["test", "-p", "holm-e2e", "--lib", "--tests", "--no-fail-fast"]);
-    run(command
-        .args(filter)
-        .env("HOLM_BIN", holm)
-        .env("HOLM_E2E_PEERS", "required"))
+    unit.args(["--workspace", "--exclude", "holm-e2e"]).args(filter);
+    let examples = filter.is_none().then(|| cargo(["test", "--workspace", "--doc"]));
+    std::iter::once(unit).chain(examples).collect()
 }
 
 /// Builds the binary `holm` and returns its path.

@@ -1,4 +1,4 @@
-//! Measurements and long runs: they live in packages of their own; here they are only started, in a release build.
+//! Measurements and long runs: they live in packages of their own; here they are only started.
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     setup::setup()?;
     let holm = build_holm(true)?;
     eprintln!("load average {}", load_average());
-    run(cargo(["run", "--release", "-p", "holm-e2e", "--bin", "bench", "--"])
+    run(cargo(["run", "--release", "-p", "holm-bench", "--"])
         .args(arguments)
         .env("HOLM_BIN", holm))
 }
@@ -28,6 +28,7 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     run(command.env("HOLM_BIN", holm))
 }
 
+/// In a build with checks of overflow and of debug assertions: these are what random input shall trip over.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<()> {
-    run(cargo(["run", "--release", "-p", "holm-fuzz", "--"]).args(arguments))
+    run(cargo(["run", "--quiet", "-p", "holm-fuzz", "--"]).args(arguments))
 }

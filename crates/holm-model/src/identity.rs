@@ -118,7 +118,7 @@ id_type! {
     DeviceId
 }
 id_type! {
-    /// The id of a module, unique within its device. Ids of the runtime's own modules begin with `$`.
+    /// The id of a module, unique within its device.
     ModuleId
 }
 
@@ -138,7 +138,7 @@ impl ModuleId {
     /// Whether this module belongs to the runtime (`$edgeAgent`, `$edgeHub`) and not to the user.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        self.0.starts_with('$')
+        matches!(&*self.0, "$edgeAgent" | "$edgeHub")
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Tells the writer that there is work.
     pub(crate) work: Condvar,
+    /// Tells a writer that looks out for work that there may be some; only ever a hint.
+    pub(crate) stirred: AtomicBool,
     pub(crate) clock: Clock,
 }
 
@@ -98,6 +101,8 @@ impl Shared {
         drop(state);
         if is_idle {
             self.work.notify_one();
+        } else {
+            self.stirred.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -161,6 +166,7 @@ impl Queue {
                 waiting_for_close: Vec::new(),
             }),
             work: Condvar::new(),
+            stirred: AtomicBool::new(false),
             clock,
         });
         let for_writer = Arc::clone(&shared);
@@ -294,6 +300,12 @@ impl Queue {
     /// # Errors
     /// The commit failed; see [`CommitError`].
     pub async fn flush(&self) -> Result<(), CommitError> {
+        let signal = self.begin_flush()?;
+        let mut place = None;
+        poll_fn(|context| signal.poll(context.waker(), &mut place)).await
+    }
+
+    fn begin_flush(&self) -> Result<Arc<CommitSignal>, CommitError> {
         let mut state = self.shared().lock();
         if state.log.is_none() {
             return Err(CommitError::Closed);
@@ -301,8 +313,7 @@ impl Queue {
         state.flush = true;
         let signal = Arc::clone(&state.next_commit.0);
         self.shared().wake_writer(state);
-        let mut place = None;
-        poll_fn(|context| signal.poll(context.waker(), &mut place)).await
+        Ok(signal)
     }
 
     /// The first position of the lane that is not acknowledged; `None` if the lane is not defined.

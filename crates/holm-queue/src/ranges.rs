@@ -51,11 +51,8 @@ impl Ranges {
     /// Whether inserting `range` would need a range more than there are.
     pub(crate) fn would_grow(&self, range: &Range<u64>) -> bool {
         // Touching counts as joining: a range that ends at `range.start`, or one that starts within `range` or at its end.
-        !self
-            .by_start
-            .range(..=range.end)
-            .next_back()
-            .is_some_and(|(_, &end)| end >= range.start)
+        let before = self.by_start.range(..=range.end).next_back();
+        before.is_none_or(|(_, &end)| end < range.start)
     }
 
     /// Adds the positions of `range` and returns how many of them are new.

@@ -9,6 +9,7 @@
 //! A commit starts when the previous one returned, with all that has arrived since. Only while the disk is full or failing is
 //! there a timer: it tries again.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -31,9 +32,12 @@ pub(crate) fn run(shared: &Shared) {
         retry_interval,
         maintain_interval,
         retry_at: now,
+        reserve_at: now,
         maintain_at: now + maintain_interval,
         mover: None,
+        look_for_moves: true,
         newest: 0,
+        looks_out: false,
     };
     while writer.turn() {}
 }
@@ -70,15 +74,24 @@ impl Drop for Closed<'_> {
     }
 }
 
+/// How long the writer looks out for the next work before it sleeps, if the last came that soon. A sender that waits for each
+/// commit answers within this time, and waking a thread costs about a third of a sync on an idle machine.
+const LOOK_OUT: Duration = Duration::from_micros(60);
+
 struct Writer<'s> {
     shared: &'s Shared,
     retry_interval: Duration,
     maintain_interval: Duration,
     retry_at: Instant,
+    reserve_at: Instant,
     maintain_at: Instant,
     mover: Option<Mover>,
+    /// There may be records worth moving.
+    look_for_moves: bool,
     /// The newest segment at the last maintenance.
     newest: u64,
+    /// The last work came soon after the one before it.
+    looks_out: bool,
 }
 
 /// What the writer has to do.
@@ -100,40 +113,58 @@ impl<'s> Writer<'s> {
         } else {
             drop(state);
         }
-        if work.commit || work.reserve {
-            self.save_to_reserve();
-        }
-        self.remove_garbage();
-        if work.maintain || self.has_new_segment() {
+        self.tidy();
+        if work.maintain {
             self.maintain();
         }
-        self.step();
+        if self.mover.is_some() || self.look_for_moves {
+            self.step();
+        }
         // At closing, what can't be committed now is left to its senders, who were not told that it is durable.
         !(work.close && (result.is_err() || !self.needs_commit()))
     }
 
-    fn wait(&self) -> (MutexGuard<'s, State>, Work) {
+    fn wait(&mut self) -> (MutexGuard<'s, State>, Work) {
+        let begin = Instant::now();
         let mut state = self.shared.lock();
+        let mut now = begin;
         loop {
-            let now = Instant::now();
+            self.shared.stirred.store(false, Ordering::Relaxed);
             let work = self.work(&state, now);
             if work.commit || work.reserve || work.maintain || work.close || self.mover.is_some() {
+                self.looks_out = now.duration_since(begin) < LOOK_OUT * 2;
                 return (state, work);
             }
-            let is_waiting = state.log.as_ref().is_some_and(|log| log.needs_commit());
-            let until = if is_waiting {
-                self.retry_at.min(self.maintain_at)
+            if self.looks_out {
+                drop(state);
+                self.looks_out = false;
+                self.look_out(begin);
+                state = self.shared.lock();
             } else {
-                self.maintain_at
-            };
-            state.is_idle = true;
-            let timeout = until.saturating_duration_since(now);
-            (state, _) = self
-                .shared
-                .work
-                .wait_timeout(state, timeout)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.is_idle = false;
+                let is_waiting = state.log.as_ref().is_some_and(|log| log.needs_commit());
+                let retry_at = self.retry_at.min(self.reserve_at.max(now));
+                let until = if is_waiting {
+                    retry_at.max(now).min(self.maintain_at)
+                } else {
+                    self.maintain_at
+                };
+                state.is_idle = true;
+                let timeout = until.saturating_duration_since(now);
+                (state, _) = self
+                    .shared
+                    .work
+                    .wait_timeout(state, timeout)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.is_idle = false;
+            }
+            now = Instant::now();
+        }
+    }
+
+    /// Stays awake until something stirs, for a short time, and lets other threads run meanwhile.
+    fn look_out(&self, begin: Instant) {
+        while !self.shared.stirred.load(Ordering::Relaxed) && begin.elapsed() < LOOK_OUT {
+            std::thread::yield_now();
         }
     }
 
@@ -148,7 +179,7 @@ impl<'s> Writer<'s> {
         let wanted = state.flush || log.needs_commit();
         Work {
             commit: wanted && (is_good || now >= self.retry_at || state.is_closing || state.flush),
-            reserve: log.wants_reserve(),
+            reserve: log.wants_reserve() && now >= self.reserve_at,
             maintain: state.maintain || now >= self.maintain_at,
             close: state.is_closing,
         }
@@ -190,16 +221,39 @@ impl<'s> Writer<'s> {
         result
     }
 
-    fn save_to_reserve(&self) {
+    /// Does what follows from a commit, if anything does.
+    fn tidy(&mut self) {
+        let state = self.shared.lock();
+        let Some(log) = &state.log else { return };
+        let wants_reserve = log.wants_reserve() && Instant::now() >= self.reserve_at;
+        let (has_garbage, has_new_segment) = (log.has_garbage(), log.newest_segment() != self.newest);
+        drop(state);
+        if wants_reserve {
+            self.save_to_reserve();
+        }
+        if has_garbage {
+            self.remove_garbage();
+        }
+        if has_new_segment {
+            self.maintain();
+        }
+    }
+
+    fn save_to_reserve(&mut self) {
         let mut state = self.shared.lock();
         let write = state.log.as_mut().and_then(|log| log.begin_reserve());
         drop(state);
-        if let Some(write) = write {
+        let is_saved = write.is_some_and(|write| {
             let result = write.write();
-            if let Some(log) = &mut self.shared.lock().log {
-                // A failure leaves progress in memory only, as the journal's did; the log says so by its health.
-                drop(log.finish_reserve(write, result));
-            }
+            let mut state = self.shared.lock();
+            state
+                .log
+                .as_mut()
+                .is_some_and(|log| log.finish_reserve(write, result).is_ok())
+        });
+        if !is_saved {
+            // Progress is in memory only, as what waits for the journal is; both are tried again.
+            self.reserve_at = Instant::now() + self.retry_interval;
         }
     }
 
@@ -208,21 +262,10 @@ impl<'s> Writer<'s> {
         let Some(log) = &mut state.log else { return };
         let (names, sync, files) = (log.take_garbage(), log.needs_directory_sync(), log.file_system());
         drop(state);
-        if names.is_empty() && !sync {
-            return;
-        }
         let (left, synced) = crate::core::remove_files(files.as_ref(), names, sync);
         if let Some(log) = &mut self.shared.lock().log {
             log.garbage_removed(left, synced);
         }
-    }
-
-    fn has_new_segment(&self) -> bool {
-        self.shared
-            .lock()
-            .log
-            .as_ref()
-            .is_some_and(|log| log.newest_segment() != self.newest)
     }
 
     fn maintain(&mut self) {
@@ -233,12 +276,14 @@ impl<'s> Writer<'s> {
         if let Some(log) = &mut state.log {
             log.maintain(now);
             self.newest = log.newest_segment();
+            self.look_for_moves = true;
         }
     }
 
     /// Goes on moving records, or looks whether there are some to be moved.
     fn step(&mut self) {
         let Some(mut mover) = self.mover.take().or_else(|| self.begin_move()) else {
+            self.look_for_moves = false;
             return;
         };
         let result = mover.step();
@@ -248,7 +293,7 @@ impl<'s> Writer<'s> {
         }
         if let Some(log) = &mut self.shared.lock().log {
             // After an error the records are where they were, and the next maintenance tries again.
-            drop(log.finish_move(mover, result));
+            self.look_for_moves = log.finish_move(mover, result).is_ok();
         }
     }
 

@@ -107,13 +107,23 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
-    /// A record of the process runtime is damaged or of another version.
-    #[error("the record `{}` cannot be used: {reason}; remove the module and let it be created again", .path.display())]
+    /// A record of the process runtime is damaged.
+    #[error("the record `{}` is damaged ({reason}); remove the module and let it be created again", .path.display())]
     Record {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A record of the process runtime was written by another release. Nothing is touched.
+    #[error("`{}` has format {found}, this program reads format {known}; use the release that wrote it", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that is known here.
+        known: u32,
     },
 }
 

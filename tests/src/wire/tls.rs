@@ -15,11 +15,21 @@ use crate::patience;
 /// A TLS stream over TCP; reads and writes end with an error after [`patience::short`].
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
+/// Where a server is, and which name its certificate must have.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The address to connect to.
+    pub ip: IpAddr,
+    /// The name, which in these tests is an address too.
+    pub name: IpAddr,
+}
+
 /// Connects, trusting the CA in a PEM file, showing a client certificate if one is given.
 ///
 /// # Errors
 /// When a file is not PEM, nobody listens, or the handshake fails.
-pub fn connect(ip: IpAddr, port: u16, ca: &Path, certificate: Option<&Certificate>) -> Result<Stream> {
+pub fn connect(place: Place, port: u16, ca: &Path, certificate: Option<&Certificate>) -> Result<Stream> {
+    let Place { ip, name } = place;
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(ca).with_context(|| format!("`{}` is no PEM file", ca.display()))?;
     roots.add(authority).context("the CA is not one")?;
@@ -30,10 +40,13 @@ pub fn connect(ip: IpAddr, port: u16, ca: &Path, certificate: Option<&Certificat
         None => builder.with_no_client_auth(),
         Some(certificate) => {
             let chain = vec![CertificateDer::from_pem_file(&certificate.certificate)?];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&certificate.key)?)?
+            let key = rustls::crypto::ring::sign::any_supported_type(&PrivateKeyDer::from_pem_file(&certificate.key)?)?;
+            // Shown as it is: the check that key and certificate belong together can't read certificates of version 1.
+            let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+            builder.with_client_cert_resolver(Arc::new(shown))
         }
     };
-    let name = ServerName::IpAddress(ip.into());
+    let name = ServerName::IpAddress(name.into());
     let session = ClientConnection::new(Arc::new(config), name)?;
     let socket = TcpStream::connect_timeout(&SocketAddr::new(ip, port), patience::short())
         .with_context(|| format!("nobody listens on {ip}:{port}"))?;

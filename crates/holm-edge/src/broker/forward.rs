@@ -102,7 +102,7 @@ impl Forwarder {
                 Ok(()) => {}
                 Err(ReadError::Closed) => return,
                 Err(error) => {
-                    let error = holm_net::http::server::error_chain(&error);
+                    let error = holm_net::error_chain(&error);
                     tracing::error!(error, "messages for the hub can't be read; trying again");
                     tokio::time::sleep(READ_RETRY).await;
                 }

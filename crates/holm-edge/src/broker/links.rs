@@ -389,7 +389,7 @@ impl Serving {
         match self.try_synchronise().await {
             Ok(()) => self.wait = RETRY.0,
             Err(error) => {
-                let error = holm_net::http::server::error_chain(&error);
+                let error = holm_net::error_chain(&error);
                 tracing::debug!(identity = %self.link.identity, error, "twins could not be compared; trying again");
                 self.above = None;
                 self.try_later();

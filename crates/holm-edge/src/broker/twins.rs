@@ -83,7 +83,7 @@ impl Replicas {
 }
 
 fn failed(identity: &Identity, error: &StateError) -> ServiceError {
-    tracing::error!(%identity, error = %holm_net::http::server::error_chain(error), "a twin can't be read or kept");
+    tracing::error!(%identity, error = %holm_net::error_chain(error), "a twin can't be read or kept");
     ServiceError::unavailable("the edge can't read or keep the twin now; try again")
 }
 

@@ -122,7 +122,7 @@ fn module(group: &str, name: &str, value: &Value, role: Role) -> Result<ModuleSp
 
 fn user_module_id(name: &str) -> Result<ModuleId, String> {
     match ModuleId::new(name) {
-        Ok(id) if id.is_system() => Err(format!(
+        Ok(id) if id.as_str().starts_with('$') => Err(format!(
             "`modules.{name}` is a name of the runtime; choose one without `$`"
         )),
         Ok(id) => Ok(id),

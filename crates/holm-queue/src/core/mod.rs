@@ -189,6 +189,12 @@ impl Log {
         }
     }
 
+    /// Whether there are files to be removed, or the journal's directory to be synced.
+    #[must_use]
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty() || self.removal_unsynced
+    }
+
     /// Takes the list of files that nothing needs any more. The caller removes them, syncs `journal` if
     /// [`Self::needs_directory_sync`], and says so with [`Self::garbage_removed`].
     #[must_use]

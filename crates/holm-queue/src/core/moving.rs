@@ -9,7 +9,8 @@
 //!
 //! Invariants: a lane's records are moved in order, for a segment is moved only if none before it holds live records of the
 //! same lanes; the source is removed only after the copy is synced; the next move begins only after that removal is synced.
-//! So at opening only the copy behind the last `MovedFrom` of a lane can have its source still there, and is cut off then.
+//! So at opening only the records at the end of a lane's newest segment can be in the journal as well, as what a crash left
+//! of a copy; they are cut off, and copied again some other time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,7 +21,6 @@ use super::{Health, Log};
 use crate::file_system::{File, FileSystem};
 use crate::format::{
     End, Entry, Found, IndexEntry, Part, Scanner, Seal, Seed, SegmentStart, Stream, decode_record, encode_entry, kind,
-    put_number,
 };
 use crate::lane::LaneId;
 use crate::ranges::Progress;
@@ -226,7 +226,7 @@ impl Mover {
             match scanner.next()? {
                 // A damaged record stays behind; whoever reads the lane finds the gap.
                 Some(Found::Entry(entry)) if entry.kind == kind::RECORD => {
-                    self.records += copy(&mut self.lanes, self.source, self.now, &entry, (self.epoch, self.salt))
+                    self.records += copy(&mut self.lanes, self.now, &entry, (self.epoch, self.salt))
                 }
                 Some(_) => {}
                 None => break,
@@ -251,7 +251,7 @@ impl Mover {
 }
 
 /// Copies an entry to each lane that still needs its record; returns how many do.
-fn copy(lanes: &mut BTreeMap<LaneId, MovingLane>, source: u64, now: u64, entry: &Entry<'_>, of: (u32, u64)) -> u64 {
+fn copy(lanes: &mut BTreeMap<LaneId, MovingLane>, now: u64, entry: &Entry<'_>, of: (u32, u64)) -> u64 {
     let Some(record) = decode_record(entry.body) else {
         return 0;
     };
@@ -261,7 +261,7 @@ fn copy(lanes: &mut BTreeMap<LaneId, MovingLane>, source: u64, now: u64, entry: 
         let is_mine = (lane.part.first..=lane.part.last).contains(&position);
         if is_mine && !lane.progress.covers(position..position + 1) {
             let part = Part::new(position, record.enqueued_at, expires_at, entry.size);
-            lane.output.push(id, source, now, entry.body, part, of);
+            lane.output.push(id, now, entry.body, part, of);
             copies += 1;
         }
     }
@@ -269,14 +269,9 @@ fn copy(lanes: &mut BTreeMap<LaneId, MovingLane>, source: u64, now: u64, entry: 
 }
 
 impl Output {
-    fn push(&mut self, lane: LaneId, source: u64, now: u64, body: &[u8], part: Part, (epoch, salt): (u32, u64)) {
-        if self.part.is_none() {
-            if self.is_new {
-                SegmentStart::new(Stream::Lane(lane), self.number, epoch, salt, now).encode(&mut self.buffer);
-            }
-            encode_entry(&mut self.buffer, kind::MOVED_FROM, self.seed, self.end, |buffer| {
-                put_number(buffer, source)
-            });
+    fn push(&mut self, lane: LaneId, now: u64, body: &[u8], part: Part, (epoch, salt): (u32, u64)) {
+        if self.part.is_none() && self.is_new {
+            SegmentStart::new(Stream::Lane(lane), self.number, epoch, salt, now).encode(&mut self.buffer);
         }
         let at = self.end + self.buffer.len() as u64;
         if self.part.is_none_or(|known| at >= known.indexed_at + (64 << 10)) {

@@ -89,10 +89,8 @@ impl Log {
     /// The segments that are dead by what is acknowledged now. Looks at the oldest only, unless told to look at all.
     pub(super) fn find_dead(&mut self) -> Vec<(Stream, u64)> {
         let look_at_all = std::mem::take(&mut self.look_for_dead);
-        let own = self
-            .moved
-            .iter()
-            .flat_map(|(_, segments)| segments.iter().take_while(|segment| self.is_dead(segment)));
+        let own = self.moved.values();
+        let own = own.flat_map(|segments| segments.iter().take_while(|segment| self.is_dead(segment)));
         let journal = self.journal.iter();
         let count = journal.len().saturating_sub(1);
         let dead = journal.take(count).map(|segment| (segment, self.is_dead(segment)));
@@ -175,10 +173,10 @@ impl Log {
 
     /// Removes the files that nothing needs any more; those that can't be removed now are tried again.
     pub fn remove_garbage(&mut self) {
-        let names = self.take_garbage();
-        if names.is_empty() && !self.needs_directory_sync() {
+        if !self.has_garbage() {
             return;
         }
+        let names = self.take_garbage();
         let (left, synced) = remove_files(self.files.as_ref(), names, self.needs_directory_sync());
         self.garbage_removed(left, synced);
     }

@@ -94,7 +94,7 @@ impl Log {
         let numbers = segment_numbers(self.files.as_ref(), Stream::Journal)?;
         report.segments = numbers.len() as u64;
         let newest = self.load_journal(&numbers, report)?;
-        let lane_files = self.load_moved(&numbers, report)?;
+        let lane_files = self.load_moved(report)?;
         let slot = self
             .read_reserve()
             .map_err(OpenError::io("read", super::reserve::RESERVE_NAME))?;
@@ -159,7 +159,10 @@ impl Log {
             // A start without a checkpoint behind it is what a crash leaves; entries behind none are damage.
             let has_checkpoint = has_base && index <= replay_from;
             report.damaged_segments += u64::from(!has_checkpoint && segment.end > SegmentStart::BYTES);
-            newest = epoch;
+            // One without any valid entry was never on disk, so it says nothing about the run before it.
+            if segment.end > 0 {
+                newest = epoch;
+            }
             self.journal.push_back(segment);
         }
         Ok(newest)
@@ -354,7 +357,7 @@ impl Log {
     }
 
     /// Loads the lanes' own segments; returns the highest number among them.
-    fn load_moved(&mut self, journal: &[u64], report: &mut OpenReport) -> Result<u64, OpenError> {
+    fn load_moved(&mut self, report: &mut OpenReport) -> Result<u64, OpenError> {
         let names = self.files.list("").map_err(OpenError::io("list", "."))?;
         let ids = names
             .iter()
@@ -372,7 +375,7 @@ impl Log {
                     continue;
                 }
                 let is_last = index + 1 == numbers.len();
-                match self.load_own(id, number, is_last, journal, report)? {
+                match self.load_own(id, number, is_last, report)? {
                     Some(segment) => segments.push_back(segment),
                     None => self.garbage.push(stream.segment_name(number)),
                 }
@@ -390,7 +393,6 @@ impl Log {
         id: LaneId,
         number: u64,
         is_last: bool,
-        journal: &[u64],
         report: &mut OpenReport,
     ) -> Result<Option<Segment>, OpenError> {
         let stream = Stream::Lane(id);
@@ -401,31 +403,38 @@ impl Log {
             segment.sealed = true;
             return Ok(Some(segment));
         }
-        // Where the last source's records begin, and what was before them.
-        let mut mark: Option<(u64, u64, Option<Part>)> = None;
-        let mut seal_at = None;
+        let in_journal = |position: u64| {
+            let mut parts = self.journal.iter().filter_map(|segment| segment.parts.get(&id));
+            parts.any(|part| (part.first..=part.last).contains(&position))
+        };
+        // What was known before the records at the end that the journal still has.
+        let mut copy: Option<(u64, Option<Part>)> = None;
+        let (mut seal_at, mut known) = (None, 0);
         let mut reader = SegmentReader::new(&segment, file.as_ref(), length);
         // A half-written copy is no news: its source is still there.
-        let end = reader.run(true, &mut OpenReport::default(), |entry, _| match entry.kind {
-            kind::MOVED_FROM => {
-                let source = Fields::new(entry.body).number();
-                mark = source.map(|source| (source, entry.at, segment.parts.get(&id).copied()));
-            }
-            kind::RECORD => {
-                if let Some(record) = record_of(entry) {
-                    report.records_scanned += 1;
-                    note(&mut segment, Some(id), entry, &record);
+        let end = reader.run(true, &mut OpenReport::default(), |entry, _| {
+            if let Some(record) = record_of(entry) {
+                report.records_scanned += 1;
+                let position = record
+                    .lanes()
+                    .find(|(lane, _, _)| *lane == id)
+                    .map(|(_, position, _)| position);
+                match position.filter(|&position| in_journal(position)) {
+                    Some(_) => _ = copy.get_or_insert_with(|| (known, segment.parts.get(&id).copied())),
+                    None => copy = None,
                 }
+                note(&mut segment, Some(id), entry, &record);
             }
-            kind::SEAL => seal_at = Some(entry.at),
-            kind::END => segment.seal_at = seal_at,
-            _ => {}
+            match entry.kind {
+                kind::SEAL => seal_at = Some(entry.at),
+                kind::END => segment.seal_at = seal_at,
+                _ => {}
+            }
+            known = entry.at + entry.size;
         })?;
         (segment.durable, segment.end) = (end, end);
         segment.sealed = segment.seal_at.is_some() || !is_last;
-        if let Some((source, at, before)) = mark
-            && journal.binary_search(&source).is_ok()
-        {
+        if let Some((at, before)) = copy {
             (segment.durable, segment.end) = (at, at);
             (segment.sealed, segment.seal_at) = (false, None);
             segment.index.retain(|entry| entry.at < at);

@@ -37,7 +37,12 @@ impl Log {
         for lane in self.lanes.values_mut() {
             lane.unlogged.clear();
             let (end, next) = (lane.durable_next, lane.next);
-            for range in lane.progress.beyond().iter().chain([0..lane.progress.low_water()]) {
+            for range in lane
+                .progress
+                .beyond()
+                .iter()
+                .chain(std::iter::once(0..lane.progress.low_water()))
+            {
                 lane.unlogged.insert(range.start.max(end)..range.end.min(next).max(end));
             }
             self.unlogged |= !lane.unlogged.is_empty();

@@ -132,11 +132,14 @@ impl Log {
         if self.reserve.file.is_some() {
             return Ok(());
         }
-        let file = match self.files.open_write(RESERVE_NAME) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.files.create(RESERVE_NAME)?,
-            result => result?,
+        let (file, is_new) = match self.files.open_write(RESERVE_NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (self.files.create(RESERVE_NAME)?, true),
+            result => (result?, false),
         };
         file.allocate(self.options.reserve_bytes)?;
+        if is_new {
+            self.files.sync_dir("")?;
+        }
         self.reserve.file = Some(file);
         Ok(())
     }

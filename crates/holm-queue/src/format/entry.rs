@@ -100,7 +100,9 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<Envelope<'_>> {
     let lane_count = fields.number()?;
     let lanes = fields;
     for _ in 0..lane_count {
-        (fields.lane()?, fields.number()?, fields.number()?);
+        fields.lane()?;
+        fields.number()?;
+        fields.number()?;
     }
     let mut after_length = fields;
     after_length.number()?;

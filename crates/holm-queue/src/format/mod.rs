@@ -54,8 +54,6 @@ pub(crate) mod kind {
     pub(crate) const END: u8 = 8;
     /// In the reserve: the state of all lanes while the journal can't take it.
     pub(crate) const RESERVE: u8 = 9;
-    /// In a lane's own segment: the records that follow were moved from this journal segment.
-    pub(crate) const MOVED_FROM: u8 = 10;
 }
 
 /// Which file of the queue an entry stands in.

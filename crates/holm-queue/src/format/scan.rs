@@ -182,7 +182,7 @@ impl<'f> Scanner<'f> {
 
 /// Reads the first entry of a segment; `None` if it is damaged.
 pub(crate) fn read_start(file: &dyn File) -> io::Result<Option<SegmentStart>> {
-    let mut bytes = [0; SegmentStart::BYTES as usize];
+    let mut bytes = [0; 64];
     let mut filled = 0;
     while let Some(place) = bytes.get_mut(filled..).filter(|place| !place.is_empty()) {
         match file.read_at(place, filled as u64)? {

@@ -56,7 +56,7 @@ fn wrapped(input: &[u8]) -> Vec<u8> {
     while let Some([entry_kind, length]) = fields.fixed() {
         let length = u64::from(length).min(fields.rest().len() as u64);
         let Some(body) = fields.bytes(length) else { break };
-        encode_entry(&mut bytes, entry_kind % (kind::MOVED_FROM + 2), seed, 0, |buffer| {
+        encode_entry(&mut bytes, entry_kind % (kind::RESERVE + 2), seed, 0, |buffer| {
             buffer.extend_from_slice(body)
         });
     }

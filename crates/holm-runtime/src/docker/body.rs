@@ -1,13 +1,6 @@
 //! What is sent to create a container: the manifest's create options as they are, with what every module gets merged in.
 //!
-//! | option | what is added |
-//! | --- | --- |
-//! | `Image` | is `settings.image` |
-//! | `Env` | the module's environment, first; the options' own wins (`edge-agent.md` §4) |
-//! | `Labels` | the owner, the image as named, the digest of the spec; ours win |
-//! | `HostConfig.Binds` | the module's directory on `/var/run/iotedge`, read-only |
-//! | `HostConfig.NetworkMode` | `azure-iot-edge`, unless the options choose a network |
-//! | `HostConfig.ExtraHosts` | the edge's host name, at the gateway of that network, unless the options have it or share another's network |
+//! [`ADDED`] says what is merged in, option by option; `docs/modules.md` is made from it.
 //!
 //! Everything else, known or not, goes to the engine untouched. Names are found without regard to case, as the engine does.
 
@@ -19,6 +12,35 @@ use serde_json::{Map, Value, json};
 use super::runtime::DockerConfig;
 use crate::error::UnsupportedOption;
 use crate::spec::ModuleSpec;
+
+/// What is added to the create options of a container: the option, and how.
+pub const ADDED: &[(&str, &str)] = &[
+    ("Image", "is `settings.image`"),
+    (
+        "Env",
+        "gets the module's environment, first; a name that is set here wins, `IOTEDGE_…` included",
+    ),
+    (
+        "Labels",
+        "get the owner, the image as named and the digest of the module's settings; these win",
+    ),
+    (
+        "HostConfig.Binds",
+        "get the module's directory on `/var/run/iotedge`, read-only",
+    ),
+    (
+        "HostConfig.NetworkMode",
+        "is `azure-iot-edge`, unless it or `NetworkingConfig.EndpointsConfig` chooses a network",
+    ),
+    (
+        "HostConfig.ExtraHosts",
+        "get the edge's host name at the gateway of that network, unless they have it, or the module is on the host's or another container's network",
+    ),
+    (
+        "HostConfig.Privileged, CapAdd, CapDrop",
+        "are false, empty and `CHOWN`, `SETUID` more, where `allow_elevated_docker_permissions` is false",
+    ),
+];
 
 /// The label by which a container is known as a module, with the value that the original runtime gives it.
 pub(super) const OWNER: (&str, &str) = ("net.azure-devices.edge.owner", "Microsoft.Azure.Devices.Edge.Agent");

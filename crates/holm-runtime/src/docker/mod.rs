@@ -20,6 +20,7 @@ mod network;
 mod probe;
 mod runtime;
 
+pub use body::ADDED;
 pub use engine::EngineInfo;
 pub use network::{EdgeNetwork, NetworkConfig, Subnet};
 pub use runtime::{DockerConfig, DockerRuntime};

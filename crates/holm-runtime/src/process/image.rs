@@ -12,8 +12,13 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::spec::hex;
 
 /// What an image is on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,25 @@ pub(crate) struct Image {
     pub(crate) directory: Option<PathBuf>,
     /// Whether it is a ready-made module.
     pub(crate) built_in: bool,
+}
+
+impl Image {
+    /// What the content is: the hash of the program, or for a ready-made module the release that it belongs to.
+    pub(crate) fn hash(&self) -> io::Result<String> {
+        if self.built_in {
+            return Ok(format!("holm:{}", env!("CARGO_PKG_VERSION")));
+        }
+        let mut file = fs::File::open(&self.program)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(format!("sha256:{}", hex(&hasher.finalize())));
+            }
+            hasher.update(buffer.get(..length).unwrap_or_default());
+        }
+    }
 }
 
 /// Finds an image.
@@ -100,7 +124,7 @@ const fn image(program: PathBuf, directory: Option<PathBuf>) -> Image {
     }
 }
 
-fn executables(directory: &Path) -> std::io::Result<Vec<OsString>> {
+fn executables(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

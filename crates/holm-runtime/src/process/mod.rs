@@ -12,6 +12,7 @@
 //! supervisor. That a module runs is believed only if pid, start time and boot id all fit.
 
 pub(crate) mod cgroup;
+mod end;
 pub(crate) mod image;
 mod logs;
 mod observe;

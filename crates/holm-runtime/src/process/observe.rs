@@ -16,7 +16,7 @@ use holm_model::Timestamp;
 use rustix::fs::FlockOperation;
 
 use super::procfs::{ProcessId, boot_id, boot_time_seconds};
-use super::record::{Directory, ModuleRecord, Phase, ReadError, RunState, read, write};
+use super::record::{Directory, FORMAT, ModuleRecord, Phase, ReadError, RunState, read, write};
 use super::socket;
 use crate::error::RuntimeError;
 use crate::spec::RuntimeKind;
@@ -40,24 +40,17 @@ pub(super) enum Run {
 /// Reads `module.json`; `None` when there is no such module.
 pub(super) fn module(directory: &Directory) -> Result<Option<ModuleRecord>, RuntimeError> {
     let path = directory.module();
-    read(&path).map_err(|error| match error {
-        ReadError::Io(source) => RuntimeError::Io {
-            operation: "read",
-            path,
-            source,
-        },
-        ReadError::Content(reason) => RuntimeError::Record { path, reason },
-    })
+    read(&path).map_err(|error| error.at(&path))
 }
 
 /// Finds out whether the module runs.
 pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
     let path = directory.state();
     let boot = boot_id().map_err(RuntimeError::io("read", "/proc/sys/kernel/random/boot_id".as_ref()))?;
-    let recorded: Option<RunState> = match read(&path) {
-        Ok(recorded) => recorded,
-        Err(ReadError::Io(error)) => return Err(RuntimeError::io("read", &path)(error)),
-        Err(ReadError::Content(reason)) => return Err(RuntimeError::Record { path, reason }),
+    let (recorded, damaged) = match read::<RunState>(&path) {
+        Ok(recorded) => (recorded, false),
+        Err(ReadError::Damaged(_)) => (None, true),
+        Err(error) => return Err(error.at(&path)),
     };
     if let Some(state) = recorded.as_ref().filter(|state| is_up(state, &boot)) {
         return Ok(Run::Up(state.clone()));
@@ -77,6 +70,11 @@ pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
         });
     }
     match recorded {
+        None if damaged => {
+            let lost = lost_end(boot);
+            write(&path, &lost).map_err(RuntimeError::io("write", &path))?;
+            Ok(Run::Down(lost))
+        }
         None => Ok(Run::Never),
         Some(state) if state.phase == Phase::Ended => Ok(Run::Down(state)),
         Some(state) => {
@@ -92,6 +90,29 @@ pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
     }
 }
 
+/// How a run ended whose record is damaged.
+fn lost_end(boot_id: String) -> RunState {
+    RunState {
+        format: FORMAT,
+        boot_id,
+        supervisor: ProcessId { pid: 0, start: 0 },
+        main: None,
+        phase: Phase::Ended,
+        started_at_millis: None,
+        exited_at_millis: now_millis(),
+        exit_code: Some(255),
+        description: Some("the record of its last run was damaged".to_owned()),
+    }
+}
+
+fn now_millis() -> Option<i64> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    i64::try_from(now).ok()
+}
+
 fn is_up(state: &RunState, boot: &str) -> bool {
     state.phase == Phase::Running && state.boot_id == boot && state.main.is_some_and(ProcessId::is_alive)
 }
@@ -99,11 +120,7 @@ fn is_up(state: &RunState, boot: &str) -> bool {
 /// How a run ended that nobody saw ending.
 fn unseen_end(mut state: RunState, boot: &str) -> RunState {
     let restarted = state.boot_id != boot;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let seen = i64::try_from(now).ok();
+    let seen = now_millis();
     let booted = boot_time_seconds().map(|seconds| seconds.saturating_mul(1000));
     state.phase = Phase::Ended;
     state.exited_at_millis = if restarted { booted.or(seen) } else { seen };

@@ -16,6 +16,7 @@
 //! since the environment of a module may hold secrets.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::error::RuntimeError;
 use crate::process::procfs::ProcessId;
 use crate::spec::hex;
 
@@ -205,8 +207,40 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) enum ReadError {
     Io(io::Error),
-    /// The content is damaged, or of another format.
-    Content(String),
+    /// The content is damaged.
+    Damaged(String),
+    /// It was written by a release that has another format.
+    Format(u32),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Damaged(reason) => write!(f, "it is damaged: {reason}"),
+            Self::Format(format) => write!(f, "it has format {format}, this program reads format {FORMAT}"),
+        }
+    }
+}
+
+impl ReadError {
+    /// The error of an operation that needs the record at `path`.
+    pub(crate) fn at(self, path: &Path) -> RuntimeError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(source) => RuntimeError::Io {
+                operation: "read",
+                path,
+                source,
+            },
+            Self::Damaged(reason) => RuntimeError::Record { path, reason },
+            Self::Format(found) => RuntimeError::Format {
+                path,
+                found,
+                known: FORMAT,
+            },
+        }
+    }
 }
 
 /// Reads a record; `None` when there is none.
@@ -220,16 +254,13 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadEr
     struct Header {
         format: u32,
     }
-    let header: Header = serde_json::from_slice(&text).map_err(|error| ReadError::Content(error.to_string()))?;
+    let header: Header = serde_json::from_slice(&text).map_err(|error| ReadError::Damaged(error.to_string()))?;
     if header.format != FORMAT {
-        return Err(ReadError::Content(format!(
-            "it has format {}, this program reads format {FORMAT}",
-            header.format
-        )));
+        return Err(ReadError::Format(header.format));
     }
     match serde_json::from_slice(&text) {
         Ok(record) => Ok(Some(record)),
-        Err(error) => Err(ReadError::Content(error.to_string())),
+        Err(error) => Err(ReadError::Damaged(error.to_string())),
     }
 }
 
@@ -285,11 +316,9 @@ mod tests {
         let path = directory.path().join("state.json");
         fs::write(&path, r#"{"format":7,"anything":true}"#).unwrap();
 
-        let Err(ReadError::Content(reason)) = read::<RunState>(&path) else {
-            panic!("format 7 was read");
-        };
+        let refused = read::<RunState>(&path).unwrap_err();
 
-        assert_eq!(reason, "it has format 7, this program reads format 1");
+        assert_eq!(refused.to_string(), "it has format 7, this program reads format 1");
     }
 
     #[test]
@@ -300,6 +329,6 @@ mod tests {
 
         fs::write(&path, r#"{"format":1,"boot_"#).unwrap();
 
-        assert!(matches!(read::<RunState>(&path), Err(ReadError::Content(_))));
+        assert!(matches!(read::<RunState>(&path), Err(ReadError::Damaged(_))));
     }
 }

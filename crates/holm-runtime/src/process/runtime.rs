@@ -2,33 +2,29 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holm_model::ModuleId;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::cgroup::ControlGroups;
+use super::end::BEYOND_GRACE;
 use super::observe::{self, Run};
 use super::plan::{self, Sources};
-use super::record::{Directory, FORMAT, ModuleRecord, Plan, RunState, write};
-use super::{image, logs, procfs};
+use super::record::{Directory, FORMAT, ModuleRecord, Plan, write};
+use super::{end, image, logs, procfs};
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::{LogStream, LogsOptions};
 use crate::runtime::{BoxFuture, ModuleRuntime, Prepared};
-use crate::spec::{ModuleSpec, RuntimeKind, hex};
+use crate::spec::{ModuleSpec, RuntimeKind};
 use crate::state::{ModuleState, ModuleStats, Reachability};
 use crate::supervisor::Launched;
 use crate::supervisor::protocol::Operation;
-
-/// How much longer than its grace the end of a module may take, until it counts as stuck.
-const BEYOND_GRACE: Duration = Duration::from_secs(20);
 
 /// Where process modules live and come from.
 #[derive(Clone, Debug)]
@@ -227,7 +223,7 @@ impl Inner {
             format: FORMAT,
             id: spec.id.clone(),
             image: spec.image.clone(),
-            image_hash: hash(&image).map_err(RuntimeError::io("read", &image.program))?,
+            image_hash: image.hash().map_err(RuntimeError::io("read", &image.program))?,
             create_options: spec.create_options.clone(),
             env: spec.env.clone(),
             labels,
@@ -317,7 +313,7 @@ impl Inner {
                 Err(_) => {}
             }
         }
-        end_orphan(&run, grace_time).map_err(RuntimeError::io("stop the processes of", directory.path()))
+        end::orphan(&run, grace_time).map_err(RuntimeError::io("stop the processes of", directory.path()))
     }
 
     fn remove(&self, id: &ModuleId) -> Result<(), RuntimeError> {
@@ -330,7 +326,7 @@ impl Inner {
             Err(RuntimeError::Record { .. }) => drop(observe::ask(&directory, Operation::Kill, BEYOND_GRACE)),
             other => other?,
         }
-        wait_for_supervisor(&directory)?;
+        end::wait_for_supervisor(&directory)?;
         fs::remove_dir_all(directory.path()).map_err(RuntimeError::io("remove", directory.path()))
     }
 
@@ -345,9 +341,13 @@ impl Inner {
         for entry in entries {
             let entry = entry.map_err(RuntimeError::io("read", root))?;
             let directory = Directory::at(entry.path());
-            // A directory without a record is one that is being created or removed.
-            if let Some(module) = observe::module(&directory)? {
-                modules.push(observe::state(module, &observe::run(&directory)?));
+            match observe::module(&directory) {
+                Ok(Some(module)) => modules.push(observe::state(module, &observe::run(&directory)?)),
+                // It is being created or removed.
+                Ok(None) => {}
+                // Nobody can tell which module it is; when that one is created again, it is put in order.
+                Err(error @ RuntimeError::Record { .. }) => tracing::warn!(error = %error, "a module is left out"),
+                Err(error) => return Err(error),
             }
         }
         modules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -395,55 +395,6 @@ fn processes(run: &Run) -> Vec<u32> {
     pids
 }
 
-/// Ends a program whose supervisor is gone. The process is held by a descriptor before it is looked at again, so that a
-/// later one with the same pid is never meant.
-fn end_orphan(run: &RunState, grace: Duration) -> io::Result<()> {
-    let Some(main) = run.main else { return Ok(()) };
-    let Some(pid) = i32::try_from(main.pid).ok().and_then(Pid::from_raw) else {
-        return Ok(());
-    };
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => process,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, BEYOND_GRACE)] {
-        if !main.is_alive() {
-            return Ok(());
-        }
-        match pidfd_send_signal(&process, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let deadline = Instant::now() + patience;
-        while main.is_alive() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-    if main.is_alive() {
-        return Err(io::Error::other(format!("process {} does not end", main.pid)));
-    }
-    Ok(())
-}
-
-/// The supervisor tells of the end shortly before it goes itself.
-fn wait_for_supervisor(directory: &Directory) -> Result<(), RuntimeError> {
-    let deadline = Instant::now() + BEYOND_GRACE;
-    loop {
-        let lock = observe::try_lock(directory).map_err(RuntimeError::io("lock", &directory.lock()))?;
-        if lock.is_some() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(RuntimeError::Timeout {
-                operation: "end a supervisor".to_owned(),
-                after: BEYOND_GRACE,
-            });
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// Makes the module's own working directory, if that is where it works, and gives it to the module's user.
 fn make_working_dir(directory: &Directory, plan: &Plan) -> Result<(), RuntimeError> {
     let work = directory.work();
@@ -458,21 +409,4 @@ fn make_working_dir(directory: &Directory, plan: &Plan) -> Result<(), RuntimeErr
         std::os::unix::fs::chown(&work, uid, gid)
     };
     make().map_err(RuntimeError::io("create", &work))
-}
-
-/// What the image's content is: the hash of its program, or for a ready-made module the release that it belongs to.
-fn hash(image: &image::Image) -> io::Result<String> {
-    if image.built_in {
-        return Ok(format!("holm:{}", env!("CARGO_PKG_VERSION")));
-    }
-    let mut file = fs::File::open(&image.program)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(format!("sha256:{}", hex(&hasher.finalize())));
-        }
-        hasher.update(buffer.get(..length).unwrap_or_default());
-    }
 }

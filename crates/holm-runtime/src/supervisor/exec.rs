@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid};
 
-use crate::process::record::{Directory, Plan, ReadError, ResourceLimit, UserIds, read};
+use crate::process::record::{Directory, Plan, ResourceLimit, UserIds, read};
 use crate::process::{cgroup, settings};
 
 /// Executes the plan in this directory; returns only when that failed.
@@ -33,8 +33,7 @@ fn execute(directory: &Directory, parent: u32) -> Result<std::convert::Infallibl
     let plan: Plan = match read(&directory.plan()) {
         Ok(Some(plan)) => plan,
         Ok(None) => return Err("its plan is gone".to_owned()),
-        Err(ReadError::Io(error)) => return Err(format!("its plan cannot be read: {error}")),
-        Err(ReadError::Content(reason)) => return Err(format!("its plan cannot be read: {reason}")),
+        Err(error) => return Err(format!("its plan cannot be read: {error}")),
     };
     for group in &plan.groups {
         cgroup::join(group).map_err(|error| format!("it cannot join its control group: {error}"))?;

@@ -31,7 +31,7 @@ use super::{Launched, children, complain, stage};
 use crate::logs::Output;
 use crate::process::cgroup;
 use crate::process::procfs::{ProcessId, boot_id};
-use crate::process::record::{Directory, FORMAT, Phase, Plan, ReadError, RunState, read, write};
+use crate::process::record::{Directory, FORMAT, Phase, Plan, RunState, read, write};
 use crate::process::socket;
 
 /// How long a supervisor waits for the one before it to let go of the module.
@@ -111,8 +111,7 @@ impl Supervisor {
         let plan: Plan = match read(&directory.plan()) {
             Ok(Some(plan)) => plan,
             Ok(None) => return Err("its plan is missing".to_owned()),
-            Err(ReadError::Io(error)) => return Err(format!("its plan cannot be read: {error}")),
-            Err(ReadError::Content(reason)) => return Err(format!("its plan cannot be read: {reason}")),
+            Err(error) => return Err(format!("its plan cannot be read: {error}")),
         };
         let mut state = new_state(directory).map_err(|error| format!("/proc cannot be read: {error}"))?;
         save(directory, &state);

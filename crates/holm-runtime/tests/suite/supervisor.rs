@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Device, HOLM, id, wait_for_status};
+use crate::support::{Device, HOLM, eventually, id, wait_for_status};
 use holm_runtime::{ModuleRuntime, RuntimeStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -126,7 +126,17 @@ async fn a_later_process_with_the_same_pid_is_not_taken_for_the_module_and_not_e
     device.script("run", "exec sleep 1000");
     let id = device.start("run", json!({})).await;
     device.runtime.stop(&id, Some(Duration::ZERO)).await.unwrap();
-    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let supervisor = state(&device)["supervisor"]["pid"].clone();
+    eventually("the supervisor to go", || async {
+        (!process_is_alive(&supervisor)).then_some(())
+    })
+    .await;
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
 
     change_state(&device, |state| {
         state["phase"] = "running".into();
@@ -221,11 +231,38 @@ async fn a_record_of_another_format_is_refused_and_a_damaged_one_is_begun_again(
 
     fs::write(&path, r#"{"format":2}"#).unwrap();
     let error = device.runtime.list().await.unwrap_err().to_string();
+    let refused = device.runtime.create(&spec).await.unwrap_err().to_string();
     fs::write(&path, r#"{"for"#).unwrap();
+    let without = device.runtime.list().await.unwrap();
     device.runtime.create(&spec).await.unwrap();
 
     assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+    assert_eq!(error, refused);
+    assert!(without.is_empty());
     assert_eq!(device.runtime.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_record_of_a_run_is_told_and_does_not_keep_the_module_from_starting() {
+    let device = Device::new();
+    device.script("run", "exec sleep 1000");
+    let id = device.start("run", json!({})).await;
+    let path = device.module_directory().join("state.json");
+
+    fs::write(&path, "{").unwrap();
+    let running = device.runtime.inspect(&id).await.unwrap();
+    device.runtime.stop(&id, Some(Duration::ZERO)).await.unwrap();
+    fs::write(&path, "{").unwrap();
+    let lost = device.runtime.inspect(&id).await.unwrap();
+    device.runtime.start(&id).await.unwrap();
+
+    assert_eq!(running.status, RuntimeStatus::Running);
+    assert_eq!((lost.status, lost.exit_code), (RuntimeStatus::Failed, Some(255)));
+    assert!(lost.description.unwrap().contains("damaged"));
+    assert_eq!(
+        device.runtime.inspect(&id).await.unwrap().status,
+        RuntimeStatus::Running
+    );
 }
 
 #[tokio::test]

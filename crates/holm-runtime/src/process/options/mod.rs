@@ -7,15 +7,16 @@
 //!
 //! Names are compared without regard to case, as the Docker engine does.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::error::UnsupportedOption;
-use crate::process::cgroup::{ControlGroups, Controller, Limits};
+use crate::process::cgroup::{ControlGroups, Limits};
 use crate::process::record::{LogSettings, ResourceLimit, UserIds};
-use crate::process::{settings, user};
 
 /// What the create options ask of a process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,34 +110,34 @@ const NO_DEVICE_LIMIT: &str = "cannot be limited for a process; take it away or 
 pub const OPTIONS: &[OptionRow] = &[
     row(
         "Entrypoint",
-        Honoured(read_entrypoint),
+        Honoured(read::entrypoint),
         "is run instead of the image's program; a name without `/` is looked for beside it, then in PATH",
     ),
-    row("Cmd", Honoured(read_command), "gives the program its arguments"),
+    row("Cmd", Honoured(read::command), "gives the program its arguments"),
     row(
         "Env",
-        Honoured(read_env),
+        Honoured(read::env),
         "is set last, so it wins over every other source, `IOTEDGE_…` included",
     ),
     row(
         "WorkingDir",
-        Honoured(read_working_dir),
+        Honoured(read::working_dir),
         "must be an absolute path that exists; else it is the image's directory, or one of the module's own",
     ),
     row(
         "User",
-        Honoured(read_user),
+        Honoured(read::user),
         "is a user or `user:group`, each a name or a number; supplementary groups are dropped; needs an edge that runs as root",
     ),
-    row("Labels", Honoured(read_labels), "are kept and shown"),
+    row("Labels", Honoured(read::labels), "are kept and shown"),
     row(
         "StopSignal",
-        Honoured(read_stop_signal),
+        Honoured(read::stop_signal),
         "asks the program to end, by name or number; SIGTERM if not given",
     ),
     row(
         "StopTimeout",
-        Honoured(read_stop_timeout),
+        Honoured(read::stop_timeout),
         "is how many seconds the program has to end; 10 if not given",
     ),
     row(
@@ -170,7 +171,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("OpenStdin", Refused(&[]), NO_SANDBOX),
     row(
         "Healthcheck",
-        SameOnly(same_healthcheck),
+        SameOnly(read::same_healthcheck),
         "is not run for a process; only `{\"Test\": [\"NONE\"]}` is accepted",
     ),
     row("Volumes", Refused(&[]), NO_FILE_SYSTEM),
@@ -179,37 +180,37 @@ pub const OPTIONS: &[OptionRow] = &[
     row("Platform", Refused(&[]), NO_SANDBOX),
     row(
         "NetworkingConfig",
-        SameOnly(same_networks),
+        SameOnly(read::same_networks),
         "may name the networks `azure-iot-edge` and `host`, without settings: a process is reached on the device's own network",
     ),
     row(
         "HostConfig.Memory",
-        Honoured(read_memory),
+        Honoured(read::memory),
         "limits the module as a whole, in bytes; needs the `memory` control group",
     ),
     row(
         "HostConfig.NanoCpus",
-        Honoured(read_nano_cpus),
+        Honoured(read::nano_cpus),
         "limits processor time, in billionths of a processor; needs the `cpu` control group",
     ),
     row(
         "HostConfig.PidsLimit",
-        Honoured(read_pids_limit),
+        Honoured(read::pids_limit),
         "limits processes and threads; needs the `pids` control group",
     ),
     row(
         "HostConfig.Ulimits",
-        Honoured(read_ulimits),
+        Honoured(read::ulimits),
         "sets limits of setrlimit(2)",
     ),
     row(
         "HostConfig.OomScoreAdj",
-        Honoured(read_oom_score),
+        Honoured(read::oom_score),
         "is set on the program",
     ),
     row(
         "HostConfig.LogConfig",
-        Honoured(read_log_config),
+        Honoured(read::log_config),
         "`json-file` and `local` with `max-size` and `max-file` bound the files of the supervisor; other drivers are refused",
     ),
     row(
@@ -221,23 +222,23 @@ pub const OPTIONS: &[OptionRow] = &[
     row("HostConfig.Isolation", Harmless, "concerns Windows"),
     row(
         "HostConfig.NetworkMode",
-        SameOnly(same_network_mode),
+        SameOnly(read::same_network_mode),
         "may be `host`, `default`, `bridge` or `azure-iot-edge`: a process always uses the device's own network",
     ),
     row(
         "HostConfig.PortBindings",
-        SameOnly(same_ports),
+        SameOnly(read::same_ports),
         "may only bind a port to the same port of the device, which is where a process listens anyway",
     ),
     row(
         "HostConfig.Binds",
-        SameOnly(same_binds),
+        SameOnly(read::same_binds),
         "may only bind a path to itself, writable: a process sees the device's own file system",
     ),
     row("HostConfig.Mounts", Refused(&[]), NO_FILE_SYSTEM),
     row(
         "HostConfig.RestartPolicy",
-        SameOnly(same_restart_policy),
+        SameOnly(read::same_restart_policy),
         "may only be `no`: modules are restarted as `restartPolicy` of the manifest says",
     ),
     row("HostConfig.AutoRemove", Refused(&[]), NO_SANDBOX),
@@ -393,261 +394,6 @@ fn is_empty(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.iter().all(is_empty),
         Value::Object(map) => map.values().all(is_empty),
-    }
-}
-
-/// A list of texts, or one text, which stands for a list of one.
-fn texts(value: &Value) -> Result<Vec<String>, String> {
-    let wrong = || "must be a text or a list of texts".to_owned();
-    match value {
-        Value::String(text) => Ok(vec![text.clone()]),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
-            .collect(),
-        _ => Err(wrong()),
-    }
-}
-
-/// A whole number; 0 and -1 are Docker's ways to say "no limit".
-fn limit(value: &Value) -> Result<Option<u64>, String> {
-    match value.as_i64() {
-        Some(-1 | 0) => Ok(None),
-        Some(number) => u64::try_from(number)
-            .map(Some)
-            .map_err(|_| format!("must not be negative, but is {number}")),
-        None => Err("must be a whole number".to_owned()),
-    }
-}
-
-fn read_entrypoint(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    options.entrypoint = texts(value)?;
-    if options.entrypoint.first().is_some_and(String::is_empty) {
-        // Docker's way to take an image's entry point away.
-        options.entrypoint.clear();
-    }
-    Ok(())
-}
-
-fn read_command(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    options.command = texts(value)?;
-    Ok(())
-}
-
-fn read_env(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    let items = value.as_array().ok_or("must be a list of texts `NAME=VALUE`")?;
-    for item in items {
-        let text = item.as_str().ok_or("must be a list of texts `NAME=VALUE`")?;
-        // A name alone would take the variable from the engine's own environment, which a module must not see.
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        if name.is_empty() || text.contains('\0') {
-            return Err(format!("holds `{}`, which is not `NAME=VALUE`", text.escape_default()));
-        }
-        options.env.insert(name.to_owned(), value.to_owned());
-    }
-    Ok(())
-}
-
-fn read_working_dir(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    match value.as_str() {
-        Some("") => Ok(()),
-        Some(path) if path.starts_with('/') => {
-            options.working_dir = Some(path.to_owned());
-            Ok(())
-        }
-        _ => Err("must be an absolute path".to_owned()),
-    }
-}
-
-fn read_user(value: &Value, options: &mut ProcessOptions, device: &Device<'_>) -> Result<(), String> {
-    let text = value.as_str().ok_or("must be a text")?;
-    if text.is_empty() {
-        return Ok(());
-    }
-    let ids = user::resolve(text)?;
-    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    if !device.is_root && (ids.uid, ids.gid) != own {
-        return Err(format!(
-            "asks for uid {} and gid {}, but the edge runs as uid {} and cannot become anybody else; run it as root or take the option away",
-            ids.uid, ids.gid, own.0
-        ));
-    }
-    options.user = Some(ids);
-    Ok(())
-}
-
-fn read_labels(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    for (name, value) in value.as_object().ok_or("must be an object of texts")? {
-        let text = value.as_str().ok_or("must be an object of texts")?;
-        options.labels.insert(name.clone(), text.to_owned());
-    }
-    Ok(())
-}
-
-fn read_stop_signal(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    let text = value.as_str().ok_or("must be a text such as `SIGINT`")?;
-    if !text.is_empty() {
-        let number = settings::signal_number(text).ok_or_else(|| format!("names `{text}`, which is no signal"))?;
-        options.stop_signal = Some(number);
-    }
-    Ok(())
-}
-
-fn read_stop_timeout(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    let seconds = value.as_u64().ok_or("must be a number of seconds")?;
-    options.stop_grace = Some(Duration::from_secs(seconds));
-    Ok(())
-}
-
-fn read_memory(value: &Value, options: &mut ProcessOptions, device: &Device<'_>) -> Result<(), String> {
-    options.limits.memory_bytes = limit(value)?;
-    options
-        .limits
-        .memory_bytes
-        .map_or(Ok(()), |_| device.groups.check(Controller::Memory))
-}
-
-fn read_nano_cpus(value: &Value, options: &mut ProcessOptions, device: &Device<'_>) -> Result<(), String> {
-    options.limits.nano_cpus = limit(value)?;
-    options
-        .limits
-        .nano_cpus
-        .map_or(Ok(()), |_| device.groups.check(Controller::Cpu))
-}
-
-fn read_pids_limit(value: &Value, options: &mut ProcessOptions, device: &Device<'_>) -> Result<(), String> {
-    options.limits.processes = limit(value)?;
-    options
-        .limits
-        .processes
-        .map_or(Ok(()), |_| device.groups.check(Controller::Pids))
-}
-
-fn read_ulimits(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    const FORM: &str = "must be a list of objects with `Name`, `Soft` and `Hard`";
-    for item in value.as_array().ok_or(FORM)? {
-        let name = item
-            .get("Name")
-            .and_then(Value::as_str)
-            .ok_or(FORM)?
-            .to_ascii_lowercase();
-        if settings::resource(&name).is_none() {
-            return Err(format!("names the limit `{name}`, which this device does not have"));
-        }
-        let part = |key: &str| match item.get(key).and_then(Value::as_i64) {
-            Some(-1) => Ok(None),
-            Some(number) => u64::try_from(number).map(Some).map_err(|_| FORM),
-            None => Err(FORM),
-        };
-        let (soft, hard) = (part("Soft")?, part("Hard")?);
-        options.resource_limits.push(ResourceLimit { name, soft, hard });
-    }
-    Ok(())
-}
-
-fn read_oom_score(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    match value.as_i64().and_then(|number| i32::try_from(number).ok()) {
-        Some(0) => Ok(()),
-        Some(number @ -1000..=1000) => {
-            options.oom_score_adjust = Some(number);
-            Ok(())
-        }
-        _ => Err("must be a number from -1000 to 1000".to_owned()),
-    }
-}
-
-fn read_log_config(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
-    let driver = value.get("Type").and_then(Value::as_str).unwrap_or("");
-    if !["", "json-file", "local"].contains(&driver) {
-        return Err(format!(
-            "names the driver `{driver}`; the supervisor keeps the output of a process itself, as `json-file` and `local` do"
-        ));
-    }
-    let settings = value.get("Config").and_then(Value::as_object);
-    for (name, value) in settings.into_iter().flatten() {
-        let text = value.as_str().unwrap_or_default();
-        match name.as_str() {
-            "max-size" => {
-                options.log.max_bytes = settings::byte_size(text).ok_or_else(|| {
-                    format!("has `max-size` = `{text}`, which is not a size from 4k on, such as `10m`")
-                })?;
-            }
-            "max-file" => {
-                options.log.files = text
-                    .parse()
-                    .ok()
-                    .filter(|files| (1..=100).contains(files))
-                    .ok_or_else(|| format!("has `max-file` = `{text}`, which is not a number from 1 to 100"))?;
-            }
-            // Closed files stay as they are: they are small, and a reader must be able to follow them.
-            "compress" | "mode" | "max-buffer-size" => {}
-            _ => {
-                return Err(format!(
-                    "has the setting `{name}`, which a process does not know; take it away"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn same_healthcheck(value: &Value) -> Result<(), String> {
-    let none = value.pointer("/Test/0").and_then(Value::as_str) == Some("NONE");
-    if none { Ok(()) } else { Err("a check".to_owned()) }
-}
-
-fn same_networks(value: &Value) -> Result<(), String> {
-    let endpoints = value.get("EndpointsConfig").and_then(Value::as_object);
-    for (name, settings) in endpoints.into_iter().flatten() {
-        if !["azure-iot-edge", "host"].contains(&name.as_str()) {
-            return Err(format!("the network `{name}`"));
-        }
-        if !is_empty(settings) {
-            return Err(format!("settings for the network `{name}`"));
-        }
-    }
-    Ok(())
-}
-
-fn same_network_mode(value: &Value) -> Result<(), String> {
-    match value.as_str() {
-        Some("host" | "default" | "bridge" | "azure-iot-edge") => Ok(()),
-        _ => Err(value.to_string()),
-    }
-}
-
-fn same_ports(value: &Value) -> Result<(), String> {
-    for (port, bindings) in value.as_object().ok_or_else(|| value.to_string())? {
-        let own = port.split('/').next().unwrap_or_default();
-        for binding in bindings.as_array().into_iter().flatten() {
-            let host = binding.get("HostPort").and_then(Value::as_str).unwrap_or_default();
-            if host != own {
-                return Err(format!("port {port} bound to `{host}`"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn same_binds(value: &Value) -> Result<(), String> {
-    for bind in texts(value)? {
-        let parts: Vec<&str> = bind.split(':').collect();
-        let same = match parts.as_slice() {
-            [from, to] => from == to,
-            [from, to, mode] => from == to && !mode.split(',').any(|word| word == "ro"),
-            _ => false,
-        };
-        if !same {
-            return Err(format!("`{bind}`"));
-        }
-    }
-    Ok(())
-}
-
-fn same_restart_policy(value: &Value) -> Result<(), String> {
-    match value.get("Name").and_then(Value::as_str) {
-        None | Some("" | "no") => Ok(()),
-        Some(other) => Err(format!("`{other}`")),
     }
 }
 

@@ -1,0 +1,22 @@
+//! Load for any MQTT 3.1.1 broker, and what came of it: throughput, latency, losses, cost.
+//!
+//! [`load::run`] is the generator; the rest sets up brokers and writes tables. It knows nothing of what a broker promises:
+//! it counts what was acknowledged and what arrived.
+
+pub mod brokers;
+pub mod client;
+pub mod clock;
+pub mod disk;
+pub mod histogram;
+pub mod ledger;
+pub mod load;
+pub mod machine;
+pub mod process;
+pub mod schedule;
+pub mod stamp;
+
+mod publisher;
+mod subscriber;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The calls of the management API.
+
+use holm_model::ModuleId;
+use holm_net::http::{Handler, ResponseBody};
+use holm_net::{Peer, Scope};
+use holm_runtime::{ModuleState, RuntimeError};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+
+use super::{Managed, logs, system, view};
+use crate::local_api::answer::{no_content, ok};
+use crate::local_api::{Call, Failure};
+
+pub(super) struct Management {
+    pub(super) managed: Managed,
+    pub(super) scope: Scope,
+}
+
+impl Handler for Management {
+    async fn handle(&self, request: Request<Incoming>, _peer: Peer) -> Response<ResponseBody> {
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(failure) => {
+                tracing::debug!(status = %failure.status, reason = %failure, "a management call failed");
+                failure.into()
+            }
+        }
+    }
+}
+
+impl Management {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Failure> {
+        let call = Call::read(request).await?;
+        match (&call.method, call.segments().as_slice()) {
+            (&Method::GET, ["modules"]) => {
+                let (modules, silent) = self.managed.runtimes.list().await;
+                for (kind, error) in silent {
+                    tracing::warn!(%kind, error = %error.chain(), "a runtime can't list its modules");
+                }
+                Ok(ok(&view::list(&modules)))
+            }
+            (&Method::GET, ["modules", name]) => Ok(ok(&view::module(&self.find(name).await?.1))),
+            (&Method::GET, ["modules", name, "logs"]) => {
+                let (runtime, state) = self.find(name).await?;
+                logs::answer(&self.scope, runtime.as_ref(), &state.id, &call).await
+            }
+            (&Method::POST, ["modules", name, operation @ ("start" | "stop" | "restart")]) => {
+                self.operate(name, operation).await
+            }
+            (&Method::GET, ["identities"]) => Ok(ok(&self.identities())),
+            (&Method::GET, ["systeminfo"]) => Ok(ok(&system::info())),
+            (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
+            (&Method::POST, ["modules" | "identities"])
+            | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
+                let text =
+                    "forbidden: modules of this device come and go with its deployment; use `holm deploy` at the hub";
+                Err(Failure::new(StatusCode::FORBIDDEN, text))
+            }
+            (method, _) => Err(Failure::not_found(format!(
+                "the management API has no {method} `/{}`",
+                call.path.join("/")
+            ))),
+        }
+    }
+
+    async fn find(
+        &self,
+        name: &str,
+    ) -> Result<(std::sync::Arc<dyn holm_runtime::ModuleRuntime>, ModuleState), Failure> {
+        let module = ModuleId::new(name).map_err(|error| Failure::bad_request(error.to_string()))?;
+        self.managed
+            .runtimes
+            .find(&module)
+            .await
+            .map_err(|error| failure(&error))
+    }
+
+    async fn operate(&self, name: &str, operation: &str) -> Result<Response<ResponseBody>, Failure> {
+        let (runtime, state) = self.find(name).await?;
+        tracing::info!(module = %state.id, operation, "asked by an operator");
+        if operation != "start" {
+            runtime.stop(&state.id, None).await.map_err(|error| failure(&error))?;
+        }
+        if operation != "stop" {
+            runtime.start(&state.id).await.map_err(|error| failure(&error))?;
+        }
+        Ok(no_content())
+    }
+
+    fn identities(&self) -> serde_json::Value {
+        let keys = &self.managed.keys;
+        let identities: Vec<_> = keys
+            .modules()
+            .into_iter()
+            .map(|module| {
+                json!({
+                    "moduleId": module,
+                    "managedBy": "iotedge",
+                    "generationId": keys.generation(&module),
+                    "authType": "sas",
+                })
+            })
+            .collect();
+        json!({ "identities": identities })
+    }
+}
+
+fn failure(error: &RuntimeError) -> Failure {
+    let status = match error {
+        RuntimeError::NotFound(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Failure::new(status, error.chain())
+}

@@ -1,0 +1,66 @@
+//! The management API: what operators and tools of this device ask about its modules, on a socket of its own, and
+//! `GET /holm/v1/status`, which is ours.
+//!
+//! Modules are created and removed by the deployment alone; callers that are not the agent are forbidden to, as published,
+//! and here the agent is no caller.
+//!
+//! Source: `edge-agent.md` §3.1, §3.3.
+
+mod handler;
+mod logs;
+mod system;
+pub mod view;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use holm_net::Scope;
+use serde_json::Value;
+
+use crate::keys::ModuleKeys;
+use crate::local_api::{Admission, Socket, SocketError};
+use crate::runtimes::Runtimes;
+
+/// Its group may use the socket, as published.
+const SOCKET_MODE: u32 = 0o660;
+/// Connections at once of each user, as published.
+const MAX_CONNECTIONS: usize = 50;
+
+/// What the API shows and does.
+pub struct Managed {
+    /// The modules.
+    pub runtimes: Runtimes,
+    /// Their identities.
+    pub keys: Arc<dyn ModuleKeys>,
+    /// How the edge stands, for `/holm/v1/status`.
+    pub status: Box<dyn Fn() -> Value + Send + Sync>,
+}
+
+impl std::fmt::Debug for Managed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Managed")
+            .field("runtimes", &self.runtimes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Serves the API at a path until the scope stops.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn serve(scope: &Scope, path: &Path, managed: Managed) -> Result<(), SocketError> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|source| SocketError::Io {
+            operation: "make",
+            path: directory.to_owned(),
+            source,
+        })?;
+    }
+    let socket = Socket::bind(path, SOCKET_MODE)?;
+    let handler = Arc::new(handler::Management {
+        managed,
+        scope: scope.clone(),
+    });
+    scope.spawn(socket.serve(scope.clone(), Admission::new(MAX_CONNECTIONS), handler));
+    Ok(())
+}

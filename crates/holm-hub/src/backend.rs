@@ -1,0 +1,231 @@
+//! What the protocol fronts ask of a hub, answered by its parts.
+//!
+//! A message from a device touches no SQL: it is stamped, appended to the partition of its device and acknowledged when
+//! the log's commit is on disk.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use holm_gateway::{
+    Admission, Attempt, AuthKind, Delivery, IngestError, Mailbox, Principal, Refusal, Resumed, SessionHandle,
+    SessionId, Settlement, Subscriptions,
+};
+use holm_model::error::ErrorCode;
+use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
+use holm_model::{Message, ServiceError, SystemProperty, Timestamp};
+use serde_json::Value;
+
+use crate::authority::Authority;
+use crate::c2d::Mailboxes;
+use crate::events::{self, EventLog, LogError, Receipt};
+use crate::presence::Presence;
+use crate::storage::Repository;
+use crate::twins::Twins;
+use crate::{Clock, Signals};
+
+/// A hub, as the protocol fronts see it. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct HubBackend {
+    pub(crate) authority: Authority,
+    pub(crate) repository: Repository,
+    pub(crate) log: EventLog,
+    pub(crate) twins: Twins,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) presence: Presence,
+    pub(crate) signals: Signals,
+    pub(crate) clock: Clock,
+}
+
+/// Resolves when a message is on disk.
+#[derive(Debug)]
+pub struct IngestReceipt(Receipt);
+
+impl Future for IngestReceipt {
+    type Output = Result<(), IngestError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map_err(unavailable)
+    }
+}
+
+fn unavailable(error: LogError) -> IngestError {
+    IngestError::Unavailable(holm_net::error_chain(&error))
+}
+
+impl holm_gateway::Authority for HubBackend {
+    async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        self.authority.admit(attempt).await
+    }
+}
+
+impl holm_gateway::Ingest for HubBackend {
+    type Receipt = IngestReceipt;
+
+    async fn ingest(&self, from: &Admission, mut message: Message) -> Result<IngestReceipt, IngestError> {
+        let size = message.counted_bytes();
+        if size > MAX_DEVICE_TO_CLOUD_BYTES {
+            return Err(IngestError::TooLarge {
+                size,
+                limit: MAX_DEVICE_TO_CLOUD_BYTES,
+            });
+        }
+        let now = self.clock.now();
+        stamp(&mut message, from, now);
+        self.presence.heard(&from.identity, now);
+        let payload = message.encode();
+        let receipt = self.log.append_when_room(&from.identity.device, now, payload).await;
+        receipt.map(IngestReceipt).map_err(unavailable)
+    }
+}
+
+/// Writes on a message what the hub knows of its sender; what the sender may have said of itself is replaced.
+fn stamp(message: &mut Message, from: &Admission, now: Timestamp) {
+    let stamped = SystemProperty::ALL.iter().filter(|name| name.is_stamped());
+    for name in stamped {
+        message.system.remove(*name);
+    }
+    let scope = match (&from.principal, from.identity.is_module()) {
+        (Principal::Policy(_), _) => "hub",
+        (_, true) => "module",
+        (_, false) => "device",
+    };
+    let (kind, issuer) = match from.auth {
+        AuthKind::Sas => ("sas", "iothub"),
+        AuthKind::X509 => ("x509", "external"),
+    };
+    let method = format!(r#"{{"scope":"{scope}","type":"{kind}","issuer":"{issuer}"}}"#);
+    let system = &mut message.system;
+    system.set(SystemProperty::ConnectionDeviceId, from.identity.device.as_str());
+    if let Some(module) = &from.identity.module {
+        system.set(SystemProperty::ConnectionModuleId, module.as_str());
+    }
+    system.set(SystemProperty::ConnectionAuthMethod, method);
+    system.set(SystemProperty::ConnectionAuthGenerationId, from.generation_id.as_str());
+    system.set(SystemProperty::EnqueuedTime, now.to_string());
+    system.set(SystemProperty::MessageSource, events::TELEMETRY);
+    if let Some(model) = &from.announced.model_id {
+        system.set(SystemProperty::ModelId, model.as_str());
+    }
+}
+
+impl holm_gateway::Twins for HubBackend {
+    async fn twin(&self, of: &Admission) -> Result<Value, ServiceError> {
+        self.presence.heard(&of.identity, self.clock.now());
+        self.twins.device_view(of.identity.clone()).await
+    }
+
+    async fn patch_reported(
+        &self,
+        of: &Admission,
+        patch: Value,
+        expected: Option<u64>,
+    ) -> Result<Option<u64>, ServiceError> {
+        self.presence.heard(&of.identity, self.clock.now());
+        let patch = holm_model::twin::reported_from_json(patch.to_string().as_bytes())?;
+        self.twins.report(of.identity.clone(), patch, expected).await.map(Some)
+    }
+}
+
+impl holm_gateway::Inbox for HubBackend {
+    async fn receive(
+        &self,
+        session: SessionId,
+        of: &Admission,
+        mailbox: Mailbox,
+        most: usize,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        // Only devices are sent messages by the cloud, and routes to inputs are an edge's: those boxes stay empty, and
+        // who waits at them waits until its session ends.
+        if mailbox == Mailbox::Inputs || of.identity.is_module() {
+            return std::future::pending().await;
+        }
+        let device = &of.identity.device;
+        let received = self.mailboxes.receive(session, device, most).await;
+        received.map_err(|error| refusal(&error))
+    }
+
+    fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
+        if mailbox == Mailbox::CloudToDevice {
+            self.mailboxes.settle(session, &of.identity.device, lease, settlement);
+        }
+    }
+}
+
+impl holm_gateway::Presence for HubBackend {
+    async fn opened(&self, session: &SessionHandle, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+        if !self.signals.opened(session) {
+            return Err(Refusal::Unavailable(format!(
+                "`{}` was removed, disabled or given another key while it logged in; it is to log in again",
+                of.identity
+            )));
+        }
+        let resumed = self.resume(of, clean).await;
+        match &resumed {
+            Ok(_) => {
+                let model = of.announced.model_id.as_deref().unwrap_or_default();
+                self.presence.connected(&of.identity, model, self.clock.now());
+            }
+            Err(_) => {
+                self.signals.closed(session.id(), &of.identity);
+            }
+        }
+        resumed
+    }
+
+    async fn subscribed(
+        &self,
+        _session: SessionId,
+        of: &Admission,
+        _all: Subscriptions,
+        filters: Option<Vec<(String, u8)>>,
+    ) -> Result<(), Refusal> {
+        let Some(filters) = filters else {
+            return Ok(());
+        };
+        let identity = of.identity.clone();
+        self.repository
+            .change(move |transaction| {
+                if transaction.session(&identity)?.as_ref() == Some(&filters) {
+                    return Ok(());
+                }
+                transaction.put_session(&identity, &filters)
+            })
+            .await
+            .map_err(|error| refusal(&error))
+    }
+
+    async fn closed(&self, session: SessionId, of: &Admission) {
+        if self.signals.closed(session, &of.identity) {
+            self.presence.disconnected(&of.identity, self.clock.now());
+        }
+        self.mailboxes.release(session, &of.identity.device);
+    }
+}
+
+impl HubBackend {
+    async fn resume(&self, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+        let identity = of.identity.clone();
+        let left = self.repository.read(move |view| view.session(&identity)).await;
+        let left = left.map_err(|error| refusal(&error))?;
+        let Some(filters) = left else {
+            return Ok(Resumed::default());
+        };
+        if !clean {
+            return Ok(Resumed { present: true, filters });
+        }
+        let identity = of.identity.clone();
+        self.repository
+            .change(move |transaction| transaction.remove_session(&identity))
+            .await
+            .map(|()| Resumed::default())
+            .map_err(|error| refusal(&error))
+    }
+}
+
+fn refusal(error: &ServiceError) -> Refusal {
+    match error.code {
+        ErrorCode::DeviceNotFound | ErrorCode::ModuleNotFound => Refusal::NotAuthorized(error.message.clone()),
+        _ => Refusal::Unavailable(error.message.clone()),
+    }
+}

@@ -1,0 +1,398 @@
+//! Cloud-to-device messages: they wait in the database, are handed out on lease, and go when their device has settled them.
+//!
+//! ```text
+//! send -> Waiting --receive--> Held(session) --complete, reject--> Settling -> gone (outcome kept if asked for)
+//!            ^                      |  '------abandon (counted)--> Settling --.
+//!            '----------------------'--session closes (not counted)-----------'  or gone after the last delivery
+//! ```
+//!
+//! - Leases live in memory: a hub that restarts has no sessions, so nothing is leased. What is settled is on disk before
+//!   its lease ends, so a settled message is never handed out again.
+//! - A device has at most [`MAX_WAITING`] messages, whose time to live is at most [`MAX_TIME_TO_LIVE_MS`].
+//!
+//! Source: `hub-service-api.md` §5.2, `hub-device-protocols.md` §2.5, §7.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holm_gateway::{Delivery, SessionId, Settlement};
+use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
+use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
+use holm_net::Scope;
+
+use crate::registry::existing;
+use crate::storage::{Outcome, Repository, Transaction, Waiting};
+use crate::{Clock, Signals};
+
+/// The most messages that wait for one device. Source: `hub-service-api.md` §5.2.
+pub const MAX_WAITING: usize = 50;
+/// How long a message waits when its sender does not say: an hour.
+pub const DEFAULT_TIME_TO_LIVE_MS: i64 = 3_600_000;
+/// The longest that a message waits: two days.
+pub const MAX_TIME_TO_LIVE_MS: i64 = 48 * 3_600_000;
+/// How often a message is handed out and abandoned before it is given up.
+pub const MAX_DELIVERIES: u32 = 10;
+/// Expired messages that one sweep removes at a time.
+const SWEEP: u32 = 500;
+
+/// The mailboxes of a hub. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Mailboxes {
+    repository: Repository,
+    signals: Signals,
+    clock: Clock,
+    scope: Scope,
+    leases: Arc<Mutex<HashMap<DeviceId, Leases>>>,
+}
+
+/// The leases of one device, by sequence; at most [`MAX_WAITING`] and those being settled.
+#[derive(Debug, Default)]
+struct Leases {
+    by_sequence: BTreeMap<u64, Lease>,
+    /// Counts settlements that are on disk: a list of messages read before the last one may name what is gone.
+    settled: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lease {
+    /// `=> (Settling | Returned)`
+    Held(SessionId),
+    /// Being written; `=> gone | Returned`.
+    Settling,
+    /// Free, but it was delivered before: the next delivery is a repetition.
+    Returned,
+}
+
+impl Mailboxes {
+    /// Mailboxes over a repository; what is settled is written by tasks of `scope`.
+    #[must_use]
+    pub fn new(repository: Repository, signals: Signals, clock: Clock, scope: Scope) -> Self {
+        Self {
+            repository,
+            signals,
+            clock,
+            scope,
+            leases: Arc::default(),
+        }
+    }
+
+    /// Puts a message into the mailbox of a device; gives its sequence number.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`; `DeviceMaximumQueueDepthExceeded` when 50 wait; `MessageTooLarge`; `ArgumentInvalid` naming the
+    /// property that breaks a rule.
+    pub async fn send(&self, device: DeviceId, message: Message) -> Result<u64, ServiceError> {
+        let now = self.clock.now();
+        let waiting = prepare(&device, message, now)?;
+        let signals = self.signals.clone();
+        let told = device.clone();
+        self.repository
+            .change_then(
+                move |transaction| {
+                    let entry = existing(transaction, &Identity::of_device(device.clone()))?;
+                    let room = drop_expired(transaction, &device, &entry.generation, now)?;
+                    if room == 0 {
+                        return Err(ServiceError::new(
+                            ErrorCode::DeviceMaximumQueueDepthExceeded,
+                            format!(
+                                "{MAX_WAITING} messages wait for device `{device}`, the most allowed; purge them or wait until it has taken some"
+                            ),
+                        ));
+                    }
+                    transaction.add_waiting(&device, &waiting)
+                },
+                move |_| signals.mail_arrived(&told),
+            )
+            .await
+    }
+
+    /// Waits for messages and leases at most `most` of them to a session, in order. Cancel-safe: leases are taken in the
+    /// last step, behind which nothing waits.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn receive(
+        &self,
+        session: SessionId,
+        device: &DeviceId,
+        most: usize,
+    ) -> Result<Vec<Delivery>, ServiceError> {
+        let bell = self.signals.mailbox(device);
+        loop {
+            // Listens before it looks, so that what arrives in between is not missed.
+            let mut rings = std::pin::pin!(bell.notified());
+            rings.as_mut().enable();
+            let settled = self.lock().entry(device.clone()).or_default().settled;
+            let wanted = device.clone();
+            let waiting = self.repository.read(move |view| view.waiting(&wanted)).await?;
+            match self.lease(session, device, waiting, settled, most)? {
+                // The list was out of date.
+                None => {}
+                Some(leased) if leased.is_empty() => rings.await,
+                Some(leased) => return Ok(leased),
+            }
+        }
+    }
+
+    /// `None` when messages of the list may have been settled since it was read.
+    fn lease(
+        &self,
+        session: SessionId,
+        device: &DeviceId,
+        waiting: Vec<Waiting>,
+        settled: u64,
+        most: usize,
+    ) -> Result<Option<Vec<Delivery>>, ServiceError> {
+        let now = self.clock.now();
+        let mut all = self.lock();
+        let Some(leases) = all.get_mut(device).filter(|leases| leases.settled == settled) else {
+            return Ok(None);
+        };
+        let numbers: HashSet<u64> = waiting.iter().map(|message| message.sequence).collect();
+        let leases = &mut leases.by_sequence;
+        leases.retain(|sequence, lease| *lease != Lease::Returned || numbers.contains(sequence));
+        let mut deliveries = Vec::new();
+        for message in waiting.into_iter().filter(|message| message.expires > now) {
+            if deliveries.len() == most {
+                break;
+            }
+            let before = leases.get(&message.sequence).copied();
+            if before.is_none_or(|lease| lease == Lease::Returned) {
+                deliveries.push(delivery(&message, before.is_some())?);
+                leases.insert(message.sequence, Lease::Held(session));
+            }
+        }
+        if leases.is_empty() {
+            all.remove(device);
+        }
+        Ok(Some(deliveries))
+    }
+
+    /// Ends a lease; what it changes is written soon after. An unknown lease is ignored.
+    pub fn settle(&self, session: SessionId, device: &DeviceId, sequence: u64, settlement: Settlement) {
+        {
+            let mut all = self.lock();
+            let Some(lease) = all
+                .get_mut(device)
+                .and_then(|leases| leases.by_sequence.get_mut(&sequence))
+            else {
+                return;
+            };
+            if *lease != Lease::Held(session) {
+                return;
+            }
+            *lease = Lease::Settling;
+        }
+        let (mailboxes, device) = (self.clone(), device.clone());
+        self.scope.spawn(async move {
+            let gone = mailboxes.write_settlement(&device, sequence, settlement).await;
+            let mut all = mailboxes.lock();
+            if let Some(leases) = all.get_mut(&device) {
+                if matches!(gone, Ok(true)) {
+                    leases.settled += 1;
+                    leases.by_sequence.remove(&sequence);
+                } else {
+                    leases.by_sequence.insert(sequence, Lease::Returned);
+                }
+            }
+            drop(all);
+            if !matches!(gone, Ok(true)) {
+                mailboxes.signals.mail_arrived(&device);
+            }
+        });
+    }
+
+    /// Whether the message is gone.
+    async fn write_settlement(
+        &self,
+        device: &DeviceId,
+        sequence: u64,
+        settlement: Settlement,
+    ) -> Result<bool, ServiceError> {
+        let (device, now) = (device.clone(), self.clock.now());
+        self.repository
+            .change(move |transaction| {
+                let Some(message) = transaction.waiting_message(&device, sequence)? else {
+                    return Ok(true);
+                };
+                let outcome = match settlement {
+                    Settlement::Complete => Outcome::Success,
+                    Settlement::Reject => Outcome::Rejected,
+                    Settlement::Abandon if message.deliveries + 1 >= MAX_DELIVERIES => Outcome::DeliveryCountExceeded,
+                    Settlement::Abandon => {
+                        transaction.count_delivery(sequence)?;
+                        return Ok(false);
+                    }
+                };
+                let generation = generation(transaction, &device)?;
+                finish(transaction, &device, &generation, &message, outcome, now)?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// A session has ended: what it holds goes back, uncounted.
+    pub fn release(&self, session: SessionId, device: &DeviceId) {
+        let mut returned = false;
+        if let Some(leases) = self.lock().get_mut(device) {
+            for lease in leases
+                .by_sequence
+                .values_mut()
+                .filter(|lease| **lease == Lease::Held(session))
+            {
+                *lease = Lease::Returned;
+                returned = true;
+            }
+        }
+        if returned {
+            self.signals.mail_arrived(device);
+        }
+    }
+
+    /// Removes all that waits for a device; gives how many there were.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`.
+    pub async fn purge(&self, device: DeviceId) -> Result<usize, ServiceError> {
+        let now = self.clock.now();
+        self.repository
+            .change(move |transaction| {
+                let entry = existing(transaction, &Identity::of_device(device.clone()))?;
+                let waiting = transaction.waiting(&device)?;
+                for message in &waiting {
+                    finish(transaction, &device, &entry.generation, message, Outcome::Purged, now)?;
+                }
+                Ok(waiting.len())
+            })
+            .await
+    }
+
+    /// Removes messages whose time has ended, of all devices.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub async fn sweep(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        if self.repository.read(move |view| view.overdue(now, 1)).await?.is_empty() {
+            return Ok(());
+        }
+        self.repository
+            .change(move |transaction| {
+                for (device, message) in transaction.overdue(now, SWEEP)? {
+                    let Ok(device) = DeviceId::new(&device) else { continue };
+                    let generation = generation(transaction, &device)?;
+                    finish(transaction, &device, &generation, &message, Outcome::Expired, now)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DeviceId, Leases>> {
+        // Held for map operations only, never across an await.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn generation(transaction: &Transaction<'_>, device: &DeviceId) -> Result<String, ServiceError> {
+    let entry = transaction.entry(&Identity::of_device(device.clone()))?;
+    Ok(entry.map(|entry| entry.generation).unwrap_or_default())
+}
+
+fn finish(
+    transaction: &Transaction<'_>,
+    device: &DeviceId,
+    generation: &str,
+    message: &Waiting,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let id = decoded(message)?
+        .system
+        .get(SystemProperty::MessageId)
+        .unwrap_or_default()
+        .to_owned();
+    transaction.finish_waiting(device, generation, message, &id, outcome, now)
+}
+
+/// Removes what has expired; gives how many more may wait.
+fn drop_expired(
+    transaction: &Transaction<'_>,
+    device: &DeviceId,
+    generation: &str,
+    now: Timestamp,
+) -> Result<usize, ServiceError> {
+    let (fresh, expired): (Vec<_>, Vec<_>) = transaction
+        .waiting(device)?
+        .into_iter()
+        .partition(|message| message.expires > now);
+    for message in &expired {
+        finish(transaction, device, generation, message, Outcome::Expired, now)?;
+    }
+    Ok(MAX_WAITING.saturating_sub(fresh.len()))
+}
+
+/// Checks a message and stamps it.
+fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Waiting, ServiceError> {
+    let size = message.counted_bytes();
+    if size > MAX_CLOUD_TO_DEVICE_BYTES {
+        return Err(ServiceError::new(
+            ErrorCode::MessageTooLarge,
+            format!("the message has {size} bytes; at most {MAX_CLOUD_TO_DEVICE_BYTES} are allowed"),
+        ));
+    }
+    let ack = message
+        .system
+        .get(SystemProperty::Ack)
+        .unwrap_or("none")
+        .to_ascii_lowercase();
+    if !["none", "positive", "negative", "full"].contains(&ack.as_str()) {
+        return Err(ServiceError::argument_invalid(format!(
+            "`iothub-ack` is `{ack}`; give `none`, `positive`, `negative` or `full`"
+        )));
+    }
+    let expires = match message.system.get(SystemProperty::AbsoluteExpiryTime) {
+        None => now.plus_millis(DEFAULT_TIME_TO_LIVE_MS),
+        Some(text) => Timestamp::parse(text)
+            .ok_or_else(|| {
+                ServiceError::argument_invalid(format!("`iothub-expiry` is `{text}`; give an ISO 8601 point in time"))
+            })?
+            .min(now.plus_millis(MAX_TIME_TO_LIVE_MS)),
+    };
+    let to = format!("/devices/{device}/messages/devicebound");
+    message.system.set(SystemProperty::To, to);
+    message.system.set(SystemProperty::EnqueuedTime, now.to_string());
+    if message.system.get(SystemProperty::AbsoluteExpiryTime).is_some() {
+        message
+            .system
+            .set(SystemProperty::AbsoluteExpiryTime, expires.to_string());
+    }
+    Ok(Waiting {
+        sequence: 0,
+        enqueued: now,
+        expires,
+        deliveries: 0,
+        ack,
+        message: message.encode().into(),
+    })
+}
+
+fn decoded(message: &Waiting) -> Result<Message, ServiceError> {
+    Message::decode(message.message.clone().into()).map_err(|error| ServiceError::server_error(error.to_string()))
+}
+
+fn delivery(waiting: &Waiting, redelivered: bool) -> Result<Delivery, ServiceError> {
+    let mut message = decoded(waiting)?;
+    message
+        .system
+        .set(SystemProperty::SequenceNumber, waiting.sequence.to_string());
+    message
+        .system
+        .set(SystemProperty::DeliveryCount, waiting.deliveries.to_string());
+    Ok(Delivery {
+        message,
+        input: None,
+        lease: waiting.sequence,
+        redelivered,
+    })
+}

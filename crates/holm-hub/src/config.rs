@@ -1,0 +1,68 @@
+//! What a hub is told at its start.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The configuration of a hub.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// The data directory: database, event log, certificates. One hub at a time uses it.
+    pub data: PathBuf,
+    /// The name that clients know the hub by: in connection strings, tokens and the server certificate.
+    pub hostname: String,
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// The port of MQTT over TLS. Default 8883.
+    pub mqtt_port: u16,
+    /// The port of HTTPS and WebSocket. Default 443.
+    pub https_port: u16,
+    /// Where health and metrics are served; `None`: nowhere.
+    pub metrics_bind: Option<SocketAddr>,
+    /// Partitions of the event log, 2 to 32; counts at the first start only, since it decides which partition a device's
+    /// messages are in. Default 4.
+    pub partitions: u16,
+    /// How long events are kept, 1 to 7 days. Default 1 day.
+    pub retention: Duration,
+    /// The most bytes of events kept in each partition; the oldest go first. Default 1 GiB.
+    pub retention_bytes: u64,
+}
+
+impl HubConfig {
+    /// The defaults for a data directory and host name.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>, hostname: impl Into<String>) -> Self {
+        Self {
+            data: data.into(),
+            hostname: hostname.into(),
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            mqtt_port: 8883,
+            https_port: 443,
+            metrics_bind: None,
+            partitions: 4,
+            retention: Duration::from_secs(24 * 3600),
+            retention_bytes: 1 << 30,
+        }
+    }
+
+    /// The names that the hub goes by, in its certificate and in tokens: host name, `localhost`, bind address.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec![self.hostname.clone(), "localhost".to_owned()];
+        let addresses = if self.bind.is_unspecified() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            self.bind
+        };
+        names.push(addresses.to_string());
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.to_ascii_lowercase()));
+        names
+    }
+
+    /// The first label of the host name, which the published interfaces call the hub's name.
+    #[must_use]
+    pub fn hub_name(&self) -> String {
+        self.hostname.split('.').next().unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,167 @@
+//! Puts a deployment on one edge device (`applyConfigurationContent`), in one transaction: all of it or nothing.
+//!
+//! ```text
+//! content -> modules that need an identity -> made where missing, managedBy iotEdge
+//!         -> identities of earlier deployments that it no longer lists -> removed
+//!         -> desired properties of each module's twin -> replaced, only where they differ
+//! ```
+//!
+//! A twin that already says what it should keeps its version, so that a deployment sent twice makes no edge read anew.
+//!
+//! Source: `hub-service-api.md` §2.2, §3.3.
+
+use holm_model::manifest::{AgentDesired, ConfigError, DeploymentContent, ModuleContent};
+use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Timestamp, TwinUpdate};
+use serde_json::{Map, Value};
+
+use crate::events::notice::Operation;
+use crate::registry::{self, Authentication, Entry, Keys, existing};
+use crate::storage::{Repository, Transaction};
+use crate::{Clock, Signals, twins};
+
+/// What `managedBy` says of modules that deployments make. Compared without case: tools write `IotEdge` too.
+pub const MANAGED_BY: &str = "iotEdge";
+
+/// What changed for whom.
+#[derive(Debug, Default)]
+struct Effects {
+    removed: Vec<Identity>,
+    desired: Vec<(Identity, Map<String, Value>)>,
+}
+
+/// Puts deployments on devices. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Deployments {
+    repository: Repository,
+    signals: Signals,
+    clock: Clock,
+    hub_name: String,
+}
+
+impl Deployments {
+    /// Deployments over a repository.
+    #[must_use]
+    pub fn new(repository: Repository, signals: Signals, clock: Clock, hub_name: String) -> Self {
+        Self {
+            repository,
+            signals,
+            clock,
+            hub_name,
+        }
+    }
+
+    /// Applies a content to an edge device.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`; `InvalidOperation` when the device is not an edge device; `TooManyModulesOnDevice`; the twin's own
+    /// errors when a section is too large or breaks a rule.
+    pub async fn apply(&self, device: DeviceId, content: DeploymentContent) -> Result<(), ServiceError> {
+        check(&content)?;
+        let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
+        self.repository
+            .change_then(
+                move |transaction| apply(transaction, &device, &content, &hub_name, now),
+                move |effects| {
+                    for identity in &effects.removed {
+                        signals.revoked(identity);
+                    }
+                    for (identity, desired) in &effects.desired {
+                        signals.desired_changed(identity, desired);
+                    }
+                    signals.outbox_filled();
+                },
+            )
+            .await
+            .map(|_| ())
+    }
+}
+
+/// Refuses a deployment that no edge could read, here where its author is told at once. Schema versions are the edge's to
+/// judge: one newer than this hub may know more.
+fn check(content: &DeploymentContent) -> Result<(), ServiceError> {
+    let Some(ModuleContent::Whole(desired)) = content.modules.get(&ModuleId::edge_agent()) else {
+        return Ok(());
+    };
+    match AgentDesired::parse(desired) {
+        Err(ConfigError::Agent(problems)) => {
+            let text = format!("the deployment of `$edgeAgent` is wrong: {}", problems.join("; "));
+            Err(ServiceError::new(ErrorCode::InvalidConfigurationContent, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn apply(
+    transaction: &Transaction<'_>,
+    device: &DeviceId,
+    content: &DeploymentContent,
+    hub_name: &str,
+    now: Timestamp,
+) -> Result<Effects, ServiceError> {
+    let entry = existing(transaction, &Identity::of_device(device.clone()))?;
+    if !entry.edge {
+        return Err(ServiceError::new(
+            ErrorCode::InvalidOperation,
+            format!("device `{device}` is not an edge device; set `capabilities.iotEdge` to deploy modules on it"),
+        ));
+    }
+    let mut effects = Effects::default();
+    let named = content.user_modules();
+    for entry in transaction.modules(device)? {
+        let managed = entry
+            .managed_by
+            .as_deref()
+            .is_some_and(|by| by.eq_ignore_ascii_case(MANAGED_BY));
+        let listed = entry
+            .identity
+            .module
+            .as_ref()
+            .is_some_and(|module| named.contains(module));
+        if managed && !listed && !content.is_layered() {
+            registry::delete(transaction, &entry, hub_name, now)?;
+            effects.removed.push(entry.identity);
+        }
+    }
+    for module in named {
+        let identity = Identity::of_module(device.clone(), module);
+        if transaction.entry(&identity)?.is_none() {
+            registry::check_room(transaction, device)?;
+            let mut entry = Entry::new(identity, now)?;
+            entry.authentication = Authentication::Sas(Keys::generate()?);
+            entry.managed_by = Some(MANAGED_BY.to_owned());
+            registry::insert(transaction, &entry, hub_name, now)?;
+        }
+    }
+    for (module, wanted) in &content.modules {
+        let identity = Identity::of_module(device.clone(), module.clone());
+        if let Some(desired) = set_desired(transaction, &identity, wanted, hub_name, now)? {
+            effects.desired.push((identity, desired));
+        }
+    }
+    Ok(effects)
+}
+
+fn set_desired(
+    transaction: &Transaction<'_>,
+    identity: &Identity,
+    wanted: &ModuleContent,
+    hub_name: &str,
+    now: Timestamp,
+) -> Result<Option<Map<String, Value>>, ServiceError> {
+    let (entry, mut twin) = twins::with_entry(transaction, identity)?;
+    let desired = wanted.applied_to(twin.desired().properties());
+    if desired == *twin.desired().properties() {
+        return Ok(None);
+    }
+    let update = TwinUpdate::of_desired(desired);
+    let change = twins::change(
+        transaction,
+        &entry,
+        &mut twin,
+        &update,
+        Operation::Replace,
+        hub_name,
+        now,
+    )?;
+    Ok(change.desired)
+}

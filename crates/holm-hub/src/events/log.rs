@@ -1,0 +1,280 @@
+//! The partitions of the event log, over one queue: a retained lane each, so that one sync commits the messages of all.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_model::{DeviceId, Timestamp};
+use holm_queue::{
+    AppendError, CommitError, LaneError, LaneId, LaneKind, NewRecord, OpenError, Options, Pending, Queue, ReadError,
+    Reader, Record, Start, Visibility,
+};
+
+use super::partition_of;
+use crate::Clock;
+
+/// Records that a reader takes in one go.
+const READ_RECORDS: usize = 64;
+/// Bytes that a reader takes in one go.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What the event log could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It did not open.
+    #[error("the event log can't be opened")]
+    Open(#[source] OpenError),
+    /// A partition could not be made.
+    #[error("a partition of the event log can't be made")]
+    Lane(#[source] LaneError),
+    /// An event was not appended.
+    #[error("an event can't be appended")]
+    Append(#[source] AppendError),
+    /// An event is not known to be on disk.
+    #[error("an event is not on disk")]
+    Commit(#[source] CommitError),
+    /// Nothing could be read.
+    #[error("events can't be read")]
+    Read(#[source] ReadError),
+    /// There is no such partition.
+    #[error("there is no partition {partition}; there are {partitions}, counted from 0")]
+    NoPartition {
+        /// The partition that was asked for.
+        partition: u16,
+        /// How many there are.
+        partitions: u16,
+    },
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// At this sequence number, or the oldest one kept if that is later.
+    Sequence(u64),
+    /// At the first event of this time or later.
+    Time(Timestamp),
+    /// Behind what is there now.
+    Latest,
+}
+
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The oldest sequence number that is kept.
+    pub start: u64,
+    /// The first sequence number that is not yet on disk.
+    pub end: u64,
+    /// When the newest event was taken in.
+    pub last_enqueued: Option<Timestamp>,
+}
+
+/// An event as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its sequence number within its partition.
+    pub sequence: u64,
+    /// When it was taken in.
+    pub enqueued: Timestamp,
+    /// The message, encoded as in `docs/formats/message.md`.
+    pub payload: Bytes,
+}
+
+/// The event log of a hub. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    queue: Queue,
+    lanes: Arc<[LaneId]>,
+}
+
+/// Resolves when an event is on disk.
+#[derive(Debug)]
+pub struct Receipt(Pending);
+
+impl Future for Receipt {
+    type Output = Result<(), LogError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(Pin::new(&mut self.0).poll(context)).map_err(LogError::Commit))
+    }
+}
+
+impl EventLog {
+    /// Opens the log in a directory, or makes it with `partitions`; a log that is there keeps the number that it has.
+    ///
+    /// # Errors
+    /// [`LogError::Open`], [`LogError::Lane`].
+    pub fn open(
+        directory: &Path,
+        partitions: u16,
+        retention: Duration,
+        retention_bytes: u64,
+        clock: &Clock,
+    ) -> Result<Self, LogError> {
+        let clock = clock.clone();
+        let options = Options {
+            clock: holm_queue::Clock::new(move || unix_millis(clock.now())),
+            ..Options::default()
+        };
+        let (queue, report) = Queue::open(directory, options).map_err(LogError::Open)?;
+        tracing::debug!(?report, "event log opened");
+        // The number is part of every lane's name: a crash while the first lanes are made leaves no doubt about it.
+        let lanes = queue.lanes();
+        let found = lanes.iter().find_map(|lane| lane.name.rsplit_once('/')?.1.parse().ok());
+        let count: u16 = found.unwrap_or(partitions);
+        if count != partitions {
+            tracing::warn!(
+                configured = partitions,
+                in_force = count,
+                "the number of partitions is fixed when the event log is made"
+            );
+        }
+        let kind = LaneKind::Retained {
+            max_age: Some(retention),
+            max_bytes: Some(retention_bytes),
+        };
+        let lanes = (0..count)
+            .map(|number| queue.lane(&format!("{number}/{count}"), kind))
+            .collect::<Result<_, _>>()
+            .map_err(LogError::Lane)?;
+        Ok(Self { queue, lanes })
+    }
+
+    /// How many partitions there are.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Appends an event to the partition of its device, at once; the receipt resolves when it is on disk.
+    ///
+    /// # Errors
+    /// [`LogError::Append`]; nothing was appended.
+    pub fn append(&self, device: &DeviceId, at: Timestamp, payload: Bytes) -> Result<Receipt, LogError> {
+        let lane = self.lane(partition_of(device, self.partitions()))?;
+        let record = NewRecord {
+            sender: device.as_str(),
+            lanes: &[(lane, 0)],
+            enqueued_at: unix_millis(at),
+            payload,
+        };
+        self.queue.append(&record).map(Receipt).map_err(LogError::Append)
+    }
+
+    /// As [`EventLog::append`], but waits where too much waits for the disk. Cancel-safe: nothing is appended if it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`LogError::Append`].
+    pub async fn append_when_room(
+        &self,
+        device: &DeviceId,
+        at: Timestamp,
+        payload: Bytes,
+    ) -> Result<Receipt, LogError> {
+        loop {
+            match self.append(device, at, payload.clone()) {
+                Err(LogError::Append(AppendError::Busy { .. })) => self.queue.room().await,
+                result => return result,
+            }
+        }
+    }
+
+    /// A reader of a partition; it sees only what is on disk.
+    ///
+    /// # Errors
+    /// [`LogError::NoPartition`], [`LogError::Read`].
+    pub fn reader(&self, partition: u16, from: From) -> Result<EventReader, LogError> {
+        let start = match from {
+            From::Sequence(sequence) => Start::Position(sequence),
+            From::Time(time) => Start::Time(unix_millis(time)),
+            From::Latest => Start::End,
+        };
+        let reader = self.queue.reader(self.lane(partition)?, start, Visibility::Durable);
+        Ok(EventReader {
+            reader: reader.map_err(LogError::Read)?,
+            ahead: VecDeque::new(),
+        })
+    }
+
+    /// What a partition holds.
+    ///
+    /// # Errors
+    /// [`LogError::NoPartition`].
+    pub fn bounds(&self, partition: u16) -> Result<Bounds, LogError> {
+        let bounds = self.queue.lane_bounds(self.lane(partition)?);
+        let bounds = bounds.ok_or(LogError::Read(ReadError::Closed))?;
+        Ok(Bounds {
+            start: bounds.first,
+            end: bounds.durable_next,
+            last_enqueued: bounds.last_enqueued.map(timestamp),
+        })
+    }
+
+    /// Commits what waits and releases the directory.
+    pub async fn close(self) {
+        self.queue.close().await;
+    }
+
+    fn lane(&self, partition: u16) -> Result<LaneId, LogError> {
+        let lane = self.lanes.get(usize::from(partition)).copied();
+        lane.ok_or_else(|| LogError::NoPartition {
+            partition,
+            partitions: self.partitions(),
+        })
+    }
+}
+
+/// Reads a partition in order.
+#[derive(Debug)]
+pub struct EventReader {
+    reader: Reader,
+    ahead: VecDeque<Record>,
+}
+
+impl EventReader {
+    /// The next event; waits for one. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LogError::Read`]. Reading can go on after it.
+    pub async fn next(&mut self) -> Result<Stored, LogError> {
+        loop {
+            if let Some(stored) = self.try_next()? {
+                return Ok(stored);
+            }
+            self.reader.wait().await.map_err(LogError::Read)?;
+        }
+    }
+
+    /// The next event, if one is on disk. May read the disk, a small piece at a time.
+    ///
+    /// # Errors
+    /// [`LogError::Read`]. Reading can go on after it.
+    pub fn try_next(&mut self) -> Result<Option<Stored>, LogError> {
+        if self.ahead.is_empty() {
+            let records = self.reader.try_read(READ_RECORDS, READ_BYTES).map_err(LogError::Read)?;
+            let skipped = self.reader.take_skipped();
+            if skipped.corrupt > 0 {
+                tracing::error!(count = skipped.corrupt, "damaged events were passed over");
+            }
+            self.ahead = records.into();
+        }
+        Ok(self.ahead.pop_front().map(|record| Stored {
+            sequence: record.position,
+            enqueued: timestamp(record.enqueued_at),
+            payload: record.payload(),
+        }))
+    }
+}
+
+fn unix_millis(at: Timestamp) -> u64 {
+    u64::try_from(at.unix_millis()).unwrap_or(0)
+}
+
+fn timestamp(millis: u64) -> Timestamp {
+    Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,141 @@
+//! Moves events from the outbox to the event log.
+//!
+//! ```text
+//! read the oldest events -> append those that the log does not hold -> wait until they are on disk -> delete them here
+//! ```
+//!
+//! A crash between append and delete leaves events in both places. Each event's key is its message id in the log, so the
+//! relay, at its first round after a start, looks at what the log holds from the time of the oldest waiting event on and
+//! leaves out what is there. An event is told once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use holm_model::{Message, ServiceError, SystemProperty};
+
+use super::log::{EventLog, From, LogError};
+use crate::Signals;
+use crate::storage::Repository;
+
+/// Events moved in one round.
+const BATCH: u32 = 256;
+/// How long the relay waits after a failure.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Also without a signal the outbox is looked at this often.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The task that empties the outbox.
+#[derive(Debug)]
+pub struct Relay {
+    repository: Repository,
+    log: EventLog,
+    signals: Signals,
+    /// Keys that the log may hold already; filled by the first round.
+    told: Option<HashSet<String>>,
+}
+
+/// Why events could not be moved; they stay in the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The outbox can't be used.
+    #[error("the outbox can't be used")]
+    Outbox(#[source] ServiceError),
+    /// The event log can't be used.
+    #[error("the event log can't be used")]
+    Log(#[source] LogError),
+}
+
+impl Relay {
+    /// A relay from a repository to a log.
+    #[must_use]
+    pub fn new(repository: Repository, log: EventLog, signals: Signals) -> Self {
+        Self {
+            repository,
+            log,
+            signals,
+            told: None,
+        }
+    }
+
+    /// Moves events for as long as the hub runs. May be dropped at any await: what was appended and not deleted is
+    /// recognised at the next start.
+    pub async fn run(mut self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(0) => LOOK,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(
+                        error = %holm_net::error_chain(&error),
+                        "events of the hub wait in the outbox"
+                    );
+                    PAUSE_AFTER_FAILURE
+                }
+            };
+            // The time running out is as good a reason to look as a signal.
+            drop(tokio::time::timeout(pause, self.signals.outbox()).await);
+        }
+    }
+
+    /// Moves what waits, at most a batch; gives how many events that were.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    pub async fn round(&mut self) -> Result<usize, RelayError> {
+        let waiting = self
+            .repository
+            .read(|view| view.outbox(BATCH))
+            .await
+            .map_err(RelayError::Outbox)?;
+        let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else {
+            // Nothing from before the start is left.
+            self.told = Some(HashSet::new());
+            return Ok(0);
+        };
+        let last = last.id;
+        if self.told.is_none() {
+            self.told = Some(self.keys_since(first.event.at).await.map_err(RelayError::Log)?);
+        }
+        let told = self.told.get_or_insert_default();
+        let mut receipts = Vec::new();
+        let count = waiting.len();
+        for emitted in waiting {
+            let event = emitted.event;
+            if !told.remove(&event.key) {
+                let receipt = self
+                    .log
+                    .append_when_room(&event.device, event.at, event.message.into())
+                    .await;
+                receipts.push(receipt.map_err(RelayError::Log)?);
+            }
+        }
+        for receipt in receipts {
+            receipt.await.map_err(RelayError::Log)?;
+        }
+        self.repository
+            .change(move |transaction| transaction.relayed(last))
+            .await
+            .map_err(RelayError::Outbox)?;
+        Ok(count)
+    }
+
+    /// The message ids of the hub's own events in the log since a moment.
+    async fn keys_since(&self, at: holm_model::Timestamp) -> Result<HashSet<String>, LogError> {
+        let mut keys = HashSet::new();
+        for partition in 0..self.log.partitions() {
+            let mut reader = self.log.reader(partition, From::Time(at))?;
+            let end = self.log.bounds(partition)?.end;
+            while let Some(stored) = reader.try_next()?.filter(|stored| stored.sequence < end) {
+                let Ok(message) = Message::decode(stored.payload) else {
+                    continue;
+                };
+                if message.system.get(SystemProperty::MessageSource) != Some(super::TELEMETRY)
+                    && let Some(id) = message.system.get(SystemProperty::MessageId)
+                {
+                    keys.insert(id.to_owned());
+                }
+            }
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,356 @@
+//! Devices and modules: who exists, how each proves who it is, and the rules for changing that.
+//!
+//! ```text
+//! PUT without If-Match   create    there: 409
+//! PUT with If-Match      update    not there: 404, other etag: 412
+//! DELETE                 remove    with the twin, the modules and what waits
+//! ```
+//!
+//! - A device, its twin and, on an edge device, `$edgeAgent` and `$edgeHub` with their twins appear and go in one
+//!   transaction.
+//! - A change of proof, a disabling and a removal end the sessions of the identity.
+//!
+//! Source: `hub-service-api.md` §2.1, §2.3.
+
+mod document;
+mod entry;
+mod rules;
+
+pub use document::{Wish, to_json};
+pub use entry::{Authentication, Entry, Keys, Thumbprints};
+
+use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Twin, etag};
+
+use crate::events::notice;
+use crate::presence::Presence;
+use crate::storage::{Activity, Repository, Transaction, View};
+use crate::{Clock, Signals};
+
+/// The most modules of a device, not counting the runtime's own. Source: `hub-service-api.md` §2.3.
+pub const MAX_MODULES: usize = 50;
+
+/// Who asks: rights differ for what belongs to the runtime of an edge device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A back end or operator, by a policy.
+    Service,
+    /// The device itself, for its own modules.
+    Device,
+}
+
+/// A registry entry with what is known of its connection.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The entry.
+    pub entry: Entry,
+    /// What is known of its connection.
+    pub activity: Activity,
+    /// How many cloud-to-device messages wait for it.
+    pub waiting: u32,
+}
+
+impl Described {
+    /// The published form.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        to_json(&self.entry, &self.activity, self.waiting)
+    }
+}
+
+/// The registry of a hub. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    repository: Repository,
+    presence: Presence,
+    signals: Signals,
+    clock: Clock,
+    hub_name: String,
+}
+
+impl Registry {
+    /// A registry over a repository.
+    #[must_use]
+    pub fn new(repository: Repository, presence: Presence, signals: Signals, clock: Clock, hub_name: String) -> Self {
+        Self {
+            repository,
+            presence,
+            signals,
+            clock,
+            hub_name,
+        }
+    }
+
+    /// An identity.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`.
+    pub async fn get(&self, identity: Identity) -> Result<Described, ServiceError> {
+        let found = self
+            .repository
+            .read(move |view| describe(view, existing(view, &identity)?))
+            .await?;
+        Ok(self.with_presence(found))
+    }
+
+    /// The first devices in order of their ids.
+    ///
+    /// # Errors
+    /// When the registry can't be read.
+    pub async fn devices(&self, most: u32) -> Result<Vec<Described>, ServiceError> {
+        let found = self
+            .repository
+            .read(move |view| {
+                let devices = view.devices(most)?;
+                devices
+                    .into_iter()
+                    .map(|entry| describe(view, entry))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        Ok(found
+            .into_iter()
+            .map(|described| self.with_presence(described))
+            .collect())
+    }
+
+    /// The modules of a device.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`.
+    pub async fn modules(&self, device: DeviceId) -> Result<Vec<Described>, ServiceError> {
+        let found = self
+            .repository
+            .read(move |view| {
+                existing(view, &Identity::of_device(device.clone()))?;
+                let modules = view.modules(&device)?;
+                modules
+                    .into_iter()
+                    .map(|entry| describe(view, entry))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        Ok(found
+            .into_iter()
+            .map(|described| self.with_presence(described))
+            .collect())
+    }
+
+    /// How many devices there are, and how many of them may connect.
+    ///
+    /// # Errors
+    /// When the registry can't be read.
+    pub async fn device_counts(&self) -> Result<(u32, u32), ServiceError> {
+        self.repository.read(|view| view.device_counts()).await
+    }
+
+    /// Creates or (with `if_match`) updates a device or module.
+    ///
+    /// # Errors
+    /// `DeviceAlreadyExists`, `ModuleAlreadyExistsOnDevice`, `DeviceNotFound`, `ModuleNotFound`, `PreconditionFailed`,
+    /// `TooManyModulesOnDevice`, `InvalidDeviceScope`, `SystemModuleModifyUnauthorizedAccess`, `ArgumentInvalid`.
+    pub async fn put(
+        &self,
+        identity: Identity,
+        wish: Wish,
+        if_match: Option<String>,
+        caller: Caller,
+    ) -> Result<Described, ServiceError> {
+        rules::check_ids(&identity, &wish)?;
+        let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
+        let (described, _) = self
+            .repository
+            .change_then(
+                move |transaction| {
+                    let current = transaction.entry(&identity)?;
+                    let (entry, revoked) = match (current, if_match) {
+                        (current, None) => {
+                            rules::check_new(transaction, &identity, current.as_ref(), caller)?;
+                            let entry = rules::created(transaction, identity, wish, now)?;
+                            insert(transaction, &entry, &hub_name, now)?;
+                            (entry, false)
+                        }
+                        (None, Some(_)) => return Err(not_found(transaction, &identity)?),
+                        (Some(current), Some(if_match)) => {
+                            check_etag(&current, Some(&if_match))?;
+                            rules::check_change(&current, caller)?;
+                            let entry = rules::updated(transaction, &current, wish, now)?;
+                            let lost =
+                                current.authentication != entry.authentication || (current.enabled && !entry.enabled);
+                            transaction.put_entry(&entry)?;
+                            (entry, lost)
+                        }
+                    };
+                    add_system_modules(transaction, &entry, &hub_name, now)?;
+                    Ok((describe(transaction, entry)?, revoked))
+                },
+                move |(described, revoked)| {
+                    if *revoked {
+                        signals.revoked(&described.entry.identity);
+                    }
+                    signals.outbox_filled();
+                },
+            )
+            .await?;
+        Ok(self.with_presence(described))
+    }
+
+    /// Removes a device with its modules, or a module.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`, `PreconditionFailed`, `SystemModuleModifyUnauthorizedAccess`.
+    pub async fn remove(
+        &self,
+        identity: Identity,
+        if_match: Option<String>,
+        caller: Caller,
+    ) -> Result<(), ServiceError> {
+        let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
+        let presence = self.presence.clone();
+        self.repository
+            .change_then(
+                move |transaction| {
+                    let entry = existing(transaction, &identity)?;
+                    check_etag(&entry, if_match.as_deref())?;
+                    if entry.identity.module.as_ref().is_some_and(ModuleId::is_system) {
+                        return Err(rules::system_module(&identity));
+                    }
+                    rules::check_change(&entry, caller)?;
+                    delete(transaction, &entry, &hub_name, now)?;
+                    Ok(identity)
+                },
+                move |identity| {
+                    signals.revoked(identity);
+                    presence.forget(identity);
+                    signals.outbox_filled();
+                },
+            )
+            .await
+            .map(|_| ())
+    }
+
+    fn with_presence(&self, mut described: Described) -> Described {
+        if let Some(live) = self.presence.activity(&described.entry.identity) {
+            described.activity = live;
+        }
+        described
+    }
+}
+
+/// An identity that must exist.
+///
+/// # Errors
+/// `DeviceNotFound`, `ModuleNotFound`.
+pub fn existing(view: &View<'_>, identity: &Identity) -> Result<Entry, ServiceError> {
+    match view.entry(identity)? {
+        Some(entry) => Ok(entry),
+        None => Err(not_found(view, identity)?),
+    }
+}
+
+fn not_found(view: &View<'_>, identity: &Identity) -> Result<ServiceError, ServiceError> {
+    let device = Identity::of_device(identity.device.clone());
+    if !identity.is_module() || view.entry(&device)?.is_none() {
+        return Ok(ServiceError::device_not_found(&identity.device));
+    }
+    Ok(ServiceError::module_not_found(identity))
+}
+
+fn check_etag(entry: &Entry, if_match: Option<&str>) -> Result<(), ServiceError> {
+    let current = entry.etag_text();
+    match if_match {
+        Some(wanted) if !etag::matches(wanted, &current) => Err(ServiceError::precondition_failed(format!(
+            "`{}` was changed by somebody else: its etag is `{current}`; read it and try again",
+            entry.identity
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn describe(view: &View<'_>, entry: Entry) -> Result<Described, ServiceError> {
+    let waiting = if entry.identity.is_module() {
+        0
+    } else {
+        view.waiting_count(&entry.identity.device)?
+    };
+    Ok(Described {
+        activity: view.activity(&entry.identity)?.unwrap_or_default(),
+        waiting,
+        entry,
+    })
+}
+
+/// Writes a new identity with its twin, and tells of it.
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    hub_name: &str,
+    now: holm_model::Timestamp,
+) -> Result<(), ServiceError> {
+    let twin = Twin::new(entry.identity.clone(), now);
+    transaction.put_entry(entry)?;
+    transaction.put_twin(&twin)?;
+    transaction.emit(&notice::lifecycle(
+        hub_name,
+        entry,
+        &twin,
+        notice::Lifecycle::Created,
+        now,
+    ))
+}
+
+/// Removes an identity with all that belongs to it, and tells of it.
+pub(crate) fn delete(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    hub_name: &str,
+    now: holm_model::Timestamp,
+) -> Result<(), ServiceError> {
+    if let Some(twin) = transaction.twin(&entry.identity)? {
+        transaction.emit(&notice::lifecycle(
+            hub_name,
+            entry,
+            &twin,
+            notice::Lifecycle::Deleted,
+            now,
+        ))?;
+    }
+    transaction.remove_entry(&entry.identity)
+}
+
+/// Makes `$edgeAgent` and `$edgeHub` of an edge device, where they are missing. The device fills in their keys.
+fn add_system_modules(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    hub_name: &str,
+    now: holm_model::Timestamp,
+) -> Result<(), ServiceError> {
+    if !entry.edge {
+        return Ok(());
+    }
+    for module in [ModuleId::edge_agent(), ModuleId::edge_hub()] {
+        let identity = Identity::of_module(entry.identity.device.clone(), module);
+        if transaction.entry(&identity)?.is_none() {
+            insert(transaction, &Entry::new(identity, now)?, hub_name, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses one more module on a device that has its fill.
+///
+/// # Errors
+/// `TooManyModulesOnDevice`.
+pub(crate) fn check_room(view: &View<'_>, device: &DeviceId) -> Result<(), ServiceError> {
+    let modules = view.modules(device)?;
+    let count = modules
+        .iter()
+        .filter(|entry| !entry.identity.module.as_ref().is_some_and(ModuleId::is_system))
+        .count();
+    if count < MAX_MODULES {
+        return Ok(());
+    }
+    Err(ServiceError::new(
+        ErrorCode::TooManyModulesOnDevice,
+        format!("device `{device}` has {count} modules, the most allowed; delete one first"),
+    ))
+}

@@ -1,0 +1,254 @@
+//! The service API: what back ends, SDKs and operators ask over HTTPS, and what edge devices ask about their modules.
+//!
+//! ```text
+//! request -> Target (path) -> permission -> api-version -> the resource's file -> answer
+//!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
+//!   twins.rs       /twins/{id}, …/methods
+//!   messages.rs    …/messages/deviceBound, …/commands
+//!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
+//! ```
+//!
+//! Any date is accepted as `api-version`, and no answer depends on it.
+//!
+//! Source: `hub-service-api.md` §1, §2.
+
+mod answer;
+mod devices;
+mod events;
+mod messages;
+mod query;
+mod target;
+mod twins;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holm_gateway::Credential;
+use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
+use holm_model::{ErrorCode, Identity, ServiceError};
+use holm_net::Peer;
+use holm_net::http::{self, BodyError, Handler, ResponseBody};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, IF_MATCH};
+use hyper::{Method, Request, Response, StatusCode};
+use rustls::pki_types::CertificateDer;
+
+use crate::HubBackend;
+use crate::authority::Authority;
+use crate::deployment::Deployments;
+use crate::methods::Methods;
+use crate::registry::{Caller, Registry};
+use crate::storage::Rights;
+
+use answer::{Answer, Failure};
+use query::Query;
+use target::{Target, Unroutable};
+
+/// The largest body, but for deployments: a twin with its metadata is several times its counted size.
+const MAX_BODY: usize = 1024 * 1024;
+/// The largest deployment: 50 modules with 32 KiB each, and some air.
+const MAX_CONTENT_BODY: usize = 4 * 1024 * 1024;
+
+/// Answers requests of the service API. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct RestApi {
+    pub(crate) backend: HubBackend,
+    pub(crate) registry: Registry,
+    pub(crate) methods: Methods,
+    pub(crate) deployments: Deployments,
+    pub(crate) scope: holm_net::Scope,
+}
+
+/// A request that is allowed, read as far as all resources have in common.
+struct Call {
+    method: Method,
+    query: Query,
+    head: hyper::http::request::Parts,
+    body: Bytes,
+    caller: Caller,
+}
+
+impl Call {
+    fn header(&self, name: impl hyper::header::AsHeaderName) -> Option<&str> {
+        self.head.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn if_match(&self) -> Option<String> {
+        self.header(IF_MATCH).map(str::to_owned)
+    }
+}
+
+impl Handler for RestApi {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        let (head, incoming) = request.into_parts();
+        let limit = match Target::parse(head.uri.path()) {
+            Ok((Target::ApplyContent(_), _)) => MAX_CONTENT_BODY,
+            Ok((Target::CloudToDevice(_), _)) => MAX_CLOUD_TO_DEVICE_BYTES,
+            _ => MAX_BODY,
+        };
+        match http::body::read(incoming, limit).await {
+            Ok(body) => self.answer(Request::from_parts(head, body), &peer.certificates).await,
+            Err(error) => {
+                let code = match error {
+                    BodyError::TooLarge(_) => ErrorCode::MessageTooLarge,
+                    BodyError::TimedOut | BodyError::Broken(_) => ErrorCode::IotHubFormatError,
+                };
+                Failure::from(ServiceError::new(code, error.to_string())).answer(self.backend.clock.now())
+            }
+        }
+    }
+}
+
+impl RestApi {
+    /// Answers one request whose body is in hand. `certificates` are those of the TLS handshake, leaf first.
+    pub async fn answer(
+        &self,
+        request: Request<Bytes>,
+        certificates: &Arc<[CertificateDer<'static>]>,
+    ) -> Response<ResponseBody> {
+        match self.carry_out(request, certificates).await {
+            Ok(answer) => answer,
+            Err(failure) => failure.answer(self.backend.clock.now()),
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        request: Request<Bytes>,
+        certificates: &Arc<[CertificateDer<'static>]>,
+    ) -> Result<Answer, Failure> {
+        let (head, body) = request.into_parts();
+        let (target, path) = Target::parse(head.uri.path()).map_err(|why| unroutable(why, head.uri.path()))?;
+        let method = effective_method(&head);
+        let caller = self.permit(&target, &method, &path, &head, certificates).await?;
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        if !target.is_own() {
+            check_api_version(&query)?;
+        }
+        let call = Call {
+            method,
+            query,
+            head,
+            body,
+            caller,
+        };
+        match target {
+            Target::Devices => self.devices(call).await,
+            Target::Identity(identity) => self.identity(call, identity).await,
+            Target::Modules(device) => self.modules(call, device).await,
+            Target::ApplyContent(device) => self.apply_content(call, device).await,
+            Target::DeviceStatistics => self.device_statistics(call).await,
+            Target::ServiceStatistics => self.service_statistics(&call),
+            Target::Query => Err(Failure::with_status(
+                StatusCode::NOT_IMPLEMENTED,
+                "queries over twins are not supported in this release; read devices with `GET /devices` and twins with `GET /twins/{id}`",
+            )),
+            Target::Twin(identity) => self.twin(call, identity).await,
+            Target::Methods(identity) => self.method_call(call, identity).await,
+            Target::CloudToDevice(device) => self.send_to_device(call, device).await,
+            Target::Commands(device) => self.purge(call, device).await,
+            Target::Events => self.events(&call),
+            Target::Partitions => self.partitions(&call),
+        }
+    }
+
+    /// Whether the caller may do this. A device may look after its own modules with its own proof.
+    async fn permit(
+        &self,
+        target: &Target,
+        method: &Method,
+        path: &str,
+        head: &hyper::http::request::Parts,
+        certificates: &Arc<[CertificateDer<'static>]>,
+    ) -> Result<Caller, Failure> {
+        let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let own = match target {
+            Target::Modules(device) => Some(device),
+            Target::Identity(identity) if identity.is_module() => Some(&identity.device),
+            _ => None,
+        };
+        if let Some(device) = own
+            && Authority::is_identity_proof(authorization, certificates)
+        {
+            let credential = match authorization {
+                Some(token) => Credential::Token(token.to_owned()),
+                None => Credential::Certificate(Arc::clone(certificates)),
+            };
+            let identity = Identity::of_device(device.clone());
+            self.backend.authority.permit_device(identity, credential).await?;
+            return Ok(Caller::Device);
+        }
+        let rights = rights(target, method);
+        self.backend.authority.permit_service(authorization, path, rights)?;
+        Ok(Caller::Service)
+    }
+}
+
+/// The rights of which one is enough. Source: `hub-service-api.md` §1.
+fn rights(target: &Target, method: &Method) -> &'static [Rights] {
+    match (target, method) {
+        (Target::Devices | Target::Identity(_) | Target::Modules(_), &Method::GET)
+        | (Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
+        (Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::ApplyContent(_), _) => {
+            &[Rights::REGISTRY_WRITE]
+        }
+        (
+            Target::CloudToDevice(_)
+            | Target::Commands(_)
+            | Target::Query
+            | Target::Twin(_)
+            | Target::Methods(_)
+            | Target::Events
+            | Target::Partitions,
+            _,
+        ) => &[Rights::SERVICE_CONNECT],
+    }
+}
+
+/// Java sends `PATCH` as `POST` with a header.
+fn effective_method(head: &hyper::http::request::Parts) -> Method {
+    let wanted = head
+        .headers
+        .get("x-http-method-override")
+        .and_then(|value| value.to_str().ok());
+    match wanted {
+        Some(wanted) if head.method == Method::POST && wanted.eq_ignore_ascii_case("PATCH") => Method::PATCH,
+        _ => head.method.clone(),
+    }
+}
+
+fn check_api_version(query: &Query) -> Result<(), Failure> {
+    let version = query.get("api-version").unwrap_or_default();
+    let date = version.strip_suffix("-preview").unwrap_or(version);
+    let shape = date.split('-').map(str::len).eq([4, 2, 2]);
+    let digits = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if shape && digits {
+        return Ok(());
+    }
+    Err(ServiceError::new(
+        ErrorCode::InvalidProtocolVersion,
+        "`api-version` is missing or not a date; send for example `?api-version=2021-04-12`",
+    )
+    .into())
+}
+
+fn unroutable(why: Unroutable, path: &str) -> Failure {
+    let shown: String = path.chars().take(200).collect();
+    match why {
+        Unroutable::Unknown => Failure::with_status(
+            StatusCode::NOT_FOUND,
+            format!("there is no resource `{shown}` at this hub"),
+        ),
+        Unroutable::Id(error) => ServiceError::argument_invalid(error.to_string()).into(),
+        Unroutable::Encoding => {
+            ServiceError::argument_invalid(format!("`{shown}` is not percent-encoded UTF-8")).into()
+        }
+    }
+}
+
+fn not_allowed(call: &Call, allowed: &str) -> Failure {
+    Failure::with_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} is not possible here; use {allowed}", call.method),
+    )
+}

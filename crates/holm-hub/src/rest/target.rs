@@ -1,0 +1,188 @@
+//! What a path names.
+//!
+//! Clients differ: a slash may stand at the end, words of the path come in any case, ids are percent-encoded once, and
+//! IoT Explorer encodes the whole path (`/devices%2Fd1`). Source: `hub-service-api.md` §2.1, §2.2.
+
+use std::borrow::Cow;
+
+use holm_model::wire::percent;
+use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
+
+/// A resource of the service API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// `/devices`
+    Devices,
+    /// `/devices/{id}`, `/devices/{id}/modules/{m}`
+    Identity(Identity),
+    /// `/devices/{id}/modules`
+    Modules(DeviceId),
+    /// `/devices/{id}/messages/deviceBound`
+    CloudToDevice(DeviceId),
+    /// `/devices/{id}/commands`
+    Commands(DeviceId),
+    /// `/devices/{id}/applyConfigurationContent`
+    ApplyContent(DeviceId),
+    /// `/devices/query`
+    Query,
+    /// `/twins/{id}`, `/twins/{id}/modules/{m}`
+    Twin(Identity),
+    /// `/twins/{id}/methods`, `/twins/{id}/modules/{m}/methods`
+    Methods(Identity),
+    /// `/statistics/devices`
+    DeviceStatistics,
+    /// `/statistics/service`
+    ServiceStatistics,
+    /// `/holm/v1/events`
+    Events,
+    /// `/holm/v1/partitions`
+    Partitions,
+}
+
+/// Why a path names nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unroutable {
+    /// There is no such resource.
+    Unknown,
+    /// An id in it breaks the rules.
+    Id(InvalidId),
+    /// It is not percent-encoded UTF-8.
+    Encoding,
+}
+
+impl From<InvalidId> for Unroutable {
+    fn from(error: InvalidId) -> Self {
+        Self::Id(error)
+    }
+}
+
+impl Target {
+    /// Reads a raw path, without the query; also gives the decoded path, without the slashes at its ends, for the scope of
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`Unroutable`].
+    pub(super) fn parse(raw: &str) -> Result<(Self, String), Unroutable> {
+        let segments = decoded_segments(raw)?;
+        match Self::of(&segments) {
+            Err(Unroutable::Unknown) if segments.first().is_some_and(|first| first.contains('/')) => {
+                // The whole path was encoded: what was one segment is several.
+                let whole = segments.join("/");
+                let segments: Vec<String> = whole
+                    .split('/')
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+                Ok((Self::of(&segments)?, segments.join("/")))
+            }
+            target => Ok((target?, segments.join("/"))),
+        }
+    }
+
+    fn of(segments: &[String]) -> Result<Self, Unroutable> {
+        let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let is = |part: &str, word: &str| part.eq_ignore_ascii_case(word);
+        let device = |id: &str| DeviceId::new(id);
+        let module = |id: &str, module: &str| {
+            Ok::<_, InvalidId>(Identity::of_module(DeviceId::new(id)?, ModuleId::new(module)?))
+        };
+        Ok(match parts.as_slice() {
+            [a] if is(a, "devices") => Self::Devices,
+            [a, b] if is(a, "devices") && is(b, "query") => Self::Query,
+            [a, id] if is(a, "devices") => Self::Identity(Identity::of_device(device(id)?)),
+            [a, id, b] if is(a, "devices") && is(b, "modules") => Self::Modules(device(id)?),
+            [a, id, b] if is(a, "devices") && is(b, "commands") => Self::Commands(device(id)?),
+            [a, id, b] if is(a, "devices") && is(b, "applyConfigurationContent") => Self::ApplyContent(device(id)?),
+            [a, id, b, m] if is(a, "devices") && is(b, "modules") => Self::Identity(module(id, m)?),
+            [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
+                Self::CloudToDevice(device(id)?)
+            }
+            [a, id] if is(a, "twins") => Self::Twin(Identity::of_device(device(id)?)),
+            [a, id, b] if is(a, "twins") && is(b, "methods") => Self::Methods(Identity::of_device(device(id)?)),
+            [a, id, b, m] if is(a, "twins") && is(b, "modules") => Self::Twin(module(id, m)?),
+            [a, id, b, m, c] if is(a, "twins") && is(b, "modules") && is(c, "methods") => Self::Methods(module(id, m)?),
+            [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
+            [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
+            ["holm", "v1", "events"] => Self::Events,
+            ["holm", "v1", "partitions"] => Self::Partitions,
+            _ => return Err(Unroutable::Unknown),
+        })
+    }
+
+    /// Whether the resource is one of ours, without `api-version`.
+    #[must_use]
+    pub(super) const fn is_own(&self) -> bool {
+        matches!(self, Self::Events | Self::Partitions)
+    }
+}
+
+fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
+    raw.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| decode(segment).ok_or(Unroutable::Encoding))
+        .collect()
+}
+
+/// Undoes percent-encoding; `None` when what results is not UTF-8.
+pub(super) fn decode(text: &str) -> Option<String> {
+    percent::try_decode(text).map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(path: &str) -> Target {
+        Target::parse(path).unwrap().0
+    }
+
+    fn identity(text: &str) -> Identity {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_names_the_same() {
+        for path in [
+            "/devices/d1",
+            "/devices/d1/",
+            "/Devices/d1",
+            "/devices%2Fd1",
+            "/devices%2fd1",
+        ] {
+            assert_eq!(target(path), Target::Identity(identity("d1")), "{path}");
+        }
+        for path in ["/devices/d1/messages/deviceBound", "/devices/d1/messages/devicebound"] {
+            assert_eq!(target(path), Target::CloudToDevice(DeviceId::new("d1").unwrap()));
+        }
+        for path in ["/devices/d1/modules/$edgeAgent", "/devices/d1/modules/%24edgeAgent"] {
+            assert_eq!(target(path), Target::Identity(identity("d1/$edgeAgent")), "{path}");
+        }
+        assert_eq!(target("/devices/"), Target::Devices);
+        assert_eq!(
+            target("/twins/d%231/modules/m/methods"),
+            Target::Methods(identity("d#1/m"))
+        );
+    }
+
+    #[test]
+    fn ids_are_decoded_once_and_keep_their_case() {
+        assert_eq!(target("/devices/a%2541"), Target::Identity(identity("a%41")));
+        assert_eq!(target("/devices/D1"), Target::Identity(identity("D1")));
+    }
+
+    #[test]
+    fn what_names_nothing_is_told_from_a_broken_id() {
+        assert_eq!(Target::parse("/"), Err(Unroutable::Unknown));
+        assert_eq!(Target::parse("/configurations"), Err(Unroutable::Unknown));
+        assert!(matches!(Target::parse("/devices/dev%201"), Err(Unroutable::Id(_))));
+        // An escape that is none stays as it stands: ids may hold `%`.
+        assert_eq!(target("/devices/%zz"), Target::Identity(identity("%zz")));
+        assert_eq!(Target::parse("/devices/%ff"), Err(Unroutable::Encoding));
+    }
+
+    #[test]
+    fn the_decoded_path_is_what_tokens_name() {
+        assert_eq!(Target::parse("/devices/%24d/").unwrap().1, "devices/$d");
+        assert_eq!(Target::parse("/devices%2Fd1").unwrap().1, "devices/d1");
+    }
+}

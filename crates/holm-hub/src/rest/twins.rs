@@ -1,0 +1,40 @@
+//! Twins, and method calls to whose twins they are.
+
+use holm_model::{ErrorCode, Identity, MethodRequest, TwinUpdate};
+use hyper::Method;
+
+use super::answer::{self, Answer, Failure};
+use super::{Call, RestApi, not_allowed};
+use crate::events::notice::Operation;
+
+impl RestApi {
+    pub(super) async fn twin(&self, call: Call, identity: Identity) -> Result<Answer, Failure> {
+        let twins = &self.backend.twins;
+        let operation = match call.method {
+            Method::GET => return Ok(answer::json_with_etag(&twins.get(identity).await?.to_json())),
+            Method::PATCH => Operation::Update,
+            Method::PUT => Operation::Replace,
+            _ => return Err(not_allowed(&call, "GET, PATCH or PUT")),
+        };
+        let update = TwinUpdate::from_json(&call.body)?;
+        let twin = twins.update(identity, update, operation, call.if_match()).await?;
+        Ok(answer::json_with_etag(&twin.to_json()))
+    }
+
+    pub(super) async fn method_call(&self, call: Call, identity: Identity) -> Result<Answer, Failure> {
+        if call.method != Method::POST {
+            return Err(not_allowed(&call, "POST"));
+        }
+        let request = MethodRequest::from_json(&call.body)?;
+        let (connect, response) = (request.connect_timeout, request.response_timeout);
+        let answered = self.methods.call(identity, request).await;
+        let response = answered.map_err(|error| {
+            let waited = match error.code {
+                ErrorCode::DeviceNotOnline => connect,
+                _ => response,
+            };
+            Failure::of_call(error, waited)
+        })?;
+        Ok(answer::json(&response.to_json()))
+    }
+}

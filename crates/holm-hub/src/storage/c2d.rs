@@ -1,0 +1,192 @@
+//! Cloud-to-device messages that wait for their device, and what became of those that waited.
+
+use holm_model::{DeviceId, ServiceError, Timestamp};
+use rusqlite::{Row, params};
+
+use super::{Transaction, View, to_i64, to_u64};
+
+/// Outcomes that are kept until somebody fetches feedback; the oldest go beyond it.
+const MAX_OUTCOMES: i64 = 10_000;
+
+/// A message that waits for its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number; growing with time, never used twice.
+    pub sequence: u64,
+    /// When it was sent.
+    pub enqueued: Timestamp,
+    /// When it becomes useless.
+    pub expires: Timestamp,
+    /// How often a delivery of it was abandoned.
+    pub deliveries: u32,
+    /// Which feedback its sender asked for: `none`, `positive`, `negative` or `full`.
+    pub ack: String,
+    /// The message, as in the event log.
+    pub message: Vec<u8>,
+}
+
+/// What became of a message. Shown as the published feedback says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device has it.
+    Success,
+    /// Its time ended before.
+    Expired,
+    /// The device abandoned it too often.
+    DeliveryCountExceeded,
+    /// The device refused it.
+    Rejected,
+    /// It was removed by an operator.
+    Purged,
+}
+
+impl Outcome {
+    /// The published name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "Success",
+            Self::Expired => "Expired",
+            Self::DeliveryCountExceeded => "DeliveryCountExceeded",
+            Self::Rejected => "Rejected",
+            Self::Purged => "Purged",
+        }
+    }
+
+    /// Whether a sender who asked for `ack` wants to know of it.
+    #[must_use]
+    pub fn is_wanted(self, ack: &str) -> bool {
+        match ack {
+            "full" => true,
+            "positive" => self == Self::Success,
+            "negative" => self != Self::Success,
+            _ => false,
+        }
+    }
+}
+
+const COLUMNS: &str = "sequence, enqueued, expires, deliveries, ack, message";
+
+impl View<'_> {
+    /// Messages that wait for a device, in order.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn waiting(&self, device: &DeviceId) -> Result<Vec<Waiting>, ServiceError> {
+        let sql = format!("SELECT {COLUMNS} FROM c2d_messages WHERE device = ?1 ORDER BY sequence");
+        self.all(&sql, [device.as_str()], read)
+    }
+
+    /// One message that waits for a device.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn waiting_message(&self, device: &DeviceId, sequence: u64) -> Result<Option<Waiting>, ServiceError> {
+        let sql = format!("SELECT {COLUMNS} FROM c2d_messages WHERE device = ?1 AND sequence = ?2");
+        self.one(&sql, params![device.as_str(), to_i64(sequence)], read)
+    }
+
+    /// How many messages wait for a device.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn waiting_count(&self, device: &DeviceId) -> Result<u32, ServiceError> {
+        let sql = "SELECT count(*) FROM c2d_messages WHERE device = ?1";
+        Ok(self.one(sql, [device.as_str()], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    /// Messages whose time has ended, with their devices; at most `most`.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn overdue(&self, now: Timestamp, most: u32) -> Result<Vec<(String, Waiting)>, ServiceError> {
+        let sql = format!("SELECT {COLUMNS}, device FROM c2d_messages WHERE expires <= ?1 ORDER BY expires LIMIT ?2");
+        self.all(&sql, params![now.unix_millis(), most], |row| {
+            Ok((row.get(6)?, read(row)?))
+        })
+    }
+
+    /// What became of messages to a device: message id and outcome, oldest first.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn outcomes(&self, device: &DeviceId) -> Result<Vec<(String, String)>, ServiceError> {
+        let sql = "SELECT message_id, outcome FROM c2d_outcomes WHERE device = ?1 ORDER BY id";
+        self.all(sql, [device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+}
+
+impl Transaction<'_> {
+    /// Adds a message; its sequence is given out here and returned.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub fn add_waiting(&self, device: &DeviceId, message: &Waiting) -> Result<u64, ServiceError> {
+        self.write(
+            "INSERT INTO c2d_messages (device, enqueued, expires, deliveries, ack, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                device.as_str(),
+                message.enqueued.unix_millis(),
+                message.expires.unix_millis(),
+                message.deliveries,
+                message.ack,
+                message.message,
+            ],
+        )?;
+        Ok(to_u64(self.connection.last_insert_rowid()))
+    }
+
+    /// Counts an abandoned delivery.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub fn count_delivery(&self, sequence: u64) -> Result<(), ServiceError> {
+        let sql = "UPDATE c2d_messages SET deliveries = deliveries + 1 WHERE sequence = ?1";
+        self.write(sql, [to_i64(sequence)])?;
+        Ok(())
+    }
+
+    /// Removes a message and keeps what became of it, if its sender asked. `message_id` is the message's own.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub fn finish_waiting(
+        &self,
+        device: &DeviceId,
+        generation: &str,
+        message: &Waiting,
+        message_id: &str,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let sql = "DELETE FROM c2d_messages WHERE sequence = ?1";
+        self.write(sql, [to_i64(message.sequence)])?;
+        if !outcome.is_wanted(&message.ack) {
+            return Ok(());
+        }
+        self.write(
+            "INSERT INTO c2d_outcomes (device, generation, message_id, outcome, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                device.as_str(),
+                generation,
+                message_id,
+                outcome.name(),
+                now.unix_millis()
+            ],
+        )?;
+        let last = self.connection.last_insert_rowid();
+        self.write("DELETE FROM c2d_outcomes WHERE id <= ?1", [last - MAX_OUTCOMES])?;
+        Ok(())
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        sequence: to_u64(row.get(0)?),
+        enqueued: Timestamp::from_unix_millis(row.get(1)?),
+        expires: Timestamp::from_unix_millis(row.get(2)?),
+        deliveries: row.get(3)?,
+        ack: row.get(4)?,
+        message: row.get(5)?,
+    })
+}

@@ -1,0 +1,68 @@
+//! The hub's state in SQLite: identities, twins, policies, waiting cloud-to-device messages and the outbox of events.
+//!
+//! ```text
+//! registry, twins, c2d, …  --change(|transaction| …)-->  writer thread: savepoint each, one commit for all that wait
+//!                          --read(|view| …)----------->  reader connections, a snapshot each
+//! ```
+//!
+//! - No SQL outside this folder: a [`View`] reads nouns, a [`Transaction`] also writes them.
+//! - Every change is one transaction, which also writes the events that it causes ([`Transaction::emit`]).
+//! - What a change answers is on disk (WAL, `synchronous = FULL`).
+//!
+//! Rules are decided by the callers on what they read *inside* the transaction, so that they hold whoever else writes. An
+//! engine for many nodes can stand behind the same two types.
+
+mod activities;
+mod c2d;
+mod identities;
+mod outbox;
+mod policies;
+mod repository;
+mod schema;
+mod sessions;
+mod transaction;
+mod twins;
+mod writer;
+
+pub use activities::Activity;
+pub use c2d::{Outcome, Waiting};
+pub use outbox::{Emitted, Event};
+pub use policies::{Policy, Rights};
+pub use repository::Repository;
+pub use schema::{FORMAT_VERSION, OpenError};
+pub use transaction::{Transaction, View};
+
+use holm_model::{DeviceId, Identity, ModuleId, ServiceError};
+
+/// What the database could not do, told without internals; the cause goes to the log.
+fn fault(error: rusqlite::Error) -> ServiceError {
+    tracing::error!(%error, "the database refused an operation");
+    ServiceError::unavailable("the hub's database can't be used now; try again")
+}
+
+/// What is stored but can't be read back: a defect or a damaged file.
+fn damaged(what: &str) -> ServiceError {
+    tracing::error!(what, "the database holds what it must not hold");
+    ServiceError::server_error(format!("the hub's database holds a damaged {what}"))
+}
+
+/// The module as it stands in a key column.
+fn module_key(identity: &Identity) -> &str {
+    identity.module.as_ref().map_or("", ModuleId::as_str)
+}
+
+fn identity_of(device: &str, module: &str) -> Result<Identity, ServiceError> {
+    let module = (!module.is_empty()).then(|| ModuleId::new(module)).transpose();
+    match (DeviceId::new(device), module) {
+        (Ok(device), Ok(module)) => Ok(Identity { device, module }),
+        _ => Err(damaged("identity")),
+    }
+}
+
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn to_u64(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

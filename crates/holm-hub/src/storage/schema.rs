@@ -1,0 +1,193 @@
+//! The tables of `hub.db`, and how a database is opened: ours and of this version, new, or refused untouched.
+//!
+//! The format is described in `docs/formats/hub-database.md`; a change here is a change there and of [`FORMAT_VERSION`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The version of the tables, in the database's `user_version`.
+pub const FORMAT_VERSION: i32 = 1;
+/// Marks the file as a hub's database (`application_id`): "HolH" in ASCII.
+const APPLICATION_ID: i32 = 0x486F_6C48;
+
+/// Why a hub's database could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It was written by another release.
+    #[error(
+        "`{path}` has format {found}; this release reads and writes format {FORMAT_VERSION}: use the release that wrote it"
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: i32,
+    },
+    /// It is a database, but not a hub's.
+    #[error("`{path}` is not the database of a hub; give another data directory")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite could not open it.
+    #[error("can't open `{path}`")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The thread that writes could not be started.
+    #[error("can't start the thread that writes to the database")]
+    Thread(#[source] std::io::Error),
+}
+
+const TABLES: &str = "
+CREATE TABLE identities (
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,                       -- '' is the device itself
+    generation TEXT NOT NULL,
+    etag INTEGER NOT NULL,
+    enabled INTEGER NOT NULL,
+    status_reason TEXT,
+    status_updated INTEGER NOT NULL,
+    auth TEXT NOT NULL,                         -- sas, selfSigned, certificateAuthority, none
+    primary_secret TEXT,                        -- key in base64, or thumbprint in hexadecimal
+    secondary_secret TEXT,
+    edge INTEGER NOT NULL,
+    device_scope TEXT,
+    parent_scopes TEXT NOT NULL,                -- JSON array of text
+    managed_by TEXT,
+    PRIMARY KEY (device, module)
+) WITHOUT ROWID;
+CREATE INDEX identities_by_scope ON identities (device_scope) WHERE device_scope IS NOT NULL;
+
+CREATE TABLE activities (
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,
+    connected INTEGER NOT NULL,
+    state_updated INTEGER NOT NULL,
+    last_activity INTEGER NOT NULL,
+    model_id TEXT NOT NULL,
+    PRIMARY KEY (device, module)
+) WITHOUT ROWID;
+
+CREATE TABLE twins (
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    document TEXT NOT NULL,                     -- the model's stored form, JSON
+    PRIMARY KEY (device, module)
+) WITHOUT ROWID;
+
+CREATE TABLE policies (
+    name TEXT PRIMARY KEY,
+    primary_key TEXT NOT NULL,
+    secondary_key TEXT NOT NULL,
+    rights INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,
+    filters TEXT NOT NULL,                      -- JSON array of [filter, quality of service]
+    PRIMARY KEY (device, module)
+) WITHOUT ROWID;
+
+CREATE TABLE c2d_messages (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    enqueued INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL,
+    ack TEXT NOT NULL,                          -- none, positive, negative, full
+    message BLOB NOT NULL                       -- as in the event log
+);
+CREATE INDEX c2d_by_device ON c2d_messages (device, sequence);
+CREATE INDEX c2d_by_expiry ON c2d_messages (expires);
+
+CREATE TABLE c2d_outcomes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    generation TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    outcome TEXT NOT NULL,                      -- Success, Expired, DeliveryCountExceeded, Rejected, Purged
+    at INTEGER NOT NULL
+);
+
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_key TEXT NOT NULL,                    -- names the event for ever: what happened, to whom, which version
+    device TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    message BLOB NOT NULL
+);
+";
+
+/// Opens the database for writing; makes the tables if the file is new.
+///
+/// # Errors
+/// [`OpenError`].
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = Connection::open(path).map_err(sqlite)?;
+    // Asked before anything that writes: `journal_mode` changes the file.
+    let number = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
+    let (version, application) = (
+        number("user_version").map_err(sqlite)?,
+        number("application_id").map_err(sqlite)?,
+    );
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(sqlite)?;
+    let new = version == 0 && application == 0 && tables == 0;
+    if !new && application != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if !new && version != FORMAT_VERSION {
+        return Err(OpenError::OtherVersion {
+            path: path.to_owned(),
+            found: version,
+        });
+    }
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(sqlite)?;
+    if new {
+        connection
+            .execute_batch(&format!(
+                "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            ))
+            .map_err(sqlite)?;
+    }
+    connection.busy_timeout(BUSY).map_err(sqlite)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Opens the database for reading.
+///
+/// # Errors
+/// [`OpenError::Sqlite`].
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    connection.busy_timeout(BUSY).map_err(sqlite)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// In WAL mode only recovery and checkpoints make one connection wait for another.
+const BUSY: Duration = Duration::from_secs(5);
+/// Every statement of this crate stays prepared.
+const STATEMENTS: usize = 128;

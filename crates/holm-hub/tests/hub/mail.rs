@@ -1,0 +1,226 @@
+//! Cloud-to-device messages: rows 74 and 76, and `hub-device-protocols.md` §8 rows 25, 54 to 56.
+
+use std::time::Duration;
+
+use holm_gateway::{Delivery, Inbox, Mailbox, Settlement, Subscriptions};
+use holm_model::SystemProperty;
+use hyper::Method;
+use serde_json::json;
+
+use crate::support::{Client, Reply, TestHub};
+
+const BOUND: &str = "/devices/d1/messages/deviceBound";
+
+async fn send(hub: &TestHub, body: &'static str) -> Reply {
+    hub.call(
+        Method::POST,
+        BOUND,
+        &[("iothub-app-k", "v"), ("iothub-messageid", body)],
+        body,
+    )
+    .await
+}
+
+impl Client<'_> {
+    async fn receive(&self, most: usize) -> Vec<Delivery> {
+        let backend = self.hub.hub.backend();
+        let receiving = backend.receive(self.handle.id(), &self.admission, Mailbox::CloudToDevice, most);
+        receiving.await.unwrap()
+    }
+
+    fn settle(&self, delivery: &Delivery, settlement: Settlement) {
+        let backend = self.hub.hub.backend();
+        backend.settle(
+            self.handle.id(),
+            &self.admission,
+            Mailbox::CloudToDevice,
+            delivery.lease,
+            settlement,
+        );
+    }
+}
+
+/// Waits until so many messages wait for the device.
+async fn waiting(hub: &TestHub, count: u64) {
+    let reached = async {
+        while hub.get("/devices/d1").await.ok()["cloudToDeviceMessageCount"] != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reached).await.unwrap();
+}
+
+fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries
+        .iter()
+        .map(|d| String::from_utf8(d.message.body.to_vec()).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_message_is_delivered_once_with_its_properties_and_goes_when_completed() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    let sent = send(&hub, "one").await;
+    let received = client.receive(16).await;
+    client.settle(&received[0], Settlement::Complete);
+    waiting(&hub, 0).await;
+
+    assert_eq!(sent.status, 204);
+    assert_eq!(bodies(&received), ["one"]);
+    let message = &received[0].message;
+    assert_eq!(message.properties.get("k"), Some(Some("v")));
+    assert_eq!(
+        message.system.get(SystemProperty::To),
+        Some("/devices/d1/messages/devicebound")
+    );
+    assert_eq!(message.system.get(SystemProperty::MessageId), Some("one"));
+    assert!(!received[0].redelivered);
+}
+
+#[tokio::test]
+async fn a_waiting_receiver_is_woken_and_a_dropped_one_leases_nothing() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    {
+        let mut dropped = Box::pin(client.receive(16));
+        assert!(futures_poll(&mut dropped).await.is_none());
+    }
+    let (received, sent) = tokio::join!(client.receive(16), send(&hub, "one"));
+
+    assert_eq!((bodies(&received), sent.status), (vec!["one".to_owned()], 204));
+}
+
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    tokio::time::timeout(Duration::from_millis(50), future).await.ok()
+}
+
+#[tokio::test]
+async fn what_a_session_held_is_delivered_again_in_order_and_marked() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    for body in ["one", "two", "three"] {
+        send(&hub, body).await;
+    }
+    let first = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let held = first.receive(2).await;
+    first.settle(&held[0], Settlement::Complete);
+    waiting(&hub, 2).await;
+    first.disconnect().await;
+
+    let second = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let received = second.receive(16).await;
+
+    assert_eq!(bodies(&received), ["two", "three"]);
+    assert_eq!(
+        received.iter().map(|d| d.redelivered).collect::<Vec<_>>(),
+        [true, false]
+    );
+    assert_eq!(received[0].message.system.get(SystemProperty::DeliveryCount), Some("0"));
+}
+
+#[tokio::test]
+async fn an_abandoned_message_comes_ten_times_and_is_then_given_up() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let headers = [("iothub-ack", "negative"), ("iothub-messageid", "m-1")];
+    hub.call(Method::POST, BOUND, &headers, "x").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    for count in 0..10 {
+        let received = client.receive(16).await;
+        assert_eq!(
+            received[0].message.system.get(SystemProperty::DeliveryCount),
+            Some(count.to_string().as_str())
+        );
+        client.settle(&received[0], Settlement::Abandon);
+    }
+
+    waiting(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn a_rejected_message_goes_and_a_foreign_lease_settles_nothing() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let other = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let received = client.receive(16).await;
+
+    other.settle(&received[0], Settlement::Complete);
+    client.settle(&received[0], Settlement::Reject);
+
+    waiting(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn the_fifty_first_message_is_refused_until_one_expires() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    for _ in 0..50 {
+        assert_eq!(send(&hub, "x").await.status, 204);
+    }
+
+    send(&hub, "y")
+        .await
+        .assert_error(403, "DeviceMaximumQueueDepthExceeded");
+    hub.turn_clock(3601);
+    let after = send(&hub, "z").await;
+
+    assert_eq!(after.status, 204);
+    assert_eq!(hub.get("/devices/d1").await.ok()["cloudToDeviceMessageCount"], 1);
+}
+
+#[tokio::test]
+async fn an_expired_message_is_not_delivered() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let headers = [("iothub-expiry", "2027-01-15T08:01:00.0000000Z")];
+    hub.call(Method::POST, BOUND, &headers, "short").await;
+    hub.turn_clock(61);
+    send(&hub, "long").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    assert_eq!(bodies(&client.receive(16).await), ["long"]);
+}
+
+#[tokio::test]
+async fn waiting_messages_are_purged_and_survive_a_restart_until_then() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    for body in ["one", "two", "three"] {
+        send(&hub, body).await;
+    }
+
+    let hub = hub.restart().await;
+    let purged = hub.call(Method::DELETE, "/devices/d1/commands", &[], "").await.ok();
+
+    assert_eq!(
+        purged,
+        json!({"deviceId": "d1", "moduleId": null, "totalMessagesPurged": 3})
+    );
+    waiting(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn bad_messages_are_refused_by_name() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+
+    let ack = hub.call(Method::POST, BOUND, &[("iothub-ack", "maybe")], "x").await;
+    let expiry = hub.call(Method::POST, BOUND, &[("iothub-expiry", "soon")], "x").await;
+    let large = hub.call(Method::POST, BOUND, &[], "x".repeat(64 * 1024 + 1)).await;
+    let unknown = hub
+        .call(Method::POST, "/devices/no/messages/devicebound", &[], "x")
+        .await;
+
+    ack.assert_error(400, "ArgumentInvalid");
+    expiry.assert_error(400, "ArgumentInvalid");
+    large.assert_error(413, "MessageTooLarge");
+    unknown.assert_error(404, "DeviceNotFound");
+}

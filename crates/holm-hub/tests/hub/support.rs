@@ -1,0 +1,246 @@
+//! A test language: a hub in a directory of its own with a clock that is turned by hand, requests as a policy or device,
+//! and devices that speak to the backend as a protocol front would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use holm_gateway::session::SessionInbox;
+use holm_gateway::{
+    Admission, Announced, Attempt, Authority, Credential, Presence, Refusal, SessionHandle, Subscriptions,
+};
+use holm_hub::{Clock, Hub, HubConfig};
+use holm_identity::{SasToken, SymmetricKey};
+use holm_model::{Identity, Timestamp};
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, Method, Request};
+use serde_json::{Value, json};
+
+pub(crate) const HOST: &str = "hub.test";
+/// 2027-01-15T08:00:00Z.
+pub(crate) const START: i64 = 1_800_000_000_000;
+
+pub(crate) struct TestHub {
+    pub(crate) hub: Hub,
+    pub(crate) directory: tempfile::TempDir,
+    now: Arc<AtomicI64>,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Checks an error in all places where clients look.
+    #[track_caller]
+    pub(crate) fn assert_error(&self, status: u16, name: &str) {
+        assert_eq!(
+            (self.status, self.header("iothub-errorcode")),
+            (status, Some(name)),
+            "{:?}",
+            self.body
+        );
+        let body = self.json();
+        let message = body["Message"].as_str().unwrap();
+        assert!(body["ExceptionMessage"].is_string());
+        if !message.starts_with('{') {
+            let (code, text) = message.split_once(';').unwrap();
+            assert_eq!(code, format!("ErrorCode:{name}"));
+            assert!(!text.is_empty());
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{:?}", self.body);
+        self.json()
+    }
+}
+
+impl TestHub {
+    pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub(crate) async fn start_in(directory: tempfile::TempDir) -> Self {
+        let now = Arc::new(AtomicI64::new(START));
+        let told = Arc::clone(&now);
+        let clock = Clock::new(move || Timestamp::from_unix_millis(told.load(Ordering::SeqCst)));
+        let config = HubConfig::new(directory.path().join("data"), HOST);
+        let hub = Hub::open_with_clock(config, clock).await.unwrap();
+        Self { hub, directory, now }
+    }
+
+    /// Ends the hub and starts it anew in the same directory.
+    pub(crate) async fn restart(self) -> Self {
+        self.hub.close().await;
+        Self::start_in(self.directory).await
+    }
+
+    pub(crate) fn turn_clock(&self, seconds: i64) {
+        self.now.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    pub(crate) fn now_seconds(&self) -> i64 {
+        self.now.load(Ordering::SeqCst) / 1000
+    }
+
+    pub(crate) async fn policy_key(&self, name: &str) -> SymmetricKey {
+        let policies = self.hub.policies().await.unwrap();
+        policies.into_iter().find(|policy| policy.name == name).unwrap().primary
+    }
+
+    pub(crate) async fn token_of(&self, policy: &str) -> String {
+        let key = self.policy_key(policy).await;
+        let token = SasToken::sign(HOST, self.now_seconds() + 3600, Some(policy), &key);
+        token.to_text().expose().to_owned()
+    }
+
+    /// A request as `iothubowner`.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        let token = self.token_of("iothubowner").await;
+        let mut all = vec![("authorization", token.as_str())];
+        all.extend(headers);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let path = if path.starts_with("/holm/") {
+            path.to_owned()
+        } else {
+            format!("{path}{mark}api-version=2021-04-12")
+        };
+        self.raw(method, &path, &all, body.into()).await
+    }
+
+    /// A request with exactly these headers and this address.
+    pub(crate) async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let certificates: Arc<[_]> = Arc::from([]);
+        let answer = self
+            .hub
+            .rest_handler()
+            .answer(request.body(body).unwrap(), &certificates)
+            .await;
+        let (head, body) = answer.into_parts();
+        Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, &[], "").await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PUT, path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn update(&self, path: &str, etag: &str, body: Value) -> Reply {
+        self.call(Method::PUT, path, &[("if-match", etag)], body.to_string())
+            .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PATCH, path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.call(Method::DELETE, path, &[("if-match", "\"*\"")], "").await
+    }
+
+    /// Makes a device and gives its document.
+    pub(crate) async fn device(&self, id: &str) -> Value {
+        self.put(&format!("/devices/{id}"), json!({ "deviceId": id }))
+            .await
+            .ok()
+    }
+
+    pub(crate) async fn edge_device(&self, id: &str) -> Value {
+        let body = json!({ "deviceId": id, "capabilities": { "iotEdge": true } });
+        self.put(&format!("/devices/{id}"), body).await.ok()
+    }
+
+    /// The token that a device's own SDK would make.
+    pub(crate) async fn device_token(&self, identity: &str) -> String {
+        let path = match identity.split_once('/') {
+            None => format!("/devices/{identity}"),
+            Some((device, module)) => format!("/devices/{device}/modules/{module}"),
+        };
+        let document = self.get(&path).await.ok();
+        let key = document["authentication"]["symmetricKey"]["primaryKey"]
+            .as_str()
+            .unwrap();
+        let key = SymmetricKey::from_base64(key).unwrap();
+        let resource = format!("{HOST}{path}");
+        let token = SasToken::sign(&resource, self.now_seconds() + 3600, None, &key);
+        token.to_text().expose().to_owned()
+    }
+
+    pub(crate) async fn authenticate(&self, identity: &str, credential: Credential) -> Result<Admission, Refusal> {
+        let attempt = Attempt {
+            identity: identity.parse().unwrap(),
+            credential,
+            announced: Announced::default(),
+        };
+        self.hub.backend().authenticate(attempt).await
+    }
+
+    /// Connects a device as a protocol front would.
+    pub(crate) async fn connect(&self, identity: &str, subscriptions: Subscriptions) -> Client<'_> {
+        let token = self.device_token(identity).await;
+        let admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
+        let (handle, inbox) = SessionHandle::new(admission.identity.clone());
+        self.hub.backend().opened(&handle, &admission, false).await.unwrap();
+        self.hub.signals().directory().enter(&handle);
+        handle.set_subscriptions(subscriptions);
+        self.hub.signals().directory().subscribed();
+        Client {
+            hub: self,
+            handle,
+            inbox,
+            admission,
+        }
+    }
+}
+
+/// A connected device.
+pub(crate) struct Client<'h> {
+    pub(crate) hub: &'h TestHub,
+    pub(crate) handle: SessionHandle,
+    pub(crate) inbox: SessionInbox,
+    pub(crate) admission: Admission,
+}
+
+impl Client<'_> {
+    pub(crate) async fn disconnect(self) {
+        self.hub.hub.signals().directory().leave(&self.handle);
+        self.hub.hub.backend().closed(self.handle.id(), &self.admission).await;
+    }
+}
+
+pub(crate) fn identity(text: &str) -> Identity {
+    text.parse().unwrap()
+}

@@ -1,0 +1,308 @@
+//! The command line: names, options, and what `--help` says of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+
+/// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
+#[derive(Debug, Parser)]
+#[command(name = "holm", version = version(), propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t, env = "HOLM_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 the demo lost a message.\n\
+                          HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
+
+/// The version with the commit and the formats on disk.
+fn version() -> &'static str {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (",
+        env!("HOLM_COMMIT"),
+        "; formats: ",
+        env!("HOLM_FORMATS"),
+        ")"
+    )
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the hub, and what belongs to its data directory.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Hub(Hub),
+    /// Remember a hub's connection string for the commands below.
+    Login(Login),
+    /// Devices of a hub.
+    #[command(subcommand)]
+    Device(Device),
+    /// Modules of a device.
+    #[command(subcommand)]
+    Module(Module),
+    /// Twins of devices and modules.
+    #[command(subcommand)]
+    Twin(Twin),
+    /// Direct methods.
+    #[command(subcommand)]
+    Method(Method),
+    /// Cloud-to-device messages.
+    #[command(subcommand)]
+    C2d(C2d),
+    /// Give one edge device its deployment.
+    Deploy(Deploy),
+    /// Read the messages that have reached the hub.
+    Monitor(Monitor),
+    /// Run a ready-made module (as an edge does).
+    Run {
+        /// sensor, watcher or summary.
+        name: String,
+    },
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hub {
+    /// Run the hub. At the first start it makes its authority, its certificate and its policies.
+    Run(HubRun),
+    /// Print the service connection string.
+    ConnectionString {
+        /// The hub's data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+pub(crate) struct HubRun {
+    /// Where everything is kept.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The host name by which clients know the hub; it stands in its certificate and in connection strings. An IP address
+    /// will do.
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    pub(crate) hostname: String,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub(crate) bind: IpAddr,
+    /// The port of MQTT over TLS; 0 lets the system choose.
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    pub(crate) mqtt_port: u16,
+    /// The port of HTTPS and WebSocket; 0 lets the system choose.
+    #[arg(long, value_name = "PORT", default_value_t = 443)]
+    pub(crate) https_port: u16,
+    /// Where `/healthz` and `/metrics` are served, in plain HTTP.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) status: SocketAddr,
+    /// Check settings and data directory, and stop.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// How to reach a hub. Without options: `HOLM_HUB`, then what `holm login` remembered.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct HubAccess {
+    /// The connection string; others on this machine can read it from the process list: prefer HOLM_HUB or --hub-file.
+    #[arg(long, value_name = "CONNECTION-STRING")]
+    pub(crate) hub: Option<String>,
+    /// A file that holds the connection string.
+    #[arg(long, value_name = "FILE", conflicts_with = "hub")]
+    pub(crate) hub_file: Option<PathBuf>,
+    /// A further authority to trust: the hub's `ca.pem`.
+    #[arg(long, value_name = "FILE", env = "HOLM_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The connection string; `-` (the default) reads it from standard input.
+    #[arg(default_value = "-")]
+    pub(crate) connection_string: String,
+    /// A further authority to trust: the hub's `ca.pem`.
+    #[arg(long, value_name = "FILE", env = "HOLM_CA")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// How a device proves who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Auth {
+    /// Symmetric keys, made by the hub.
+    #[default]
+    Sas,
+    /// A certificate, known by its thumbprint.
+    X509Thumbprint,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Register a device.
+    Create {
+        /// Its id.
+        id: String,
+        /// It runs an edge.
+        #[arg(long)]
+        edge: bool,
+        /// How it proves who it is.
+        #[arg(long, value_enum, default_value_t)]
+        auth: Auth,
+        /// The SHA-1 or SHA-256 thumbprint of its certificate.
+        #[arg(long, value_name = "HEX", required_if_eq("auth", "x509-thumbprint"))]
+        thumbprint: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Show a device, with its connection string.
+    Show {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List devices.
+    List {
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Delete a device with its modules, twin and waiting messages.
+    Delete {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// List the modules of a device.
+    List {
+        /// The device.
+        #[arg(long)]
+        device: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+/// Whose twin or method.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The module; without it, the device itself.
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Twin {
+    /// Show a twin.
+    Show {
+        #[command(flatten)]
+        of: Target,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Merge a patch into a twin: null removes a key.
+    Update {
+        #[command(flatten)]
+        of: Target,
+        /// Desired properties, as JSON.
+        #[arg(long, value_name = "JSON", required_unless_present = "tags")]
+        desired: Option<String>,
+        /// Tags, as JSON.
+        #[arg(long, value_name = "JSON")]
+        tags: Option<String>,
+        /// Only if the twin still has this etag.
+        #[arg(long, value_name = "ETAG")]
+        etag: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Method {
+    /// Call a method and print its answer.
+    Invoke {
+        #[command(flatten)]
+        of: Target,
+        /// Which method.
+        name: String,
+        /// Its argument, as JSON.
+        #[arg(long, value_name = "JSON", default_value = "null")]
+        payload: String,
+        /// How long to wait for the answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum C2d {
+    /// Send a message to a device.
+    Send {
+        /// The device.
+        #[arg(long)]
+        device: String,
+        /// Its text; `-` reads it from standard input.
+        text: String,
+        /// A property, as name=value; may be repeated.
+        #[arg(long = "property", value_name = "NAME=VALUE")]
+        properties: Vec<String>,
+        /// Its message id.
+        #[arg(long)]
+        message_id: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The edge device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The deployment manifest.
+    pub(crate) manifest: PathBuf,
+    #[command(flatten)]
+    pub(crate) hub: HubAccess,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// Only messages of this device and its modules.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Where to begin: `start`, `latest`, a sequence number, or a time (2026-01-02T03:04:05Z).
+    #[arg(long, default_value = "latest")]
+    pub(crate) from: String,
+    /// Go on as messages come.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// What to read: `Telemetry`, `twinChangeEvents`, `deviceLifecycleEvents`, or `all`.
+    #[arg(long, default_value = "Telemetry")]
+    pub(crate) source: String,
+    /// Stop after so many messages.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max: Option<u64>,
+    #[command(flatten)]
+    pub(crate) hub: HubAccess,
+}

@@ -1,0 +1,131 @@
+//! `holm device …`.
+
+use anyhow::Context;
+use holm_model::wire::percent;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::hub_access;
+use crate::cli::{Auth, Device};
+use crate::output;
+use crate::service::Service;
+
+/// How many devices `list` shows at most: what the published call gives.
+const LIST_LIMIT: usize = 1000;
+
+pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
+    match command {
+        Device::Create {
+            id,
+            edge,
+            auth,
+            thumbprint,
+            hub,
+        } => {
+            let service = hub_access::open(&hub)?;
+            let body = json!({
+                "deviceId": id,
+                "capabilities": { "iotEdge": edge },
+                "authentication": authentication(auth, thumbprint.as_deref()),
+            });
+            let device = service.call(Method::PUT, &path(&id), &[], Some(&body)).await?.body;
+            show(&service, &device, hub.json);
+        }
+        Device::Show { id, hub } => {
+            let service = hub_access::open(&hub)?;
+            let device = service.call(Method::GET, &path(&id), &[], None).await?.body;
+            show(&service, &device, hub.json);
+        }
+        Device::List { hub } => {
+            let service = hub_access::open(&hub)?;
+            let path = format!("/devices?top={LIST_LIMIT}");
+            let devices = service.call(Method::GET, &path, &[], None).await?.body;
+            list(&devices, hub.json)?;
+        }
+        Device::Delete { id, hub } => {
+            let service = hub_access::open(&hub)?;
+            service
+                .call(Method::DELETE, &path(&id), &[("If-Match", "*")], None)
+                .await?;
+            output::note(&format!("deleted `{id}`"));
+        }
+    }
+    Ok(())
+}
+
+fn path(id: &str) -> String {
+    format!("/devices/{}", percent::encode(id))
+}
+
+fn authentication(auth: Auth, thumbprint: Option<&str>) -> Value {
+    match auth {
+        Auth::Sas => json!({ "type": "sas" }),
+        Auth::X509Thumbprint => {
+            json!({ "type": "selfSigned", "x509Thumbprint": { "primaryThumbprint": thumbprint } })
+        }
+    }
+}
+
+/// The published JSON, or what a person needs: what it is, and the string to give to the device.
+fn show(service: &Service, device: &Value, as_json: bool) {
+    if as_json {
+        return output::json(device);
+    }
+    let text = |pointer: &str| {
+        device
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or("-")
+            .to_owned()
+    };
+    let edge = device
+        .pointer("/capabilities/iotEdge")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
+    output::line(&format!("device             {}", text("/deviceId")));
+    output::line(&format!("status             {}", text("/status")));
+    output::line(&format!("connection         {}", text("/connectionState")));
+    output::line(&format!("authentication     {}", text("/authentication/type")));
+    output::line(&format!("edge               {}", if edge { "yes" } else { "no" }));
+    let id = text("/deviceId");
+    let credential = match device
+        .pointer("/authentication/symmetricKey/primaryKey")
+        .and_then(Value::as_str)
+    {
+        Some(key) => format!("SharedAccessKey={key}"),
+        None => "x509=true".to_owned(),
+    };
+    output::line(&format!(
+        "connection string  HostName={};DeviceId={id};{credential}",
+        service.host()
+    ));
+}
+
+fn list(devices: &Value, as_json: bool) -> anyhow::Result<()> {
+    let devices = devices.as_array().context("the hub's answer is not a list")?;
+    if as_json {
+        output::json(&json!(devices));
+        return Ok(());
+    }
+    let text = |device: &Value, name: &str| device.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let rows: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let edge = device
+                .pointer("/capabilities/iotEdge")
+                .and_then(Value::as_bool)
+                .unwrap_or(false);
+            vec![
+                text(device, "deviceId"),
+                text(device, "status"),
+                text(device, "connectionState"),
+                (if edge { "edge" } else { "device" }).to_owned(),
+            ]
+        })
+        .collect();
+    output::table(&["DEVICE", "STATUS", "CONNECTION", "KIND"], &rows);
+    if devices.len() >= LIST_LIMIT {
+        output::note(&format!("only the first {LIST_LIMIT} are shown"));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! `holm hub …`: run the hub, or read what belongs to its data directory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use holm_gateway::http::websocket;
+use holm_gateway::{Gateway, Profile};
+use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
+use holm_identity::ProofOfKeyVerifier;
+use holm_identity::tls::server_config;
+use holm_net::http::{Handler, ResponseBody, serve_tls};
+use holm_net::{Listener, ListenerOptions, Peer, Scope};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use serde_json::json;
+
+use crate::cli;
+use crate::output;
+use crate::signals::{Signals, Told, notify};
+use crate::status_page::{self, Status};
+
+/// How long running work may take to end at a stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// The path of MQTT over WebSocket at a hub.
+const WEBSOCKET_PATH: &str = "/$iothub/websocket";
+
+pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
+    match command {
+        cli::Hub::Run(options) => serve(options).await,
+        cli::Hub::ConnectionString { data, json } => {
+            let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
+            if json {
+                output::json(&json!({ "connectionString": text.expose() }));
+            } else {
+                output::line(text.expose());
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let mut config = HubConfig::new(&options.data, &options.hostname);
+    config.bind = options.bind;
+    config.mqtt_port = options.mqtt_port;
+    config.https_port = options.https_port;
+    let hub = Hub::open(config).await.context("the hub can't start")?;
+    if options.check {
+        hub.close().await;
+        output::line(&format!("`{}` is in order", options.data.display()));
+        return Ok(());
+    }
+
+    let scope = Scope::new();
+    let outcome = serve_until_told(&options, &hub, &scope, &mut signals).await;
+    notify("STOPPING=1");
+    if let Err(left) = scope.drain(DRAIN_DEADLINE).await {
+        tracing::warn!(left, "connections were cut: they did not end in time");
+    }
+    hub.close().await;
+    tracing::info!("the hub has stopped");
+    outcome
+}
+
+async fn serve_until_told(
+    options: &cli::HubRun,
+    hub: &Hub,
+    scope: &Scope,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let bind = |port| Listener::bind(SocketAddr::new(options.bind, port), ListenerOptions::default());
+    let mqtt = bind(options.mqtt_port).await?;
+    let https = bind(options.https_port).await?;
+    let (mqtt_address, https_address) = (mqtt.local_address()?, https.local_address()?);
+
+    let tls = server_config(hub.certificate().clone(), Arc::new(ProofOfKeyVerifier)).context("TLS can't be set up")?;
+    let tls = Arc::new(tls);
+    let backend = Arc::new(hub.backend().clone());
+    let directory = hub.signals().directory().clone();
+    let gateway = Gateway::new(backend, Arc::clone(&directory), Profile::hub(), scope.clone());
+    scope.spawn(gateway.clone().serve_mqtt(mqtt, Arc::clone(&tls)));
+    let front = Arc::new(Front {
+        gateway,
+        rest: hub.rest_handler().clone(),
+    });
+    scope.spawn(serve_tls(scope.clone(), https, tls, front));
+    let page = HubStatus { sessions: directory };
+    let status = status_page::serve(scope, options.status, page).await?;
+
+    tracing::info!(mqtt = %mqtt_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
+    output::line(&format!(
+        "ready mqtt={mqtt_address} https={https_address} status={status}"
+    ));
+    notify("READY=1");
+    loop {
+        match signals.next().await {
+            Told::Stop => return Ok(()),
+            Told::Reload => match hub.reload_certificate() {
+                Ok(()) => tracing::info!("the certificate was read anew"),
+                Err(error) => {
+                    tracing::error!(error = %holm_net::error_chain(&error), "the certificate stays what it was");
+                }
+            },
+        }
+    }
+}
+
+/// The HTTPS face of the hub: MQTT over WebSocket, and the service API.
+struct Front {
+    gateway: Gateway<HubBackend>,
+    rest: RestApi,
+}
+
+impl Handler for Front {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        if websocket::is_upgrade(&request) && request.uri().path().eq_ignore_ascii_case(WEBSOCKET_PATH) {
+            return self.gateway.upgrade(request, peer);
+        }
+        self.rest.handle(request, peer).await
+    }
+}
+
+struct HubStatus {
+    sessions: Arc<holm_gateway::Directory>,
+}
+
+impl Status for HubStatus {
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        format!(
+            "# HELP holm_hub_sessions Devices and modules connected to this hub now.\n\
+             # TYPE holm_hub_sessions gauge\n\
+             holm_hub_sessions {}\n",
+            self.sessions.count()
+        )
+    }
+}

@@ -1,0 +1,25 @@
+//! `holm`: hub, edge, modules and tools in one program. This file reads the command line and hands over; what a command does
+//! stands in its file in `commands`.
+
+mod cli;
+mod commands;
+mod logging;
+mod output;
+mod service;
+mod signals;
+mod status_page;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(output::EXIT_FAILED)
+        }
+    }
+}

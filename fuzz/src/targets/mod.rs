@@ -1,0 +1,60 @@
+//! The targets. To add one: write `fn(&[u8])`, add its line here, put an example into `seeds/NAME/`.
+
+mod identity;
+mod model;
+mod mqtt;
+mod query;
+
+/// A function that reads bytes from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, which is also that of its folder of seeds.
+    pub name: &'static str,
+    /// Whose bytes these are.
+    pub about: &'static str,
+    /// Reads the bytes; panics when an invariant is broken.
+    pub run: fn(&[u8]),
+}
+
+const fn target(name: &'static str, about: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, about, run }
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    target("mqtt-decode", "a device's packets, whole and in pieces", mqtt::decode),
+    target("mqtt-server", "a device's side of a whole connection", mqtt::server),
+    target("mqtt-client", "a hub's side of a whole connection", mqtt::client),
+    target("topic", "topics and filters of a device", model::topic),
+    target("bag", "properties in a topic", model::bag),
+    target("user-name", "the user name of CONNECT", model::user_name),
+    target("headers", "properties in HTTP headers", model::headers),
+    target("identity", "ids", model::identity),
+    target("timestamp", "points in time", model::timestamp),
+    target(
+        "stored-message",
+        "a message as it is kept on disk",
+        model::stored_message,
+    ),
+    target(
+        "twin-patch",
+        "a patch of a twin, from service or device",
+        model::twin_patch,
+    ),
+    target("method", "a method call and its answer", model::method),
+    target("manifest", "a deployment manifest", model::manifest),
+    target(
+        "queue-open",
+        "the directory of a queue, damaged in any way",
+        holm_queue::testing::open_bytes,
+    ),
+    target("route", "a route of a deployment", query::route),
+    target("sas-token", "a token", identity::token),
+    target("connection-string", "a connection string", identity::connection_string),
+    target("certificate", "a client certificate", identity::certificate),
+];
+
+/// The bytes as text, if they are.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}

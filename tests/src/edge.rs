@@ -1,0 +1,416 @@
+//! An edge of a test: a process of the binary, its configuration, and modules that hold an original SDK.
+//!
+//! Modules are the programs of `tests/python` and `tests/node`. The edge starts them, as processes or in containers; they call
+//! in at the test's [`Switchboard`], and are steered like those that a test starts itself.
+
+use std::cell::RefCell;
+use std::fs::{File, Permissions};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use serde_json::{Value, json};
+
+use crate::address::Address;
+use crate::control::{Control, Switchboard};
+use crate::daemon::{Daemon, Directory};
+use crate::hub::{Device, Hub};
+use crate::need;
+use crate::patience;
+use crate::sdk::{Language, Transport, program_of};
+
+/// The image of `cargo xtask setup`: one static program, and empty directories where a test mounts the host's.
+pub const IMAGE: &str = "holm-e2e/busybox:1";
+
+/// An edge; it ends with this value. Its modules end too: they are this test's, not a device's.
+#[derive(Debug)]
+pub struct Edge {
+    daemon: Daemon,
+    switchboard: Switchboard,
+    address: Address,
+    hostname: String,
+    directory: Directory,
+    engine: Option<EngineTurn>,
+}
+
+/// The turn of one edge to use the container engine: names of containers and the network are the machine's, not the edge's.
+/// Containers of the deployments are removed when it ends.
+#[derive(Debug)]
+struct EngineTurn {
+    _lock: File,
+    containers: RefCell<Vec<&'static str>>,
+}
+
+/// How modules run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// As processes.
+    Process,
+    /// In containers.
+    Docker,
+}
+
+/// A module that holds an SDK.
+#[derive(Clone, Debug)]
+pub struct SdkModule {
+    /// Its id.
+    pub name: &'static str,
+    /// The SDK.
+    pub language: Language,
+    /// How it connects to the edge.
+    pub transport: Transport,
+    /// How it runs.
+    pub runtime: Runtime,
+}
+
+impl Edge {
+    /// Starts an edge of a device of the hub. Its host name is its loopback address.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start(hub: &Hub, device: &Device) -> Self {
+        let address = Address::take();
+        let hostname = address.ip().to_string();
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None)
+    }
+
+    /// Starts an edge whose modules are in containers: they reach it, and the test, by a name.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_for_containers(hub: &Hub, device: &Device) -> Self {
+        let path = std::env::temp_dir().join("holm-e2e-engine");
+        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
+        lock.lock().expect("a file can be locked");
+        let turn = EngineTurn {
+            _lock: lock,
+            containers: RefCell::default(),
+        };
+        let name = "edge.test".to_owned();
+        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, Some(turn))
+    }
+
+    #[track_caller]
+    fn start_as(
+        hub: &Hub,
+        device: &Device,
+        address: Address,
+        hostname: String,
+        listen: Ipv4Addr,
+        engine: Option<EngineTurn>,
+    ) -> Self {
+        let directory = Directory::new();
+        let config = configuration(hub, device, &address, &hostname, directory.path());
+        write(&directory.path().join("edge.toml"), &config, 0o600);
+        for language in [Language::Python, Language::Node] {
+            let (interpreter, file) = program_of(language, "device");
+            let script = format!("#!/bin/sh\nexec {} {}\n", interpreter.display(), file.display());
+            write(
+                &directory.path().join("modules").join(program_name(language)),
+                &script,
+                0o755,
+            );
+        }
+        let mut edge = Self {
+            daemon: spawn(&directory),
+            switchboard: Switchboard::open(IpAddr::V4(listen)),
+            address,
+            hostname,
+            directory,
+            engine,
+        };
+        edge.wait_until_ready();
+        edge
+    }
+
+    /// The process.
+    #[must_use]
+    pub const fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("edge")
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn ip(&self) -> Ipv4Addr {
+        self.address.ip()
+    }
+
+    /// Ends the edge as a crash would. Its modules go on.
+    pub fn crash(&mut self) {
+        self.daemon.kill();
+    }
+
+    /// Asks the edge to end. Its modules go on.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.daemon.terminate()
+    }
+
+    /// Starts an edge that has ended, on the same data and address.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.daemon = spawn(&self.directory);
+        self.wait_until_ready();
+    }
+
+    /// Waits for the next module that calls in, whichever it is.
+    ///
+    /// # Panics
+    /// When none does, with the end of the edge's log.
+    #[must_use]
+    #[track_caller]
+    pub fn accept(&self) -> Control {
+        self.switchboard.accept()
+    }
+
+    /// Waits for these modules to call in, in any order, and returns them in this one.
+    ///
+    /// # Panics
+    /// When one does not.
+    #[must_use]
+    #[track_caller]
+    pub fn accept_all<const N: usize>(&self, names: [&str; N]) -> [Control; N] {
+        let mut called: Vec<Control> = Vec::new();
+        while called.len() < N {
+            called.push(self.accept());
+        }
+        names.map(|name| {
+            let index = called.iter().position(|control| control.name() == name);
+            called.swap_remove(index.unwrap_or_else(|| panic!("`{name}` did not call in; there are {called:?}")))
+        })
+    }
+
+    /// A module's entry in the deployment.
+    #[must_use]
+    pub fn module(&self, module: &SdkModule) -> Value {
+        let port = self.switchboard.address().port();
+        if let Some(turn) = self.engine.as_ref().filter(|_| module.runtime == Runtime::Docker) {
+            turn.containers.borrow_mut().push(module.name);
+        }
+        let (host, options) = match module.runtime {
+            Runtime::Process => ("127.0.0.1", json!({})),
+            Runtime::Docker => (self.hostname.as_str(), container_options(module.language)),
+        };
+        let (kind, image) = match module.runtime {
+            Runtime::Process => ("process", program_name(module.language)),
+            Runtime::Docker => ("docker", IMAGE),
+        };
+        json!({
+            "type": kind, "version": "1.0", "status": "running", "restartPolicy": "always", "imagePullPolicy": "never",
+            "settings": {"image": image, "createOptions": options.to_string()},
+            "env": {
+                "HOLM_E2E_CONTROL": {"value": format!("{host}:{port}")},
+                "HOLM_E2E_TRANSPORT": {"value": module.transport.name()},
+            },
+        })
+    }
+
+    /// A whole deployment of SDK modules.
+    #[must_use]
+    pub fn manifest(&self, modules: &[SdkModule], routes: &Value) -> Value {
+        let modules = modules
+            .iter()
+            .map(|module| (module.name.to_owned(), self.module(module)));
+        manifest(&Value::Object(modules.collect()), routes)
+    }
+
+    /// The management command, speaking to this edge; returns its standard output.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn holm(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(need::holm());
+        command
+            .arg("edge")
+            .args(arguments)
+            .env("IOTEDGE_HOST", format!("unix://{}", self.socket().display()));
+        let done = command.output().expect("the binary can be started");
+        let log = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "holm edge {arguments:?} ended with {}: {log}",
+            done.status
+        );
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("mgmt.sock")
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let socket = self.socket();
+        self.daemon.wait_until("an edge that answers", || {
+            std::os::unix::net::UnixStream::connect(&socket)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        });
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        // Modules outlive their edge by design; a deployment without them ends them, and it may not come any more. Each module
+        // program ends by itself when the test's end of its line is closed; what restarts it is the edge, so it goes first.
+        self.daemon.kill();
+    }
+}
+
+impl Drop for EngineTurn {
+    fn drop(&mut self) {
+        let containers = self.containers.take();
+        if std::thread::panicking() {
+            for name in &containers {
+                let logs = Command::new("docker").args(["logs", "--tail", "40", name]).output();
+                let logs = logs.map(|it| [it.stdout, it.stderr].concat()).unwrap_or_default();
+                eprintln!(
+                    "--- end of the log of container `{name}`\n{}",
+                    String::from_utf8_lossy(&logs)
+                );
+            }
+        }
+        // One that never came to be can't be removed, and need not be.
+        Command::new("docker")
+            .args(["rm", "--force"])
+            .args(&containers)
+            .output()
+            .ok();
+    }
+}
+
+/// A deployment of these modules and routes.
+#[must_use]
+pub fn manifest(modules: &Value, routes: &Value) -> Value {
+    let system = |image: &str| {
+        json!({"type": "docker", "status": "running", "restartPolicy": "always",
+            "settings": {"image": image, "createOptions": "{}"}})
+    };
+    json!({"modulesContent": {
+        "$edgeAgent": {"properties.desired": {
+            "schemaVersion": "1.1",
+            "runtime": {"type": "docker", "settings": {}},
+            "systemModules": {"edgeAgent": system("holm/edge-agent"), "edgeHub": system("holm/edge-hub")},
+            "modules": modules,
+        }},
+        "$edgeHub": {"properties.desired": {
+            "schemaVersion": "1.1",
+            "routes": routes,
+            "storeAndForwardConfiguration": {"timeToLiveSecs": 7200},
+        }},
+    }})
+}
+
+/// Deploys, as an operator's program does.
+///
+/// # Panics
+/// When the hub refuses.
+#[track_caller]
+pub fn deploy(hub: &Hub, device: &Device, manifest: &Value) {
+    let path = format!("/devices/{}/applyConfigurationContent", device.id);
+    hub.service().call("POST", &path, Some(manifest));
+}
+
+/// What the edge's agent last reported of itself and its modules.
+#[must_use]
+#[track_caller]
+pub fn reported(hub: &Hub, device: &Device) -> Value {
+    let path = format!("/twins/{}/modules/$edgeAgent", device.id);
+    hub.service().call("GET", &path, None)["properties"]["reported"].clone()
+}
+
+/// Waits until what the agent reports fulfils a condition.
+///
+/// # Panics
+/// When it does not; with the last report.
+#[track_caller]
+pub fn wait_until_reported(hub: &Hub, device: &Device, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
+    patience::wait(what, patience::long(), || {
+        let report = reported(hub, device);
+        if enough(&report) {
+            Ok(report)
+        } else {
+            Err(report.to_string())
+        }
+    })
+}
+
+fn configuration(hub: &Hub, device: &Device, address: &Address, hostname: &str, directory: &Path) -> String {
+    let ip = address.ip();
+    let shown = directory.display();
+    format!(
+        r#"hostname = "{hostname}"
+trust_bundle_cert = "file://{ca}"
+
+[provisioning]
+source = "manual"
+connection_string = "{connection}"
+
+[connect]
+management_uri = "unix://{shown}/mgmt.sock"
+
+[listen]
+management_uri = "unix://{shown}/mgmt.sock"
+
+[holm]
+bind = "{ip}"
+data = "{shown}/edge"
+module_paths = ["{shown}/modules"]
+"#,
+        ca = hub.ca().display(),
+        connection = device.connection_string,
+    )
+}
+
+fn spawn(directory: &Directory) -> Daemon {
+    let mut command = Command::new(need::holm());
+    command
+        .args(["edge", "run", "--config"])
+        .arg(directory.path().join("edge.toml"));
+    Daemon::start("edge", directory.path(), &mut command)
+}
+
+const fn program_name(language: Language) -> &'static str {
+    match language {
+        Language::Python => "python-device",
+        Language::Node => "node-device",
+    }
+}
+
+/// The host's interpreter and libraries, read-only, in an image that has none of its own.
+fn container_options(language: Language) -> Value {
+    let (interpreter, file) = program_of(language, "device");
+    let mut binds: Vec<String> = ["/usr", "/lib", "/lib64"]
+        .map(|path| format!("{path}:{path}:ro"))
+        .to_vec();
+    for path in [need::root().join("target/peers/python"), need::root().join("tests")] {
+        binds.push(format!("{0}:{0}:ro", path.display()));
+    }
+    json!({"Entrypoint": [interpreter], "Cmd": [file], "HostConfig": {"Binds": binds}})
+}
+
+fn write(path: &Path, content: &str, mode: u32) {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).expect("a directory of the test can be made");
+    }
+    std::fs::write(path, content).expect("a file of the test can be written");
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode can be set");
+}
