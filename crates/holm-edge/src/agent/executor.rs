@@ -84,8 +84,12 @@ impl Executor {
                     chains.entry(&step.module).or_default().push(step);
                 }
             }
-            let done: Vec<Outcome> = futures_util::stream::iter(chains)
-                .map(|(module, steps)| self.chain(module, steps, specs))
+            // A list of futures, not a closure that makes them: the compiler could not see that those may be sent.
+            let mut work = Vec::new();
+            for (module, steps) in chains {
+                work.push(self.chain(module, steps, specs));
+            }
+            let done: Vec<Outcome> = futures_util::stream::iter(work)
                 .buffer_unordered(AT_ONCE)
                 .collect()
                 .await;
