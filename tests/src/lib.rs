@@ -31,6 +31,7 @@ pub mod patience;
 pub mod sas;
 pub mod sdk;
 pub mod service;
+pub mod soak;
 pub mod wire;
 
 pub use address::Address;
