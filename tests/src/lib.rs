@@ -23,6 +23,7 @@ pub mod certificate;
 pub mod control;
 pub mod daemon;
 pub mod edge;
+pub mod engine;
 pub mod hub;
 pub mod link;
 pub mod monitor;
