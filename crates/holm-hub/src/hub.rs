@@ -196,6 +196,12 @@ impl Hub {
             .map_err(DataDirectoryError::Certificate)
     }
 
+    /// Ends the answers that follow the event log, which would never end by themselves: the first step of a stop in good
+    /// order.
+    pub fn end_streams(&self) {
+        self.rest.streams.stop();
+    }
+
     /// Ends the hub's tasks and commits what waits. Close the listeners and sessions first.
     pub async fn close(self) {
         self.scope.stop();
@@ -294,6 +300,7 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
         registry,
         methods: Methods::new(repository.clone(), signals.clone()),
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
+        streams: scope.child(),
         scope,
         backend: HubBackend {
             authority,
