@@ -1,8 +1,10 @@
 //! The device side: it keeps modules running as the hub asked, brokers messages between them and the hub, guards their
 //! keys, and goes on doing all of it while the hub is out of reach.
 
+pub mod agent;
 pub mod broker;
 pub mod config;
+pub mod edge;
 pub mod front;
 pub mod identities;
 pub mod keys;

@@ -73,6 +73,8 @@ pub(super) struct Forwarder {
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
     held: HashMap<LaneId, usize>,
     held_bytes: usize,
+    /// No message that waits expires before this, in milliseconds since 1970; the maximum: none expires.
+    first_expiry: u64,
 }
 
 impl Forwarder {
@@ -88,6 +90,7 @@ impl Forwarder {
             in_flight: FuturesUnordered::new(),
             held: HashMap::new(),
             held_bytes: 0,
+            first_expiry: u64::MAX,
         }
     }
 
@@ -113,7 +116,7 @@ impl Forwarder {
         self.read(broker)?;
         self.send_all(broker).await;
         self.publish_held(broker);
-        let expiry = self.next_expiry();
+        let expiry = moment(self.first_expiry);
         let Self {
             feeds,
             held,
@@ -179,6 +182,7 @@ impl Forwarder {
                 };
                 *held += 1;
                 self.held_bytes += record.payload_len();
+                self.first_expiry = self.first_expiry.min(expiry_of(&record));
                 let held = Held {
                     record,
                     lane: feed.lane,
@@ -192,6 +196,10 @@ impl Forwarder {
     }
 
     async fn send_all(&mut self, broker: &Broker) {
+        let now = millis();
+        if self.first_expiry <= now {
+            self.drop_expired(broker, now);
+        }
         let waiting = self.senders.iter().filter(|(_, sender)| !sender.waiting.is_empty());
         let waiting: Vec<_> = waiting.map(|(identity, _)| identity.clone()).collect();
         for identity in waiting {
@@ -203,8 +211,6 @@ impl Forwarder {
 
     /// Sends what waits of one sender, as far as its window goes.
     async fn send_for(&mut self, broker: &Broker, identity: &Identity) {
-        let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
-        self.drop_expired(broker, identity, now);
         let Some(link) = broker.links.ensure(identity) else {
             if broker.are_identities_known() {
                 self.drop_unknown(broker, identity);
@@ -246,15 +252,17 @@ impl Forwarder {
         }
     }
 
-    fn drop_expired(&mut self, broker: &Broker, identity: &Identity, now: u64) {
-        let Some(sender) = self.senders.get_mut(identity) else {
-            return;
-        };
-        let expired: Vec<_> = sender
-            .waiting
-            .extract_if(.., |_, held| is_expired(&held.record, now))
-            .collect();
-        for (_, held) in expired {
+    /// Drops what has waited too long, and looks when the next will have.
+    fn drop_expired(&mut self, broker: &Broker, now: u64) {
+        let mut expired = Vec::new();
+        self.first_expiry = u64::MAX;
+        for sender in self.senders.values_mut() {
+            let of_sender = sender.waiting.extract_if(.., |_, held| is_expired(&held.record, now));
+            expired.extend(of_sender.map(|(_, held)| held));
+            let next = sender.waiting.values().map(|held| expiry_of(&held.record)).min();
+            self.first_expiry = self.first_expiry.min(next.unwrap_or(u64::MAX));
+        }
+        for held in expired {
             broker.counters.dropped_expired.count();
             self.finish(broker, &held);
         }
@@ -290,6 +298,7 @@ impl Forwarder {
             }
             // Its connection was closed; the next one sends it.
             Err(SendError::Stopped) => {
+                self.first_expiry = self.first_expiry.min(expiry_of(&held.record));
                 sender.waiting.insert(held.place(), held);
             }
         }
@@ -303,19 +312,12 @@ impl Forwarder {
         acknowledge(broker, held.lane, held.record.position);
     }
 
-    fn next_expiry(&self) -> Option<tokio::time::Instant> {
-        let waiting = self.senders.values().flat_map(|sender| sender.waiting.values());
-        let first = waiting.map(|held| held.record.expires_at).filter(|at| *at != 0).min()?;
-        let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
-        Some(tokio::time::Instant::now() + Duration::from_millis(first.saturating_sub(now)))
-    }
-
-    /// Tells what is held: to those who ask for the status, and who wonder whether a connection is needed.
+    /// Tells what is held, for the status.
     fn publish_held(&self, broker: &Broker) {
-        let mut held = lock(&broker.held);
-        held.messages = self.held.values().sum();
-        held.bytes = self.held_bytes;
-        held.senders = self.senders.keys().cloned().collect();
+        *lock(&broker.held) = HeldUpstream {
+            messages: self.held.values().sum(),
+            bytes: self.held_bytes,
+        };
     }
 }
 
@@ -324,15 +326,9 @@ impl Forwarder {
 pub(super) struct HeldUpstream {
     pub(super) messages: usize,
     pub(super) bytes: usize,
-    senders: Vec<Identity>,
 }
 
 impl Broker {
-    /// Whether messages of an identity are on their way upstream.
-    pub(super) fn forwarding(&self, identity: &Identity) -> bool {
-        lock(&self.held).senders.contains(identity)
-    }
-
     fn are_identities_known(&self) -> bool {
         *self.keys.changes().borrow() > 0
     }
@@ -342,6 +338,26 @@ fn acknowledge(broker: &Broker, lane: LaneId, position: u64) {
     if let Err(error) = broker.lanes.queue().acknowledge(lane, position..position + 1) {
         tracing::warn!(%error, "a forwarded message could not be marked as done; it may be sent again after a restart");
     }
+}
+
+/// Now, as the queue counts.
+fn millis() -> u64 {
+    u64::try_from(super::now().unix_millis()).unwrap_or(0)
+}
+
+/// When a record expires; the maximum: never.
+const fn expiry_of(record: &Record) -> u64 {
+    match record.expires_at {
+        0 => u64::MAX,
+        at => at,
+    }
+}
+
+fn moment(expiry: u64) -> Option<tokio::time::Instant> {
+    if expiry == u64::MAX {
+        return None;
+    }
+    tokio::time::Instant::now().checked_add(Duration::from_millis(expiry.saturating_sub(millis())))
 }
 
 async fn until(moment: Option<tokio::time::Instant>) {

@@ -79,7 +79,7 @@ impl Broker {
         let (uplinks_connected, uplinks_open) = self.links.count();
         let held = lock(&self.held);
         BrokerStatus {
-            link: self.links.state().borrow().clone(),
+            link: self.links.describe(&self.edge_hub),
             uplinks_connected,
             uplinks_open,
             clients_connected: self.sessions.count(),

@@ -99,8 +99,15 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// A port to connect to.
     fn port(&mut self, path: &str) -> Option<u16> {
         let number = self.number(path, 1, 65535)?;
+        u16::try_from(number).ok()
+    }
+
+    /// A port to listen on; 0 lets the system choose.
+    fn own_port(&mut self, path: &str) -> Option<u16> {
+        let number = self.number(path, 0, 65535)?;
         u16::try_from(number).ok()
     }
 
@@ -174,8 +181,8 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let max_management_connections = connections(reader, "iotedge_max_requests.management");
     let engine_uri = reader.text("moby_runtime.uri").unwrap_or("unix:///var/run/docker.sock");
     let bind = reader.parsed("holm.bind", "an IP address");
-    let mqtt_port = reader.port("holm.mqtt_port").unwrap_or(8883);
-    let https_port = reader.port("holm.https_port").unwrap_or(443);
+    let mqtt_port = reader.own_port("holm.mqtt_port").unwrap_or(8883);
+    let https_port = reader.own_port("holm.https_port").unwrap_or(443);
     let (provisioned, data) = (provisioned?, data?);
     let management_socket = listen.unwrap_or_else(|| data.join("mgmt.sock"));
     Some(EdgeConfig {

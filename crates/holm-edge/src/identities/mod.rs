@@ -14,6 +14,7 @@
 //!
 //! Source: `hub-device-protocols.md` §4.5, `edge-agent.md` §2.2 and §6.1.
 
+mod guard;
 mod hub_api;
 mod known;
 mod update;

@@ -179,6 +179,11 @@ impl Hub {
         }
     }
 
+    /// Settings for a server at the hub's address that its clients trust.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint {
             host: self.address.ip().to_string(),
@@ -291,6 +296,6 @@ pub(super) fn configuration(routes: Value, seconds: i64) -> Value {
     })
 }
 
-async fn listen(address: SocketAddr) -> Listener {
+pub(super) async fn listen(address: SocketAddr) -> Listener {
     Listener::bind(address, ListenerOptions::default()).await.unwrap()
 }

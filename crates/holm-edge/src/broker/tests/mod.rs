@@ -2,6 +2,7 @@
 
 mod configuration;
 mod edge;
+mod front;
 mod hub;
 mod keys;
 mod local;

@@ -228,3 +228,39 @@ async fn with_the_link_down_what_is_held_is_bounded_by_count_and_by_bytes() {
     assert!(held().bytes < MAX_HELD_BYTES as u64 + 256 * 1024, "{:?}", held());
     assert_eq!(edge.broker.status().upstream.messages, 100);
 }
+
+#[tokio::test]
+async fn nothing_leaves_the_edge_before_it_is_on_disk() {
+    let hub = Hub::start().await;
+    let to_both = r#"FROM /messages/* INTO BrokeredEndpoint("/modules/watcher/inputs/in")"#;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP, "local": to_both})).await;
+    let watcher = edge.module("watcher").await;
+    edge.send("sensor", "raw", "safe").await;
+    hub.received("sensor", 1).await;
+    watcher.complete(&watcher.receive(16).await);
+    edge.broker.lanes.queue().flush().await.unwrap();
+
+    edge.files.fail_syncs(1_000_000);
+    let receipt = edge.ingest("sensor", message("raw", "unsafe")).await.unwrap();
+    let here = watcher.receive(16).await;
+    receipt.await.unwrap_err();
+    let failed = || edge.broker.lanes.queue().stats().failed_commits;
+    until("the disk has failed twice", || failed() >= 2).await;
+    let there = hub.bodies("sensor");
+    edge.files.fail_syncs(0);
+
+    assert_eq!(super::edge::bodies(&here), ["unsafe"]);
+    assert_eq!(there, ["safe"]);
+    assert_eq!(hub.received("sensor", 2).await, ["safe", "unsafe"]);
+}
+
+#[tokio::test]
+async fn the_status_says_why_the_link_is_down() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+
+    until("a reason is known", || edge.broker.status().link.reason.is_some()).await;
+
+    let link = edge.broker.status().link;
+    assert!(!link.connected && link.reason.unwrap().contains("127.0.0.1"));
+}

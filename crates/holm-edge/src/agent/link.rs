@@ -1,0 +1,170 @@
+//! The agent's end of its connection to the hub: desired properties come in, methods are answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_client::{Client, Event, Events, MethodCall};
+use holm_model::manifest::DesiredStatus;
+use holm_net::Scope;
+use serde_json::{Value, json};
+
+use super::methods::{self, Call};
+use super::{Inner, deployment, modules_of};
+use crate::runtimes::Runtimes;
+
+/// The published period of reading the whole twin.
+const REFRESH_PERIOD: Duration = Duration::from_secs(3600);
+/// How long to wait after a twin could not be read.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the last word may take when the edge stops.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(agent: &Arc<Inner>, scope: &Scope, client: &Client, mut events: Events) {
+    let mut next_read = tokio::time::Instant::now() + REFRESH_PERIOD;
+    loop {
+        let must_read = tokio::select! {
+            event = events.next() => match event {
+                None => return,
+                Some(event) => handle(agent, scope, event).await,
+            },
+            () = agent.refresh.notified() => true,
+            () = tokio::time::sleep_until(next_read) => true,
+        };
+        if must_read && client.is_connected() {
+            let is_read = read_twin(agent, client).await;
+            let pause = if is_read { REFRESH_PERIOD } else { RETRY };
+            next_read = tokio::time::Instant::now() + pause;
+        } else if must_read {
+            next_read = tokio::time::Instant::now() + REFRESH_PERIOD;
+        }
+    }
+}
+
+/// Handles an event; says whether the whole twin must be read.
+async fn handle(agent: &Arc<Inner>, scope: &Scope, event: Event) -> bool {
+    match event {
+        Event::Connected => {
+            agent.reachable.notify_one();
+            true
+        }
+        Event::Disconnected(reason) => {
+            tracing::info!(
+                reason,
+                "the agent has no connection to the hub; modules go on as deployed"
+            );
+            agent.memory().reported = None;
+            false
+        }
+        Event::DesiredChanged(patch) => !take(agent, &patch, Taken::Patch).await,
+        Event::Method(call) => {
+            let runtimes = agent.runtimes.clone();
+            scope.spawn_until_stopped(answer(runtimes, call));
+            false
+        }
+        Event::Message(message) => {
+            // The agent has no inputs; what is sent to it all the same must not come for ever.
+            message.complete().await;
+            false
+        }
+    }
+}
+
+async fn read_twin(agent: &Inner, client: &Client) -> bool {
+    let twin = match client.twin().await {
+        Ok(twin) => twin,
+        Err(error) => {
+            tracing::warn!(%error, "the agent's twin can't be read");
+            return false;
+        }
+    };
+    let mut reported = twin
+        .get("reported")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    reported.retain(|name, _| !name.starts_with('$'));
+    {
+        let mut memory = agent.memory();
+        memory.reported = Some(reported);
+        memory.refused = None;
+    }
+    take(agent, twin.get("desired").unwrap_or(&Value::Null), Taken::Twin).await;
+    agent.wake.notify_one();
+    true
+}
+
+#[derive(Clone, Copy)]
+enum Taken {
+    Twin,
+    Patch,
+}
+
+/// Takes desired properties in, keeps them, and has them carried out. `false`: the whole twin must be read first.
+async fn take(agent: &Inner, desired: &Value, kind: Taken) -> bool {
+    let (document, modules) = {
+        let mut memory = agent.memory();
+        let before = memory.deployment.to_document();
+        let is_taken = match kind {
+            Taken::Twin => memory.deployment.take_twin(desired),
+            Taken::Patch => memory.deployment.take_patch(desired),
+        };
+        if !is_taken {
+            return false;
+        }
+        let modules = modules_of(&memory.deployment);
+        let document = memory
+            .deployment
+            .to_document()
+            .filter(|after| before.as_ref() != Some(after));
+        if let (Some(_), Some(modules)) = (&document, &modules) {
+            tracing::info!(version = memory.deployment.version(), "a deployment is in force");
+            memory.bookkeeping.begin_deployment(modules);
+        }
+        (document, modules)
+    };
+    if let Some(document) = document
+        && let Err(error) = agent.state.put_document(deployment::DOCUMENT, &document).await
+    {
+        tracing::error!(%error, "the deployment is carried out, but a restart without hub would not know it");
+    }
+    agent.wanted.send_if_modified(|known| {
+        let is_new = *known != modules;
+        *known = modules;
+        is_new
+    });
+    agent.wake.notify_one();
+    true
+}
+
+async fn answer(runtimes: Runtimes, call: MethodCall) {
+    let response = match methods::read(&call.name, &call.payload) {
+        Err(response) => response,
+        Ok(Call::Ping) => methods::done(),
+        Ok(Call::RestartModule(id)) => {
+            tracing::info!(module = %id, "restart asked by a method");
+            let restarted = async {
+                let (runtime, _) = runtimes.find(&id).await?;
+                runtime.stop(&id, None).await?;
+                runtime.start(&id).await
+            };
+            match restarted.await {
+                Ok(()) => methods::done(),
+                Err(error) => methods::refusal(500, error.chain()),
+            }
+        }
+    };
+    call.answer(response).await;
+}
+
+/// Tells the hub that the agent stops. Modules go on, so nothing is said of them.
+pub(super) async fn say_goodbye(client: &Client) {
+    if !client.is_connected() {
+        return;
+    }
+    let patch = json!({"lastDesiredStatus": DesiredStatus::not_running()});
+    match tokio::time::timeout(GOODBYE, client.patch_reported(patch)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the hub was not told that the agent stops"),
+        Err(_) => tracing::debug!("the hub was not told in time that the agent stops"),
+    }
+}

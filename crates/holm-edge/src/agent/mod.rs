@@ -1,0 +1,254 @@
+//! What stands for the deployment agent: it keeps the modules of this device as the hub asked, and says how they fare.
+//!
+//! ```text
+//!   hub --desired--> link --> Deployment --wanted--> identities at the hub
+//!                                |                         |
+//!                                v                         v
+//!        runtimes --actual--> plan (pure) --steps--> executor --> runtimes
+//!                                |
+//!                                '--verdicts--> report --diff--> hub
+//! ```
+//!
+//! - It wakes on a signal and every five seconds, looks at everything anew, and remembers no hint of what changed.
+//! - Without a hub it goes on with the last good deployment, also after a restart.
+//! - A restart of the edge touches no module that is as it shall be; stopping the edge stops none.
+//! - What fails is reported, and tried again with a wait that is bounded.
+//!
+//! Source: `edge-agent.md` §2.
+
+mod deployment;
+mod executor;
+mod identity_keeper;
+mod link;
+mod methods;
+pub mod plan;
+mod reconcile;
+pub mod report;
+pub mod restarts;
+mod sockets;
+pub mod spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use holm_client::{Client, Events};
+use holm_model::manifest::DesiredStatus;
+use holm_model::{ModuleId, Timestamp};
+use holm_net::Scope;
+use holm_runtime::ModuleState;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Notify, watch};
+
+pub use deployment::Deployment;
+pub use executor::Reach;
+pub use identity_keeper::IdentitySource;
+pub use plan::Plan;
+pub use sockets::ModuleSockets;
+pub use spec::Surroundings;
+
+use crate::runtimes::Runtimes;
+use crate::state::{State, StateError};
+use executor::Executor;
+use plan::Verdict;
+use restarts::Bookkeeping;
+
+/// How often everything is looked at when nothing signals a change; the published period.
+pub const PERIOD: Duration = Duration::from_secs(5);
+/// The name of the document with what is remembered of restarts.
+const BOOKKEEPING: &str = "agent.bookkeeping";
+
+/// What the agent works with.
+pub struct AgentParts {
+    /// What every module is told.
+    pub surroundings: Surroundings,
+    /// Where modules must be able to reach this edge.
+    pub reach: Reach,
+    /// The release, for the report.
+    pub version: String,
+    /// How often everything is looked at; [`PERIOD`].
+    pub period: Duration,
+    /// Where deployment and restarts are kept.
+    pub state: State,
+    /// The identities of modules.
+    pub identities: Arc<dyn IdentitySource>,
+    /// Where modules run.
+    pub runtimes: Runtimes,
+    /// Their workload sockets.
+    pub sockets: Arc<dyn ModuleSockets>,
+}
+
+impl std::fmt::Debug for AgentParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentParts").finish_non_exhaustive()
+    }
+}
+
+/// The agent. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    surroundings: Surroundings,
+    version: String,
+    period: Duration,
+    started_at: Timestamp,
+    state: State,
+    identities: Identities,
+    runtimes: Runtimes,
+    sockets: Sockets,
+    executor: Executor,
+    /// The modules that need an identity; `None` until a deployment is known.
+    wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
+    /// There may be something to do.
+    wake: Notify,
+    /// A pass is over: what changed may be reported.
+    report_due: Notify,
+    /// The whole twin must be read.
+    refresh: Notify,
+    /// The hub can be reached: identities may be brought up to date.
+    reachable: Notify,
+    /// Held for a look or a change, never over an `.await`.
+    memory: Mutex<Memory>,
+}
+
+/// What changes while the agent runs.
+#[derive(Debug, Default)]
+struct Memory {
+    deployment: Deployment,
+    bookkeeping: Bookkeeping,
+    /// The last attempt to bring identities up to date: for which modules, and what went wrong.
+    identities_tried: Option<(Option<BTreeSet<ModuleId>>, Option<String>)>,
+    /// What the hub has as reported; `None` while that is not known.
+    reported: Option<Map<String, Value>>,
+    /// A report that the hub refused, so that it is not sent again.
+    refused: Option<Map<String, Value>>,
+    plan: Plan,
+    states: Vec<ModuleState>,
+    verdicts: BTreeMap<ModuleId, Verdict>,
+    last_pass: Option<Timestamp>,
+}
+
+/// A trait object without a form to show.
+struct Identities(Arc<dyn IdentitySource>);
+struct Sockets(Arc<dyn ModuleSockets>);
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identities(…)")
+    }
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sockets(…)")
+    }
+}
+
+impl Agent {
+    /// An agent with the deployment of an earlier run, if there was one. Nothing is done yet.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn open(parts: AgentParts) -> Result<Self, StateError> {
+        let deployment = Deployment::from_document(parts.state.document(deployment::DOCUMENT).await?);
+        let bookkeeping = parts.state.document(BOOKKEEPING).await?;
+        // Restarts are counted anew when their memory can't be read; nothing else depends on it.
+        let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
+        let wanted = modules_of(&deployment);
+        let executor = Executor::new(parts.runtimes.clone(), Arc::clone(&parts.sockets), parts.reach);
+        let inner = Inner {
+            surroundings: parts.surroundings,
+            version: parts.version,
+            period: parts.period,
+            started_at: now(),
+            state: parts.state,
+            identities: Identities(parts.identities),
+            runtimes: parts.runtimes,
+            sockets: Sockets(parts.sockets),
+            executor,
+            wanted: watch::Sender::new(wanted),
+            wake: Notify::new(),
+            report_due: Notify::new(),
+            refresh: Notify::new(),
+            reachable: Notify::new(),
+            memory: Mutex::new(Memory {
+                deployment,
+                bookkeeping: bookkeeping.unwrap_or_default(),
+                ..Memory::default()
+            }),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Works until the scope stops. `client` and `events` are those of `$edgeAgent` at the hub, with methods and desired
+    /// properties among their interests.
+    pub async fn run(&self, scope: Scope, client: Client, events: Events) {
+        let inner = &self.inner;
+        let work = async {
+            tokio::join!(
+                identity_keeper::run(inner),
+                link::run(inner, &scope, &client, events),
+                reconcile::run(inner),
+                reconcile::run_reports(inner, &client),
+            )
+        };
+        tokio::select! {
+            _ = work => {}
+            () = scope.stopping() => {}
+        }
+        link::say_goodbye(&client).await;
+    }
+
+    /// Makes the agent look at everything now.
+    pub fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// How things stand, for `holm edge status`: the deployment, each module, and what is planned next.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let memory = self.inner.memory();
+        let status = report::desired_status(&memory.deployment, &memory.verdicts);
+        let identities = memory.identities_tried.as_ref().and_then(|(_, error)| error.clone());
+        json!({
+            "lastDesiredVersion": memory.deployment.version(),
+            "lastDesiredStatus": status,
+            "hasDeployment": memory.deployment.in_force().is_some(),
+            "modules": memory.verdicts,
+            "plan": memory.plan,
+            "lastPass": memory.last_pass,
+            "identitiesError": identities,
+        })
+    }
+
+    /// Whether the deployment of this version is carried out; for tests and `holm edge status`.
+    #[must_use]
+    pub fn desired_status(&self) -> DesiredStatus {
+        let memory = self.inner.memory();
+        report::desired_status(&memory.deployment, &memory.verdicts)
+    }
+}
+
+impl Inner {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Each change leaves it whole, so a panic elsewhere does too.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The user's modules of the deployment in force; `None` when there is none.
+fn modules_of(deployment: &Deployment) -> Option<BTreeSet<ModuleId>> {
+    let in_force = deployment.in_force()?;
+    Some(in_force.desired.modules.keys().cloned().collect())
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The loop: look, plan, carry out, report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use holm_client::{Client, TwinError};
+use holm_model::ModuleId;
+use holm_model::manifest::DesiredStatus;
+use holm_model::twin::patch;
+use holm_net::error_chain;
+use holm_runtime::{ModuleSpec, ModuleState, RuntimeError};
+use serde_json::{Map, Value, json};
+
+use super::plan::{Actual, Intent, Plan, Wanted, plan};
+use super::report::{Facts, document};
+use super::{BOOKKEEPING, Inner, Memory, now};
+
+/// What the deployment in force asks for, and what each module is made of.
+type Intents = (BTreeMap<ModuleId, Intent>, BTreeMap<ModuleId, ModuleSpec>);
+
+pub(super) async fn run(agent: &Inner) {
+    loop {
+        let wait = pass(agent).await;
+        agent.report_due.notify_one();
+        tokio::select! {
+            () = agent.wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Reports what has changed. Apart from the loop above, so that a slow link holds no module up.
+pub(super) async fn run_reports(agent: &Inner, client: &Client) {
+    loop {
+        agent.report_due.notified().await;
+        report(agent, client).await;
+    }
+}
+
+/// One look at everything. Gives how long nothing will be to do.
+async fn pass(agent: &Inner) -> Duration {
+    let Some((intents, specs)) = intents(agent) else {
+        // Nothing was ever deployed: nothing is known to be right or wrong.
+        agent.memory().last_pass = Some(now());
+        return agent.period;
+    };
+    // Modules that were running when the edge started find their sockets again.
+    for id in intents.keys() {
+        if let Err(error) = agent.sockets.0.ensure(id) {
+            tracing::error!(module = %id, error = %error_chain(&error), "the workload socket of a module can't be made");
+        }
+    }
+    let before = agent.memory().bookkeeping.clone();
+    let mut actual = look(agent).await;
+    let mut next = plan(&intents, &actual, &before, now());
+    if !next.steps.is_empty() || !next.recovered.is_empty() {
+        tracing::debug!(plan = %next, "plan");
+        carry_out(agent, &next, &intents, &specs).await;
+        let bookkeeping = agent.memory().bookkeeping.clone();
+        actual = look(agent).await;
+        next = plan(&intents, &actual, &bookkeeping, now());
+    }
+    annotate(agent, &mut next);
+    let at = now();
+    let wait = next.next_due.map_or(agent.period, |due| {
+        let millis = u64::try_from(due.millis_since(at)).unwrap_or(0);
+        Duration::from_millis(millis).min(agent.period)
+    });
+    keep(agent, &before).await;
+    let mut memory = agent.memory();
+    memory.verdicts = next.verdicts.clone();
+    memory.plan = next;
+    memory.states = actual.modules;
+    memory.last_pass = Some(at);
+    wait
+}
+
+fn intents(agent: &Inner) -> Option<Intents> {
+    let memory = agent.memory();
+    let desired = &memory.deployment.in_force()?.desired;
+    let mut all: Intents = Default::default();
+    for (id, module) in &desired.modules {
+        let Some(generation) = agent.identities.0.generation(id) else {
+            all.0.insert(id.clone(), without_identity(&memory, id));
+            continue;
+        };
+        let credentials = &desired.runtime.registry_credentials;
+        let spec = agent.surroundings.runtime_spec(id, module, &generation, credentials);
+        let intent = match spec {
+            Err(error) => blocked(error_chain(&error)),
+            Ok(spec) => match agent.runtimes.of_kind(spec.kind).map(|runtime| runtime.validate(&spec)) {
+                Some(Err(options)) => {
+                    let id = id.clone();
+                    blocked(RuntimeError::Unsupported { id, options }.chain())
+                }
+                _ => {
+                    let wanted = Wanted {
+                        kind: spec.kind,
+                        digest: spec.digest(),
+                        status: module.status,
+                        restart_policy: module.restart_policy,
+                        startup_order: module.startup_order,
+                    };
+                    all.1.insert(id.clone(), spec);
+                    Intent::Run(wanted)
+                }
+            },
+        };
+        all.0.insert(id.clone(), intent);
+    }
+    Some(all)
+}
+
+const fn blocked(reason: String) -> Intent {
+    Intent::Blocked { reason, is_error: true }
+}
+
+/// No error until the hub was asked for this very deployment: its identity may be on its way.
+fn without_identity(memory: &Memory, id: &ModuleId) -> Intent {
+    let tried = memory.identities_tried.as_ref();
+    let tried = tried.filter(|(wanted, _)| wanted.as_ref().is_some_and(|wanted| wanted.contains(id)));
+    match tried {
+        Some((_, Some(error))) => blocked(format!(
+            "the module has no identity yet, and the hub can't give it one: {error}"
+        )),
+        _ => Intent::Blocked {
+            reason: "its identity is being made at the hub".to_owned(),
+            is_error: false,
+        },
+    }
+}
+
+async fn look(agent: &Inner) -> Actual {
+    let (modules, silent) = agent.runtimes.list().await;
+    let mut unavailable: BTreeMap<_, _> = silent.into_iter().map(|(kind, error)| (kind, error.chain())).collect();
+    for kind in holm_runtime::RuntimeKind::ALL {
+        if agent.runtimes.of_kind(kind).is_none() {
+            let reason = "this edge has none; see that its engine is installed and `moby_runtime.uri` names it";
+            unavailable.entry(kind).or_insert_with(|| reason.to_owned());
+        }
+    }
+    Actual { modules, unavailable }
+}
+
+async fn carry_out(
+    agent: &Inner,
+    plan: &Plan,
+    intents: &BTreeMap<ModuleId, Intent>,
+    specs: &BTreeMap<ModuleId, ModuleSpec>,
+) {
+    let outcomes = agent.executor.execute(plan, specs).await;
+    let mut memory = agent.memory();
+    let at = now();
+    for id in &plan.recovered {
+        memory.bookkeeping.recovered(id);
+    }
+    for outcome in outcomes {
+        let id = &outcome.module;
+        for _ in 0..outcome.restarts {
+            memory.bookkeeping.restarted(id, at);
+        }
+        match outcome.error {
+            None => memory.bookkeeping.succeeded(id),
+            Some(reason) => {
+                let digest = match intents.get(id) {
+                    Some(Intent::Run(wanted)) => wanted.digest.as_str(),
+                    _ => "",
+                };
+                memory.bookkeeping.failed(id, digest, reason, at);
+            }
+        }
+    }
+}
+
+/// Adds what the executor noted of modules that are otherwise well.
+fn annotate(agent: &Inner, plan: &mut Plan) {
+    for (id, verdict) in &mut plan.verdicts {
+        if verdict.description.is_none() {
+            verdict.description = agent.executor.note(id);
+        }
+    }
+}
+
+async fn keep(agent: &Inner, before: &super::Bookkeeping) {
+    let document = {
+        let memory = agent.memory();
+        if memory.bookkeeping == *before {
+            return;
+        }
+        json!(memory.bookkeeping)
+    };
+    if let Err(error) = agent.state.put_document(BOOKKEEPING, &document).await {
+        tracing::warn!(%error, "restarts of modules are not kept over a restart of the edge");
+    }
+}
+
+/// Sends what is new in the report. Does nothing while it is not known what the hub has.
+async fn report(agent: &Inner, client: &Client) {
+    let (changes, whole) = {
+        let memory = agent.memory();
+        let Some(known) = &memory.reported else { return };
+        let whole = whole_report(agent, &memory);
+        if memory.refused.as_ref() == Some(&whole) {
+            return;
+        }
+        (patch::diff(known, &whole), whole)
+    };
+    if changes.is_empty() {
+        return;
+    }
+    match client.patch_reported(Value::Object(changes.clone())).await {
+        Ok(_) => {
+            let mut memory = agent.memory();
+            if let Some(known) = &mut memory.reported {
+                patch::apply(known, &changes);
+            }
+        }
+        Err(TwinError::Refused { status, reason }) => refused(agent, client, whole, status, &reason).await,
+        Err(error) => {
+            tracing::debug!(%error, "the report was not sent; it is built anew with the next connection");
+            agent.memory().reported = None;
+            agent.refresh.notify_one();
+        }
+    }
+}
+
+fn whole_report(agent: &Inner, memory: &Memory) -> Map<String, Value> {
+    let states: &[ModuleState] = &memory.states;
+    document(&Facts {
+        version: &agent.version,
+        started_at: agent.started_at,
+        deployment: &memory.deployment,
+        states,
+        verdicts: &memory.verdicts,
+        bookkeeping: &memory.bookkeeping,
+    })
+}
+
+/// A report that the twin can't hold: the hub is told at least that, as the original does.
+async fn refused(agent: &Inner, client: &Client, whole: Map<String, Value>, status: u16, reason: &str) {
+    tracing::warn!(status, reason, "the hub refused the report of the modules");
+    let version = {
+        let mut memory = agent.memory();
+        memory.refused = Some(whole);
+        memory.deployment.version()
+    };
+    let text = format!("the report of the modules was refused with status {status}: {reason}");
+    let least = json!({"lastDesiredVersion": version, "lastDesiredStatus": DesiredStatus::failed(text)});
+    if let Err(error) = client.patch_reported(least).await {
+        tracing::warn!(%error, "the hub was not told that the report does not fit");
+    }
+}
