@@ -127,7 +127,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
     };
     let mut report = Report {
         command: settings.command.clone(),
-        date: Timestamp::from(SystemTime::now()).to_string(),
+        date: minute(Timestamp::from(SystemTime::now())),
         quick: settings.quick,
         machine: Machine::here(),
         brokers: notes()?,
@@ -147,6 +147,12 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         report.starts.push(bench.starts(kind).await?);
     }
     Ok(report)
+}
+
+/// `2026-11-21 05:36 UTC`.
+fn minute(time: Timestamp) -> String {
+    let text: String = time.to_string().chars().take(16).collect();
+    text.replace('T', " ") + " UTC"
 }
 
 fn notes() -> Result<Vec<BrokerNote>> {

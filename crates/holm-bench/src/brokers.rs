@@ -111,7 +111,7 @@ enum Clients {
     /// Anyone, any topic.
     Anonymous,
     /// Modules of an edge, which are known to it.
-    Modules(EdgeSettings),
+    Modules(Box<EdgeSettings>),
 }
 
 impl Broker {
@@ -142,7 +142,10 @@ impl Broker {
         let (command, clients) = match kind.product {
             Product::HolmEdge => {
                 let settings = edge::alone(directory, port, certificates, clients);
-                (edge::command(directory, &settings)?, Clients::Modules(settings))
+                (
+                    edge::command(directory, &settings)?,
+                    Clients::Modules(Box::new(settings)),
+                )
             }
             Product::Mosquitto => (mosquitto::command(directory, port, tls)?, Clients::Anonymous),
             Product::Nats => (nats::command(directory, port, tls)?, Clients::Anonymous),
@@ -169,7 +172,8 @@ impl Broker {
             tls: Some(certificates.client_config()),
         };
         let command = edge::command(directory, &settings)?;
-        let launched = Self::launch(command, directory, target, Clients::Modules(settings)).await;
+        let clients = Clients::Modules(Box::new(settings));
+        let launched = Self::launch(command, directory, target, clients).await;
         let (broker, mut link) = launched.context("the edge did not start")?;
         link.session_mut().close();
         link.finish().await;
@@ -276,6 +280,15 @@ fn program(name: &str) -> Result<PathBuf> {
     candidates
         .find(|file| file.is_file())
         .with_context(|| format!("`{name}` is not installed; `cargo xtask setup` installs it"))
+}
+
+/// A program that cargo built with this one: in the same directory, or for a test in the one above.
+fn sibling(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let mut candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    candidates
+        .find(|file| file.is_file())
+        .with_context(|| format!("there is no `{name}` beside `{}`; build it first", own.display()))
 }
 
 /// What a program says of its version: the first line of its answer that holds a number.

@@ -18,7 +18,7 @@ use crate::stamp::Stamp;
 /// Where messages come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Subscription(Link),
+    Subscription(Box<Link>),
     HubEvents(HubEvents),
 }
 
@@ -29,7 +29,7 @@ impl Source {
             ListenerPlan::Subscriber { target, login, filter } => {
                 let mut link = client::connect(target, login, 1).await?;
                 client::subscribe(&mut link, filter).await?;
-                Ok(Self::Subscription(link))
+                Ok(Self::Subscription(Box::new(link)))
             }
             ListenerPlan::HubEvents(service) => Ok(Self::HubEvents(service.follow().await?)),
         }

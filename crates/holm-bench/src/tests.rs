@@ -155,5 +155,3 @@ async fn a_refused_login_is_an_error_that_names_the_client() {
     assert!(told.contains("`subscriber` can't log in"), "{told}");
     assert!(told.contains("not authorized"), "{told}");
 }
-
-mod peers;

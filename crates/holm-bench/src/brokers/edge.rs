@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Certificates, Hub, LISTENER, publisher_name, write};
+use super::{Certificates, Hub, LISTENER, publisher_name, sibling, write};
 use crate::edge_server::EdgeSettings;
 
 /// The device that the edge is.
@@ -54,15 +54,11 @@ pub(super) fn below(
     }
 }
 
-/// This program as the edge. In a unit test `HOLM_BENCH_BIN` names it.
+/// The program of this package as the edge.
 pub(super) fn command(directory: &Path, settings: &EdgeSettings) -> Result<Command> {
     let path = directory.join("edge.json");
     write(&path, &serde_json::to_string_pretty(settings)?)?;
-    let program = match std::env::var_os("HOLM_BENCH_BIN") {
-        Some(program) => program.into(),
-        None => std::env::current_exe().context("this program does not know where it is")?,
-    };
-    let mut command = Command::new(program);
+    let mut command = Command::new(sibling("holm-bench")?);
     command.arg("serve-edge").arg(path);
     Ok(command)
 }

@@ -10,7 +10,7 @@ use holm_model::DeviceId;
 use hyper::Method;
 use serde_json::json;
 
-use super::{START_DEADLINE, make};
+use super::{START_DEADLINE, make, sibling};
 use crate::edge_server::EdgeSettings;
 use crate::load::ListenerPlan;
 use crate::process::Process;
@@ -138,13 +138,8 @@ fn port(line: &str, name: &str) -> Result<u16> {
 
 /// The product's binary: `HOLM_BIN`, or the one beside this program.
 fn holm() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("HOLM_BIN") {
-        return Ok(path.into());
+    match std::env::var_os("HOLM_BIN") {
+        Some(path) => Ok(path.into()),
+        None => sibling("holm").context("set HOLM_BIN, or use `cargo xtask bench`"),
     }
-    let own = std::env::current_exe().context("this program does not know where it is")?;
-    let beside = own.with_file_name("holm");
-    if !beside.is_file() {
-        bail!("there is no `holm` beside this program; build it, or set HOLM_BIN, or use `cargo xtask bench`");
-    }
-    Ok(beside)
 }

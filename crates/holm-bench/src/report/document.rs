@@ -135,7 +135,8 @@ fn latency(report: &Report) -> String {
 
 fn idle(rows: &[Idle]) -> String {
     let mut text = String::from(
-        "## Memory of an idle broker\n\nResident set a second after the last client connected.\n\n\
+        "## Memory of an idle broker\n\nResident set a second after the last client connected. Of the Holm edge it is the broker \
+         alone, without agent and runtimes, and with no hub in reach.\n\n\
          | broker | link | clients | MiB |\n| --- | --- | ---: | ---: |\n",
     );
     for row in rows {
