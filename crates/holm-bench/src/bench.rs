@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use holm_model::Timestamp;
 use holm_mqtt::{Event, Message, Qos, Text};
 
-use crate::brokers::{Broker, Certificates, Hub, Kind, Product};
+use crate::brokers::{Broker, Certificates, Hub, Kind, MAX_MODULES, Product};
 use crate::client::{self, Link};
 use crate::disk::sync_rate;
 use crate::load::{self, ListenerPlan, Plan};
@@ -102,6 +102,14 @@ impl Subject {
         }
     }
 
+    /// How many clients publish where so many are wanted.
+    fn clients(self, wanted: usize) -> usize {
+        match self {
+            Self::Broker(_) => wanted,
+            Self::Upstream => wanted.min(MAX_MODULES),
+        }
+    }
+
     fn link(self) -> &'static str {
         match self {
             Self::Broker(Kind { tls: false, .. }) => "TCP",
@@ -172,7 +180,10 @@ fn notes() -> Result<Vec<BrokerNote>> {
         promise:
             "as at the edge; delivery is at a reader of the hub's event log, after two commits and a second PUBACK"
                 .to_owned(),
-        settings: "the edge below `holm hub run`; its CPU is that of both processes".to_owned(),
+        settings: format!(
+            "the edge below `holm hub run`; its CPU is that of both processes; at most {MAX_MODULES} clients, which is what a hub \
+             gives one device"
+        ),
     });
     Ok(notes)
 }
@@ -188,15 +199,18 @@ struct Bench<'r, T> {
 impl<T: Fn(&str)> Bench<'_, T> {
     /// Every broker at every pace, with one payload and number of clients.
     async fn group(&self, payload_bytes: usize, clients: usize) -> Result<Vec<Row>> {
-        let sync_per_second = sync_rate(self.place, payload_bytes, SYNC_DURATION)?;
+        let sync = sync_rate(self.place, payload_bytes, SYNC_DURATION)?;
         (self.tell)(&format!(
-            "{payload_bytes} B, {clients} clients: {sync_per_second:.0} syncs/s, load average {}",
+            "{payload_bytes} B, {clients} clients: {:.0} syncs/s of {:.0} µs CPU, load average {}",
+            sync.per_second,
+            sync.cpu_us,
             load_average()
         ));
         let mut rows = Vec::new();
         for mode in [Mode::Closed, Mode::Open] {
             for subject in self.settings.subjects() {
                 let (name, link) = (subject.name(), subject.link());
+                let clients = subject.clients(clients);
                 let load_average = load_average();
                 let outcome = self.measure(subject, payload_bytes, clients, mode).await;
                 let outcome =
@@ -207,7 +221,7 @@ impl<T: Fn(&str)> Bench<'_, T> {
                     payload_bytes,
                     clients,
                     mode,
-                    sync_per_second,
+                    sync,
                     load_average,
                     acknowledged_per_second: outcome.acknowledged_per_second(),
                     received_per_second: outcome.received_per_second(),

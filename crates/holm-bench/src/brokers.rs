@@ -154,12 +154,12 @@ impl Broker {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             tls: tls.map(Certificates::client_config),
         };
-        Self::launch(command, directory, target, clients)
+        Self::launch(command, directory, target, clients, LISTENER)
             .await
             .with_context(|| format!("{} did not start", kind.product.name()))
     }
 
-    /// Starts an edge below a hub: what its `clients` modules publish goes up.
+    /// Starts an edge below a hub: what its `clients` modules, at most [`MAX_MODULES`], publish goes up.
     ///
     /// # Errors
     /// The hub refuses what the edge needs, or the edge does not start.
@@ -173,14 +173,20 @@ impl Broker {
         };
         let command = edge::command(directory, &settings)?;
         let clients = Clients::Modules(Box::new(settings));
-        let launched = Self::launch(command, directory, target, clients).await;
+        let launched = Self::launch(command, directory, target, clients, &publisher_name(0)).await;
         let (broker, mut link) = launched.context("the edge did not start")?;
         link.session_mut().close();
         link.finish().await;
         Ok(broker)
     }
 
-    async fn launch(mut command: Command, directory: &Path, target: Target, clients: Clients) -> Result<(Self, Link)> {
+    async fn launch(
+        mut command: Command,
+        directory: &Path,
+        target: Target,
+        clients: Clients,
+        first: &str,
+    ) -> Result<(Self, Link)> {
         let started = Instant::now();
         let mut broker = Self {
             process: Process::start(&mut command, &directory.join("log"))?,
@@ -188,7 +194,7 @@ impl Broker {
             started,
             clients,
         };
-        let login = broker.login(LISTENER)?;
+        let login = broker.login(first)?;
         loop {
             match client::connect(&broker.target, &login, 1).await {
                 Ok(link) => return Ok((broker, link)),
@@ -255,6 +261,8 @@ impl Broker {
     }
 }
 
+/// The most modules that a hub gives one device (`hub-service-api.md`).
+pub const MAX_MODULES: usize = 50;
 /// The client that listens.
 const LISTENER: &str = "listener";
 

@@ -4,6 +4,7 @@ pub mod document;
 
 use serde::Serialize;
 
+use crate::disk::SyncRate;
 use crate::load::Outcome;
 use crate::machine::Machine;
 
@@ -68,8 +69,8 @@ pub struct Row {
     pub clients: usize,
     /// How it was paced.
     pub mode: Mode,
-    /// Writes with `fdatasync` a second of this payload in the same minute, one after the other.
-    pub sync_per_second: f64,
+    /// What `write` and `fdatasync` of this payload cost in the same minute, one after the other.
+    pub sync: SyncRate,
     /// Load averages when it began.
     pub load_average: String,
     /// Messages a second, to the last acknowledgement.

@@ -47,6 +47,7 @@ pub(super) fn below(
     clients: usize,
 ) -> EdgeSettings {
     EdgeSettings {
+        modules: (0..clients).map(publisher_name).collect(),
         hub_port: hub.mqtt_port(),
         hub_ca: hub.ca_path(),
         route: "FROM /messages/* INTO $upstream".to_owned(),
