@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use holm_model::ModuleId;
 use holm_net::error_chain;
-use holm_runtime::{ModuleRuntime, ModuleSpec, Reachability, RuntimeError, RuntimeKind};
+use holm_runtime::{BoxFuture, ModuleRuntime, ModuleSpec, Reachability, RuntimeError, RuntimeKind};
 
 use super::plan::{Action, Plan, Step};
 use super::sockets::ModuleSockets;
@@ -84,8 +84,12 @@ impl Executor {
                     chains.entry(&step.module).or_default().push(step);
                 }
             }
-            let done: Vec<Outcome> = futures_util::stream::iter(chains)
-                .map(|(module, steps)| self.chain(module, steps, specs))
+            // Boxed, so that the compiler sees that they may change threads.
+            let work: Vec<BoxFuture<'_, Outcome>> = chains
+                .into_iter()
+                .map(|(module, steps)| Box::pin(self.chain(module, steps, specs)) as BoxFuture<'_, Outcome>)
+                .collect();
+            let done: Vec<Outcome> = futures_util::stream::iter(work)
                 .buffer_unordered(AT_ONCE)
                 .collect()
                 .await;
