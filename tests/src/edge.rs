@@ -386,6 +386,7 @@ management_uri = "unix://{shown}/mgmt.sock"
 
 [holm]
 bind = "{ip}"
+metrics_bind = "{ip}:9600"
 data = "{shown}/edge"
 module_paths = ["{shown}/modules"]
 "#,
