@@ -105,7 +105,7 @@ impl Edge {
         engine: Option<EngineTurn>,
     ) -> Self {
         let directory = Directory::new();
-        let config = configuration(hub, device, &address, &hostname, directory.path());
+        let config = configuration(hub, device, address.ip(), &hostname, directory.path());
         write(&directory.path().join("edge.toml"), &config, 0o600);
         for language in [Language::Python, Language::Node] {
             let (interpreter, file) = program_of(language, "device");
@@ -197,12 +197,25 @@ impl Edge {
         })
     }
 
+    /// Says that a deployment of this test makes a container of this name, so that it is removed at the end.
+    ///
+    /// # Panics
+    /// When the edge was not started for containers.
+    #[track_caller]
+    pub fn owns_container(&self, name: &'static str) {
+        let turn = self
+            .engine
+            .as_ref()
+            .expect("the edge was started by `start_for_containers`");
+        turn.containers.borrow_mut().push(name);
+    }
+
     /// A module's entry in the deployment.
     #[must_use]
     pub fn module(&self, module: &SdkModule) -> Value {
         let port = self.switchboard.address().port();
-        if let Some(turn) = self.engine.as_ref().filter(|_| module.runtime == Runtime::Docker) {
-            turn.containers.borrow_mut().push(module.name);
+        if module.runtime == Runtime::Docker {
+            self.owns_container(module.name);
         }
         let (host, options) = match module.runtime {
             Runtime::Process => ("127.0.0.1", json!({})),
@@ -353,8 +366,9 @@ pub fn wait_until_reported(hub: &Hub, device: &Device, what: &str, enough: impl 
     })
 }
 
-fn configuration(hub: &Hub, device: &Device, address: &Address, hostname: &str, directory: &Path) -> String {
-    let ip = address.ip();
+/// The configuration of an edge whose files are in a directory.
+#[must_use]
+pub fn configuration(hub: &Hub, device: &Device, ip: Ipv4Addr, hostname: &str, directory: &Path) -> String {
     let shown = directory.display();
     format!(
         r#"hostname = "{hostname}"
@@ -372,6 +386,7 @@ management_uri = "unix://{shown}/mgmt.sock"
 
 [holm]
 bind = "{ip}"
+metrics_bind = "{ip}:9600"
 data = "{shown}/edge"
 module_paths = ["{shown}/modules"]
 "#,

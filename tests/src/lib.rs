@@ -23,6 +23,7 @@ pub mod certificate;
 pub mod control;
 pub mod daemon;
 pub mod edge;
+pub mod engine;
 pub mod hub;
 pub mod link;
 pub mod monitor;
@@ -31,6 +32,7 @@ pub mod patience;
 pub mod sas;
 pub mod sdk;
 pub mod service;
+pub mod soak;
 pub mod wire;
 
 pub use address::Address;

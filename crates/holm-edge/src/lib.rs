@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod broker;
 pub mod config;
+pub mod edge;
 pub mod front;
 pub mod identities;
 pub mod keys;

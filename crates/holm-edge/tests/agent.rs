@@ -1,5 +1,7 @@
 //! The agent, the workload API and real processes together, without any hub: what was deployed is in the edge's memory.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may, as tests do")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;

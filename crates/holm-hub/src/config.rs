@@ -60,6 +60,27 @@ impl HubConfig {
         names
     }
 
+    /// The host of service connection strings: with the HTTPS port where it is not the published one.
+    #[must_use]
+    pub fn service_host(&self) -> String {
+        match self.https_port {
+            0 | 443 => self.hostname.clone(),
+            port => format!("{}:{port}", self.hostname),
+        }
+    }
+
+    /// The names that tokens may name the hub by: those of the certificate, and the same with a port that is not the
+    /// published one, since some SDKs sign what the connection string says.
+    #[must_use]
+    pub fn token_hosts(&self) -> Vec<String> {
+        let mut hosts = self.names();
+        if !matches!(self.https_port, 0 | 443) {
+            let with_port: Vec<_> = hosts.iter().map(|host| format!("{host}:{}", self.https_port)).collect();
+            hosts.extend(with_port);
+        }
+        hosts
+    }
+
     /// The first label of the host name, which the published interfaces call the hub's name.
     #[must_use]
     pub fn hub_name(&self) -> String {

@@ -103,7 +103,7 @@ impl Hub {
             .find(|policy| policy.name == OWNER)
             .map(|policy| policy.primary.clone());
         let owner = owner.ok_or_else(|| OpenHubError::Config(format!("the policy `{OWNER}` is missing")))?;
-        directory.write_connection_string(&config.hostname, OWNER, &owner)?;
+        directory.write_connection_string(&config.service_host(), OWNER, &owner)?;
         let hub = Self {
             rest: assemble(&config, repository, log, policies, clock),
             scope: Scope::new(),
@@ -173,7 +173,7 @@ impl Hub {
     /// The service connection string of `iothubowner`.
     #[must_use]
     pub fn connection_string(&self) -> holm_identity::Secret {
-        data_directory::connection_string_of(&self.config.hostname, OWNER, &self.owner)
+        data_directory::connection_string_of(&self.config.service_host(), OWNER, &self.owner)
     }
 
     /// The shared access policies with their keys.
@@ -194,6 +194,12 @@ impl Hub {
         self.certificate
             .replace(&identity)
             .map_err(DataDirectoryError::Certificate)
+    }
+
+    /// Ends the answers that follow the event log, which would never end by themselves: the first step of a stop in good
+    /// order.
+    pub fn end_streams(&self) {
+        self.rest.streams.stop();
     }
 
     /// Ends the hub's tasks and commits what waits. Close the listeners and sessions first.
@@ -286,7 +292,7 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
         repository.clone(),
         signals.clone(),
         clock.clone(),
-        config.names(),
+        config.token_hosts(),
         policies,
     );
     let mailboxes = Mailboxes::new(repository.clone(), signals.clone(), clock.clone(), scope.clone());
@@ -294,6 +300,7 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
         registry,
         methods: Methods::new(repository.clone(), signals.clone()),
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
+        streams: scope.child(),
         scope,
         backend: HubBackend {
             authority,

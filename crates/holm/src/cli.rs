@@ -35,10 +35,17 @@ fn version() -> &'static str {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Tell the whole story on this machine: a hub, an edge, three modules, a link that is cut.
+    #[cfg(all(feature = "hub", feature = "edge"))]
+    Demo(Demo),
     /// Run the hub, and what belongs to its data directory.
     #[cfg(feature = "hub")]
     #[command(subcommand)]
     Hub(Hub),
+    /// Run the edge, and look at the one that runs on this device.
+    #[cfg(feature = "edge")]
+    #[command(subcommand)]
+    Edge(Edge),
     /// Remember a hub's connection string for the commands below.
     Login(Login),
     /// Devices of a hub.
@@ -65,6 +72,27 @@ pub(crate) enum Command {
         /// sensor, watcher or summary.
         name: String,
     },
+    /// The supervisor of a process module (as an edge starts it).
+    #[cfg(feature = "edge")]
+    #[command(hide = true)]
+    Supervise {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+#[cfg(all(feature = "hub", feature = "edge"))]
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How long the story lasts, in seconds.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=86400))]
+    pub(crate) seconds: u64,
+    /// Leave the link alone.
+    #[arg(long)]
+    pub(crate) no_cut: bool,
+    /// End with one JSON object on the last line of standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(feature = "hub")]
@@ -108,6 +136,63 @@ pub(crate) struct HubRun {
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Edge {
+    /// Run the edge.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
+        config: PathBuf,
+        /// Check the configuration, and stop.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print the edge's authority, which downstream devices are to trust.
+    Ca {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
+        config: PathBuf,
+    },
+    /// List the modules.
+    List(OnDevice),
+    /// Print the log of a module.
+    Logs {
+        /// Which module.
+        module: String,
+        /// Go on as lines come.
+        #[arg(short, long)]
+        follow: bool,
+        /// Only so many lines from the end.
+        #[arg(long, value_name = "LINES")]
+        tail: Option<u64>,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Stop a module and start it again.
+    Restart {
+        /// Which module.
+        module: String,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Show modules, link and queues.
+    Status(OnDevice),
+}
+
+/// How to reach the edge of this device.
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub(crate) struct OnDevice {
+    /// The edge's management socket. Default: `unix:///var/run/iotedge/mgmt.sock`, or, where that is not,
+    /// `unix:///var/lib/holm/edge/mgmt.sock`.
+    #[arg(short = 'H', long, value_name = "URI", env = "IOTEDGE_HOST")]
+    pub(crate) host: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to reach a hub. Without options: `HOLM_HUB`, then what `holm login` remembered.

@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod logging;
+mod management;
 mod output;
 mod service;
 mod signals;

@@ -3,8 +3,11 @@
 mod bad_input;
 mod connect_rules;
 mod device_story;
+mod docker_rules;
+mod edge_input;
 mod edge_story;
 mod mqtt_rules;
+mod plain_client;
 mod rest_rules;
 mod service_story;
 mod survival;

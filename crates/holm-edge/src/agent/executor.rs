@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use holm_model::ModuleId;
 use holm_net::error_chain;
-use holm_runtime::{BoxFuture, ModuleRuntime, ModuleSpec, Reachability, RuntimeError, RuntimeKind};
+use holm_runtime::{ModuleRuntime, ModuleSpec, Reachability, RuntimeError, RuntimeKind};
 
 use super::plan::{Action, Plan, Step};
 use super::sockets::ModuleSockets;
@@ -84,11 +84,11 @@ impl Executor {
                     chains.entry(&step.module).or_default().push(step);
                 }
             }
-            // Boxed, so that the compiler sees that they may change threads.
-            let work: Vec<BoxFuture<'_, Outcome>> = chains
-                .into_iter()
-                .map(|(module, steps)| Box::pin(self.chain(module, steps, specs)) as BoxFuture<'_, Outcome>)
-                .collect();
+            // A list of futures, not a closure that makes them: the compiler could not see that those may be sent.
+            let mut work = Vec::new();
+            for (module, steps) in chains {
+                work.push(self.chain(module, steps, specs));
+            }
             let done: Vec<Outcome> = futures_util::stream::iter(work)
                 .buffer_unordered(AT_ONCE)
                 .collect()

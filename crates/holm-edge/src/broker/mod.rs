@@ -27,6 +27,7 @@ mod presence;
 mod replica;
 mod report;
 mod routes;
+mod serving;
 mod status;
 mod twins;
 

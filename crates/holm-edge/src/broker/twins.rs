@@ -1,7 +1,7 @@
 //! The twins of this device's modules: answered from above when the link is up, from the copy kept here when it is not.
 //!
 //! - A change of a copy is on disk before anybody is told of it.
-//! - A reported patch is acknowledged as soon as it is kept; [`super::links`] sends it on. So the node above sees what a
+//! - A reported patch is acknowledged as soon as it is kept; [`super::serving`] sends it on. So the node above sees what a
 //!   module reported merged, and the module gets no version (`edge-broker.md` §4.3).
 
 use std::collections::HashMap;

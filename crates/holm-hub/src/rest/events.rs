@@ -72,11 +72,11 @@ impl RestApi {
             let end = log.bounds(*partition).map_err(unreadable)?.end;
             let until = (!wanted.follow).then_some(end);
             let reading = read(reader, *partition, until, wanted.clone(), lines.clone());
-            self.scope.spawn_until_stopped(reading);
+            self.streams.spawn_until_stopped(reading);
         }
         drop(lines);
         let (pieces, streamed) = mpsc::channel(MAX_WAITING_LINES);
-        self.scope.spawn_until_stopped(forward(received, pieces, wanted.max));
+        self.streams.spawn_until_stopped(forward(received, pieces, wanted.max));
         let mut response = Response::new(body::streamed(streamed));
         let kind = HeaderValue::from_static("application/x-ndjson; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, kind);

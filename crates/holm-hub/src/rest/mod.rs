@@ -57,6 +57,8 @@ pub struct RestApi {
     pub(crate) methods: Methods,
     pub(crate) deployments: Deployments,
     pub(crate) scope: holm_net::Scope,
+    /// Answers that follow the event log.
+    pub(crate) streams: holm_net::Scope,
 }
 
 /// A request that is allowed, read as far as all resources have in common.

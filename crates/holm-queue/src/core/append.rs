@@ -221,7 +221,10 @@ impl Log {
             }
             None => {
                 let id = LaneId(self.next_lane);
-                self.next_lane += 1;
+                let too_many = LaneError::TooMany {
+                    max_lanes: self.options.max_lanes,
+                };
+                self.next_lane = self.next_lane.checked_add(1).ok_or(too_many)?;
                 id
             }
         };
@@ -365,5 +368,36 @@ impl Log {
             self.freeze();
             self.buffer = BytesMut::with_capacity(bytes.max(BUFFER_BYTES));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::options::Options;
+    use crate::testing::MemoryFiles;
+
+    #[test]
+    fn used_up_epoch_is_followed_by_one_that_is_on_disk_first() {
+        let (mut log, _) = Log::open(Arc::new(MemoryFiles::new()), Options::default(), 0).unwrap();
+        let lane = log.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+        let lanes = [(lane, 0)];
+        let record = NewRecord {
+            sender: "test",
+            lanes: &lanes,
+            enqueued_at: 0,
+            payload: "x".into(),
+        };
+        log.sequence = u64::from(u32::MAX);
+        let last = log.append(&record).unwrap().offset;
+
+        assert!(matches!(log.append(&record), Err(AppendError::Busy { .. })));
+        log.commit(0).unwrap();
+        let next = log.append(&record).unwrap().offset;
+
+        assert!(next > last && next.epoch() > last.epoch());
+        assert_eq!(next.sequence(), 0);
     }
 }

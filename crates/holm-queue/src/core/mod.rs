@@ -16,18 +16,24 @@
 
 mod append;
 mod commit;
+mod fetch;
+mod format_file;
+mod lane_segments;
 mod moving;
 mod read;
 mod reclaim;
 mod recovery;
+mod replay;
 mod report;
 mod rescue;
 mod reserve;
 mod segment;
+mod segment_reader;
 
 pub use commit::{Batch, WriteError, Written};
+pub use fetch::{Fetch, Fetched, ReadBuffer};
 pub use moving::Mover;
-pub use read::{Cursor, Fetch, Fetched, Passed, ReadBuffer, ReadPlan};
+pub use read::{Cursor, Passed, ReadPlan};
 pub use report::{Lost, OpenReport, PulledBack, Stats};
 pub use reserve::ReserveWrite;
 

@@ -115,7 +115,9 @@ impl Log {
             let needed: Vec<_> = segment
                 .needed(|id| self.lanes.get(&id).map(|lane| &lane.progress))
                 .collect();
-            let bytes: u64 = needed.iter().map(|(_, _, bytes)| bytes).sum();
+            let bytes = needed
+                .iter()
+                .fold(0u64, |sum, (_, _, bytes)| sum.saturating_add(*bytes));
             let percent = u64::from(self.options.move_below_percent);
             let is_free = !needed.iter().any(|(id, _, _)| blocked.contains(id));
             let is_durable = segment.durable == segment.end;

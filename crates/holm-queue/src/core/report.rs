@@ -49,7 +49,7 @@ pub struct OpenReport {
     pub pulled_back: Vec<PulledBack>,
     /// Lanes whose definition is gone; their records are kept under the name `lost lane N`.
     pub nameless_lanes: Vec<LaneId>,
-    /// Progress was taken over from the reserve: the queue ended on a full disk.
+    /// The reserve knew of more progress than the journal, as after an end on a full disk, and it was taken over.
     pub reserve_used: bool,
     /// The disk is full: appends are refused until there is space, the rest works.
     pub disk_full: bool,

@@ -3,6 +3,8 @@
 //! Acknowledgements only ever add up, so a slot needs no order with the journal: at opening, what it holds is added to what
 //! the journal says. It counts only for the run that wrote it (same epoch), because a later run may have given out positions
 //! again that a damaged disk had lost.
+//!
+//! It is written for each new segment as well: should that segment's checkpoint be damaged, this is the other copy.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +21,9 @@ pub(super) struct Reserve {
     pub(super) file: Option<Arc<dyn File>>,
     pub(super) sequence: u64,
     /// What the newest slot holds, as [`Log::progress_version`] counts.
-    pub(super) saved_version: u64,
+    saved_version: u64,
+    /// The newest segment when it was written.
+    saved_segment: u64,
 }
 
 /// What a slot of the reserve held.
@@ -37,6 +41,7 @@ pub struct ReserveWrite {
     at: u64,
     bytes: Vec<u8>,
     progress_version: u64,
+    segment: u64,
     dead: Vec<(Stream, u64)>,
 }
 
@@ -61,11 +66,13 @@ impl Log {
         }
     }
 
-    /// Whether there is progress that the journal can't take now and the reserve does not hold yet.
+    /// Whether there is progress that the journal can't take now and the reserve does not hold yet, or a new segment.
     #[must_use]
     pub fn wants_reserve(&self) -> bool {
-        let is_behind = self.reserve.saved_version != self.progress_version;
-        is_behind && self.health != Health::Good && self.reserve.file.is_some()
+        let is_behind = self.reserve.saved_version != self.progress_version && self.health != Health::Good;
+        let active = self.active();
+        let is_new = active.durable > 0 && active.number != self.reserve.saved_segment;
+        (is_behind || is_new) && self.reserve.file.is_some()
     }
 
     pub(super) fn reserve_write(&mut self) -> Option<ReserveWrite> {
@@ -101,6 +108,7 @@ impl Log {
             at,
             bytes,
             progress_version: self.progress_version,
+            segment: self.active().number,
             dead,
         })
     }
@@ -123,6 +131,7 @@ impl Log {
         result?;
         self.stats.syncs += 1;
         self.reserve.saved_version = write.progress_version;
+        self.reserve.saved_segment = write.segment;
         self.bury(&write.dead);
         Ok(())
     }

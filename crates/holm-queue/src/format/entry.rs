@@ -101,7 +101,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<Envelope<'_>> {
     let lanes = fields;
     for _ in 0..lane_count {
         fields.lane()?;
-        fields.number()?;
+        fields.position()?;
         fields.number()?;
     }
     let mut after_length = fields;

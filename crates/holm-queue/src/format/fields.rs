@@ -7,6 +7,9 @@ use bytes::BufMut;
 use crate::lane::LaneId;
 use crate::ranges::Ranges;
 
+/// Beyond any position that is ever given out: a million a second take 142 years to get there.
+pub(crate) const MAX_POSITION: u64 = 1 << 52;
+
 /// Writes a number in as few bytes as it needs, at most ten.
 pub(crate) fn put_number(buffer: &mut impl BufMut, mut number: u64) {
     while number >= 0x80 {
@@ -63,6 +66,11 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// A position, or a count of positions or bytes; `None` at [`MAX_POSITION`] or above, so that sums need no care.
+    pub(crate) fn position(&mut self) -> Option<u64> {
+        self.number().filter(|&number| number < MAX_POSITION)
+    }
+
     pub(crate) fn number_u32(&mut self) -> Option<u32> {
         self.number().and_then(|number| u32::try_from(number).ok())
     }
@@ -101,8 +109,11 @@ impl<'a> Fields<'a> {
         let mut ranges = Ranges::default();
         let mut at = from;
         for _ in 0..self.number()? {
-            let start = at.checked_add(self.number()?)?;
-            let end = start.checked_add(self.number()?)?;
+            let start = at + self.position()?;
+            let end = start + self.position()?;
+            if end >= MAX_POSITION {
+                return None;
+            }
             ranges.insert(start..end);
             at = end;
         }

@@ -174,9 +174,9 @@ impl Seal {
         let mut seal = Self::default();
         for _ in 0..fields.number()? {
             let lane = fields.lane()?;
-            let first = fields.number()?;
-            let last = first.checked_add(fields.number()?)?;
-            let (records, bytes) = (fields.number()?, fields.number()?);
+            let first = fields.position()?;
+            let last = first + fields.position()?;
+            let (records, bytes) = (fields.position()?, fields.position()?);
             let first_time = fields.number()?;
             let last_time = first_time.checked_add(fields.number()?)?;
             let last_expiry = fields.number()?;
@@ -194,8 +194,8 @@ impl Seal {
         }
         let mut at = 0u64;
         for _ in 0..fields.number()? {
-            let (lane, position) = (fields.lane()?, fields.number()?);
-            at = at.checked_add(fields.number()?)?;
+            let (lane, position) = (fields.lane()?, fields.position()?);
+            at = at.checked_add(fields.position()?)?;
             seal.index.push(IndexEntry { lane, position, at });
         }
         Some(seal)

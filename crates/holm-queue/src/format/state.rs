@@ -101,9 +101,9 @@ impl Snapshot {
         let mut lanes = Vec::new();
         for _ in 0..fields.number()? {
             let definition = Definition::decode(fields)?;
-            let next = fields.number()?;
+            let next = fields.position()?;
             let last_enqueued = fields.number()?.checked_sub(1);
-            let low_water = fields.number()?;
+            let low_water = fields.position()?;
             let mut progress = Progress::new(low_water);
             for range in fields.ranges(low_water)?.iter() {
                 progress.acknowledge(range);

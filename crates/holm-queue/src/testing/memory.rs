@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::file_system::{File, FileLock, FileSystem};
@@ -25,10 +26,23 @@ pub enum CrashStyle {
     KeepAll,
 }
 
-/// A file system in memory. Clones share it.
-#[derive(Debug, Clone, Default)]
+/// A file system in memory. Clones share it; each is a process of its own in a crash: those made before it fail from then on,
+/// except the one that it was called on.
+#[derive(Debug, Default)]
 pub struct MemoryFiles {
     disk: Arc<Mutex<Disk>>,
+    /// How many crashes there were when this process began.
+    generation: AtomicU64,
+}
+
+impl Clone for MemoryFiles {
+    fn clone(&self) -> Self {
+        let generation = AtomicU64::new(self.disk().generation);
+        Self {
+            disk: Arc::clone(&self.disk),
+            generation,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +120,16 @@ impl MemoryFiles {
         lock(&self.disk)
     }
 
+    /// The disk for a process, if it is still alive.
+    fn alive(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.disk();
+        if disk.generation == self.generation.load(Ordering::Relaxed) {
+            Ok(disk)
+        } else {
+            Err(dead())
+        }
+    }
+
     /// Limits the space to so many bytes of files; `None`: no limit.
     pub fn set_capacity(&self, capacity: Option<u64>) {
         self.disk().capacity = capacity;
@@ -179,6 +203,7 @@ impl MemoryFiles {
     pub fn crash(&self, style: CrashStyle) {
         let mut disk = self.disk();
         disk.generation += 1;
+        self.generation.store(disk.generation, Ordering::Relaxed);
         disk.locked.clear();
         (disk.fail_syncs, disk.fail_writes) = (0, 0);
         let mut dice = match style {
@@ -309,10 +334,14 @@ impl MemoryFile {
     fn with<T>(&self, action: impl FnOnce(&mut Disk, u64) -> io::Result<T>) -> io::Result<T> {
         let mut disk = lock(&self.disk);
         if disk.generation != self.generation {
-            return Err(io::Error::other("this file was opened before the crash"));
+            return Err(dead());
         }
         action(&mut disk, self.inode)
     }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("this process ended in the crash")
 }
 
 fn place(position: u64) -> io::Result<usize> {
@@ -421,7 +450,7 @@ fn directory_of(path: &str) -> &str {
 
 impl FileSystem for MemoryFiles {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let disk = self.disk();
+        let disk = self.alive()?;
         let inode = *disk.entries.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(self.file(inode, disk.generation))
     }
@@ -431,13 +460,13 @@ impl FileSystem for MemoryFiles {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut disk = self.disk();
+        let mut disk = self.alive()?;
         let inode = disk.add_entry(name);
         Ok(self.file(inode, disk.generation))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk()
+        self.alive()?
             .entries
             .remove(name)
             .map(|_| ())
@@ -445,7 +474,7 @@ impl FileSystem for MemoryFiles {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut disk = self.disk();
+        let mut disk = self.alive()?;
         let inode = disk.entries.remove(from).ok_or(io::ErrorKind::NotFound)?;
         disk.entries.insert(to.to_owned(), inode);
         Ok(())
@@ -460,7 +489,7 @@ impl FileSystem for MemoryFiles {
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        let disk = self.disk();
+        let disk = self.alive()?;
         let prefix = if directory.is_empty() {
             String::new()
         } else {
@@ -473,7 +502,7 @@ impl FileSystem for MemoryFiles {
     }
 
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
-        let mut disk = self.disk();
+        let mut disk = self.alive()?;
         let disk = &mut *disk;
         disk.durable_entries.retain(|path, _| directory_of(path) != directory);
         let now = disk.entries.iter().filter(|(path, _)| directory_of(path) == directory);
@@ -483,7 +512,7 @@ impl FileSystem for MemoryFiles {
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn FileLock>>> {
-        let mut disk = self.disk();
+        let mut disk = self.alive()?;
         if disk.locked.contains_key(name) {
             return Ok(None);
         }

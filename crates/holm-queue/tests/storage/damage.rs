@@ -203,3 +203,29 @@ fn second_opener_is_refused_while_the_first_lives() {
     drop(script);
     assert!(Log::open(Arc::new(files), options(), 0).is_ok());
 }
+
+#[test]
+fn damaged_checkpoint_of_the_newest_segment_costs_no_record_and_no_lane() {
+    let mut script = Script::new();
+    script.append_all("fast", (0..60).map(|number| format!("{number:0>300}")));
+    script.commit();
+    let kept = "kept".to_owned();
+    script.append("slow", &kept);
+    script.acknowledge("fast", 0..60);
+    script.maintain();
+    let newest = script
+        .files
+        .paths()
+        .into_iter()
+        .rfind(|path| path.starts_with("journal/"))
+        .unwrap();
+
+    script.files.damage(&newest, |bytes| bytes[64 + 20] ^= 1);
+    let report = script.reopen();
+
+    assert_eq!(report.damaged_segments, 1);
+    assert_eq!(report.nameless_lanes, []);
+    assert_eq!(script.read("slow", Visibility::Durable), [kept]);
+    assert_eq!(script.log.lane_bounds(script.lane("fast")).unwrap().next, 60);
+    assert_eq!(script.append("fast", "next"), 60);
+}

@@ -57,6 +57,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     let scope = Scope::new();
     let outcome = serve_until_told(&options, &hub, &scope, &mut signals).await;
     notify("STOPPING=1");
+    hub.end_streams();
     if let Err(left) = scope.drain(DRAIN_DEADLINE).await {
         tracing::warn!(left, "connections were cut: they did not end in time");
     }

@@ -1,8 +1,12 @@
 //! What each command does.
 
 mod c2d;
+#[cfg(all(feature = "hub", feature = "edge"))]
+mod demo;
 mod deploy;
 mod device;
+#[cfg(feature = "edge")]
+mod edge;
 #[cfg(feature = "hub")]
 mod hub;
 mod hub_access;
@@ -21,9 +25,16 @@ use crate::logging;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "edge")]
+    if let Command::Supervise { args } = cli.command {
+        // Before anything else: a supervisor has no runtime, no threads and no logging of its own.
+        return Ok(holm_runtime::supervisor::main(args));
+    }
     let services = matches!(&cli.command, Command::Run { .. });
     #[cfg(feature = "hub")]
     let services = services || matches!(&cli.command, Command::Hub(crate::cli::Hub::Run(_)));
+    #[cfg(feature = "edge")]
+    let services = services || matches!(&cli.command, Command::Edge(crate::cli::Edge::Run { .. }));
     logging::start(cli.log_format, if services { "info" } else { "warn" })?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -38,8 +49,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        #[cfg(all(feature = "hub", feature = "edge"))]
+        Command::Demo(options) => return demo::run(options).await,
         #[cfg(feature = "hub")]
         Command::Hub(command) => hub::run(command).await?,
+        #[cfg(feature = "edge")]
+        Command::Edge(command) => return edge::run(command).await,
         Command::Login(login) => hub_access::login(&login)?,
         Command::Device(command) => device::run(command).await?,
         Command::Module(command) => module::run(command).await?,
@@ -49,6 +64,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Deploy(options) => deploy::run(options).await?,
         Command::Monitor(options) => monitor::run(options).await?,
         Command::Run { name } => run::run(&name).await?,
+        #[cfg(feature = "edge")]
+        Command::Supervise { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

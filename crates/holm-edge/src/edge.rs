@@ -1,0 +1,390 @@
+//! The edge, put together: what opens first, who knows whom, and what ends when.
+//!
+//! ```text
+//!   configuration --> security (keys, certificates) --> identities (who the modules are)
+//!                                                           |
+//!        hub <--- uplink <--- broker (queue, routes) <--- gateway <--- modules    (MQTT, WebSocket, HTTPS)
+//!                    ^            agent (plan, carry out) ---> runtimes ---> modules
+//!                    '--------------'          workload sockets <---------------'
+//!                                              management socket <--- operators
+//! ```
+//!
+//! Nothing here waits for the hub: what was known last is enough to start with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use holm_client::{Endpoint, Interests};
+use holm_gateway::{CloseReason, Gateway, Profile};
+use holm_identity::ProofOfKeyVerifier;
+use holm_identity::tls::{TlsError, server_config};
+use holm_model::manifest::BuildVersion;
+use holm_model::{ModuleId, Timestamp};
+use holm_net::http::{Client, serve_tls};
+use holm_net::{Listener, ListenerOptions, Scope, error_chain};
+use holm_queue::Options as QueueOptions;
+use holm_runtime::{
+    DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
+};
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::agent::{self, Agent, AgentParts, Reach, Surroundings};
+use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
+use crate::config::EdgeConfig;
+use crate::front::Front;
+use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
+use crate::keys::ModuleKeys;
+use crate::local_api::SocketError;
+use crate::management::{self, Managed};
+use crate::runtimes::Runtimes;
+use crate::security::{Security, SecurityError, SecurityOptions, server_names};
+use crate::state::{OpenStateError, State, StateError};
+use crate::uplink::{Uplink, UplinkSettings};
+use crate::workload::Sockets;
+
+/// How long tasks may take to end at a stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How often an engine that does not answer is asked for its network again.
+const NETWORK_PERIOD: Duration = Duration::from_secs(10);
+
+/// What the agent wants to hear of the hub.
+const AGENT_INTERESTS: Interests = Interests {
+    methods: true,
+    desired_properties: true,
+    cloud_to_device: false,
+    inputs: false,
+};
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartEdgeError {
+    /// Its data directory can't be made.
+    #[error("the data directory `{path}` can't be made")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Keys or certificates can't be used.
+    #[error("keys and certificates can't be used")]
+    Security(#[source] SecurityError),
+    /// What is known of the modules can't be used.
+    #[error("the identities can't be used")]
+    Identities(#[source] IdentitiesError),
+    /// The state can't be used.
+    #[error("the state can't be used")]
+    State(#[source] OpenStateError),
+    /// What the agent remembers can't be read.
+    #[error("the deployment can't be read")]
+    Agent(#[source] StateError),
+    /// The broker can't be opened.
+    #[error("the broker can't be opened")]
+    Broker(#[source] OpenBrokerError),
+    /// TLS can't be set up.
+    #[error("TLS can't be set up")]
+    Tls(#[source] TlsError),
+    /// The container engine's address can't be used.
+    #[error("the container engine can't be used")]
+    Engine(#[source] RuntimeError),
+    /// An address can't be listened on.
+    #[error("a port can't be used")]
+    Listen(#[source] std::io::Error),
+    /// A socket can't be served.
+    #[error("a socket can't be served")]
+    Socket(#[source] SocketError),
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Edge {
+    scope: Scope,
+    broker: Arc<Broker>,
+    agent: Agent,
+    security: Arc<Security>,
+    gateway: Gateway<BrokerBackend>,
+    mqtt: SocketAddr,
+    https: SocketAddr,
+}
+
+/// What the gateway serves: the broker.
+pub type BrokerBackend = Broker;
+
+impl Edge {
+    /// Starts an edge. `executable` is the program that supervises process modules and runs the ready-made ones: this one.
+    ///
+    /// # Errors
+    /// [`StartEdgeError`].
+    pub async fn start(config: EdgeConfig, executable: PathBuf) -> Result<Self, StartEdgeError> {
+        let data = &config.data;
+        std::fs::create_dir_all(data).map_err(|source| StartEdgeError::Directory {
+            path: data.clone(),
+            source,
+        })?;
+        let scope = Scope::new();
+        let security = Security::open(SecurityOptions::from_config(&config), now()).await;
+        let security = Arc::new(security.map_err(StartEdgeError::Security)?);
+        scope.spawn(Arc::clone(&security).run(scope.clone()));
+        let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
+        let identities = IdentitiesOptions {
+            cache: data.join("identities.json"),
+            hub: Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port),
+            timeout: config.cloud_timeout,
+        };
+        let identities = Identities::open(Arc::clone(&security), identities).map_err(StartEdgeError::Identities)?;
+        let identities = Arc::new(identities);
+        let keys: Arc<dyn ModuleKeys> = Arc::<Identities>::clone(&identities);
+        let state = State::open(&data.join("state.db")).map_err(StartEdgeError::State)?;
+
+        let endpoint = Endpoint {
+            host: config.hub.host.clone(),
+            port: config.hub.mqtt_port,
+        };
+        let uplink = Uplink::new(
+            UplinkSettings::new(endpoint, upstream_tls),
+            Arc::clone(&keys),
+            scope.clone(),
+        );
+        let options = BrokerOptions {
+            hostname: config.hostname.clone(),
+            version: version(),
+            queue: QueueOptions::default(),
+            scope: scope.clone(),
+        };
+        let broker = Broker::open(
+            &data.join("queue"),
+            Arc::clone(&keys),
+            uplink.clone(),
+            state.clone(),
+            options,
+        )
+        .await
+        .map_err(StartEdgeError::Broker)?;
+        let gateway = Gateway::new(
+            Arc::clone(&broker),
+            Arc::clone(broker.directory()),
+            Profile::edge(),
+            scope.clone(),
+        );
+
+        let tls = server_config(security.server_certificate().clone(), Arc::new(ProofOfKeyVerifier));
+        let listeners = Listeners {
+            gateway: gateway.clone(),
+            front: Arc::new(Front::new(gateway.clone(), config.device.clone())),
+            tls: Arc::new(tls.map_err(StartEdgeError::Tls)?),
+            scope: scope.clone(),
+        };
+        let (mqtt, https) = listeners.open(config.bind, config.mqtt_port, config.https_port).await?;
+
+        let docker = DockerRuntime::new(DockerConfig {
+            endpoint: config.engine_uri.clone(),
+            network: config.network.clone(),
+            edge_hostname: Some(config.hostname.clone()),
+            instance: None,
+            allow_elevated: config.allow_elevated_docker_permissions,
+        });
+        let docker = Arc::new(docker.map_err(StartEdgeError::Engine)?);
+        let network = watch::Sender::new(None);
+        let process = ProcessRuntime::new(ProcessConfig::new(
+            data.join("processes"),
+            config.module_paths.clone(),
+            executable,
+        ));
+        let runtimes = Runtimes::new([
+            Arc::new(process) as Arc<dyn ModuleRuntime>,
+            Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
+        ]);
+        let sockets = Sockets::new(data, Arc::clone(&identities), runtimes.clone(), scope.clone());
+        let (client, events) = uplink.open(&ModuleId::edge_agent(), AGENT_INTERESTS);
+        let agent = Agent::open(AgentParts {
+            surroundings: Surroundings {
+                device: config.device.clone(),
+                hub_host: config.hub.host.clone(),
+                gateway_host: config.hostname.clone(),
+                mqtt_port: mqtt.port(),
+                data: data.clone(),
+            },
+            reach: Reach {
+                host: config.hostname.clone(),
+                port: mqtt.port(),
+            },
+            version: version().version,
+            period: agent::PERIOD,
+            state,
+            identities,
+            runtimes: runtimes.clone(),
+            sockets: Arc::new(sockets),
+        });
+        let agent = agent.await.map_err(StartEdgeError::Agent)?;
+        let (running, agent_scope) = (agent.clone(), scope.clone());
+        scope.spawn(async move { running.run(agent_scope, client, events).await });
+
+        let container_listeners = ContainerListeners {
+            docker,
+            listeners,
+            security: Arc::clone(&security),
+            config: config.clone(),
+            ports: (mqtt.port(), https.port()),
+            network,
+        };
+        scope.spawn_until_stopped(container_listeners.run());
+        let managed = Managed {
+            runtimes,
+            keys,
+            status: status(&broker, &agent),
+        };
+        management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
+        Ok(Self {
+            scope,
+            broker,
+            agent,
+            security,
+            gateway,
+            mqtt,
+            https,
+        })
+    }
+
+    /// Where MQTT is served.
+    #[must_use]
+    pub const fn mqtt_address(&self) -> SocketAddr {
+        self.mqtt
+    }
+
+    /// Where HTTPS is served.
+    #[must_use]
+    pub const fn https_address(&self) -> SocketAddr {
+        self.https
+    }
+
+    /// Owns the edge's tasks.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// How the edge stands: `/holm/v1/status`.
+    #[must_use]
+    pub fn status(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
+        status(&self.broker, &self.agent)
+    }
+
+    /// Reads certificates anew, as after SIGHUP.
+    ///
+    /// # Errors
+    /// [`SecurityError`]; what was there stays.
+    pub fn reload(&self) -> Result<(), SecurityError> {
+        self.security.reload(now())
+    }
+
+    /// Stops the edge in good order. Modules go on: they find it again when it returns.
+    pub async fn stop(self) {
+        self.gateway.close_all(CloseReason::ShuttingDown);
+        if let Err(left) = self.scope.drain(DRAIN_DEADLINE).await {
+            tracing::warn!(left, "tasks were still running at the stop");
+        }
+        self.broker.close().await;
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// What `$edgeAgent` and `$edgeHub` report as their version.
+fn version() -> BuildVersion {
+    BuildVersion {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..BuildVersion::default()
+    }
+}
+
+fn status(broker: &Arc<Broker>, agent: &Agent) -> Box<dyn Fn() -> Value + Send + Sync> {
+    let (broker, agent) = (Arc::clone(broker), agent.clone());
+    Box::new(move || {
+        let broker = broker.status();
+        let mut status = json!(broker);
+        status["upstream"]["depth"] = json!(broker.upstream.messages);
+        status["agent"] = agent.status();
+        status
+    })
+}
+
+/// Opens the edge's ports on an address.
+#[derive(Debug)]
+struct Listeners {
+    gateway: Gateway<BrokerBackend>,
+    front: Arc<Front<BrokerBackend>>,
+    tls: Arc<ServerConfig>,
+    scope: Scope,
+}
+
+impl Listeners {
+    async fn open(
+        &self,
+        address: IpAddr,
+        mqtt_port: u16,
+        https_port: u16,
+    ) -> Result<(SocketAddr, SocketAddr), StartEdgeError> {
+        let bind = |port| Listener::bind(SocketAddr::new(address, port), ListenerOptions::default());
+        let mqtt = bind(mqtt_port).await.map_err(StartEdgeError::Listen)?;
+        let https = bind(https_port).await.map_err(StartEdgeError::Listen)?;
+        let addresses = mqtt.local_address().and_then(|mqtt| Ok((mqtt, https.local_address()?)));
+        let addresses = addresses.map_err(StartEdgeError::Listen)?;
+        self.scope
+            .spawn(self.gateway.clone().serve_mqtt(mqtt, Arc::clone(&self.tls)));
+        let front = Arc::clone(&self.front);
+        self.scope
+            .spawn(serve_tls(self.scope.clone(), https, Arc::clone(&self.tls), front));
+        Ok(addresses)
+    }
+}
+
+/// Containers have a network of their own, and reach the edge at the device's address in it. It is listened on as soon as
+/// the engine answers; where the edge listens everywhere, only its name is added to the certificate.
+struct ContainerListeners {
+    docker: Arc<DockerRuntime>,
+    listeners: Listeners,
+    security: Arc<Security>,
+    config: EdgeConfig,
+    ports: (u16, u16),
+    network: watch::Sender<Option<EdgeNetwork>>,
+}
+
+impl ContainerListeners {
+    async fn run(self) {
+        let mut told = false;
+        let network = loop {
+            match self.docker.ensure_network().await {
+                Ok(network) => break network,
+                Err(error) if !told => {
+                    told = true;
+                    tracing::info!(error = %error.chain(), "no container engine answers; process modules need none");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(NETWORK_PERIOD).await;
+        };
+        let mut names = server_names(&self.config);
+        names.push(network.gateway.to_string());
+        if let Err(error) = self.security.set_names(names, now()) {
+            tracing::error!(error = %error_chain(&error), "containers may not trust the edge under its address in their network");
+        }
+        if !self.config.bind.is_unspecified() {
+            let (mqtt, https) = self.ports;
+            while let Err(error) = self.listeners.open(network.gateway, mqtt, https).await {
+                tracing::warn!(error = %error_chain(&error), gateway = %network.gateway, "containers can't reach the edge yet");
+                tokio::time::sleep(NETWORK_PERIOD).await;
+            }
+        }
+        tracing::info!(network = network.name, gateway = %network.gateway, "containers reach the edge");
+        self.network.send_replace(Some(network));
+        // The receivers live with the agent; so must the sender.
+        std::future::pending::<()>().await;
+    }
+}

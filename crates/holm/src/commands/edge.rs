@@ -1,0 +1,131 @@
+//! `holm edge …`: run the edge, or look at the one that runs here.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use hyper::Method;
+use serde_json::Value;
+
+use crate::cli::{Edge, OnDevice};
+use crate::management::{LogStream, Management};
+use crate::output;
+
+mod service;
+
+pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
+    match command {
+        Edge::Run { config, check } => service::run(&config, check).await?,
+        Edge::Ca { config } => output::line(service::authority(&config).await?.trim_end()),
+        Edge::List(on) => list(&on).await?,
+        Edge::Logs {
+            module,
+            follow,
+            tail,
+            on,
+        } => logs(&module, follow, tail, &on).await?,
+        Edge::Restart { module, on } => {
+            let path = format!("/modules/{}/restart", holm_model::wire::percent::encode(&module));
+            reach(&on)?.ask(Method::POST, &path).await?;
+            output::line(&format!("Restarted {module}"));
+        }
+        Edge::Status(on) => status(&on).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops and removes the process modules of an edge that has ended; they outlive it by design.
+pub(crate) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
+    service::remove_process_modules(data).await
+}
+
+/// Where sockets are looked for when none is named: the published place, and that of an edge with its defaults.
+const SOCKETS: [&str; 2] = [
+    "unix:///var/run/iotedge/mgmt.sock",
+    "unix:///var/lib/holm/edge/mgmt.sock",
+];
+
+fn reach(on: &OnDevice) -> anyhow::Result<Management> {
+    let is_there = |uri: &&str| uri.strip_prefix("unix://").is_some_and(|path| Path::new(path).exists());
+    let usual = || SOCKETS.into_iter().find(is_there).unwrap_or(SOCKETS[0]);
+    Management::new(on.host.as_deref().unwrap_or_else(usual))
+}
+
+async fn list(on: &OnDevice) -> anyhow::Result<()> {
+    let answer = reach(on)?.ask(Method::GET, "/modules").await?;
+    let modules = answer
+        .get("modules")
+        .and_then(Value::as_array)
+        .context("the edge's answer has no `modules`")?;
+    if on.json {
+        output::json(&Value::Array(modules.clone()));
+        return Ok(());
+    }
+    let text = |module: &Value, pointer: &str| {
+        module
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or("-")
+            .to_owned()
+    };
+    let rows: Vec<_> = modules
+        .iter()
+        .map(|module| {
+            vec![
+                text(module, "/name"),
+                text(module, "/status/runtimeStatus/status"),
+                text(module, "/status/runtimeStatus/description"),
+                text(module, "/config/settings/image"),
+            ]
+        })
+        .collect();
+    output::table(&["NAME", "STATUS", "DESCRIPTION", "CONFIG"], &rows);
+    Ok(())
+}
+
+async fn logs(module: &str, follow: bool, tail: Option<u64>, on: &OnDevice) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut log = reach(on)?.log(module, follow, tail).await?;
+    while let Some((stream, piece)) = log.next().await? {
+        let written = match stream {
+            LogStream::Output => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&piece).and_then(|()| out.flush())
+            }
+            LogStream::Error => std::io::stderr().lock().write_all(&piece),
+        };
+        if written.is_err() {
+            // Whoever read along has gone.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn status(on: &OnDevice) -> anyhow::Result<()> {
+    let status = reach(on)?.ask(Method::GET, "/holm/v1/status").await?;
+    if on.json {
+        output::json(&status);
+        return Ok(());
+    }
+    show("", &status);
+    Ok(())
+}
+
+/// Names and values, a line each, indented by depth.
+fn show(indent: &str, value: &Value) {
+    let Value::Object(members) = value else {
+        return output::line(&format!("{indent}{value}"));
+    };
+    let width = members.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (name, member) in members {
+        match member {
+            Value::Object(inner) if !inner.is_empty() => {
+                output::line(&format!("{indent}{name}"));
+                show(&format!("{indent}  "), member);
+            }
+            Value::String(text) => output::line(&format!("{indent}{name:width$}  {text}")),
+            other => output::line(&format!("{indent}{name:width$}  {other}")),
+        }
+    }
+}

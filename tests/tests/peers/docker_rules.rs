@@ -1,0 +1,127 @@
+//! Containers: where their images come from, and that a manifest is the same for processes.
+
+use holm_e2e::edge::{self, IMAGE};
+use holm_e2e::engine::{self, Registry};
+use holm_e2e::{Device, Edge, Hub, Need};
+use serde_json::{Value, json};
+
+const NEEDS: &[Need] = &[Need::Docker, Need::Registry, Need::LowPorts];
+
+/// A module that does nothing, from an image.
+fn sleeper(image: &str) -> Value {
+    let options = json!({"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["trap 'exit 0' TERM; while :; do sleep 1; done"]});
+    json!({
+        "type": "docker", "version": "1.0", "status": "running", "restartPolicy": "always",
+        "settings": {"image": image, "createOptions": options.to_string()},
+    })
+}
+
+#[track_caller]
+fn deploy(hub: &Hub, device: &Device, modules: &Value) {
+    edge::deploy(hub, device, &edge::manifest(modules, &json!({})));
+}
+
+#[track_caller]
+fn wait_until_running(hub: &Hub, device: &Device, name: &str) -> Value {
+    edge::wait_until_reported(hub, device, &format!("`{name}` running"), |report| {
+        report["modules"][name]["runtimeStatus"] == "running"
+    })
+}
+
+#[test]
+fn an_image_is_pulled_and_used_again_when_its_registry_is_gone() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let mut registry = Registry::start();
+    let image = registry.take_image(IMAGE, "e2e/sleeper:1");
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("pulled");
+    edge.owns_container("present");
+
+    deploy(&hub, &device, &json!({"pulled": sleeper(&image)}));
+    wait_until_running(&hub, &device, "pulled");
+    registry.go_away();
+    deploy(
+        &hub,
+        &device,
+        &json!({"pulled": sleeper(&image), "present": sleeper(&image)}),
+    );
+    let report = wait_until_running(&hub, &device, "present");
+
+    assert_eq!(report["modules"]["pulled"]["runtimeStatus"], "running");
+    engine::docker(&["rmi", "--force", &image]);
+}
+
+#[test]
+fn an_image_that_can_not_be_had_is_reported_by_name_and_other_modules_run() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let registry = Registry::start();
+    let missing = registry.image("e2e/nowhere:1");
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("fine");
+
+    deploy(
+        &hub,
+        &device,
+        &json!({"fine": sleeper(IMAGE), "broken": sleeper(&missing)}),
+    );
+
+    wait_until_running(&hub, &device, "fine");
+    let report = edge::wait_until_reported(&hub, &device, "the missing image", |report| {
+        report["lastDesiredStatus"]["code"] == 500
+    });
+    let description = report["lastDesiredStatus"]["description"].as_str().unwrap_or_default();
+    assert!(
+        description.contains(&missing) || description.contains("broken"),
+        "{description}"
+    );
+}
+
+#[test]
+fn one_manifest_runs_as_process_and_as_container() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("sensor");
+    let image = engine::image_of_ready_made("sensor", hub.scratch());
+    let mut monitor = hub.monitor();
+    let sensor = |kind: &str, image: &str| {
+        json!({"sensor": {
+            "type": kind, "version": "1.0", "status": "running", "restartPolicy": "always", "imagePullPolicy": "never",
+            "settings": {"image": image, "createOptions": json!({"Env": ["INTERVAL_MS=50"]}).to_string()},
+        }})
+    };
+    let routes = json!({"up": "FROM /messages/modules/sensor/outputs/* INTO $upstream"});
+    let run_of = |id: &Value| {
+        id.as_str()
+            .and_then(|id| id.rsplit_once('-'))
+            .map(|(run, _)| run.to_owned())
+    };
+
+    edge::deploy(
+        &hub,
+        &device,
+        &edge::manifest(&sensor("process", "holm/sensor"), &routes),
+    );
+    let first = monitor.wait_for("a reading of the process", |event| {
+        event.module.as_deref() == Some("sensor")
+    });
+    let first = run_of(&first.system["messageId"]);
+    edge::deploy(&hub, &device, &edge::manifest(&sensor("docker", &image), &routes));
+    monitor.wait_for("a reading of the container", |event| {
+        event.module.as_deref() == Some("sensor") && run_of(&event.system["messageId"]) != first
+    });
+
+    let names = engine::docker(&["ps", "--format", "{{.Names}}"]);
+    assert!(names.lines().any(|name| name == "sensor"), "{names}");
+}
