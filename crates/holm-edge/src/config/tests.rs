@@ -139,7 +139,7 @@ fn what_is_not_yet_supported_is_refused_by_name() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let found = problems(&with(
-        "[holm]\nbind = \"everywhere\"\nmqtt_port = 0\ndata = \"relative\"\nmodule_paths = 1\n[edge_ca]\ncert = \"pkcs11:x\"\n",
+        "[holm]\nbind = \"everywhere\"\nmqtt_port = 70000\ndata = \"relative\"\nmodule_paths = 1\n[edge_ca]\ncert = \"pkcs11:x\"\n",
     ));
 
     for part in [
