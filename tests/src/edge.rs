@@ -42,6 +42,20 @@ struct EngineTurn {
     containers: RefCell<Vec<&'static str>>,
 }
 
+impl EngineTurn {
+    /// Waits for the turn.
+    #[track_caller]
+    fn take() -> Self {
+        let path = std::env::temp_dir().join("holm-e2e-engine");
+        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
+        lock.lock().expect("a file can be locked");
+        Self {
+            _lock: lock,
+            containers: RefCell::default(),
+        }
+    }
+}
+
 /// How modules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
@@ -84,15 +98,22 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub fn start_for_containers(hub: &Hub, device: &Device) -> Self {
-        let path = std::env::temp_dir().join("holm-e2e-engine");
-        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
-        lock.lock().expect("a file can be locked");
-        let turn = EngineTurn {
-            _lock: lock,
-            containers: RefCell::default(),
-        };
         let name = "edge.test".to_owned();
-        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, Some(turn))
+        let turn = Some(EngineTurn::take());
+        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn)
+    }
+
+    /// Starts an edge that is named by its loopback address and has modules of both kinds.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_beside_containers(hub: &Hub, device: &Device) -> Self {
+        let address = Address::take();
+        let name = address.ip().to_string();
+        let turn = Some(EngineTurn::take());
+        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn)
     }
 
     #[track_caller]

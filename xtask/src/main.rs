@@ -37,7 +37,7 @@ Work on Holm. Usage: cargo xtask COMMAND [ARGUMENTS]
   test [--filter NAME]         prepare the peers, then run every test (NAME: only tests whose name contains it)
   setup                        prepare the peers alone: SDKs, broker, container engine
   e2e [NAME]                   the tests against real peers (NAME: only those whose name contains it)
-  bench [ARGUMENTS]            benchmarks, beside other brokers
+  bench [--quick]              benchmarks beside other brokers; writes docs/benchmarks.md
   soak NAME [--for DURATION] [--seed N]
                                a long run by name (`soak list` shows them); DURATION as in 90s, 10m, 2h
   fuzz [TARGET] [--for DURATION] [--seed N]

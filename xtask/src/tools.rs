@@ -11,7 +11,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     setup::setup()?;
     let holm = build_holm(true)?;
     eprintln!("load average {}", load_average());
-    run(cargo(["run", "--release", "-p", "holm-bench", "--"])
+    run(cargo(["run", "--release", "-p", "holm-bench", "--", "run"])
         .args(arguments)
         .env("HOLM_BIN", holm))
 }

@@ -6,6 +6,8 @@
 //! stands in the table.
 
 mod certificates;
+mod edge;
+mod hub;
 mod mosquitto;
 mod nats;
 
@@ -17,9 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 pub use certificates::Certificates;
+pub use edge::EDGE_DEVICE;
+pub use hub::Hub;
 
 use crate::client::{self, Link, Login, Target};
-use crate::load::{PublisherPlan, SubscriberPlan};
+use crate::edge_server::EdgeSettings;
+use crate::load::{ListenerPlan, PublisherPlan};
 use crate::process::Process;
 
 /// How long a broker may take to let the first client in.
@@ -39,6 +44,8 @@ pub struct Kind {
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
+    /// The broker of a Holm edge, without a hub above it: module to module.
+    HolmEdge,
     /// Eclipse Mosquitto.
     Mosquitto,
     /// NATS JetStream with its MQTT face and file store.
@@ -50,6 +57,7 @@ impl Product {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::HolmEdge => "Holm edge",
             Self::Mosquitto => "mosquitto",
             Self::Nats => "NATS JetStream",
         }
@@ -59,6 +67,7 @@ impl Product {
     #[must_use]
     pub const fn promise(self) -> &'static str {
         match self {
+            Self::HolmEdge => edge::PROMISE,
             Self::Mosquitto => mosquitto::PROMISE,
             Self::Nats => nats::PROMISE,
         }
@@ -68,6 +77,7 @@ impl Product {
     #[must_use]
     pub const fn settings(self) -> &'static str {
         match self {
+            Self::HolmEdge => edge::SETTINGS,
             Self::Mosquitto => mosquitto::SETTINGS,
             Self::Nats => nats::SETTINGS,
         }
@@ -79,6 +89,7 @@ impl Product {
     /// It is not installed.
     pub fn version(self) -> Result<String> {
         match self {
+            Self::HolmEdge => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Mosquitto => mosquitto::version(),
             Self::Nats => nats::version(),
         }
@@ -99,47 +110,90 @@ pub struct Broker {
 enum Clients {
     /// Anyone, any topic.
     Anonymous,
+    /// Modules of an edge, which are known to it.
+    Modules(Box<EdgeSettings>),
 }
 
 impl Broker {
-    /// Starts a broker for at most `clients` publishers, and waits until it lets clients in.
+    /// Starts a broker that knows `clients` publishers and a listener, and waits until it lets clients in.
     ///
     /// # Errors
     /// The program is not installed, or ends, or lets nobody in within 30 s.
-    pub async fn start(kind: Kind, directory: &Path, certificates: &Certificates) -> Result<Self> {
-        std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))?;
-        let port = free_port()?;
-        let tls = kind.tls.then_some(certificates);
-        let mut command = match kind.product {
-            Product::Mosquitto => mosquitto::command(directory, port, tls)?,
-            Product::Nats => nats::command(directory, port, tls)?,
-        };
-        let started = Instant::now();
-        let process = Process::start(&mut command, &directory.join("log"))?;
-        let mut broker = Self {
-            process,
-            target: Target {
-                address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                tls: tls.map(Certificates::client_config),
-            },
-            started,
-            clients: Clients::Anonymous,
-        };
-        let probe = broker.subscriber().login;
-        let first = broker.first_connection(&probe).await;
-        let mut link = first.with_context(|| format!("{} did not start", kind.product.name()))?;
+    pub async fn start(kind: Kind, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
+        let (broker, mut link) = Self::start_with_listener(kind, directory, certificates, clients).await?;
         link.session_mut().close();
         link.finish().await;
         Ok(broker)
     }
 
-    /// The connection of the first client, as soon as it is let in.
-    async fn first_connection(&mut self, login: &Login) -> Result<Link> {
+    /// [`Broker::start`], with the listener's connection, which is the first that the broker let in.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub async fn start_with_listener(
+        kind: Kind,
+        directory: &Path,
+        certificates: &Certificates,
+        clients: usize,
+    ) -> Result<(Self, Link)> {
+        make(directory)?;
+        let port = free_port()?;
+        let tls = kind.tls.then_some(certificates);
+        let (command, clients) = match kind.product {
+            Product::HolmEdge => {
+                let settings = edge::alone(directory, port, certificates, clients);
+                (
+                    edge::command(directory, &settings)?,
+                    Clients::Modules(Box::new(settings)),
+                )
+            }
+            Product::Mosquitto => (mosquitto::command(directory, port, tls)?, Clients::Anonymous),
+            Product::Nats => (nats::command(directory, port, tls)?, Clients::Anonymous),
+        };
+        let target = Target {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            tls: tls.map(Certificates::client_config),
+        };
+        Self::launch(command, directory, target, clients)
+            .await
+            .with_context(|| format!("{} did not start", kind.product.name()))
+    }
+
+    /// Starts an edge below a hub: what its `clients` modules publish goes up.
+    ///
+    /// # Errors
+    /// The hub refuses what the edge needs, or the edge does not start.
+    pub async fn start_below(hub: &Hub, directory: &Path, certificates: &Certificates, clients: usize) -> Result<Self> {
+        make(directory)?;
+        let settings = edge::below(hub, directory, free_port()?, certificates, clients);
+        hub.admit(&settings).await.context("the hub does not take the edge")?;
+        let target = Target {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port)),
+            tls: Some(certificates.client_config()),
+        };
+        let command = edge::command(directory, &settings)?;
+        let clients = Clients::Modules(Box::new(settings));
+        let launched = Self::launch(command, directory, target, clients).await;
+        let (broker, mut link) = launched.context("the edge did not start")?;
+        link.session_mut().close();
+        link.finish().await;
+        Ok(broker)
+    }
+
+    async fn launch(mut command: Command, directory: &Path, target: Target, clients: Clients) -> Result<(Self, Link)> {
+        let started = Instant::now();
+        let mut broker = Self {
+            process: Process::start(&mut command, &directory.join("log"))?,
+            target,
+            started,
+            clients,
+        };
+        let login = broker.login(LISTENER)?;
         loop {
-            match client::connect(&self.target, login, 1).await {
-                Ok(link) => return Ok(link),
-                Err(error) if self.started.elapsed() > START_DEADLINE => return Err(error),
-                Err(_) => self.process.check()?,
+            match client::connect(&broker.target, &login, 1).await {
+                Ok(link) => return Ok((broker, link)),
+                Err(error) if started.elapsed() > START_DEADLINE => return Err(error),
+                Err(_) => broker.process.check()?,
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
@@ -163,27 +217,53 @@ impl Broker {
         self.started
     }
 
-    /// The publisher of that number.
-    #[must_use]
-    pub fn publisher(&self, number: usize) -> PublisherPlan {
-        match &self.clients {
-            Clients::Anonymous => PublisherPlan {
-                login: Login::anonymous(format!("publisher-{number}")),
-                topic: format!("bench/{number}"),
+    /// The publisher of that number, from 0.
+    ///
+    /// # Errors
+    /// Its token can't be signed.
+    pub fn publisher(&self, number: usize) -> Result<PublisherPlan> {
+        let name = publisher_name(number);
+        Ok(PublisherPlan {
+            login: self.login(&name)?,
+            topic: match &self.clients {
+                Clients::Anonymous => format!("bench/{number}"),
+                Clients::Modules(settings) => settings.output_topic(&name)?,
             },
-        }
+        })
     }
 
     /// The client that gets what every publisher publishes.
-    #[must_use]
-    pub fn subscriber(&self) -> SubscriberPlan {
-        match &self.clients {
-            Clients::Anonymous => SubscriberPlan {
-                login: Login::anonymous("subscriber"),
-                filter: "bench/#".into(),
+    ///
+    /// # Errors
+    /// Its token can't be signed.
+    pub fn subscriber(&self) -> Result<ListenerPlan> {
+        Ok(ListenerPlan::Subscriber {
+            target: self.target.clone(),
+            login: self.login(LISTENER)?,
+            filter: match &self.clients {
+                Clients::Anonymous => "bench/#".to_owned(),
+                Clients::Modules(settings) => settings.input_filter(LISTENER),
             },
+        })
+    }
+
+    fn login(&self, name: &str) -> Result<Login> {
+        match &self.clients {
+            Clients::Anonymous => Ok(Login::anonymous(name)),
+            Clients::Modules(settings) => settings.login(name),
         }
     }
+}
+
+/// The client that listens.
+const LISTENER: &str = "listener";
+
+fn publisher_name(number: usize) -> String {
+    format!("publisher-{number}")
+}
+
+fn make(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))
 }
 
 /// A port that was free a moment ago.
@@ -200,6 +280,15 @@ fn program(name: &str) -> Result<PathBuf> {
     candidates
         .find(|file| file.is_file())
         .with_context(|| format!("`{name}` is not installed; `cargo xtask setup` installs it"))
+}
+
+/// A program that cargo built with this one: in the same directory, or for a test in the one above.
+fn sibling(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let mut candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    candidates
+        .find(|file| file.is_file())
+        .with_context(|| format!("there is no `{name}` beside `{}`; build it first", own.display()))
 }
 
 /// What a program says of its version: the first line of its answer that holds a number.

@@ -3,20 +3,24 @@
 //! [`load::run`] is the generator; the rest sets up brokers and writes tables. It knows nothing of what a broker promises:
 //! it counts what was acknowledged and what arrived.
 
+pub mod bench;
 pub mod brokers;
 pub mod client;
 pub mod clock;
 pub mod disk;
+pub mod edge_server;
 pub mod histogram;
 pub mod ledger;
 pub mod load;
 pub mod machine;
 pub mod process;
+pub mod report;
 pub mod schedule;
+pub mod service;
 pub mod stamp;
 
+mod listener;
 mod publisher;
-mod subscriber;
 
 #[cfg(test)]
 mod tests;

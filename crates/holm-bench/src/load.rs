@@ -1,7 +1,7 @@
-//! A run of load against one broker: publishers at QoS 1, subscribers that must each get every message, and what came of it.
+//! A run of load against one broker: publishers at QoS 1, listeners that must each get every message, and what came of it.
 //!
 //! ```text
-//!   connect all --> subscribe --> start: publishers keep their pace for `duration`
+//!   listen --> connect all  --> start: publishers keep their pace for `duration`
 //!                                 end:   the last acknowledgements, at most `patience`
 //!                                        the last deliveries, until all are there or none came for `patience`
 //! ```
@@ -9,7 +9,7 @@
 //! Invariants of the numbers:
 //! - open loop: latencies count from the time at which a message was *due*. A message that the window held up is late, and
 //!   its lateness is in the latency; one that was never sent because time ran out is in `unsent`;
-//! - `lost` are messages that the broker acknowledged and a subscriber did not get;
+//! - `lost` are messages that the broker acknowledged and a listener did not get;
 //! - one thread: the generator leaves the other processors to the broker, and tells how busy it was itself.
 
 use std::time::Duration;
@@ -23,10 +23,11 @@ use crate::client::{self, Login, Target};
 use crate::clock::{SECOND, now_ns};
 use crate::histogram::Histogram;
 use crate::ledger::Ledger;
+use crate::listener::{Listener, Received, Source};
 use crate::process::{Usage, usage_of};
 use crate::publisher::{Published, Publisher};
 use crate::schedule::{Pace, Schedule};
-use crate::subscriber::{Received, Subscriber};
+use crate::service::Service;
 
 /// A client that publishes.
 #[derive(Clone, Debug)]
@@ -37,13 +38,20 @@ pub struct PublisherPlan {
     pub topic: String,
 }
 
-/// A client that listens; every message of every publisher has to reach it.
+/// Someone who listens; every message of every publisher has to reach it.
 #[derive(Clone, Debug)]
-pub struct SubscriberPlan {
-    /// Who it is.
-    pub login: Login,
-    /// What it asks for.
-    pub filter: String,
+pub enum ListenerPlan {
+    /// A client that subscribes at QoS 1.
+    Subscriber {
+        /// Where it connects.
+        target: Target,
+        /// Who it is.
+        login: Login,
+        /// What it asks for.
+        filter: String,
+    },
+    /// A reader of a Holm hub's event log.
+    HubEvents(Service),
 }
 
 /// A run.
@@ -51,12 +59,10 @@ pub struct SubscriberPlan {
 pub struct Plan {
     /// Where the publishers connect.
     pub target: Target,
-    /// Where the subscribers connect: mostly the same.
-    pub subscribers_at: Target,
     /// Who publishes.
     pub publishers: Vec<PublisherPlan>,
     /// Who listens; may be none.
-    pub subscribers: Vec<SubscriberPlan>,
+    pub listeners: Vec<ListenerPlan>,
     /// Bytes of a payload, at least [`Stamp::BYTES`](crate::stamp::Stamp::BYTES).
     pub payload_bytes: usize,
     /// How many publishes of each publisher may wait for their acknowledgement, 1 to 8192.
@@ -82,13 +88,13 @@ pub struct Outcome {
     pub unsent: u64,
     /// Messages that the broker acknowledged.
     pub acknowledged: u64,
-    /// Different messages that arrived, summed over the subscribers.
+    /// Different messages that arrived, summed over the listeners.
     pub received: u64,
     /// Messages that arrived again.
     pub duplicates: u64,
     /// Messages that arrived after a later one of the same publisher.
     pub out_of_order: u64,
-    /// Messages acknowledged to their sender that a subscriber did not get, summed over the subscribers.
+    /// Messages acknowledged to their sender that a listener did not get, summed over the listeners.
     pub lost: u64,
     /// From the start to the last acknowledgement, in seconds.
     pub acknowledged_seconds: f64,
@@ -162,10 +168,8 @@ pub(crate) struct Run {
 pub async fn run(plan: &Plan) -> Result<Outcome> {
     let (goal, goals) = watch::channel(None);
     let mut listening = Vec::new();
-    for subscriber in &plan.subscribers {
-        let mut link = client::connect(&plan.subscribers_at, &subscriber.login, 16).await?;
-        client::subscribe(&mut link, &subscriber.filter).await?;
-        listening.push(link);
+    for listener in &plan.listeners {
+        listening.push(Source::open(listener).await?);
     }
     let mut publishing = Vec::new();
     for publisher in &plan.publishers {
@@ -174,10 +178,10 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
 
     let before = (usage_of(&plan.servers)?, usage_of(&[std::process::id()])?);
     let run = begin(plan);
-    let mut subscribers = JoinSet::new();
-    for link in listening {
-        let subscriber = Subscriber::new(link, run.clone(), plan.publishers.len());
-        subscribers.spawn(subscriber.listen(goals.clone()));
+    let mut listeners = JoinSet::new();
+    for source in listening {
+        let listener = Listener::new(source, run.clone(), plan.publishers.len());
+        listeners.spawn(listener.listen(goals.clone()));
     }
     let mut publishers = JoinSet::new();
     for (number, (link, planned)) in (0..).zip(publishing.into_iter().zip(&plan.publishers)) {
@@ -197,11 +201,11 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     while let Some(done) = publishers.join_next().await {
         published.push(done.context("a publisher panicked")??);
     }
-    // Nobody hears it when no subscriber is left; that shows in what they return.
+    // Nobody hears it when no listener is left; that shows in what they return.
     goal.send_replace(Some(published.iter().map(|it| it.sent).sum()));
     let mut received: Vec<Received> = Vec::new();
-    while let Some(done) = subscribers.join_next().await {
-        received.push(done.context("a subscriber panicked")??);
+    while let Some(done) = listeners.join_next().await {
+        received.push(done.context("a listener panicked")??);
     }
 
     let after = (usage_of(&plan.servers)?, usage_of(&[std::process::id()])?);
@@ -238,14 +242,14 @@ fn sum(run: &Run, published: &[Published], received: &[Received]) -> Outcome {
         outcome.lateness.merge(&publisher.lateness);
         last_acknowledged = last_acknowledged.max(publisher.last_ns);
     }
-    for subscriber in received {
-        outcome.received += subscriber.ledgers.iter().map(Ledger::len).sum::<u64>();
-        outcome.duplicates += subscriber.duplicates;
-        outcome.out_of_order += subscriber.out_of_order;
-        outcome.end_to_end.merge(&subscriber.end_to_end);
-        last_received = last_received.max(subscriber.last_ns);
+    for listener in received {
+        outcome.received += listener.ledgers.iter().map(Ledger::len).sum::<u64>();
+        outcome.duplicates += listener.duplicates;
+        outcome.out_of_order += listener.out_of_order;
+        outcome.end_to_end.merge(&listener.end_to_end);
+        last_received = last_received.max(listener.last_ns);
         for publisher in published {
-            let got = subscriber.ledgers.get(publisher.number);
+            let got = listener.ledgers.get(publisher.number);
             outcome.lost += got.map_or(publisher.acknowledged.len(), |got| {
                 publisher.acknowledged.missing_in(got)
             });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::{Login, Target};
 use crate::clock::SECOND;
-use crate::load::{Outcome, Plan, PublisherPlan, SubscriberPlan, run};
+use crate::load::{ListenerPlan, Outcome, Plan, PublisherPlan, run};
 use crate::schedule::Pace;
 use echo::{Echo, Faults};
 
@@ -24,10 +24,10 @@ fn plan(broker: &Echo, pace: Pace) -> Plan {
         topic: format!("load/{number}"),
     };
     Plan {
-        subscribers_at: target.clone(),
-        target,
+        target: target.clone(),
         publishers: (0..2).map(publisher).collect(),
-        subscribers: vec![SubscriberPlan {
+        listeners: vec![ListenerPlan::Subscriber {
+            target,
             login: Login::anonymous("subscriber"),
             filter: "load/#".into(),
         }],
@@ -155,5 +155,3 @@ async fn a_refused_login_is_an_error_that_names_the_client() {
     assert!(told.contains("`subscriber` can't log in"), "{told}");
     assert!(told.contains("not authorized"), "{told}");
 }
-
-mod peers;

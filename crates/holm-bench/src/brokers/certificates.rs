@@ -29,6 +29,7 @@ impl Certificates {
         let authority = CertificateAuthority::create("Holm benchmark", DAYS, now).context("no CA can be made")?;
         let server = authority.issue_server(&["localhost", "127.0.0.1"], DAYS, now)?;
         server.store(&directory.join("server.pem"), &directory.join("server.key"))?;
+        super::write(&directory.join("ca.pem"), &authority.certificate_pem())?;
         let roots = Roots::none().with_pem(authority.certificate_pem().as_bytes())?;
         let client = holm_identity::tls::client_config(roots, None)?;
         Ok(Self {
@@ -47,6 +48,12 @@ impl Certificates {
     #[must_use]
     pub fn key_path(&self) -> PathBuf {
         self.directory.join("server.key")
+    }
+
+    /// The authority that made them, PEM.
+    #[must_use]
+    pub fn ca_path(&self) -> PathBuf {
+        self.directory.join("ca.pem")
     }
 
     /// TLS settings of a client that trusts these certificates.

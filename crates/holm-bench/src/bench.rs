@@ -1,0 +1,364 @@
+//! The benchmarks: every broker under every load, in turns, so that all of them meet the same weather.
+//!
+//! ```text
+//!   for each payload and number of clients
+//!       raw sync rate, then for each pace and each broker: start it fresh, load it, end it
+//!   idle memory, starts
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+use holm_model::Timestamp;
+use holm_mqtt::{Event, Message, Qos, Text};
+
+use crate::brokers::{Broker, Certificates, Hub, Kind, Product};
+use crate::client::{self, Link};
+use crate::disk::sync_rate;
+use crate::load::{self, ListenerPlan, Plan};
+use crate::machine::{Machine, load_average};
+use crate::process::usage_of;
+use crate::report::{BrokerNote, Idle, Latency, Mode, Report, Row, Start};
+use crate::schedule::Pace;
+
+/// Unacknowledged messages of one publisher: what SDKs of the field keep.
+const WINDOW: u16 = 16;
+/// The schedule of an open loop, all publishers together.
+const PER_SECOND: u32 = 1000;
+/// How long to wait for what does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the raw sync rate is measured.
+const SYNC_DURATION: Duration = Duration::from_secs(1);
+/// How long an idle broker is left alone before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often a start is repeated.
+const STARTS: usize = 5;
+/// A first message that takes longer is lost.
+const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
+
+const HOLM: Kind = Kind {
+    product: Product::HolmEdge,
+    tls: true,
+};
+const MOSQUITTO: Kind = Kind {
+    product: Product::Mosquitto,
+    tls: true,
+};
+const NATS: Kind = Kind {
+    product: Product::Nats,
+    tls: true,
+};
+
+/// What is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// A broker, from client to client.
+    Broker(Kind),
+    /// A Holm edge below a Holm hub, from module to the hub's event log.
+    Upstream,
+}
+
+/// How the benchmarks are run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One payload, few clients, short loads.
+    pub quick: bool,
+    /// Where brokers keep their data: the disk that is measured.
+    pub directory: PathBuf,
+    /// The command, for the report.
+    pub command: String,
+}
+
+impl Settings {
+    fn payloads(&self) -> &'static [usize] {
+        if self.quick { &[256] } else { &[256, 1024] }
+    }
+
+    fn clients(&self) -> &'static [usize] {
+        if self.quick { &[1, 10] } else { &[1, 10, 100] }
+    }
+
+    fn duration(&self) -> Duration {
+        Duration::from_secs(if self.quick { 1 } else { 5 })
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = [HOLM, MOSQUITTO, NATS].map(Subject::Broker).to_vec();
+        if !self.quick {
+            let plain = [MOSQUITTO, NATS].map(|kind| Subject::Broker(Kind { tls: false, ..kind }));
+            subjects.extend(plain);
+        }
+        subjects.push(Subject::Upstream);
+        subjects
+    }
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Broker(kind) => kind.product.name(),
+            Self::Upstream => "Holm edge → hub",
+        }
+    }
+
+    fn link(self) -> &'static str {
+        match self {
+            Self::Broker(Kind { tls: false, .. }) => "TCP",
+            _ => "TLS",
+        }
+    }
+}
+
+/// Runs the benchmarks; `tell` is given a line for each figure as it comes.
+///
+/// # Errors
+/// A broker is not installed or fails.
+pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
+    let place = tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(&settings.directory)
+        .with_context(|| format!("no directory can be made in `{}`", settings.directory.display()))?;
+    let bench = Bench {
+        settings,
+        certificates: Certificates::create(place.path())?,
+        place: place.path(),
+        tell: &tell,
+    };
+    let mut report = Report {
+        command: settings.command.clone(),
+        date: minute(Timestamp::from(SystemTime::now())),
+        quick: settings.quick,
+        machine: Machine::here(),
+        brokers: notes()?,
+        window: WINDOW,
+        seconds: settings.duration().as_secs_f64(),
+        rows: Vec::new(),
+        idle: Vec::new(),
+        starts: Vec::new(),
+    };
+    for payload_bytes in settings.payloads() {
+        for clients in settings.clients() {
+            report.rows.extend(bench.group(*payload_bytes, *clients).await?);
+        }
+    }
+    for kind in [HOLM, MOSQUITTO, NATS] {
+        report.idle.extend(bench.idle(kind).await?);
+        report.starts.push(bench.starts(kind).await?);
+    }
+    Ok(report)
+}
+
+/// `2026-11-21 05:36 UTC`.
+fn minute(time: Timestamp) -> String {
+    let text: String = time.to_string().chars().take(16).collect();
+    text.replace('T', " ") + " UTC"
+}
+
+fn notes() -> Result<Vec<BrokerNote>> {
+    let products = [Product::HolmEdge, Product::Mosquitto, Product::Nats];
+    let note = |product: Product| {
+        Ok(BrokerNote {
+            name: product.name().to_owned(),
+            version: product.version()?,
+            promise: product.promise().to_owned(),
+            settings: product.settings().to_owned(),
+        })
+    };
+    let mut notes = products.into_iter().map(note).collect::<Result<Vec<_>>>()?;
+    notes.push(BrokerNote {
+        name: Subject::Upstream.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        promise:
+            "as at the edge; delivery is at a reader of the hub's event log, after two commits and a second PUBACK"
+                .to_owned(),
+        settings: "the edge below `holm hub run`; its CPU is that of both processes".to_owned(),
+    });
+    Ok(notes)
+}
+
+/// A run under way.
+struct Bench<'r, T> {
+    settings: &'r Settings,
+    certificates: Certificates,
+    place: &'r Path,
+    tell: &'r T,
+}
+
+impl<T: Fn(&str)> Bench<'_, T> {
+    /// Every broker at every pace, with one payload and number of clients.
+    async fn group(&self, payload_bytes: usize, clients: usize) -> Result<Vec<Row>> {
+        let sync_per_second = sync_rate(self.place, payload_bytes, SYNC_DURATION)?;
+        (self.tell)(&format!(
+            "{payload_bytes} B, {clients} clients: {sync_per_second:.0} syncs/s, load average {}",
+            load_average()
+        ));
+        let mut rows = Vec::new();
+        for mode in [Mode::Closed, Mode::Open] {
+            for subject in self.settings.subjects() {
+                let (name, link) = (subject.name(), subject.link());
+                let load_average = load_average();
+                let outcome = self.measure(subject, payload_bytes, clients, mode).await;
+                let outcome =
+                    outcome.with_context(|| format!("{name} over {link}, {payload_bytes} B, {clients} clients"))?;
+                let row = Row {
+                    broker: name.to_owned(),
+                    link: link.to_owned(),
+                    payload_bytes,
+                    clients,
+                    mode,
+                    sync_per_second,
+                    load_average,
+                    acknowledged_per_second: outcome.acknowledged_per_second(),
+                    received_per_second: outcome.received_per_second(),
+                    puback: Latency::of(&outcome.puback),
+                    end_to_end: Latency::of(&outcome.end_to_end),
+                    lateness: Latency::of(&outcome.lateness),
+                    server_us_per_message: outcome.server_us_per_message(),
+                    generator_us_per_message: outcome.generator_us_per_message(),
+                    outcome,
+                };
+                (self.tell)(&crate::report::document::progress(&row));
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn measure(
+        &self,
+        subject: Subject,
+        payload_bytes: usize,
+        clients: usize,
+        mode: Mode,
+    ) -> Result<load::Outcome> {
+        let directory = tempfile::tempdir_in(self.place)?;
+        match subject {
+            Subject::Broker(kind) => {
+                let broker = Broker::start(kind, directory.path(), &self.certificates, clients).await?;
+                let listener = broker.subscriber()?;
+                let servers = vec![broker.pid()];
+                load::run(&self.plan(&broker, listener, servers, payload_bytes, clients, mode)?).await
+            }
+            Subject::Upstream => {
+                let hub = Hub::start(&directory.path().join("above")).await?;
+                let edge = directory.path().join("edge");
+                let broker = Broker::start_below(&hub, &edge, &self.certificates, clients).await?;
+                let servers = vec![broker.pid(), hub.pid()];
+                load::run(&self.plan(&broker, hub.events(), servers, payload_bytes, clients, mode)?).await
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        broker: &Broker,
+        listener: ListenerPlan,
+        servers: Vec<u32>,
+        payload_bytes: usize,
+        clients: usize,
+        mode: Mode,
+    ) -> Result<Plan> {
+        Ok(Plan {
+            target: broker.target().clone(),
+            publishers: (0..clients)
+                .map(|number| broker.publisher(number))
+                .collect::<Result<_>>()?,
+            listeners: vec![listener],
+            payload_bytes,
+            window: WINDOW,
+            pace: match mode {
+                Mode::Closed => Pace::Closed,
+                Mode::Open => Pace::Open { per_second: PER_SECOND },
+            },
+            duration: self.settings.duration(),
+            warm_up: self.settings.duration() / 5,
+            patience: PATIENCE,
+            servers,
+        })
+    }
+
+    /// Memory without clients, with three, and with a thousand.
+    async fn idle(&self, kind: Kind) -> Result<Vec<Idle>> {
+        const CLIENTS: [usize; 3] = [0, 3, 1000];
+        let directory = tempfile::tempdir_in(self.place)?;
+        let broker = Broker::start(kind, directory.path(), &self.certificates, 1000).await?;
+        let mut links: Vec<Link> = Vec::new();
+        let mut rows = Vec::new();
+        for clients in CLIENTS {
+            while links.len() < clients {
+                let publisher = broker.publisher(links.len())?;
+                links.push(client::connect(broker.target(), &publisher.login, WINDOW).await?);
+            }
+            tokio::time::sleep(SETTLE).await;
+            let resident_kib = usage_of(&[broker.pid()])?.resident_kib;
+            let subject = Subject::Broker(kind);
+            (self.tell)(&format!(
+                "{:14} {clients:4} idle clients: {resident_kib} KiB",
+                subject.name()
+            ));
+            rows.push(Idle {
+                broker: subject.name().to_owned(),
+                link: subject.link().to_owned(),
+                clients,
+                resident_kib,
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn starts(&self, kind: Kind) -> Result<Start> {
+        let mut milliseconds = Vec::new();
+        for _ in 0..STARTS {
+            let directory = tempfile::tempdir_in(self.place)?;
+            let took = first_message(kind, directory.path(), &self.certificates).await?;
+            milliseconds.push(took.as_secs_f64() * 1e3);
+        }
+        milliseconds.sort_by(f64::total_cmp);
+        let subject = Subject::Broker(kind);
+        (self.tell)(&format!(
+            "{:14} start to first message: {milliseconds:.0?} ms",
+            subject.name()
+        ));
+        Ok(Start {
+            broker: subject.name().to_owned(),
+            link: subject.link().to_owned(),
+            milliseconds,
+        })
+    }
+}
+
+/// From the start of a process to its first message delivered.
+async fn first_message(kind: Kind, directory: &Path, certificates: &Certificates) -> Result<Duration> {
+    let (broker, mut listener) = Broker::start_with_listener(kind, directory, certificates, 1).await?;
+    let ListenerPlan::Subscriber { filter, .. } = broker.subscriber()? else {
+        bail!("a broker has a subscriber");
+    };
+    client::subscribe(&mut listener, &filter).await?;
+    let publisher = broker.publisher(0)?;
+    let mut link = client::connect(broker.target(), &publisher.login, WINDOW).await?;
+    let message = Message {
+        topic: Text::try_from(publisher.topic)?,
+        payload: "first".into(),
+        qos: Qos::AtLeastOnce,
+        ..Message::default()
+    };
+    link.session_mut().publish(std::time::Instant::now(), &message)?;
+    let delivered = async {
+        loop {
+            tokio::select! {
+                event = listener.next_event() => match event {
+                    Event::Publish { .. } => return Ok(broker.started().elapsed()),
+                    Event::Closed(reason) => return Err(anyhow::Error::new(reason)),
+                    _ => {}
+                },
+                event = link.next_event() => if let Event::Closed(reason) = event {
+                    return Err(anyhow::Error::new(reason));
+                },
+            }
+        }
+    };
+    tokio::time::timeout(FIRST_MESSAGE_DEADLINE, delivered)
+        .await
+        .context("the first message did not arrive in time")?
+}

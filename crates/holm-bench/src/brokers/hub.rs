@@ -1,0 +1,145 @@
+//! A Holm hub: the product's own binary, `holm hub run`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use holm_identity::SymmetricKey;
+use holm_model::DeviceId;
+use hyper::Method;
+use serde_json::json;
+
+use super::{START_DEADLINE, make, sibling};
+use crate::edge_server::EdgeSettings;
+use crate::load::ListenerPlan;
+use crate::process::Process;
+use crate::service::Service;
+
+/// A hub that runs.
+#[derive(Debug)]
+pub struct Hub {
+    process: Process,
+    data: PathBuf,
+    mqtt_port: u16,
+    service: Service,
+}
+
+impl Hub {
+    /// Starts a hub on free ports and waits until it listens.
+    ///
+    /// # Errors
+    /// There is no `holm`, or it does not start within 30 s.
+    pub async fn start(directory: &Path) -> Result<Self> {
+        make(directory)?;
+        let holm = holm()?;
+        let data = directory.join("hub");
+        let mut command = Command::new(&holm);
+        command.args([
+            "hub",
+            "run",
+            "--hostname",
+            "127.0.0.1",
+            "--mqtt-port",
+            "0",
+            "--https-port",
+            "0",
+        ]);
+        command.arg("--data").arg(&data).env("HOLM_LOG", "warn");
+        let mut process = Process::start(&mut command, &directory.join("hub.log"))?;
+        let (mqtt_port, https_port) = ports(&mut process).await.context("the hub did not start")?;
+        let told = Command::new(&holm)
+            .args(["hub", "connection-string", "--data"])
+            .arg(&data)
+            .output()?;
+        let text = String::from_utf8(told.stdout).context("the connection string is not text")?;
+        let service = Service::new(&text, https_port, &data.join("ca.pem"))?;
+        Ok(Self {
+            process,
+            data,
+            mqtt_port,
+            service,
+        })
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its port of MQTT.
+    #[must_use]
+    pub const fn mqtt_port(&self) -> u16 {
+        self.mqtt_port
+    }
+
+    /// The authority to trust.
+    #[must_use]
+    pub fn ca_path(&self) -> PathBuf {
+        self.data.join("ca.pem")
+    }
+
+    /// A reader of its event log.
+    #[must_use]
+    pub fn events(&self) -> ListenerPlan {
+        ListenerPlan::HubEvents(self.service.clone())
+    }
+
+    /// Creates the edge, its modules with its key, and gives it its routes.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn admit(&self, settings: &EdgeSettings) -> Result<()> {
+        let device = &settings.device;
+        let keys = json!({ "primaryKey": settings.key, "secondaryKey": settings.key });
+        let authentication = json!({ "type": "sas", "symmetricKey": keys });
+        let body = json!({ "deviceId": device, "capabilities": { "iotEdge": true }, "authentication": authentication });
+        self.service.create(&format!("/devices/{device}"), &body).await?;
+        let module = |module: &str| json!({ "deviceId": device, "moduleId": module, "authentication": authentication });
+        for name in &settings.modules {
+            let path = format!("/devices/{device}/modules/{name}");
+            self.service.create(&path, &module(name)).await?;
+        }
+        // This one came with the device; its key is the edge's to set, as the device.
+        let path = format!("/devices/{device}/modules/%24edgeHub");
+        let key = SymmetricKey::from_base64(&settings.key)?;
+        let edge = self.service.as_device(&DeviceId::new(device)?, &key);
+        edge.change(Method::PUT, &path, &module("$edgeHub")).await?;
+        let path = format!("/twins/{device}/modules/%24edgeHub");
+        let body = json!({ "properties": { "desired": settings.desired() } });
+        self.service.change(Method::PATCH, &path, &body).await
+    }
+}
+
+/// The ports that the hub says it listens on.
+async fn ports(process: &mut Process) -> Result<(u16, u16)> {
+    let began = Instant::now();
+    loop {
+        let output = process.output();
+        if let Some(line) = output.lines().find(|line| line.starts_with("ready ")) {
+            return Ok((port(line, "mqtt=")?, port(line, "https=")?));
+        }
+        process.check()?;
+        if began.elapsed() > START_DEADLINE {
+            bail!("it is not ready after {} s", START_DEADLINE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn port(line: &str, name: &str) -> Result<u16> {
+    let word = line.split(' ').find_map(|word| word.strip_prefix(name));
+    let port = word.and_then(|address| address.rsplit(':').next());
+    port.with_context(|| format!("`{line}` does not tell `{name}`"))?
+        .parse()
+        .with_context(|| format!("`{line}` has no port after `{name}`"))
+}
+
+/// The product's binary: `HOLM_BIN`, or the one beside this program.
+fn holm() -> Result<PathBuf> {
+    match std::env::var_os("HOLM_BIN") {
+        Some(path) => Ok(path.into()),
+        None => sibling("holm").context("set HOLM_BIN, or use `cargo xtask bench`"),
+    }
+}
