@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_client::{Endpoint, Interests};
-use holm_edge::agent::{Agent, AgentParts, Reach, Surroundings};
+use holm_edge::agent::{Agent, AgentParts, Surroundings};
 use holm_edge::config::{DeviceKey, EdgeCa};
 use holm_edge::identities::{Identities, IdentitiesOptions};
 use holm_edge::keys::ModuleKeys;
@@ -110,10 +110,7 @@ impl Device {
                 gateway_host: "edge.test".to_owned(),
                 mqtt_port: 8883,
                 data: data.to_owned(),
-            },
-            reach: Reach {
-                host: "edge.test".to_owned(),
-                port: 8883,
+                network: tokio::sync::watch::channel(None).1,
             },
             version: "0".to_owned(),
             period: Duration::from_millis(100),

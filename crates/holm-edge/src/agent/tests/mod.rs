@@ -109,10 +109,7 @@ impl Device {
                 gateway_host: "edge.test".to_owned(),
                 mqtt_port: 8883,
                 data: self.data.path().to_owned(),
-            },
-            reach: Reach {
-                host: "edge.test".to_owned(),
-                port: 8883,
+                network: watch::channel(None).1,
             },
             version: "1.2.3".to_owned(),
             period: Duration::from_millis(20),
