@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, Directory};
 use crate::hub::{Device, Hub};
 use crate::need;
 use crate::patience;
+use crate::processes;
 use crate::sdk::{Language, Transport, program_of};
 
 /// The image of `cargo xtask setup`: one static program, and empty directories where a test mounts the host's.
@@ -286,6 +287,17 @@ impl Edge {
         String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
+    /// How the edge stands, as it says itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let text = self.holm(&["status", "--json"]);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("`holm edge status` printed `{text}`: {error}"))
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.path().join("mgmt.sock")
     }
@@ -303,9 +315,10 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        // Modules outlive their edge by design; a deployment without them ends them, and it may not come any more. Each module
-        // program ends by itself when the test's end of its line is closed; what restarts it is the edge, so it goes first.
+        // Modules outlive their edge by design; a deployment without them ends them, and it may not come any more. What
+        // restarts them is the edge, so it goes first.
         self.daemon.kill();
+        processes::end_modules(&self.data());
     }
 }
 
