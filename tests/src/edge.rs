@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, Directory};
 use crate::hub::{Device, Hub};
 use crate::need;
 use crate::patience;
+use crate::processes;
 use crate::sdk::{Language, Transport, program_of};
 
 /// The image of `cargo xtask setup`: one static program, and empty directories where a test mounts the host's.
@@ -40,6 +41,20 @@ pub struct Edge {
 struct EngineTurn {
     _lock: File,
     containers: RefCell<Vec<&'static str>>,
+}
+
+impl EngineTurn {
+    /// Waits for the turn.
+    #[track_caller]
+    fn take() -> Self {
+        let path = std::env::temp_dir().join("holm-e2e-engine");
+        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
+        lock.lock().expect("a file can be locked");
+        Self {
+            _lock: lock,
+            containers: RefCell::default(),
+        }
+    }
 }
 
 /// How modules run.
@@ -84,15 +99,22 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub fn start_for_containers(hub: &Hub, device: &Device) -> Self {
-        let path = std::env::temp_dir().join("holm-e2e-engine");
-        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
-        lock.lock().expect("a file can be locked");
-        let turn = EngineTurn {
-            _lock: lock,
-            containers: RefCell::default(),
-        };
         let name = "edge.test".to_owned();
-        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, Some(turn))
+        let turn = Some(EngineTurn::take());
+        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn)
+    }
+
+    /// Starts an edge that is named by its loopback address and has modules of both kinds.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_beside_containers(hub: &Hub, device: &Device) -> Self {
+        let address = Address::take();
+        let name = address.ip().to_string();
+        let turn = Some(EngineTurn::take());
+        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn)
     }
 
     #[track_caller]
@@ -265,6 +287,17 @@ impl Edge {
         String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
+    /// How the edge stands, as it says itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let text = self.holm(&["status", "--json"]);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("`holm edge status` printed `{text}`: {error}"))
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.path().join("mgmt.sock")
     }
@@ -282,9 +315,10 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        // Modules outlive their edge by design; a deployment without them ends them, and it may not come any more. Each module
-        // program ends by itself when the test's end of its line is closed; what restarts it is the edge, so it goes first.
+        // Modules outlive their edge by design; a deployment without them ends them, and it may not come any more. What
+        // restarts them is the edge, so it goes first.
         self.daemon.kill();
+        processes::end_modules(&self.data());
     }
 }
 
@@ -386,6 +420,7 @@ management_uri = "unix://{shown}/mgmt.sock"
 
 [holm]
 bind = "{ip}"
+metrics_bind = "{ip}:9600"
 data = "{shown}/edge"
 module_paths = ["{shown}/modules"]
 "#,

@@ -29,6 +29,7 @@ pub mod link;
 pub mod monitor;
 pub mod need;
 pub mod patience;
+pub mod processes;
 pub mod sas;
 pub mod sdk;
 pub mod service;

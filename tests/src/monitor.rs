@@ -33,7 +33,7 @@ pub struct Event {
 }
 
 impl Event {
-    fn parse(line: String) -> Self {
+    pub(crate) fn parse(line: String) -> Self {
         let value: Value =
             serde_json::from_str(&line).unwrap_or_else(|error| panic!("`holm monitor` printed `{line}`: {error}"));
         let system = |name: &str| value["systemProperties"][name].as_str().map(str::to_owned);
@@ -46,6 +46,23 @@ impl Event {
             line,
         }
     }
+}
+
+/// Reads everything that a hub's log holds by now, an event at a time: for logs of millions.
+///
+/// # Panics
+/// When the command fails.
+#[track_caller]
+pub fn read_log(hub: &Hub, mut take: impl FnMut(Event)) {
+    let mut command = hub.command(&["monitor", "--from", "start", "--json"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("the binary can be started");
+    let output = child.stdout.take().expect("the output is a pipe");
+    for line in BufReader::new(output).lines() {
+        take(Event::parse(line.expect("`holm monitor` prints text")));
+    }
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "`holm monitor` ended with {status}");
 }
 
 /// A running `holm monitor` that began at the first event. What was read is kept, so that waits may come in any order.

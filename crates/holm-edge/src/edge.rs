@@ -32,7 +32,7 @@ use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::agent::{self, Agent, AgentParts, Reach, Surroundings};
+use crate::agent::{self, Agent, AgentParts, Surroundings};
 use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
 use crate::config::EdgeConfig;
 use crate::front::Front;
@@ -208,10 +208,7 @@ impl Edge {
                 gateway_host: config.hostname.clone(),
                 mqtt_port: mqtt.port(),
                 data: data.clone(),
-            },
-            reach: Reach {
-                host: config.hostname.clone(),
-                port: mqtt.port(),
+                network: network.subscribe(),
             },
             version: version().version,
             period: agent::PERIOD,

@@ -116,7 +116,7 @@ fn apply(
             .identity
             .module
             .as_ref()
-            .is_some_and(|module| named.contains(module));
+            .is_some_and(|module| named.contains(module) || module.is_system());
         if managed && !listed && !content.is_layered() {
             registry::delete(transaction, &entry, hub_name, now)?;
             effects.removed.push(entry.identity);

@@ -1,6 +1,5 @@
 //! The command line: names, options, and what `--help` says of them.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -123,7 +122,7 @@ pub(crate) struct HubRun {
     pub(crate) hostname: String,
     /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub(crate) bind: IpAddr,
+    pub(crate) bind: std::net::IpAddr,
     /// The port of MQTT over TLS; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     pub(crate) mqtt_port: u16,
@@ -132,7 +131,7 @@ pub(crate) struct HubRun {
     pub(crate) https_port: u16,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
-    pub(crate) status: SocketAddr,
+    pub(crate) status: std::net::SocketAddr,
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,

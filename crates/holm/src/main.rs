@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod logging;
+#[cfg(feature = "edge")]
 mod management;
 mod output;
 mod service;

@@ -14,6 +14,7 @@ use serde_json::Value;
 /// The command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The demo lost a message.
+#[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) const EXIT_LOST: u8 = 3;
 
 /// Writes a line to standard output. A reader that has gone (`| head`) ends the program quietly, as it does others.

@@ -1,4 +1,4 @@
-//! `cargo xtask soak NAME [--for DURATION] [--seed N]`; `list` shows the scenarios.
+//! `cargo xtask soak NAME [--for DURATION] [--seed N] [--rate MESSAGES]`; `list` shows the scenarios.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
-use holm_e2e::soak::{Plan, SCENARIOS, Scenario};
+use holm_e2e::soak::{self, Plan, SCENARIOS, Scenario};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,14 +72,14 @@ fn parse(arguments: &[String]) -> Result<(&'static Scenario, Plan)> {
     let (name, rest) = arguments
         .split_first()
         .context("a name is missing; `list` shows them")?;
-    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
-    let scenario = scenario.with_context(|| format!("there is no scenario `{name}`; `list` shows them"))?;
+    let scenario = soak::scenario(name).with_context(|| format!("there is no scenario `{name}`; `list` shows them"))?;
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |since| since.as_secs());
     let mut plan = Plan {
         seed,
         time: scenario.usual,
+        rate: soak::RATE,
     };
     let mut rest = rest.iter();
     while let Some(argument) = rest.next() {
@@ -87,7 +87,8 @@ fn parse(arguments: &[String]) -> Result<(&'static Scenario, Plan)> {
         match argument.as_str() {
             "--for" => plan.time = duration(value)?,
             "--seed" => plan.seed = value.parse().context("`--seed` needs a number")?,
-            other => bail!("`{other}` is no option; there are `--for` and `--seed`"),
+            "--rate" => plan.rate = value.parse().context("`--rate` needs a number")?,
+            other => bail!("`{other}` is no option; there are `--for`, `--seed` and `--rate`"),
         }
     }
     Ok((scenario, plan))

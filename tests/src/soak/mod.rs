@@ -1,10 +1,11 @@
 //! Long runs with faults: what must hold after hours holds here after as many as you give it.
 //!
 //! Each scenario starts its own hub and edge, breaks something at moments chosen by the seed, and at the end compares what the
-//! modules say they sent with what the hub's log holds.
+//! modules say they sent with what the hub's log holds. Short runs of the same code are tests (`tests/faults`).
 
 mod hub_kills;
 mod kills;
+mod ledger;
 mod link_cut;
 mod story;
 mod tally;
@@ -18,6 +19,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long the faults last.
     pub time: Duration,
+    /// Messages a second that must be reached where a scenario is about load.
+    pub rate: u64,
 }
 
 /// A scenario.
@@ -36,6 +39,15 @@ pub struct Scenario {
     pub run: fn(Plan) -> Vec<String>,
 }
 
+/// The load that the scenarios promise, in messages a second.
+pub const RATE: u64 = 1000;
+
+/// The scenario of that name.
+#[must_use]
+pub fn scenario(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
 /// Every scenario.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -46,7 +58,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "kills",
-        about: "kills edge, hub, or both, twenty times: nothing is lost, order is kept, no module is restarted",
+        about: "kills edge, hub, or both, every six seconds: nothing is lost, order is kept, no module is restarted",
         usual: Duration::from_secs(120),
         run: kills::run,
     },

@@ -39,6 +39,11 @@ impl Tally {
         self.0.keys().map(String::as_str).collect()
     }
 
+    /// How many have arrived of all senders, repeats left out.
+    pub(super) fn arrived(&self) -> u64 {
+        self.0.values().map(|count| count.next).sum()
+    }
+
     /// Checks that every sender's first arrivals came in order and without a gap.
     ///
     /// # Panics

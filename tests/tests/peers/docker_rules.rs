@@ -91,7 +91,7 @@ fn one_manifest_runs_as_process_and_as_container() {
     }
     let hub = Hub::start();
     let device = hub.create_edge_device("pump-7");
-    let edge = Edge::start_for_containers(&hub, &device);
+    let edge = Edge::start_beside_containers(&hub, &device);
     edge.owns_container("sensor");
     let image = engine::image_of_ready_made("sensor", hub.scratch());
     let mut monitor = hub.monitor();

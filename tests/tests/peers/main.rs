@@ -11,3 +11,4 @@ mod plain_client;
 mod rest_rules;
 mod service_story;
 mod survival;
+mod tour;

@@ -93,8 +93,13 @@ fn request(options: &Options, password: Option<Bytes>) -> Result<Connect, Connec
     })
 }
 
+/// Messages from the hub that may wait for the application. Far more than any hub sends at once (Holm's sends 16): a full
+/// window stops the socket from being read, and what the application waits for would stay in it.
+const INBOUND_WINDOW: usize = 256;
+
 fn config(options: &Options) -> Config {
     Config {
+        inbound_window: INBOUND_WINDOW,
         outbound_window: u16::try_from(options.window.max(1)).unwrap_or(u16::MAX),
         connect_timeout: std::time::Duration::from_secs(30),
         ..Config::default()

@@ -45,6 +45,9 @@ struct Serving<'e> {
     subscribed: Interests,
     /// Subscriptions asked for and not answered; the connection counts as up when there are none.
     asked: usize,
+    /// The hub let us in: messages may be sent. Inputs of a resumed session come before the subscriptions are answered, and
+    /// fill the window until they are acknowledged; whoever first sends what it makes of them must not wait for more.
+    open: bool,
     up: bool,
 }
 
@@ -62,6 +65,7 @@ pub(super) async fn serve(options: &Options, ends: &mut Ends, kept: &mut VecDequ
         events: VecDeque::new(),
         subscribed: Interests::default(),
         asked: 0,
+        open: false,
         up: false,
     };
     let end = serving.run().await;
@@ -75,7 +79,7 @@ impl Serving<'_> {
         let events = self.ends.events.clone();
         loop {
             self.send_kept();
-            let may_send = self.up && self.kept.is_empty() && self.link.connection.session().can_publish();
+            let may_send = self.open && self.kept.is_empty() && self.link.connection.session().can_publish();
             let may_ask = self.up && self.twins.len() < MAX_TWIN_REQUESTS;
             let deadline = self.twins.values().map(|waiting| waiting.deadline).min();
             tokio::select! {
@@ -136,7 +140,10 @@ impl Serving<'_> {
 
     fn handle(&mut self, packet: Packet) {
         match packet {
-            Packet::Connected { .. } => self.subscribe(),
+            Packet::Connected { .. } => {
+                self.open = true;
+                self.subscribe();
+            }
             Packet::Subscribed { granted, .. } => self.subscribed(&granted),
             Packet::Acknowledged(token) => self.acknowledged(token),
             Packet::Publish { message, delivery } => self.arrived(&message, delivery),
@@ -248,7 +255,7 @@ impl Serving<'_> {
 
     /// Sends what waits, oldest first, while the window has room.
     fn send_kept(&mut self) {
-        while self.up
+        while self.open
             && let Some(first) = self.kept.pop_front()
         {
             match self

@@ -15,15 +15,6 @@ use crate::runtimes::Runtimes;
 /// Modules that are worked on at once: pulls share a thin link, and more would only slow each other down.
 const AT_ONCE: usize = 4;
 
-/// Where a module must be able to reach this edge.
-#[derive(Clone, Debug)]
-pub struct Reach {
-    /// The name that modules use.
-    pub host: String,
-    /// The port for MQTT over TLS.
-    pub port: u16,
-}
-
 /// What came of the steps on one module.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -39,7 +30,8 @@ pub(super) struct Outcome {
 pub(super) struct Executor {
     runtimes: Runtimes,
     sockets: Arc<dyn ModuleSockets>,
-    reach: Reach,
+    /// The edge's port for MQTT over TLS.
+    mqtt_port: u16,
     /// What the operator should know of a module although it runs. Held for an insert, never over an `.await`.
     notes: Mutex<BTreeMap<ModuleId, String>>,
 }
@@ -55,11 +47,11 @@ impl std::fmt::Debug for Executor {
 impl Executor {
     /// An executor over these runtimes.
     #[must_use]
-    pub(super) fn new(runtimes: Runtimes, sockets: Arc<dyn ModuleSockets>, reach: Reach) -> Self {
+    pub(super) fn new(runtimes: Runtimes, sockets: Arc<dyn ModuleSockets>, mqtt_port: u16) -> Self {
         Self {
             runtimes,
             sockets,
-            reach,
+            mqtt_port,
             notes: Mutex::new(BTreeMap::new()),
         }
     }
@@ -148,7 +140,7 @@ impl Executor {
             Action::Start | Action::Restart => {
                 self.sockets.ensure(id).map_err(|error| error_chain(&error))?;
                 runtime.start(id).await.map_err(told)?;
-                self.probe(runtime.as_ref(), id).await;
+                self.probe(runtime.as_ref(), id, spec).await;
                 Ok(())
             }
         }
@@ -165,16 +157,16 @@ impl Executor {
     }
 
     /// A container on a network of its own may be unable to reach the edge, and its SDK would only say "timeout".
-    async fn probe(&self, runtime: &dyn ModuleRuntime, id: &ModuleId) {
-        if runtime.kind() != RuntimeKind::Docker {
+    async fn probe(&self, runtime: &dyn ModuleRuntime, id: &ModuleId, spec: Option<&ModuleSpec>) {
+        let host = spec.and_then(|spec| spec.env.get("IOTEDGE_GATEWAYHOSTNAME"));
+        let Some(host) = host.filter(|_| runtime.kind() == RuntimeKind::Docker) else {
             return;
-        }
-        let note = match runtime.probe_reachability(id, &self.reach.host, self.reach.port).await {
+        };
+        let note = match runtime.probe_reachability(id, host, self.mqtt_port).await {
             Ok(Reachability::Reachable | Reachability::NotChecked { .. }) | Err(_) => return,
-            Ok(Reachability::Unreachable { reason }) => format!(
-                "the module can't reach the edge at {}:{}: {reason}",
-                self.reach.host, self.reach.port
-            ),
+            Ok(Reachability::Unreachable { reason }) => {
+                format!("the module can't reach the edge at {host}:{}: {reason}", self.mqtt_port)
+            }
         };
         tracing::warn!(module = %id, note, "module network");
         self.set_note(id, note);

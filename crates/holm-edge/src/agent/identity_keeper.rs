@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use holm_model::ModuleId;
 use holm_net::error_chain;
 
@@ -38,6 +39,8 @@ pub(super) async fn run(agent: &Inner) {
     let mut wait = WAITS.0;
     loop {
         let modules = wanted.borrow_and_update().clone();
+        // A connection that was made before this attempt says nothing about what comes after it.
+        agent.reachable.notified().now_or_never();
         let outcome = agent.identities.0.update(modules.as_ref()).await;
         let error = outcome.err();
         let pause = match &error {
@@ -59,10 +62,13 @@ pub(super) async fn run(agent: &Inner) {
         agent.memory().identities_tried = Some((modules, error));
         agent.wake.notify_one();
         tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
+            changed = wanted.changed() => match changed {
+                Ok(()) => wait = WAITS.0,
+                Err(_) => return,
+            },
             () = tokio::time::sleep(pause) => {}
             // A connection that was just made says that the hub can be reached again.
-            () = agent.reachable.notified(), if has_failed => {}
+            () = agent.reachable.notified(), if has_failed => wait = WAITS.0,
         }
     }
 }

@@ -41,7 +41,6 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
 
 pub use deployment::Deployment;
-pub use executor::Reach;
 pub use identity_keeper::IdentitySource;
 pub use plan::Plan;
 pub use sockets::ModuleSockets;
@@ -62,8 +61,6 @@ const BOOKKEEPING: &str = "agent.bookkeeping";
 pub struct AgentParts {
     /// What every module is told.
     pub surroundings: Surroundings,
-    /// Where modules must be able to reach this edge.
-    pub reach: Reach,
     /// The release, for the report.
     pub version: String,
     /// How often everything is looked at; [`PERIOD`].
@@ -159,7 +156,11 @@ impl Agent {
         // Restarts are counted anew when their memory can't be read; nothing else depends on it.
         let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
         let wanted = modules_of(&deployment);
-        let executor = Executor::new(parts.runtimes.clone(), Arc::clone(&parts.sockets), parts.reach);
+        let executor = Executor::new(
+            parts.runtimes.clone(),
+            Arc::clone(&parts.sockets),
+            parts.surroundings.mqtt_port,
+        );
         let inner = Inner {
             surroundings: parts.surroundings,
             version: parts.version,

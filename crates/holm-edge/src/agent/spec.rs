@@ -3,12 +3,14 @@
 //! Source: `edge-agent.md` §1.2 (registry match) and §4.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use holm_model::manifest::{ImagePullPolicy, ModuleSpec, ModuleType, RegistryCredential};
 use holm_model::{DeviceId, ModuleId};
-use holm_runtime::{ModuleSpec as RuntimeSpec, PullPolicy, RegistryAuth, RuntimeKind};
+use holm_runtime::{EdgeNetwork, ModuleSpec as RuntimeSpec, PullPolicy, RegistryAuth, RuntimeKind};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::workload::module_directory;
 
@@ -35,6 +37,18 @@ pub enum SpecError {
         /// The variable.
         name: String,
     },
+    /// The edge's name is an address of the device itself, which a container can't reach, and the engine's network, which
+    /// has another, is not there.
+    #[error(
+        "module `{id}` is a container, and `{host}` means the container itself in there; the edge's address in the \
+         containers' network is used instead as soon as a container engine answers"
+    )]
+    NoNetwork {
+        /// The module.
+        id: ModuleId,
+        /// The edge's name.
+        host: String,
+    },
     /// An image of the edge above.
     #[error("the image `{image}` of module `{id}` comes from the edge above, and nested edges are not yet supported")]
     Upstream {
@@ -58,6 +72,8 @@ pub struct Surroundings {
     pub mqtt_port: u16,
     /// The edge's data directory, in which modules have directories.
     pub data: PathBuf,
+    /// The network of containers, once the engine has answered.
+    pub network: watch::Receiver<Option<EdgeNetwork>>,
 }
 
 impl Surroundings {
@@ -98,6 +114,30 @@ impl Surroundings {
         Ok(spec)
     }
 
+    /// The name by which a module reaches this edge. A loopback address leads a container to itself: it gets the device's
+    /// address in its network instead. Any other name it can look up, or has as an extra host.
+    fn gateway_for(&self, id: &ModuleId, kind: RuntimeKind, module: &ModuleSpec) -> Result<String, SpecError> {
+        let is_loopback = self
+            .gateway_host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+        let network_mode = module
+            .create_options
+            .get("HostConfig")
+            .and_then(|host| host.get("NetworkMode"));
+        let shares_network = network_mode.is_some_and(|mode| mode == "host");
+        if kind == RuntimeKind::Process || !is_loopback || shares_network {
+            return Ok(self.gateway_host.clone());
+        }
+        match self.network.borrow().as_ref() {
+            Some(network) => Ok(network.gateway.to_string()),
+            None => Err(SpecError::NoNetwork {
+                id: id.clone(),
+                host: self.gateway_host.clone(),
+            }),
+        }
+    }
+
     fn environment(
         &self,
         id: &ModuleId,
@@ -110,6 +150,7 @@ impl Surroundings {
             RuntimeKind::Docker => WORKLOAD_IN_CONTAINER.to_owned(),
             RuntimeKind::Process => format!("unix://{}", directory.join("workload.sock").display()),
         };
+        let gateway = self.gateway_for(id, kind, module)?;
         let mut env = BTreeMap::new();
         for (name, value) in [
             ("IOTEDGE_WORKLOADURI", workload.as_str()),
@@ -118,7 +159,7 @@ impl Surroundings {
             ("IOTEDGE_MODULEGENERATIONID", generation),
             ("IOTEDGE_DEVICEID", self.device.as_str()),
             ("IOTEDGE_IOTHUBHOSTNAME", &self.hub_host),
-            ("IOTEDGE_GATEWAYHOSTNAME", &self.gateway_host),
+            ("IOTEDGE_GATEWAYHOSTNAME", &gateway),
             ("IOTEDGE_APIVERSION", API_VERSION),
         ] {
             env.insert(name.to_owned(), value.to_owned());
@@ -182,6 +223,7 @@ mod tests {
             gateway_host: "edge.test".to_owned(),
             mqtt_port,
             data: "/data".into(),
+            network: watch::channel(None).1,
         }
     }
 
@@ -261,5 +303,32 @@ mod tests {
         );
         assert_eq!(spec("docker", "other.test/a:1", &[]).unwrap().registry_auth, None);
         assert_eq!(spec("docker", "a:1", &[]).unwrap().registry_auth, None);
+    }
+
+    #[test]
+    fn a_loopback_name_becomes_the_address_in_the_containers_network() {
+        let at = |kind: &str, options: Value, network: Option<EdgeNetwork>| {
+            let (id, mut module) = module(kind, "busybox", &[]);
+            module.create_options = options.as_object().cloned().unwrap();
+            let mut surroundings = surroundings(8883);
+            surroundings.gateway_host = "127.0.0.2".to_owned();
+            surroundings.network = watch::channel(network).1;
+            let spec = surroundings.runtime_spec(&id, &module, "g1", &BTreeMap::new());
+            spec.map(|spec| spec.env["IOTEDGE_GATEWAYHOSTNAME"].clone())
+        };
+        let bridge = Some(EdgeNetwork {
+            name: "azure-iot-edge".to_owned(),
+            gateway: "172.18.0.1".parse().unwrap(),
+            subnet: None,
+        });
+        let host = json!({"HostConfig": {"NetworkMode": "host"}});
+
+        assert_eq!(at("docker", json!({}), bridge.clone()).unwrap(), "172.18.0.1");
+        assert_eq!(at("docker", host, bridge.clone()).unwrap(), "127.0.0.2");
+        assert_eq!(at("process", json!({}), bridge).unwrap(), "127.0.0.2");
+        assert!(matches!(
+            at("docker", json!({}), None),
+            Err(SpecError::NoNetwork { .. })
+        ));
     }
 }

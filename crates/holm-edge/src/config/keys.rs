@@ -82,20 +82,6 @@ pub const KEYS: &[Key] = &[
         "How long one call to the hub's HTTPS side may take. Less than 5 is taken as 5; too small a value never succeeds on a slow link.",
     ),
     key(
-        "iotedge_max_requests.workload",
-        "number",
-        "`50`",
-        Used,
-        "Connections at once on each module's workload socket; further ones wait. About 10 KiB each.",
-    ),
-    key(
-        "iotedge_max_requests.management",
-        "number",
-        "`50`",
-        Used,
-        "Connections at once on the management socket; further ones wait. About 10 KiB each.",
-    ),
-    key(
         "provisioning.source",
         "`\"manual\"`",
         "required",
@@ -240,14 +226,14 @@ pub const KEYS: &[Key] = &[
         "port",
         "`8883`",
         Used,
-        "MQTT over TLS. Published SDKs know no other; process modules of Holm find it in `HOLM_MQTT_PORT`.",
+        "MQTT over TLS; 0 lets the system choose. Published SDKs know only 8883; modules made for Holm find another in `HOLM_MQTT_PORT`.",
     ),
     key(
         "holm.https_port",
         "port",
         "`443`",
         Used,
-        "HTTPS, and MQTT over WebSocket.",
+        "HTTPS, and MQTT over WebSocket; 0 lets the system choose.",
     ),
     key(
         "holm.metrics_bind",
@@ -304,6 +290,15 @@ pub const KEYS: &[Key] = &[
         "`1`",
         NoEffect("calls to the hub are retried with growing waits and never given up"),
         "How often a call to the hub is retried.",
+    ),
+    key(
+        "iotedge_max_requests.*",
+        "numbers",
+        "`50`",
+        NoEffect(
+            "each user has the published number of connections at once: 10 to a workload socket, 50 to the management socket",
+        ),
+        "Connections to the workload and management APIs.",
     ),
     key(
         "aziot_max_requests.*",

@@ -53,10 +53,6 @@ pub struct EdgeConfig {
     pub allow_elevated_docker_permissions: bool,
     /// How long a call to the hub's HTTPS side may take.
     pub cloud_timeout: Duration,
-    /// The most connections at once on each workload socket.
-    pub max_workload_connections: usize,
-    /// The most connections at once on the management socket.
-    pub max_management_connections: usize,
     /// The container engine: `unix:///…` or `tcp://host:port`.
     pub engine_uri: String,
     /// The network that containers join.

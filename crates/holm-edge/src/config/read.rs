@@ -170,15 +170,9 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let connect = reader.unix_socket("connect.management_uri");
     let hub_https_port = reader.port("holm.hub_https_port");
     let hub_mqtt_port = reader.port("holm.hub_mqtt_port");
-    let connections = |reader: &mut Reader<'_>, path: &str| {
-        let number = reader.number(path, 1, 10_000);
-        number.and_then(|number| usize::try_from(number).ok()).unwrap_or(50)
-    };
     let cloud_timeout = reader.number("cloud_timeout_sec", 1, 3600).unwrap_or(70).unsigned_abs();
     let trust_bundle_cert = reader.file("trust_bundle_cert");
     let allow_elevated = reader.boolean("allow_elevated_docker_permissions").unwrap_or(true);
-    let max_workload_connections = connections(reader, "iotedge_max_requests.workload");
-    let max_management_connections = connections(reader, "iotedge_max_requests.management");
     let engine_uri = reader.text("moby_runtime.uri").unwrap_or("unix:///var/run/docker.sock");
     let bind = reader.parsed("holm.bind", "an IP address");
     let mqtt_port = reader.own_port("holm.mqtt_port").unwrap_or(8883);
@@ -198,8 +192,6 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         edge_ca: edge_ca?,
         allow_elevated_docker_permissions: allow_elevated,
         cloud_timeout: Duration::from_secs(cloud_timeout.max(SHORTEST_CLOUD_TIMEOUT)),
-        max_workload_connections,
-        max_management_connections,
         engine_uri: engine_uri.to_owned(),
         network,
         management_client_socket: connect.unwrap_or_else(|| management_socket.clone()),

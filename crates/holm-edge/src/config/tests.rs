@@ -44,10 +44,6 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!(config.trust_bundle_cert, Some("/etc/holm/roots.pem".into()));
     assert!(!config.allow_elevated_docker_permissions);
     assert_eq!(config.cloud_timeout, Duration::from_secs(30));
-    assert_eq!(
-        (config.max_workload_connections, config.max_management_connections),
-        (20, 10)
-    );
     assert_eq!(config.hub.host, "hub.plant.test");
     assert_eq!((config.hub.mqtt_port, config.hub.https_port), (28883, 28443));
     assert!(matches!(config.device_key, DeviceKey::File(path) if path == Path::new("/etc/holm/device.key")));
@@ -80,6 +76,7 @@ fn keys_without_effect_are_noted_once_each() {
     assert_eq!(unique.len(), named.len(), "{notes:?}");
     for name in [
         "prefer_module_identity_cache",
+        "iotedge_max_requests.workload",
         "agent.config.image",
         "connect.workload_uri",
         "listen.workload_uri",
@@ -139,7 +136,7 @@ fn what_is_not_yet_supported_is_refused_by_name() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let found = problems(&with(
-        "[holm]\nbind = \"everywhere\"\nmqtt_port = 0\ndata = \"relative\"\nmodule_paths = 1\n[edge_ca]\ncert = \"pkcs11:x\"\n",
+        "[holm]\nbind = \"everywhere\"\nmqtt_port = 70000\ndata = \"relative\"\nmodule_paths = 1\n[edge_ca]\ncert = \"pkcs11:x\"\n",
     ));
 
     for part in [
@@ -239,4 +236,20 @@ fn every_key_is_in_the_reference_once_and_has_a_meaning() {
         assert_eq!(text.matches(&format!("| `{}` |", key.path)).count(), 1, "{}", key.path);
         assert!(!key.meaning.is_empty(), "{}", key.path);
     }
+}
+
+/// `HOLM_WRITE_DOCS=1 cargo test -p holm-edge config` writes it anew.
+#[test]
+fn the_reference_in_the_documentation_is_that_of_this_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("HOLM_WRITE_DOCS").is_some() {
+        fs::write(&path, reference_markdown()).unwrap();
+    }
+
+    let written = fs::read_to_string(&path).unwrap();
+
+    assert!(
+        written == reference_markdown(),
+        "docs/configuration.md is not that of `config/keys.rs`"
+    );
 }

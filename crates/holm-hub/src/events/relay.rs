@@ -80,7 +80,7 @@ impl Relay {
     /// Moves what waits, at most a batch; gives how many events that were.
     ///
     /// # Errors
-    /// [`RelayError`].
+    /// Why a round came to nothing, for the log.
     pub async fn round(&mut self) -> Result<usize, RelayError> {
         let waiting = self
             .repository

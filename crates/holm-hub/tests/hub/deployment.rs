@@ -2,6 +2,7 @@
 
 use holm_gateway::Subscriptions;
 use holm_gateway::session::Command;
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::TestHub;
@@ -117,5 +118,29 @@ async fn a_deployment_that_breaks_a_rule_changes_nothing() {
     many.assert_error(413, "TooManyModulesOnDevice");
     bad.assert_error(400, "ArgumentInvalid");
     empty.assert_error(400, "InvalidConfigurationContent");
+    assert_eq!(module_ids(&hub).await, ["$edgeAgent", "$edgeHub"]);
+}
+
+#[tokio::test]
+async fn the_runtimes_own_modules_stay_whoever_manages_them() {
+    let hub = TestHub::start().await;
+    hub.edge_device("e1").await;
+    let token = hub.device_token("e1").await;
+    for module in ["$edgeAgent", "$edgeHub"] {
+        let path = format!("/devices/e1/modules/{module}?api-version=2017-11-08-preview");
+        let headers = [("Authorization", token.as_str()), ("If-Match", "*")];
+        let body = json!({
+            "deviceId": "e1",
+            "moduleId": module,
+            "managedBy": "IotEdge",
+            "authentication": {"type": "sas"},
+        });
+        let body = body.to_string().into();
+        assert_eq!(hub.raw(Method::PUT, &path, &headers, body).await.status, 200);
+    }
+
+    assert_eq!(hub.post(APPLY, content(&["a"], 1)).await.status, 204);
+    assert_eq!(hub.post(APPLY, content(&[], 1)).await.status, 204);
+
     assert_eq!(module_ids(&hub).await, ["$edgeAgent", "$edgeHub"]);
 }

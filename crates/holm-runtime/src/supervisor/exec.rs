@@ -62,6 +62,11 @@ fn execute(directory: &Directory, parent: u32) -> Result<std::convert::Infallibl
     if !has_parent {
         return Err("its supervisor has gone".to_owned());
     }
+    // The supervisor blocks the signals that it waits for, and a mask is inherited: a module with SIGTERM blocked would only
+    // end by force.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(|error| format!("its signals cannot be unblocked: {error}"))?;
     let error = Command::new(&plan.program)
         .args(&plan.arguments)
         .env_clear()

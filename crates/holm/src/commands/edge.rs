@@ -35,6 +35,7 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
 }
 
 /// Stops and removes the process modules of an edge that has ended; they outlive it by design.
+#[cfg(feature = "hub")]
 pub(crate) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
     service::remove_process_modules(data).await
 }

@@ -35,7 +35,7 @@ struct Registry {
 }
 
 /// What the small hub does for the front.
-pub(super) struct Node {
+pub(crate) struct Node {
     registry: Mutex<Registry>,
     directory: Arc<Directory>,
     /// Whether messages are acknowledged.
@@ -141,7 +141,7 @@ impl Presence for Node {
 }
 
 /// The hub, and the link to it.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     node: Arc<Node>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -151,14 +151,14 @@ pub(super) struct Hub {
 
 impl Hub {
     /// A hub that listens.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let hub = Self::unreachable().await;
         hub.restore().await;
         hub
     }
 
     /// A hub whose link is cut.
-    pub(super) async fn unreachable() -> Self {
+    pub(crate) async fn unreachable() -> Self {
         let now = super::super::now();
         let authority = CertificateAuthority::create("test", 1, now).unwrap();
         let server = authority.issue_server(&["127.0.0.1"], 1, now).unwrap();
@@ -180,23 +180,23 @@ impl Hub {
     }
 
     /// Settings for a server at the hub's address that its clients trust.
-    pub(super) fn server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
-    pub(super) fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint {
             host: self.address.ip().to_string(),
             port: self.address.port(),
         }
     }
 
-    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client)
     }
 
     /// Makes the hub reachable.
-    pub(super) async fn restore(&self) {
+    pub(crate) async fn restore(&self) {
         let scope = Scope::new();
         let directory = Arc::clone(&self.node.directory);
         let gateway = Gateway::new(Arc::clone(&self.node), directory, Profile::hub(), scope.clone());
@@ -206,13 +206,13 @@ impl Hub {
     }
 
     /// Cuts the link: connections end, and new ones are refused.
-    pub(super) async fn cut(&self) {
+    pub(crate) async fn cut(&self) {
         let scope = self.link.lock().unwrap().take().expect("the link is up");
         scope.drain(Duration::from_secs(10)).await.unwrap();
     }
 
     /// Refuses an identity, or lets it in again.
-    pub(super) fn refuse(&self, name: &str, refuse: bool) {
+    pub(crate) fn refuse(&self, name: &str, refuse: bool) {
         let mut registry = self.node.registry();
         if refuse {
             registry.refused.insert(module(name));
@@ -222,17 +222,17 @@ impl Hub {
     }
 
     /// Acknowledges messages, or keeps their senders waiting.
-    pub(super) fn acknowledge(&self, acknowledges: bool) {
+    pub(crate) fn acknowledge(&self, acknowledges: bool) {
         self.node.acknowledges.send_replace(acknowledges);
     }
 
     /// What came in, as sender and message.
-    pub(super) fn events(&self) -> Vec<(Identity, Message)> {
+    pub(crate) fn events(&self) -> Vec<(Identity, Message)> {
         self.node.registry().events.clone()
     }
 
     /// Bodies that came in from one module, in order of first arrival.
-    pub(super) fn bodies(&self, name: &str) -> Vec<String> {
+    pub(crate) fn bodies(&self, name: &str) -> Vec<String> {
         let (mut seen, mut bodies) = (HashSet::new(), Vec::new());
         for (sender, message) in self.events() {
             let id = message.system.get(SystemProperty::MessageId).map(str::to_owned);
@@ -244,13 +244,13 @@ impl Hub {
     }
 
     /// Waits until so many different messages of a module came in.
-    pub(super) async fn received(&self, name: &str, count: usize) -> Vec<String> {
+    pub(crate) async fn received(&self, name: &str, count: usize) -> Vec<String> {
         until("the hub has the messages", || self.bodies(name).len() >= count).await;
         self.bodies(name)
     }
 
     /// Changes desired properties, and tells the device if it is connected.
-    pub(super) fn desire(&self, name: &str, desired: Value) {
+    pub(crate) fn desire(&self, name: &str, desired: Value) {
         let identity = identity(name);
         let update = TwinUpdate::of_desired(desired.as_object().unwrap().clone());
         let change = self
@@ -263,32 +263,32 @@ impl Hub {
     }
 
     /// Routes of the edge, by name.
-    pub(super) fn deploy(&self, routes: Value) {
+    pub(crate) fn deploy(&self, routes: Value) {
         self.desire("$edgeHub", configuration(routes, 7200));
     }
 
-    pub(super) fn reported(&self, name: &str) -> Map<String, Value> {
+    pub(crate) fn reported(&self, name: &str) -> Map<String, Value> {
         self.node
             .with_twin(&identity(name), |twin| twin.reported().properties().clone())
     }
 
-    pub(super) fn is_connected(&self, name: &str) -> bool {
+    pub(crate) fn is_connected(&self, name: &str) -> bool {
         self.node.directory.find(&identity(name)).is_some()
     }
 
-    pub(super) async fn call(&self, name: &str, method: &str, payload: Value) -> Result<MethodResponse, InvokeError> {
+    pub(crate) async fn call(&self, name: &str, method: &str, payload: Value) -> Result<MethodResponse, InvokeError> {
         let request = MethodRequest::new(method, payload).unwrap();
         self.node.directory.invoke(&identity(name), request).await
     }
 
-    pub(super) fn listens_to_methods(&self, name: &str) -> bool {
+    pub(crate) fn listens_to_methods(&self, name: &str) -> bool {
         let session = self.node.directory.find(&identity(name));
         session.is_some_and(|session| session.subscriptions().contains(Subscriptions::METHODS))
     }
 }
 
 /// Desired properties of `$edgeHub`.
-pub(super) fn configuration(routes: Value, seconds: i64) -> Value {
+pub(crate) fn configuration(routes: Value, seconds: i64) -> Value {
     json!({
         "schemaVersion": "1.1",
         "routes": routes,
@@ -296,6 +296,6 @@ pub(super) fn configuration(routes: Value, seconds: i64) -> Value {
     })
 }
 
-pub(super) async fn listen(address: SocketAddr) -> Listener {
+pub(crate) async fn listen(address: SocketAddr) -> Listener {
     Listener::bind(address, ListenerOptions::default()).await.unwrap()
 }

@@ -11,14 +11,14 @@ use tokio::sync::watch;
 use super::{HUB_HOST, module};
 use crate::keys::ModuleKeys;
 
-pub(super) struct Keys {
+pub(crate) struct Keys {
     device: DeviceId,
     generations: Mutex<BTreeMap<ModuleId, String>>,
     changes: watch::Sender<u64>,
 }
 
 impl Keys {
-    pub(super) fn of(modules: &[&str]) -> Self {
+    pub(crate) fn of(modules: &[&str]) -> Self {
         let generation = |name: &&str| (module(name), format!("g-{name}"));
         Self {
             device: DeviceId::new("box").unwrap(),
@@ -27,23 +27,29 @@ impl Keys {
         }
     }
 
-    pub(super) fn never_loaded() -> Self {
+    pub(crate) fn never_loaded() -> Self {
         let keys = Self::of(&[]);
         keys.changes.send_replace(0);
         keys
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    pub(crate) fn add(&self, module: &ModuleId) {
+        let generation = format!("g-{module}");
+        self.generations.lock().unwrap().insert(module.clone(), generation);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
         self.generations.lock().unwrap().remove(&module(name));
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn key(module: &ModuleId, slot: &str) -> SymmetricKey {
+    pub(crate) fn key(module: &ModuleId, slot: &str) -> SymmetricKey {
         SymmetricKey::from_bytes(format!("a key of sixteen bytes or more: {module} {slot}")).unwrap()
     }
 
     /// A token as the module would make it.
-    pub(super) fn token(identity: &Identity, host: &str, expires: i64, key: &SymmetricKey) -> String {
+    pub(crate) fn token(identity: &Identity, host: &str, expires: i64, key: &SymmetricKey) -> String {
         let token = SasToken::sign(&resource_uri(host, identity), expires, None, key);
         token.to_text().expose().to_owned()
     }

@@ -3,8 +3,8 @@
 mod configuration;
 mod edge;
 mod front;
-mod hub;
-mod keys;
+pub(crate) mod hub;
+pub(crate) mod keys;
 mod local;
 mod offline;
 mod twins;
@@ -19,16 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HUB_HOST: &str = "hub.test";
 const EDGE_HOST: &str = "edge.test";
 
-fn module(name: &str) -> ModuleId {
+pub(crate) fn module(name: &str) -> ModuleId {
     ModuleId::new(name).unwrap()
 }
 
-fn identity(name: &str) -> Identity {
+pub(crate) fn identity(name: &str) -> Identity {
     format!("box/{name}").parse().unwrap()
 }
 
 /// Waits until something holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -40,6 +40,6 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Waits for something that must come.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it comes in time")
 }

@@ -1,14 +1,12 @@
 //! `holm edge run`: the edge as a service.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
 use holm_edge::config::EdgeConfig;
 use holm_edge::edge::Edge;
 use holm_edge::security::{Security, SecurityOptions};
-use holm_runtime::{ModuleRuntime, ProcessConfig, ProcessRuntime};
 use serde_json::Value;
 
 use crate::output;
@@ -71,10 +69,11 @@ fn load(file: &Path) -> anyhow::Result<EdgeConfig> {
 }
 
 /// Stops and removes the process modules of an edge that has ended.
+#[cfg(feature = "hub")]
 pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
+    use holm_runtime::{ModuleRuntime as _, ProcessConfig, ProcessRuntime};
     let program = std::env::current_exe().context("this program does not know its own file")?;
     let runtime = ProcessRuntime::new(ProcessConfig::new(data.join("processes"), Vec::new(), program));
-    let runtime: Arc<dyn ModuleRuntime> = Arc::new(runtime);
     for module in runtime.list().await.context("the modules can't be listed")? {
         runtime
             .remove(&module.id)
