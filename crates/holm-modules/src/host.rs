@@ -167,7 +167,14 @@ impl Host {
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                event = self.events.next() => self.handle(module, event.ok_or(ModuleError::Stopped)?).await?,
+                event = self.events.next() => {
+                    let before = module.pause();
+                    self.handle(module, event.ok_or(ModuleError::Stopped)?).await?;
+                    if module.pause() != before {
+                        // A new pause counts from now: nothing more comes at the old rate.
+                        next = following(None, module.pause());
+                    }
+                }
                 () = sleep_until(next) => {
                     self.send(module.tick()).await?;
                     next = following(next, module.pause());
