@@ -57,6 +57,12 @@ impl EngineTurn {
     }
 }
 
+/// An edge that has no turn leaves the engine alone: the address in the containers' network is one for all.
+const NO_ENGINE: &str = "
+[moby_runtime]
+uri = \"unix:///nonexistent/docker.sock\"
+";
+
 /// How modules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
@@ -127,7 +133,10 @@ impl Edge {
         engine: Option<EngineTurn>,
     ) -> Self {
         let directory = Directory::new();
-        let config = configuration(hub, device, address.ip(), &hostname, directory.path());
+        let mut config = configuration(hub, device, address.ip(), &hostname, directory.path());
+        if engine.is_some() {
+            config = config.replace(NO_ENGINE, "");
+        }
         write(&directory.path().join("edge.toml"), &config, 0o600);
         for language in [Language::Python, Language::Node] {
             let (interpreter, file) = program_of(language, "device");
@@ -423,7 +432,7 @@ bind = "{ip}"
 metrics_bind = "{ip}:9600"
 data = "{shown}/edge"
 module_paths = ["{shown}/modules"]
-"#,
+{NO_ENGINE}"#,
         ca = hub.ca().display(),
         connection = device.connection_string,
     )

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 /// How long a process may take to start, end or answer.
 #[must_use]
 pub fn long() -> Duration {
-    scaled(60)
+    scaled(120)
 }
 
 /// How long something may take that needs no other process to start.
 #[must_use]
 pub fn short() -> Duration {
-    scaled(20)
+    scaled(60)
 }
 
 fn scaled(seconds: u64) -> Duration {

@@ -78,7 +78,12 @@ async fn a_message_that_was_acknowledged_and_not_delivered_is_lost() {
 
     let outcome = outcome(faults, Pace::Open { per_second: 400 }).await;
 
-    assert_eq!((outcome.acknowledged, outcome.received, outcome.lost), (100, 99, 1));
+    assert!(outcome.sent > 17, "{outcome:?}");
+    assert_eq!(
+        (outcome.acknowledged, outcome.received),
+        (outcome.sent, outcome.sent - 1)
+    );
+    assert_eq!(outcome.lost, 1);
 }
 
 #[tokio::test]
@@ -90,8 +95,13 @@ async fn a_message_that_was_neither_acknowledged_nor_delivered_is_not_lost() {
 
     let outcome = outcome(faults, Pace::Open { per_second: 400 }).await;
 
-    assert_eq!((outcome.sent, outcome.acknowledged), (100, 99));
-    assert_eq!((outcome.received, outcome.lost), (99, 0));
+    // On a busy machine the time may end before the hundredth is due.
+    assert!(outcome.sent > 50, "{outcome:?}");
+    assert_eq!(
+        (outcome.acknowledged, outcome.received),
+        (outcome.sent - 1, outcome.sent - 1)
+    );
+    assert_eq!(outcome.lost, 0);
 }
 
 #[tokio::test]

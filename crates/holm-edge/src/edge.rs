@@ -11,8 +11,9 @@
 //!
 //! Nothing here waits for the hub: what was known last is enough to start with.
 
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -71,6 +72,14 @@ pub enum StartEdgeError {
         #[source]
         source: std::io::Error,
     },
+    /// Another edge uses the data directory.
+    #[error(
+        "the data directory `{path}` is locked by another edge; stop that one or give another directory in `holm.data`"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Keys or certificates can't be used.
     #[error("keys and certificates can't be used")]
     Security(#[source] SecurityError),
@@ -110,6 +119,8 @@ pub struct Edge {
     gateway: Gateway<BrokerBackend>,
     mqtt: SocketAddr,
     https: SocketAddr,
+    /// Held as long as the edge runs.
+    _lock: File,
 }
 
 /// What the gateway serves: the broker.
@@ -126,6 +137,7 @@ impl Edge {
             path: data.clone(),
             source,
         })?;
+        let lock = lock(data)?;
         let scope = Scope::new();
         let security = Security::open(SecurityOptions::from_config(&config), now()).await;
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
@@ -244,6 +256,7 @@ impl Edge {
             gateway,
             mqtt,
             https,
+            _lock: lock,
         })
     }
 
@@ -286,6 +299,25 @@ impl Edge {
             tracing::warn!(left, "tasks were still running at the stop");
         }
         self.broker.close().await;
+    }
+}
+
+/// Takes the data directory for this process; the lock ends with the file.
+fn lock(data: &Path) -> Result<File, StartEdgeError> {
+    let failed = |source| StartEdgeError::Directory {
+        path: data.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data.join("lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartEdgeError::Locked { path: data.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
@@ -374,7 +406,12 @@ impl ContainerListeners {
         }
         if !self.config.bind.is_unspecified() {
             let (mqtt, https) = self.ports;
+            let mut told = false;
             while let Err(error) = self.listeners.open(network.gateway, mqtt, https).await {
+                if std::mem::replace(&mut told, true) {
+                    tokio::time::sleep(NETWORK_PERIOD).await;
+                    continue;
+                }
                 tracing::warn!(error = %error_chain(&error), gateway = %network.gateway, "containers can't reach the edge yet");
                 tokio::time::sleep(NETWORK_PERIOD).await;
             }

@@ -79,15 +79,24 @@ impl Deployments {
 /// Refuses a deployment that no edge could read, here where its author is told at once. Schema versions are the edge's to
 /// judge: one newer than this hub may know more.
 fn check(content: &DeploymentContent) -> Result<(), ServiceError> {
-    let Some(ModuleContent::Whole(desired)) = content.modules.get(&ModuleId::edge_agent()) else {
-        return Ok(());
-    };
-    match AgentDesired::parse(desired) {
-        Err(ConfigError::Agent(problems)) => {
-            let text = format!("the deployment of `$edgeAgent` is wrong: {}", problems.join("; "));
-            Err(ServiceError::new(ErrorCode::InvalidConfigurationContent, text))
-        }
+    let invalid = |text: String| Err(ServiceError::new(ErrorCode::InvalidConfigurationContent, text));
+    if content.modules.is_empty() {
+        return invalid("`modulesContent` names no module; give at least `$edgeAgent`".to_owned());
+    }
+    match agent(content) {
+        Some(Err(ConfigError::Agent(problems))) => invalid(format!(
+            "the deployment of `$edgeAgent` is wrong: {}",
+            problems.join("; ")
+        )),
         _ => Ok(()),
+    }
+}
+
+/// What the content says shall run, if it says that at all.
+fn agent(content: &DeploymentContent) -> Option<Result<AgentDesired, ConfigError>> {
+    match content.modules.get(&ModuleId::edge_agent()) {
+        Some(ModuleContent::Whole(desired)) => Some(AgentDesired::parse(desired)),
+        _ => None,
     }
 }
 
@@ -107,6 +116,8 @@ fn apply(
     }
     let mut effects = Effects::default();
     let named = content.user_modules();
+    // Only a complete list that can be read says that a module is gone: an edge that refuses the rest keeps its modules.
+    let is_complete = matches!(agent(content), Some(Ok(_)));
     for entry in transaction.modules(device)? {
         let managed = entry
             .managed_by
@@ -117,7 +128,7 @@ fn apply(
             .module
             .as_ref()
             .is_some_and(|module| named.contains(module) || module.is_system());
-        if managed && !listed && !content.is_layered() {
+        if managed && !listed && is_complete {
             registry::delete(transaction, &entry, hub_name, now)?;
             effects.removed.push(entry.identity);
         }

@@ -20,6 +20,8 @@ use holm_model::{Message, SystemProperty};
 use holm_net::Scope;
 use serde_json::{Value, json};
 
+/// How far a module's own ticks may run behind before some are left out.
+const CATCH_UP: Duration = Duration::from_millis(100);
 /// Messages on their way to the edge at once.
 const WINDOW: usize = 32;
 /// How long a module that is told to stop waits for acknowledgements.
@@ -165,10 +167,17 @@ impl Host {
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                event = self.events.next() => self.handle(module, event.ok_or(ModuleError::Stopped)?).await?,
+                event = self.events.next() => {
+                    let before = module.pause();
+                    self.handle(module, event.ok_or(ModuleError::Stopped)?).await?;
+                    if module.pause() != before {
+                        // A new pause counts from now: nothing more comes at the old rate.
+                        next = following(None, module.pause());
+                    }
+                }
                 () = sleep_until(next) => {
                     self.send(module.tick()).await?;
-                    next = module.pause().map(|pause| tokio::time::Instant::now() + pause);
+                    next = following(next, module.pause());
                 }
                 acknowledged = first(&mut self.unacknowledged) => self.acknowledged(acknowledged)?,
             }
@@ -253,6 +262,14 @@ impl Host {
             }
         }
     }
+}
+
+/// When the next tick is due: a pause after the last one was, so that the rate holds whatever a tick takes. What is missed
+/// is caught up with, but no more than [`CATCH_UP`] of it.
+fn following(due: Option<tokio::time::Instant>, pause: Option<Duration>) -> Option<tokio::time::Instant> {
+    let now = tokio::time::Instant::now();
+    let due = due.unwrap_or(now).max(now.checked_sub(CATCH_UP).unwrap_or(now));
+    Some(due + pause?)
 }
 
 /// The outcome of the oldest message on its way. Cancel-safe: the message stays the oldest until it is taken out.

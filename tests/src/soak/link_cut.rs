@@ -15,7 +15,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_secs(5);
 /// Sensors, and the pause of each: together somewhat more than the load that is wanted.
 const SENSORS: usize = 5;
-const INTERVAL_MS: u64 = 3;
+const INTERVAL_MS: u64 = 4;
 
 /// The edge at one moment.
 #[derive(Clone, Copy, Debug)]

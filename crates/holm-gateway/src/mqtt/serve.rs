@@ -129,12 +129,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     }
                 },
                 command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
-                () = sleep_until(ends) => {
+                () = sleep_until(ends), if self.connection.session().is_open() => {
                     tracing::debug!(identity = %self.admission.identity, "the token has ended; closing");
                     self.connection.session_mut().close();
                 }
-                () = sleep_until(overdue) => if self.deliveries.is_overdue(patience) {
-                    tracing::info!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
+                () = sleep_until(overdue), if self.connection.session().is_open() => if self.deliveries.is_overdue(patience) {
+                    tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
                     self.connection.session_mut().close();
                 },
                 () = scope.stopping(), if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),

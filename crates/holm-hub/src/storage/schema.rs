@@ -2,6 +2,8 @@
 //!
 //! The format is described in `docs/formats/hub-database.md`; a change here is a change there and of [`FORMAT_VERSION`].
 
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +17,15 @@ const APPLICATION_ID: i32 = 0x486F_6C48;
 /// Why a hub's database could not be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The file can't be made for this user alone.
+    #[error("`{path}` can't be made for this user alone")]
+    Private {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// It was written by another release.
     #[error(
         "`{path}` has format {found}; this release reads and writes format {FORMAT_VERSION}: use the release that wrote it"
@@ -127,6 +138,23 @@ CREATE TABLE outbox (
 );
 ";
 
+/// Makes the file with mode 0600 before SQLite would make it with a wider one: it holds the keys of all devices. SQLite gives
+/// the files beside it the same mode.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Private {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)
+}
+
 /// Opens the database for writing; makes the tables if the file is new.
 ///
 /// # Errors
@@ -136,6 +164,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
         path: path.to_owned(),
         source,
     };
+    make_private(path)?;
     let connection = Connection::open(path).map_err(sqlite)?;
     // Asked before anything that writes: `journal_mode` changes the file.
     let number = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));

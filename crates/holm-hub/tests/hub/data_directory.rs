@@ -89,3 +89,20 @@ async fn a_configuration_that_cannot_work_is_refused_by_name() {
             .contains("holds no hub")
     );
 }
+
+#[tokio::test]
+async fn the_database_with_every_key_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let hub = Hub::open(HubConfig::new(&data, "hub.test")).await.unwrap();
+
+    for name in ["hub.db", "hub.db-wal", "connection-string", "ca-key.pem"] {
+        let mode = std::fs::metadata(data.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    hub.close().await;
+}

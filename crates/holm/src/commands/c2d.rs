@@ -5,6 +5,7 @@ use std::io::Read;
 use anyhow::Context;
 use bytes::Bytes;
 use holm_model::wire::percent;
+use serde_json::json;
 
 use super::hub_access;
 use crate::cli::C2d;
@@ -43,6 +44,10 @@ pub(crate) async fn run(command: C2d) -> anyhow::Result<()> {
         .collect();
     let path = format!("/devices/{}/messages/deviceBound", percent::encode(&device));
     hub_access::open(&hub)?.post_bytes(&path, &headers, body).await?;
-    output::note(&format!("queued for `{device}`"));
+    if hub.json {
+        output::json(&json!({ "deviceId": device, "messageId": message_id, "queued": true }));
+    } else {
+        output::note(&format!("queued for `{device}`"));
+    }
     Ok(())
 }

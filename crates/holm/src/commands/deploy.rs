@@ -1,7 +1,9 @@
 //! `holm deploy`.
 
 use anyhow::{Context, bail};
+use holm_model::manifest::EdgeHubDesired;
 use holm_model::wire::percent;
+use holm_query::{RouteSet, RouteSpec};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -18,6 +20,7 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let Some(modules) = content.get("modulesContent").or_else(|| content.get("moduleContent")) else {
         bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
     };
+    check_routes(modules).with_context(|| format!("`{shown}` has bad routes; nothing was deployed"))?;
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;
     let path = format!(
@@ -33,5 +36,26 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
             options.device, options.device
         ));
     }
+    Ok(())
+}
+
+/// Compiles the routes of a manifest as its edge will: better told here than on the device.
+fn check_routes(modules: &Value) -> anyhow::Result<()> {
+    let Some(Value::Object(desired)) = modules.pointer("/$edgeHub/properties.desired") else {
+        return Ok(());
+    };
+    let desired = EdgeHubDesired::parse(desired)?;
+    let routes = desired.routes.iter().map(|(name, spec)| {
+        let seconds = spec
+            .time_to_live
+            .map(|life| u32::try_from(life.as_secs()).unwrap_or(u32::MAX));
+        let route = RouteSpec {
+            route: spec.route.clone(),
+            priority: spec.priority,
+            time_to_live_seconds: seconds,
+        };
+        (name.as_str(), route)
+    });
+    RouteSet::compile(routes)?;
     Ok(())
 }
