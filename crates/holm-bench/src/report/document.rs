@@ -37,7 +37,8 @@ fn head(report: &Report) -> String {
          second the same payload can be written and `fdatasync`ed, one after the other, measured for a second before the brokers \
          of that row took turns; *load* is the load average of one minute when the row began. A ratio (×) is the figure divided by \
          that of {REFERENCE} under the same load: above 1 is better for messages a second, worse for everything else. A loss is a \
-         message that was acknowledged and not delivered.\n",
+         message that was acknowledged and not delivered. A hub gives one device at most 50 modules: loads of more clients than \
+         that are there to compare brokers.\n",
         report.command,
         report.date,
         machine.cores,
