@@ -84,14 +84,15 @@ pub(crate) fn setup() -> Result<()> {
     stages.run("system packages", system_packages)?;
     stages.run("Python SDKs", python)?;
     stages.run("Node SDKs", node)?;
-    stages.run("container image", image)
+    stages.run("container image", image).map(Engine::stop)
 }
 
-/// Prepares every peer as one stage of a larger command.
+/// Prepares every peer as one stage of a larger command, which gets the running container engine: tests of the crates need it
+/// as much as those with real peers.
 ///
 /// # Errors
 /// The first part that can't be prepared.
-pub(crate) fn prepare() -> Result<()> {
+pub(crate) fn prepare() -> Result<Engine> {
     system_packages()?;
     python()?;
     node()?;
@@ -210,11 +211,10 @@ fn node() -> Result<()> {
     write(&stamp, &wanted)
 }
 
-fn image() -> Result<()> {
+/// The engine, with the image in it.
+fn image() -> Result<Engine> {
     let engine = Engine::ensure()?;
-    let outcome = make_image();
-    engine.stop();
-    outcome
+    make_image().map(|()| engine)
 }
 
 fn make_image() -> Result<()> {

@@ -9,7 +9,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::engine::Engine;
 use crate::run::{cargo, find, load_average, output, root, run};
 use crate::setup;
 use crate::stage::Stages;
@@ -17,7 +16,7 @@ use crate::stage::Stages;
 pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     let mut stages = Stages::new();
     eprintln!("load average {}", load_average());
-    stages.run("peers", setup::prepare)?;
+    let engine = stages.run("peers", setup::prepare)?;
     stages.run("build", || {
         run(&mut cargo(["test", "--workspace", "--no-run"]))?;
         build_holm(false).map(drop)
@@ -25,26 +24,26 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     // A failure does not hide what comes after it: one run tells all that is wrong.
     let crates = stages.run_tests("tests of the crates", crate_tests(filter));
     let peers = with_peers(&mut stages, filter);
+    engine.stop();
     crates.and(peers)
 }
 
 pub(crate) fn e2e(name: Option<&str>) -> Result<()> {
     let mut stages = Stages::new();
-    stages.run("peers", setup::prepare)?;
-    with_peers(&mut stages, name)
+    let engine = stages.run("peers", setup::prepare)?;
+    let outcome = with_peers(&mut stages, name);
+    engine.stop();
+    outcome
 }
 
 fn with_peers(stages: &mut Stages, filter: Option<&str>) -> Result<()> {
-    let engine = stages.run("container engine", Engine::ensure)?;
     let holm = build_holm(false)?;
     let mut command = cargo(["test", "-p", "holm-e2e", "--lib", "--tests", "--no-fail-fast"]);
     command
         .args(filter)
         .env("HOLM_BIN", holm)
         .env("HOLM_E2E_PEERS", "required");
-    let outcome = stages.run_tests("tests with real peers", vec![command]);
-    engine.stop();
-    outcome
+    stages.run_tests("tests with real peers", vec![command])
 }
 
 /// nextest where it is installed (it runs tests of different crates side by side), else what comes with cargo; and the examples
