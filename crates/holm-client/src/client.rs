@@ -23,8 +23,11 @@ pub enum State {
     Connecting,
     /// It is up.
     Connected,
-    /// It is down, or the hub refuses it, with the reason; the next attempt is on its way.
+    /// It is down, with the reason; the next attempt is on its way.
     Disconnected(String),
+    /// The hub knows no such identity or does not accept its credential (return codes 4 and 5), with the reason. The next
+    /// attempt is on its way, with a new token, but somebody may have to do something about it.
+    Refused(String),
 }
 
 /// Why a message was not sent.

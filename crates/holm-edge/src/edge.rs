@@ -228,6 +228,8 @@ impl Edge {
             identities,
             runtimes: runtimes.clone(),
             sockets: Arc::new(sockets),
+            outbox: Arc::<Broker>::clone(&broker),
+            refusals: uplink.refusals(),
         });
         let agent = agent.await.map_err(StartEdgeError::Agent)?;
         let (running, agent_scope) = (agent.clone(), scope.clone());

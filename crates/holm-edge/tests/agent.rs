@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_client::{Endpoint, Interests};
-use holm_edge::agent::{Agent, AgentParts, Surroundings};
+use holm_edge::agent::{Agent, AgentParts, Outbox, Surroundings};
 use holm_edge::config::{DeviceKey, EdgeCa};
 use holm_edge::identities::{Identities, IdentitiesOptions};
 use holm_edge::keys::ModuleKeys;
@@ -36,6 +36,15 @@ fn id(text: &str) -> ModuleId {
 struct Device {
     data: TempDir,
     runtime: ProcessRuntime,
+}
+
+/// There is no broker here.
+struct NothingSent;
+
+impl Outbox for NothingSent {
+    fn has_left(&self, _: &ModuleId) -> bool {
+        true
+    }
 }
 
 /// A running edge, as far as modules are concerned.
@@ -103,6 +112,15 @@ impl Device {
         let identities = Arc::new(Identities::open(security, identities).unwrap());
         let runtimes = Runtimes::new([Arc::new(self.runtime.clone()) as Arc<dyn ModuleRuntime>]);
         let sockets = Sockets::new(data, Arc::clone(&identities), runtimes.clone(), scope.clone());
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+        };
+        let uplink = Uplink::new(
+            UplinkSettings::new(endpoint, tls),
+            Arc::clone(&identities) as Arc<_>,
+            scope.clone(),
+        );
         let agent = Agent::open(AgentParts {
             surroundings: Surroundings {
                 device: identities.device().clone(),
@@ -115,17 +133,14 @@ impl Device {
             version: "0".to_owned(),
             period: Duration::from_millis(100),
             state,
-            identities: Arc::clone(&identities) as Arc<_>,
+            identities,
             runtimes,
             sockets: Arc::new(sockets),
+            outbox: Arc::new(NothingSent),
+            refusals: uplink.refusals(),
         })
         .await
         .unwrap();
-        let endpoint = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: 1,
-        };
-        let uplink = Uplink::new(UplinkSettings::new(endpoint, tls), identities, scope.clone());
         let (client, events) = uplink.open(&ModuleId::edge_agent(), Interests::default());
         let (task, own) = (agent.clone(), scope.clone());
         scope.spawn(async move { task.run(own, client, events).await });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use holm_model::Message;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
-use holm_mqtt::{Closed, DeliveryId, Event as Packet, Granted, Outcome, Qos, Text, Token};
+use holm_mqtt::{Closed, DeliveryId, Event as Packet, Granted, Outcome, Qos, Refusal, Text, Token};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,7 +85,7 @@ impl Serving<'_> {
             tokio::select! {
                 packet = self.link.connection.next_event(), if self.events.len() < MAX_KEPT_EVENTS => {
                     if let Packet::Closed(reason) = packet {
-                        return End::Lost(lost(&reason));
+                        return ended(&reason);
                     }
                     self.handle(packet);
                 }
@@ -436,8 +436,12 @@ fn tell(acknowledged: Acknowledged, outcome: Result<(), SendError>) {
     }
 }
 
-fn lost(reason: &Closed) -> String {
-    holm_net::error_chain(reason)
+fn ended(reason: &Closed) -> End {
+    let text = holm_net::error_chain(reason);
+    match reason {
+        Closed::Refused(Refusal::BadUserNameOrPassword | Refusal::NotAuthorized) => End::Refused(text),
+        _ => End::Lost(text),
+    }
 }
 
 async fn sleep_until(moment: Option<tokio::time::Instant>) {

@@ -88,6 +88,8 @@ enum End {
     Stopped,
     /// The token was about to end; the next connection has a new one.
     Renewing,
+    /// The hub does not accept who we say we are.
+    Refused(String),
     /// Anything else, in words.
     Lost(String),
 }
@@ -107,16 +109,17 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
             Ok(link) => connected::serve(&options, &mut ends, &mut kept, link).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
         };
-        let reason = match end {
+        let (state, reason) = match end {
             End::Stopped => return,
             End::Renewing => continue,
-            End::Lost(reason) => reason,
+            End::Refused(reason) => (State::Refused(reason.clone()), reason),
+            End::Lost(reason) => (State::Disconnected(reason.clone()), reason),
         };
         let lasted = began.elapsed();
         if lasted > GOOD_CONNECTION {
             backoff.reset();
         }
-        if disconnected(&mut ends, reason).await.is_err() {
+        if disconnected(&mut ends, state, reason).await.is_err() {
             return;
         }
         refusing_requests(&mut ends.requests, tokio::time::sleep(backoff.next())).await;
@@ -124,8 +127,8 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
 }
 
 /// Tells the state and, if the application was told that the connection was up, the event.
-async fn disconnected(ends: &mut Ends, reason: String) -> Result<(), ()> {
-    let was_connected = ends.state.send_replace(State::Disconnected(reason.clone())) == State::Connected;
+async fn disconnected(ends: &mut Ends, state: State, reason: String) -> Result<(), ()> {
+    let was_connected = ends.state.send_replace(state) == State::Connected;
     tracing::debug!(reason, was_connected, "not connected");
     if was_connected {
         let event = Event::Disconnected(reason);

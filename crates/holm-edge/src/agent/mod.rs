@@ -41,13 +41,14 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
 
 pub use deployment::Deployment;
-pub use identity_keeper::IdentitySource;
+pub use identity_keeper::{IdentitySource, Outbox};
 pub use plan::Plan;
 pub use sockets::ModuleSockets;
 pub use spec::Surroundings;
 
 use crate::runtimes::Runtimes;
 use crate::state::{State, StateError};
+use crate::uplink::Refusals;
 use executor::Executor;
 use plan::Verdict;
 use restarts::Bookkeeping;
@@ -73,6 +74,10 @@ pub struct AgentParts {
     pub runtimes: Runtimes,
     /// Their workload sockets.
     pub sockets: Arc<dyn ModuleSockets>,
+    /// What is on its way upstream.
+    pub outbox: Arc<dyn Outbox>,
+    /// Who is refused there.
+    pub refusals: Refusals,
 }
 
 impl std::fmt::Debug for AgentParts {
@@ -97,6 +102,8 @@ struct Inner {
     identities: Identities,
     runtimes: Runtimes,
     sockets: Sockets,
+    outbox: Leftovers,
+    refusals: Refusals,
     executor: Executor,
     /// The modules that need an identity; `None` until a deployment is known.
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
@@ -132,10 +139,17 @@ struct Memory {
 /// A trait object without a form to show.
 struct Identities(Arc<dyn IdentitySource>);
 struct Sockets(Arc<dyn ModuleSockets>);
+struct Leftovers(Arc<dyn Outbox>);
 
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identities(…)")
+    }
+}
+
+impl std::fmt::Debug for Leftovers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Leftovers(…)")
     }
 }
 
@@ -170,6 +184,8 @@ impl Agent {
             identities: Identities(parts.identities),
             runtimes: parts.runtimes,
             sockets: Sockets(parts.sockets),
+            outbox: Leftovers(parts.outbox),
+            refusals: parts.refusals,
             executor,
             wanted: watch::Sender::new(wanted),
             wake: Notify::new(),
@@ -235,6 +251,13 @@ impl Agent {
 }
 
 impl Inner {
+    /// Whether the identity of a module that is not deployed any more may be deleted at the hub: it does not run, and what it
+    /// sent has arrived.
+    fn may_go(&self, module: &ModuleId) -> bool {
+        let runs = self.memory().states.iter().any(|state| state.id == *module);
+        !runs && self.outbox.0.has_left(module)
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Each change leaves it whole, so a panic elsewhere does too.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)

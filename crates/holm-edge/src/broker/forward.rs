@@ -268,12 +268,16 @@ impl Forwarder {
         }
     }
 
+    /// Somebody deleted the identity at the hub. One that leaves with its deployment is deleted only when nothing of it waits.
     fn drop_unknown(&mut self, broker: &Broker, identity: &Identity) {
         let Some(sender) = self.senders.get_mut(identity) else {
             return;
         };
         let waiting = std::mem::take(&mut sender.waiting);
-        tracing::warn!(%identity, messages = waiting.len(), "messages of a removed module were dropped");
+        if waiting.is_empty() {
+            return;
+        }
+        tracing::error!(%identity, messages = waiting.len(), "messages were dropped: the hub has no such module any more, and nobody else may send them");
         for held in waiting.into_values() {
             broker.counters.dropped_unknown_sender.count();
             self.finish(broker, &held);

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::serving::Serving;
 use super::{Broker, lock};
 use crate::keys::ModuleKeys;
-use crate::uplink::Uplink;
+use crate::uplink::{Refused, Uplink};
 
 /// The state of the link to the node above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -195,6 +195,11 @@ impl Links {
         (up, open.len())
     }
 
+    /// The identities that the node above refuses.
+    pub(super) fn refused(&self) -> Vec<Refused> {
+        self.uplink.refusals().list()
+    }
+
     /// Whether the node above can be reached.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().connected
@@ -205,7 +210,7 @@ impl Links {
         let mut state = self.state.borrow().clone();
         if let Some(link) = self.find(edge_hub)
             && !state.connected
-            && let State::Disconnected(reason) = &*link.client.state().borrow()
+            && let State::Disconnected(reason) | State::Refused(reason) = &*link.client.state().borrow()
         {
             state.reason = Some(reason.clone());
         }

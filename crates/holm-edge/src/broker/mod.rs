@@ -22,6 +22,7 @@ mod inbox;
 mod ingest;
 mod lanes;
 mod leases;
+mod leaving;
 mod links;
 mod presence;
 mod replica;
@@ -60,6 +61,7 @@ use forward::{Forwarder, HeldUpstream};
 use inbox::Inboxes;
 use ingest::MessageIds;
 use lanes::Lanes;
+use leaving::Leaving;
 use links::Links;
 use presence::Sessions;
 use report::Report;
@@ -115,6 +117,7 @@ pub struct Broker {
     report: Report,
     counters: Counters,
     message_ids: MessageIds,
+    leaving: Leaving,
     /// Written by the forwarder; held for a copy.
     held: Mutex<HeldUpstream>,
     scope: Scope,
@@ -188,6 +191,7 @@ impl Broker {
             report: Report::default(),
             counters: Counters::default(),
             message_ids,
+            leaving: Leaving::default(),
             held: Mutex::default(),
             scope: options.scope,
         });

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::counters::Counts;
 use super::links::LinkState;
 use super::{Broker, lock};
+use crate::uplink::Refused;
 use holm_query::Sink;
 
 /// A broker at one moment.
@@ -17,6 +18,8 @@ pub struct BrokerStatus {
     pub uplinks_connected: usize,
     /// Connections upstream that are open, up or not.
     pub uplinks_open: usize,
+    /// Identities that the node above refuses, by name.
+    pub refused: Vec<Refused>,
     /// Modules that are connected here.
     pub clients_connected: usize,
     /// What waits, by endpoint and priority.
@@ -82,6 +85,7 @@ impl Broker {
             link: self.links.describe(&self.edge_hub),
             uplinks_connected,
             uplinks_open,
+            refused: self.links.refused(),
             clients_connected: self.sessions.count(),
             endpoints,
             upstream,

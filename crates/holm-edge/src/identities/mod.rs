@@ -81,6 +81,9 @@ pub enum IdentitiesError {
     CacheContent(PathBuf),
 }
 
+/// Whether the identity of a module that is not wanted any more may be deleted now.
+pub type MayGo<'a> = &'a (dyn Fn(&ModuleId) -> bool + Send + Sync);
+
 /// Where things are.
 #[derive(Clone, Debug)]
 pub struct IdentitiesOptions {
@@ -124,15 +127,19 @@ impl Identities {
     }
 
     /// Asks the hub and makes it as the deployment wants: modules that lack are made, keys that differ are set, and modules
-    /// that were deployed and are not in `wanted` are deleted. Without `wanted` (no deployment is known) nothing but the
-    /// runtime's own modules is made and nothing is deleted.
+    /// that were deployed and are not in `wanted` are deleted as soon as they `may_go`; those that stay for now are the
+    /// answer. Without `wanted` (no deployment is known) nothing but the runtime's own modules is made and nothing is deleted.
     ///
     /// # Errors
     /// [`IdentitiesError`]; what was done before it stays done and known.
-    pub async fn update(&self, wanted: Option<&BTreeSet<ModuleId>>) -> Result<(), IdentitiesError> {
+    pub async fn update(
+        &self,
+        wanted: Option<&BTreeSet<ModuleId>>,
+        may_go: MayGo<'_>,
+    ) -> Result<Vec<ModuleId>, IdentitiesError> {
         let _one_at_a_time = self.updating.lock().await;
         let mut next = self.read().clone();
-        let outcome = update::update(&self.security, &self.options, &mut next, wanted).await;
+        let outcome = update::update(&self.security, &self.options, &mut next, wanted, may_go).await;
         let is_changed = {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             let is_changed = known.generations() != next.generations();

@@ -173,6 +173,11 @@ async fn open(data: &Path, hub: Client) -> Identities {
     Identities::open(Arc::new(security), options).unwrap()
 }
 
+/// Nothing of any module is on its way.
+fn at_once(_: &ModuleId) -> bool {
+    true
+}
+
 fn wanted(ids: &[&str]) -> BTreeSet<ModuleId> {
     ids.iter().map(|id| module(id)).collect()
 }
@@ -197,7 +202,10 @@ async fn a_deployment_makes_its_modules_and_sets_keys_that_the_hub_accepts() {
     let identities = bench.open().await;
     assert_eq!(*identities.changes().borrow(), 0);
 
-    identities.update(Some(&wanted(&["ready", "made"]))).await.unwrap();
+    identities
+        .update(Some(&wanted(&["ready", "made"])), &at_once)
+        .await
+        .unwrap();
 
     assert_eq!(
         bench.registry.names(),
@@ -210,7 +218,10 @@ async fn a_deployment_makes_its_modules_and_sets_keys_that_the_hub_accepts() {
     assert_eq!(*identities.changes().borrow(), 1);
 
     bench.registry.take_log();
-    identities.update(Some(&wanted(&["ready", "made"]))).await.unwrap();
+    identities
+        .update(Some(&wanted(&["ready", "made"])), &at_once)
+        .await
+        .unwrap();
     assert_eq!(bench.registry.take_log(), Vec::<String>::new());
     assert_eq!(*identities.changes().borrow(), 1);
 }
@@ -220,9 +231,9 @@ async fn only_modules_that_were_deployed_here_are_deleted() {
     let bench = Bench::new().await;
     bench.registry.add("coming", "IotEdge");
     let identities = bench.open().await;
-    identities.update(Some(&wanted(&["old"]))).await.unwrap();
+    identities.update(Some(&wanted(&["old"])), &at_once).await.unwrap();
 
-    identities.update(Some(&wanted(&[]))).await.unwrap();
+    identities.update(Some(&wanted(&[])), &at_once).await.unwrap();
 
     assert_eq!(bench.registry.names(), ["$edgeAgent", "$edgeHub", "coming"]);
     assert_eq!(identities.generation(&module("old")), None);
@@ -230,12 +241,26 @@ async fn only_modules_that_were_deployed_here_are_deleted() {
 }
 
 #[tokio::test]
+async fn a_module_with_messages_on_their_way_stays_until_they_have_arrived() {
+    let bench = Bench::new().await;
+    let identities = bench.open().await;
+    identities.update(Some(&wanted(&["old"])), &at_once).await.unwrap();
+
+    let staying = identities.update(Some(&wanted(&[])), &|_| false).await.unwrap();
+
+    assert_eq!(staying, [module("old")]);
+    assert!(hub_accepts(&bench.registry, &identities, "old"));
+    assert_eq!(identities.update(Some(&wanted(&[])), &at_once).await.unwrap(), []);
+    assert_eq!(bench.registry.names(), ["$edgeAgent", "$edgeHub"]);
+}
+
+#[tokio::test]
 async fn without_a_deployment_nothing_is_deleted_and_the_runtime_gets_its_keys() {
     let bench = Bench::new().await;
     let identities = bench.open().await;
-    identities.update(Some(&wanted(&["a"]))).await.unwrap();
+    identities.update(Some(&wanted(&["a"])), &at_once).await.unwrap();
 
-    identities.update(None).await.unwrap();
+    identities.update(None, &at_once).await.unwrap();
 
     assert_eq!(bench.registry.names(), ["$edgeAgent", "$edgeHub", "a"]);
     assert!(hub_accepts(&bench.registry, &identities, "$edgeHub"));
@@ -245,7 +270,7 @@ async fn without_a_deployment_nothing_is_deleted_and_the_runtime_gets_its_keys()
 async fn a_restart_without_hub_signs_and_verifies_as_before() {
     let bench = Bench::new().await;
     let before = bench.open().await;
-    before.update(Some(&wanted(&["a"]))).await.unwrap();
+    before.update(Some(&wanted(&["a"])), &at_once).await.unwrap();
     let signature = before.sign(&module("a"), b"data").unwrap();
 
     let after = bench.open_without_hub().await;
@@ -254,7 +279,7 @@ async fn a_restart_without_hub_signs_and_verifies_as_before() {
     assert!(after.verify(&module("a"), b"data", &signature));
     assert!(!after.verify(&module("a"), b"other", &signature));
     assert!(matches!(
-        after.update(None).await,
+        after.update(None, &at_once).await,
         Err(IdentitiesError::Unreachable { .. })
     ));
     assert_eq!(after.sign(&module("a"), b"data"), Some(signature));
@@ -264,11 +289,11 @@ async fn a_restart_without_hub_signs_and_verifies_as_before() {
 async fn a_module_that_was_made_again_has_another_key() {
     let bench = Bench::new().await;
     let identities = bench.open().await;
-    identities.update(Some(&wanted(&["a"]))).await.unwrap();
+    identities.update(Some(&wanted(&["a"])), &at_once).await.unwrap();
     let old = identities.sign(&module("a"), b"data").unwrap();
 
     bench.registry.add("a", "IotEdge");
-    identities.update(Some(&wanted(&["a"]))).await.unwrap();
+    identities.update(Some(&wanted(&["a"])), &at_once).await.unwrap();
 
     assert!(!identities.verify(&module("a"), b"data", &old));
     assert!(hub_accepts(&bench.registry, &identities, "a"));
@@ -283,7 +308,7 @@ async fn a_refusal_tells_what_was_asked_and_what_the_hub_said() {
     let wrong = SymmetricKey::from_bytes(*b"another key 1234").unwrap();
     identities.security.keys().import(&name, wrong).await.unwrap();
 
-    let error = identities.update(None).await.unwrap_err();
+    let error = identities.update(None, &at_once).await.unwrap_err();
 
     assert_eq!(
         error.to_string(),

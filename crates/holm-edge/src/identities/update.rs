@@ -7,7 +7,7 @@ use holm_model::ModuleId;
 
 use super::hub_api::{HubApi, ModuleSecrets, Registered};
 use super::known::{Entry, Known};
-use super::{IdentitiesError, IdentitiesOptions};
+use super::{IdentitiesError, IdentitiesOptions, MayGo};
 use crate::security::Security;
 
 /// Brings `known` up to date step by step, so that what an error interrupts is still known.
@@ -16,7 +16,8 @@ pub(super) async fn update(
     options: &IdentitiesOptions,
     known: &mut Known,
     wanted: Option<&BTreeSet<ModuleId>>,
-) -> Result<(), IdentitiesError> {
+    may_go: MayGo<'_>,
+) -> Result<Vec<ModuleId>, IdentitiesError> {
     let api = HubApi {
         security,
         options,
@@ -50,10 +51,10 @@ pub(super) async fn update(
             set_keys(&api, known, module).await?;
         }
     }
-    if let Some(wanted) = wanted {
-        remove(&api, known, &registered, wanted).await?;
+    match wanted {
+        Some(wanted) => remove(&api, known, &registered, wanted, may_go).await,
+        None => Ok(Vec::new()),
     }
-    Ok(())
 }
 
 async fn set_keys(api: &HubApi<'_>, known: &mut Known, module: &Registered) -> Result<(), IdentitiesError> {
@@ -74,16 +75,22 @@ async fn remove(
     known: &mut Known,
     registered: &BTreeMap<ModuleId, Registered>,
     wanted: &BTreeSet<ModuleId>,
-) -> Result<(), IdentitiesError> {
+    may_go: MayGo<'_>,
+) -> Result<Vec<ModuleId>, IdentitiesError> {
+    let mut staying = Vec::new();
     for (id, module) in registered {
         let was_deployed = known.modules.get(id).is_some_and(|entry| entry.was_deployed);
         if was_deployed && module.is_managed_here() && !id.is_system() && !wanted.contains(id) {
+            if !may_go(id) {
+                staying.push(id.clone());
+                continue;
+            }
             api.delete(id).await?;
             tracing::info!(module = %id, "module identity deleted");
             known.modules.remove(id);
         }
     }
-    Ok(())
+    Ok(staying)
 }
 
 /// Another generation is another module: nothing that was known of the old one holds for it.

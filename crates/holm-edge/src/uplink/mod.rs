@@ -9,6 +9,7 @@
 //! The first carrier is MQTT, where an identity costs a connection; with AMQP all will share one. Nothing outside of this
 //! module depends on which it is.
 
+mod refusals;
 mod tokens;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use holm_net::Scope;
 use rustls::ClientConfig;
 
 use crate::keys::ModuleKeys;
+pub use refusals::{Refusals, Refused};
 use tokens::ModuleTokens;
 
 /// Where the node above is, and how to talk to it.
@@ -61,6 +63,7 @@ pub struct Uplink {
     settings: Arc<UplinkSettings>,
     keys: Arc<dyn ModuleKeys>,
     scope: Scope,
+    refusals: Refusals,
 }
 
 impl fmt::Debug for Uplink {
@@ -79,7 +82,14 @@ impl Uplink {
             settings: Arc::new(settings),
             keys,
             scope,
+            refusals: Refusals::default(),
         }
+    }
+
+    /// The identities that the node above refuses.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 
     /// Connects as a module of this device, and comes back for ever, until client and events are dropped. At the node above
@@ -103,7 +113,11 @@ impl Uplink {
         options.longest_retry_wait = settings.longest_retry_wait;
         options.window = settings.window;
         options.user_agent = concat!("holm-edge/", env!("CARGO_PKG_VERSION")).to_owned();
-        Client::start(&self.scope, options)
+        let (client, events) = Client::start(&self.scope, options);
+        let refusals = self.refusals.clone();
+        let (identity, state) = (client.identity().clone(), client.state());
+        self.scope.spawn_until_stopped(refusals.follow(identity, state));
+        (client, events)
     }
 
     /// Messages of one identity that may be sent and not acknowledged.

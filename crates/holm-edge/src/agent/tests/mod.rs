@@ -2,7 +2,7 @@
 
 mod runtime;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use holm_client::Interests;
 use holm_model::DeviceId;
@@ -14,6 +14,7 @@ use super::*;
 use crate::broker::tests::hub::Hub;
 use crate::broker::tests::keys::Keys;
 use crate::broker::tests::{module, soon, until};
+use crate::identities::MayGo;
 use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
 use crate::uplink::{Uplink, UplinkSettings};
@@ -23,6 +24,7 @@ use runtime::InMemory;
 struct Registry {
     keys: Keys,
     is_reachable: AtomicBool,
+    updates: AtomicUsize,
 }
 
 impl ModuleKeys for Registry {
@@ -50,14 +52,29 @@ impl ModuleKeys for Registry {
 }
 
 impl IdentitySource for Registry {
-    fn update<'a>(&'a self, wanted: Option<&'a BTreeSet<ModuleId>>) -> Updating<'a> {
+    fn update<'a>(&'a self, wanted: Option<&'a BTreeSet<ModuleId>>, may_go: MayGo<'a>) -> Updating<'a> {
         Box::pin(async move {
             if !self.is_reachable.load(Ordering::SeqCst) {
                 return Err("the registry is out of reach".to_owned());
             }
+            self.updates.fetch_add(1, Ordering::SeqCst);
             wanted.into_iter().flatten().for_each(|id| self.keys.add(id));
-            Ok(())
+            let unwanted = self.keys.modules().into_iter().filter(|id| !id.is_system());
+            let unwanted = unwanted.filter(|id| wanted.is_some_and(|wanted| !wanted.contains(id)));
+            let (going, staying): (Vec<_>, Vec<_>) = unwanted.partition(|id| may_go(id));
+            going.iter().for_each(|id| self.keys.remove(id.as_str()));
+            Ok(staying)
         })
+    }
+}
+
+/// Modules of which something is on its way, or not.
+#[derive(Default)]
+struct Sent(AtomicBool);
+
+impl Outbox for Sent {
+    fn has_left(&self, _: &ModuleId) -> bool {
+        !self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -76,6 +93,8 @@ struct Device {
     data: TempDir,
     runtime: Arc<InMemory>,
     registry: Arc<Registry>,
+    /// Whether something waits for the hub.
+    outbox: Arc<Sent>,
     running: Mutex<Option<(Agent, Scope)>>,
 }
 
@@ -84,12 +103,14 @@ impl Device {
         let registry = Registry {
             keys: Keys::of(&["$edgeAgent"]),
             is_reachable: AtomicBool::new(true),
+            updates: AtomicUsize::new(0),
         };
         Self {
             hub,
             data: tempfile::tempdir().unwrap(),
             runtime: Arc::default(),
             registry: Arc::new(registry),
+            outbox: Arc::default(),
             running: Mutex::new(None),
         }
     }
@@ -102,6 +123,10 @@ impl Device {
 
     async fn start(&self) {
         let scope = Scope::new();
+        let mut settings = UplinkSettings::new(self.hub.endpoint(), self.hub.tls());
+        settings.longest_retry_wait = Duration::from_millis(100);
+        let keys = Arc::clone(&self.registry) as Arc<dyn ModuleKeys>;
+        let uplink = Uplink::new(settings, keys, scope.clone());
         let agent = Agent::open(AgentParts {
             surroundings: Surroundings {
                 device: self.registry.device().clone(),
@@ -117,18 +142,17 @@ impl Device {
             identities: Arc::clone(&self.registry) as Arc<dyn IdentitySource>,
             runtimes: Runtimes::new([Arc::clone(&self.runtime) as Arc<dyn holm_runtime::ModuleRuntime>]),
             sockets: Arc::new(NoSockets),
+            outbox: Arc::clone(&self.outbox) as Arc<dyn Outbox>,
+            refusals: uplink.refusals(),
         })
         .await
         .unwrap();
-        let mut settings = UplinkSettings::new(self.hub.endpoint(), self.hub.tls());
-        settings.longest_retry_wait = Duration::from_millis(100);
-        let keys = Arc::clone(&self.registry) as Arc<dyn ModuleKeys>;
         let interests = Interests {
             methods: true,
             desired_properties: true,
             ..Interests::default()
         };
-        let (client, events) = Uplink::new(settings, keys, scope.clone()).open(&ModuleId::edge_agent(), interests);
+        let (client, events) = uplink.open(&ModuleId::edge_agent(), interests);
         let task = agent.clone();
         let own = scope.clone();
         scope.spawn(async move { task.run(own, client, events).await });
@@ -381,6 +405,46 @@ async fn a_module_without_identity_waits_for_the_registry_and_says_so() {
 
     device.reports("/modules/m/runtimeStatus", json!("running")).await;
     device.reports("/lastDesiredStatus/code", json!(200)).await;
+}
+
+#[tokio::test]
+async fn an_identity_is_deleted_when_its_module_has_ended_and_what_it_sent_has_arrived() {
+    let device = Device::started().await;
+    device.deploy(json!({"m": process("1")}));
+    device.reports("/modules/m/runtimeStatus", json!("running")).await;
+    device.outbox.0.store(true, Ordering::SeqCst);
+
+    device.deploy(json!({"m": null}));
+    until("m is gone", || device.runtime.image(&module("m")).is_none()).await;
+    let updates = device.registry.updates.load(Ordering::SeqCst);
+    until("the registry is asked again", || {
+        device.registry.updates.load(Ordering::SeqCst) >= updates + 2
+    })
+    .await;
+    assert!(device.registry.generation(&module("m")).is_some());
+
+    device.outbox.0.store(false, Ordering::SeqCst);
+
+    until("its identity is deleted", || {
+        device.registry.generation(&module("m")).is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_identity_that_the_hub_refuses_is_looked_at_again() {
+    let device = Device::new(Hub::start().await).await;
+    device.hub.refuse("$edgeAgent", true);
+
+    device.start().await;
+    until("the registry is asked again", || {
+        device.registry.updates.load(Ordering::SeqCst) >= 2
+    })
+    .await;
+    device.hub.refuse("$edgeAgent", false);
+    device.deploy(json!({"m": process("1")}));
+
+    device.reports("/modules/m/runtimeStatus", json!("running")).await;
 }
 
 #[tokio::test]

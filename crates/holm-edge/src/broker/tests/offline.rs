@@ -8,7 +8,7 @@ use serde_json::json;
 use super::edge::{Edge, message};
 use super::hub::Hub;
 use super::keys::Keys;
-use super::{identity, until};
+use super::{identity, module, until};
 use crate::broker::forward::{LOOK_AHEAD, MAX_HELD_BYTES};
 
 const UP: &str = "FROM /messages/* INTO $upstream";
@@ -263,4 +263,38 @@ async fn the_status_says_why_the_link_is_down() {
 
     let link = edge.broker.status().link;
     assert!(!link.connected && link.reason.unwrap().contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_module_has_left_when_all_it_sent_before_its_end_is_at_the_hub() {
+    let hub = Hub::start().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.linked().await;
+    hub.acknowledge(false);
+    edge.send("sensor", "raw", "last").await;
+    assert!(!edge.broker.has_left(&module("sensor")));
+
+    hub.acknowledge(true);
+
+    until("it has left", || edge.broker.has_left(&module("sensor"))).await;
+    assert_eq!(hub.bodies("sensor"), ["last"]);
+}
+
+#[tokio::test]
+async fn a_refused_identity_is_told_by_name_until_it_is_accepted_and_holds_up_nobody() {
+    let hub = Hub::start().await;
+    hub.refuse("sensor", true);
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.send("sensor", "raw", "1").await;
+    edge.send("watcher", "alerts", "1").await;
+
+    hub.received("watcher", 1).await;
+    until("the refusal is told", || !edge.broker.status().refused.is_empty()).await;
+    let refused = edge.broker.status().refused;
+    assert_eq!(refused[0].identity, identity("sensor").to_string());
+    assert!(refused[0].reason.contains("not authorized"), "{refused:?}");
+    hub.refuse("sensor", false);
+
+    assert_eq!(hub.received("sensor", 1).await, ["1"]);
+    until("the refusal is over", || edge.broker.status().refused.is_empty()).await;
 }

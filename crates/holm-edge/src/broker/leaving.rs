@@ -1,0 +1,49 @@
+//! Modules that leave: an identity may be deleted above only when what the module handed in has got there, since nobody else
+//! may send it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use holm_model::{Identity, ModuleId};
+use holm_query::Sink;
+use holm_queue::LaneId;
+
+use super::{Broker, lock};
+
+/// For each module that leaves, where the lanes upstream ended when it had gone silent. What it sent lies before that.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// Held for map operations.
+    ends: Mutex<HashMap<Identity, Vec<(LaneId, u64)>>>,
+}
+
+impl Broker {
+    /// Whether a module that was stopped has nothing on its way upstream. To be asked again until it has: the first call
+    /// notes how far the queue reaches.
+    pub fn has_left(&self, module: &ModuleId) -> bool {
+        let identity = Identity::of_module(self.keys.device().clone(), module.clone());
+        let mut leaving = lock(&self.leaving.ends);
+        if self.directory.find(&identity).is_some() {
+            leaving.remove(&identity);
+            return false;
+        }
+        let ends = leaving.entry(identity.clone()).or_insert_with(|| self.ends_upstream());
+        let is_done = |(lane, end): &(LaneId, u64)| {
+            let low_water = self.lanes.queue().low_water(*lane);
+            low_water.is_none_or(|low_water| low_water >= *end)
+        };
+        let has_left = ends.iter().all(is_done);
+        if has_left {
+            leaving.remove(&identity);
+        }
+        has_left
+    }
+
+    fn ends_upstream(&self) -> Vec<(LaneId, u64)> {
+        let lanes = self.lanes.all().into_iter();
+        let upstream = lanes.filter(|(name, _)| name.endpoint == Sink::Upstream);
+        upstream
+            .filter_map(|(_, lane)| Some((lane, self.lanes.queue().lane_bounds(lane)?.next)))
+            .collect()
+    }
+}
