@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! content -> modules that need an identity -> made where missing, managedBy iotEdge
-//!         -> identities of earlier deployments that it no longer lists -> removed
 //!         -> desired properties of each module's twin -> replaced, only where they differ
 //! ```
+//!
+//! An identity that the content no longer lists stays: its edge deletes it when what the module sent has arrived. Deleted here,
+//! at once, it would take the messages of an edge that is offline with it: nobody else may send them.
 //!
 //! A twin that already says what it should keeps its version, so that a deployment sent twice makes no edge read anew.
 //!
@@ -22,12 +24,8 @@ use crate::{Clock, Signals, twins};
 /// What `managedBy` says of modules that deployments make. Compared without case: tools write `IotEdge` too.
 pub const MANAGED_BY: &str = "iotEdge";
 
-/// What changed for whom.
-#[derive(Debug, Default)]
-struct Effects {
-    removed: Vec<Identity>,
-    desired: Vec<(Identity, Map<String, Value>)>,
-}
+/// Desired properties that changed, and whose.
+type Changes = Vec<(Identity, Map<String, Value>)>;
 
 /// Puts deployments on devices. Clones are the same.
 #[derive(Clone, Debug)]
@@ -61,11 +59,8 @@ impl Deployments {
         self.repository
             .change_then(
                 move |transaction| apply(transaction, &device, &content, &hub_name, now),
-                move |effects| {
-                    for identity in &effects.removed {
-                        signals.revoked(identity);
-                    }
-                    for (identity, desired) in &effects.desired {
+                move |changes| {
+                    for (identity, desired) in changes {
                         signals.desired_changed(identity, desired);
                     }
                     signals.outbox_filled();
@@ -83,20 +78,15 @@ fn check(content: &DeploymentContent) -> Result<(), ServiceError> {
     if content.modules.is_empty() {
         return invalid("`modulesContent` names no module; give at least `$edgeAgent`".to_owned());
     }
-    match agent(content) {
-        Some(Err(ConfigError::Agent(problems))) => invalid(format!(
+    let Some(ModuleContent::Whole(agent)) = content.modules.get(&ModuleId::edge_agent()) else {
+        return Ok(());
+    };
+    match AgentDesired::parse(agent) {
+        Err(ConfigError::Agent(problems)) => invalid(format!(
             "the deployment of `$edgeAgent` is wrong: {}",
             problems.join("; ")
         )),
         _ => Ok(()),
-    }
-}
-
-/// What the content says shall run, if it says that at all.
-fn agent(content: &DeploymentContent) -> Option<Result<AgentDesired, ConfigError>> {
-    match content.modules.get(&ModuleId::edge_agent()) {
-        Some(ModuleContent::Whole(desired)) => Some(AgentDesired::parse(desired)),
-        _ => None,
     }
 }
 
@@ -106,7 +96,7 @@ fn apply(
     content: &DeploymentContent,
     hub_name: &str,
     now: Timestamp,
-) -> Result<Effects, ServiceError> {
+) -> Result<Changes, ServiceError> {
     let entry = existing(transaction, &Identity::of_device(device.clone()))?;
     if !entry.edge {
         return Err(ServiceError::new(
@@ -114,25 +104,7 @@ fn apply(
             format!("device `{device}` is not an edge device; set `capabilities.iotEdge` to deploy modules on it"),
         ));
     }
-    let mut effects = Effects::default();
     let named = content.user_modules();
-    // Only a complete list that can be read says that a module is gone: an edge that refuses the rest keeps its modules.
-    let is_complete = matches!(agent(content), Some(Ok(_)));
-    for entry in transaction.modules(device)? {
-        let managed = entry
-            .managed_by
-            .as_deref()
-            .is_some_and(|by| by.eq_ignore_ascii_case(MANAGED_BY));
-        let listed = entry
-            .identity
-            .module
-            .as_ref()
-            .is_some_and(|module| named.contains(module) || module.is_system());
-        if managed && !listed && is_complete {
-            registry::delete(transaction, &entry, hub_name, now)?;
-            effects.removed.push(entry.identity);
-        }
-    }
     for module in named {
         let identity = Identity::of_module(device.clone(), module);
         if transaction.entry(&identity)?.is_none() {
@@ -143,13 +115,14 @@ fn apply(
             registry::insert(transaction, &entry, hub_name, now)?;
         }
     }
+    let mut changes = Changes::new();
     for (module, wanted) in &content.modules {
         let identity = Identity::of_module(device.clone(), module.clone());
         if let Some(desired) = set_desired(transaction, &identity, wanted, hub_name, now)? {
-            effects.desired.push((identity, desired));
+            changes.push((identity, desired));
         }
     }
-    Ok(effects)
+    Ok(changes)
 }
 
 fn set_desired(

@@ -4,6 +4,7 @@ mod bad_input;
 mod connect_rules;
 mod device_story;
 mod docker_rules;
+mod edge_identities;
 mod edge_input;
 mod edge_story;
 mod mqtt_rules;

@@ -30,6 +30,9 @@ pub(super) struct Entry {
     pub(super) has_keys: bool,
     /// It was in a deployment here, so it may be deleted when it is in none any more.
     pub(super) was_deployed: bool,
+    /// Since when it is known, in seconds since 1970; 0 in files of releases that did not note it.
+    #[serde(default)]
+    pub(super) known_since: i64,
 }
 
 /// A module as the management API tells of it.

@@ -8,8 +8,9 @@
 //!
 //! - A module's keys are derived, never stored: from the master key, its id and the generation that the hub gave it. The hub
 //!   is told them once; a module that is deleted and made again has others.
-//! - Only modules that were deployed here are ever deleted, and only those marked as managed by the edge. So a module that a
-//!   service has just made for a deployment that is still on its way is left alone.
+//! - Only modules marked as managed by the edge are ever deleted, when they were deployed here or have been there for a minute:
+//!   one that a service has just made for a deployment that is still on its way is left alone. And only when nothing that they
+//!   sent is on its way: nobody else may send it.
 //! - Without the hub, what was known last is in force.
 //!
 //! Source: `hub-device-protocols.md` §4.5, `edge-agent.md` §2.2 and §6.1.
@@ -127,7 +128,7 @@ impl Identities {
     }
 
     /// Asks the hub and makes it as the deployment wants: modules that lack are made, keys that differ are set, and modules
-    /// that were deployed and are not in `wanted` are deleted as soon as they `may_go`; those that stay for now are the
+    /// that were deployed or have been there for a minute, and are not in `wanted`, are deleted as soon as they `may_go`; those that stay for now are the
     /// answer. Without `wanted` (no deployment is known) nothing but the runtime's own modules is made and nothing is deleted.
     ///
     /// # Errors

@@ -241,6 +241,23 @@ async fn only_modules_that_were_deployed_here_are_deleted() {
 }
 
 #[tokio::test]
+async fn a_module_that_was_never_deployed_here_is_deleted_when_no_deployment_can_be_on_its_way_for_it() {
+    let bench = Bench::new().await;
+    bench.registry.add("left", "IotEdge");
+    bench.registry.add("foreign", "");
+    bench.open().await.update(None, &at_once).await.unwrap();
+    let cache = bench.directory.path().join("identities.json");
+    let mut known: Value = serde_json::from_slice(&std::fs::read(&cache).unwrap()).unwrap();
+    known["modules"]["left"]["known_since"] = 0.into();
+    holm_identity::private_file::write(&cache, known.to_string().as_bytes()).unwrap();
+
+    let identities = bench.open().await;
+    identities.update(Some(&wanted(&[])), &at_once).await.unwrap();
+
+    assert_eq!(bench.registry.names(), ["$edgeAgent", "$edgeHub", "foreign"]);
+}
+
+#[tokio::test]
 async fn a_module_with_messages_on_their_way_stays_until_they_have_arrived() {
     let bench = Bench::new().await;
     let identities = bench.open().await;

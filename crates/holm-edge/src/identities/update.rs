@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use holm_model::ModuleId;
+use holm_model::{ModuleId, Timestamp};
 
 use super::hub_api::{HubApi, ModuleSecrets, Registered};
 use super::known::{Entry, Known};
 use super::{IdentitiesError, IdentitiesOptions, MayGo};
 use crate::security::Security;
+
+/// A module that is in no deployment yet, and was not when it was first seen: for so long its deployment may be on its way.
+const NEWCOMER_SECONDS: i64 = 60;
 
 /// Brings `known` up to date step by step, so that what an error interrupts is still known.
 pub(super) async fn update(
@@ -28,14 +31,14 @@ pub(super) async fn update(
         listed.into_iter().map(|module| (module.id.clone(), module)).collect();
     known.modules.retain(|id, _| registered.contains_key(id));
     for module in registered.values() {
-        note(known, module, false);
+        note(known, module, false, api.now);
     }
     let runtime = [ModuleId::edge_agent(), ModuleId::edge_hub()];
     for id in runtime.iter().chain(wanted.into_iter().flatten()) {
         if !registered.contains_key(id) {
             let module = api.create(id).await?;
             tracing::info!(module = %id, "module identity created");
-            note(known, &module, false);
+            note(known, &module, false, api.now);
             registered.insert(id.clone(), module);
         }
     }
@@ -61,12 +64,12 @@ async fn set_keys(api: &HubApi<'_>, known: &mut Known, module: &Registered) -> R
     let keys = ModuleSecrets::of(api.security, &module.id, &module.generation).await?;
     let noted = known.modules.get(&module.id).is_some_and(|entry| entry.has_keys);
     if module.has(&keys).unwrap_or(noted) {
-        note(known, module, true);
+        note(known, module, true, api.now);
         return Ok(());
     }
     let set = api.set_keys(module, &keys).await?;
     tracing::info!(module = %module.id, "keys of the module identity set");
-    note(known, &set, true);
+    note(known, &set, true, api.now);
     Ok(())
 }
 
@@ -79,8 +82,11 @@ async fn remove(
 ) -> Result<Vec<ModuleId>, IdentitiesError> {
     let mut staying = Vec::new();
     for (id, module) in registered {
-        let was_deployed = known.modules.get(id).is_some_and(|entry| entry.was_deployed);
-        if was_deployed && module.is_managed_here() && !id.is_system() && !wanted.contains(id) {
+        let may_be_deleted = known.modules.get(id).is_some_and(|entry| {
+            let age = api.now.unix_seconds().saturating_sub(entry.known_since);
+            entry.was_deployed || age > NEWCOMER_SECONDS
+        });
+        if may_be_deleted && module.is_managed_here() && !id.is_system() && !wanted.contains(id) {
             if !may_go(id) {
                 staying.push(id.clone());
                 continue;
@@ -94,7 +100,7 @@ async fn remove(
 }
 
 /// Another generation is another module: nothing that was known of the old one holds for it.
-fn note(known: &mut Known, module: &Registered, has_keys: bool) {
+fn note(known: &mut Known, module: &Registered, has_keys: bool, now: Timestamp) {
     let old = known.modules.get(&module.id);
     let same = old.filter(|old| old.generation == module.generation);
     let entry = Entry {
@@ -102,6 +108,7 @@ fn note(known: &mut Known, module: &Registered, has_keys: bool) {
         managed_by: module.managed_by.clone(),
         has_keys: has_keys || same.is_some_and(|old| old.has_keys),
         was_deployed: old.is_some_and(|old| old.was_deployed),
+        known_since: same.map_or_else(|| now.unix_seconds(), |old| old.known_since),
     };
     known.modules.insert(module.id.clone(), entry);
 }
