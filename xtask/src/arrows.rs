@@ -10,6 +10,8 @@
 //! - Crates of the section *services* never use each other, whatever their rows say.
 //! - Crates of the section *pure core* have no async runtime, clock or randomness among what they use, however deep.
 //!
+//! - Every path that the page names exists.
+//!
 //! Only what ships counts: normal and build dependencies. Tests may use what they like.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,12 +47,34 @@ pub(crate) fn broken() -> Result<Vec<String>> {
     let table = parse(&text).context("ARCHITECTURE.md")?;
     let metadata = metadata(&["--locked"])?;
     let mut broken = compare(&table, &workspace_graph(&metadata));
+    let is_there = |path: &str| root().join(path).exists();
+    broken.extend(dead_paths(&text, is_there));
     for (name, row) in &table {
         if row.section == "pure core" {
             broken.extend(impurities(&metadata, name));
         }
     }
     Ok(broken)
+}
+
+/// Paths from the root of the project that stand in backticks, and lead nowhere.
+fn dead_paths(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    const FOLDERS: &[&str] = &[
+        "crates/",
+        "docs/",
+        "tests/",
+        "packaging/",
+        "fuzz/",
+        "xtask/",
+        "examples/",
+    ];
+    let quoted = text.split('`').skip(1).step_by(2);
+    let paths = quoted.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
+    let paths = paths.filter(|path| !path.contains(['*', '…', ' ', '<']) && !path.contains(char::is_uppercase));
+    paths
+        .filter(|path| !is_there(path))
+        .map(|path| format!("ARCHITECTURE.md names `{path}`, which does not exist"))
+        .collect()
 }
 
 /// What cargo says about the workspace.
@@ -219,6 +243,15 @@ text";
             .iter()
             .map(|(name, used)| ((*name).to_owned(), owned(used)))
             .collect()
+    }
+
+    #[test]
+    fn a_path_on_the_page_that_leads_nowhere_is_told() {
+        let text = "see `crates/here/`, `docs/gone.md`, `crates/*/src`, and `gone.md`";
+
+        let dead = dead_paths(text, |path| path == "crates/here/");
+
+        assert_eq!(dead, ["ARCHITECTURE.md names `docs/gone.md`, which does not exist"]);
     }
 
     #[test]
