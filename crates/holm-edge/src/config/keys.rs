@@ -155,8 +155,10 @@ pub const KEYS: &[Key] = &[
         "connect.management_uri",
         "`unix://…`",
         "as `listen.management_uri`",
-        Used,
-        "The management socket that `holm edge list`, `logs`, `restart` and `status` use.",
+        NoEffect(
+            "commands on the device take the socket from `-H` or `IOTEDGE_HOST`, and look where the edge makes it by default",
+        ),
+        "Where the original's parts and its command line find the management socket.",
     ),
     key(
         "listen.management_uri",

@@ -59,8 +59,6 @@ pub struct EdgeConfig {
     pub network: NetworkConfig,
     /// The management socket that the edge makes.
     pub management_socket: PathBuf,
-    /// The management socket that `holm edge …` connects to.
-    pub management_client_socket: PathBuf,
     /// The address that modules and devices connect to.
     pub bind: IpAddr,
     /// The port for MQTT over TLS.

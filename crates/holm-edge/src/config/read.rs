@@ -167,7 +167,6 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let module_paths = module_paths(reader);
     let metrics_bind = metrics_bind(reader);
     let listen = reader.unix_socket("listen.management_uri");
-    let connect = reader.unix_socket("connect.management_uri");
     let hub_https_port = reader.port("holm.hub_https_port");
     let hub_mqtt_port = reader.port("holm.hub_mqtt_port");
     let cloud_timeout = reader.number("cloud_timeout_sec", 1, 3600).unwrap_or(70).unsigned_abs();
@@ -194,7 +193,6 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         cloud_timeout: Duration::from_secs(cloud_timeout.max(SHORTEST_CLOUD_TIMEOUT)),
         engine_uri: engine_uri.to_owned(),
         network,
-        management_client_socket: connect.unwrap_or_else(|| management_socket.clone()),
         management_socket,
         bind: bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         mqtt_port,

@@ -55,7 +55,6 @@ fn a_complete_file_is_read_key_by_key() {
         }
     );
     assert_eq!(config.management_socket, PathBuf::from("/run/holm/mgmt.sock"));
-    assert_eq!(config.management_client_socket, PathBuf::from("/run/holm/cli.sock"));
     assert_eq!(config.engine_uri, "tcp://127.0.0.1:2375");
     assert_eq!((config.network.name.as_str(), config.network.ipv6), ("plant", true));
     assert_eq!(config.network.subnets[0].gateway.as_deref(), Some("172.20.0.1"));
