@@ -68,7 +68,9 @@ impl Drop for Engine {
             return;
         };
         eprintln!("  stopping the `dockerd` that was started here");
-        let asked = as_root("kill").and_then(|mut kill| output(kill.arg(child.id().to_string())));
+        // The shell's own `kill`: a small system has no other.
+        let command = format!("kill {}", child.id());
+        let asked = as_root("sh").and_then(|mut shell| output(shell.args(["-c", &command])));
         if let Err(error) = asked {
             eprintln!("  `dockerd` (process {}) can't be stopped: {error:#}", child.id());
             return;
