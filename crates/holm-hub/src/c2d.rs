@@ -8,21 +8,28 @@
 //!
 //! - Leases live in memory: a hub that restarts has no sessions, so nothing is leased. What is settled is on disk before
 //!   its lease ends, so a settled message is never handed out again.
+//! - A lease is named by a token of its own, given out once while the hub runs: a late word about one delivery says nothing
+//!   about the next delivery of the same message.
+//! - A record that can't be read back harms no other: it is logged, counted and removed by whoever meets it.
 //! - A device has at most [`MAX_WAITING`] messages, whose time to live is at most [`MAX_TIME_TO_LIVE_MS`].
 //!
 //! Source: `hub-service-api.md` §5.2, `hub-device-protocols.md` §2.5, §7.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod leases;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_gateway::{Delivery, SessionId, Settlement};
-use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
+use holm_model::message::{DecodeError, MAX_CLOUD_TO_DEVICE_BYTES};
 use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::Scope;
 
 use crate::registry::existing;
 use crate::storage::{Outcome, Repository, Transaction, Waiting};
 use crate::{Clock, Signals};
+
+use leases::{Free, Leases, Taken};
 
 /// The most messages that wait for one device. Source: `hub-service-api.md` §5.2.
 pub const MAX_WAITING: usize = 50;
@@ -42,25 +49,8 @@ pub struct Mailboxes {
     signals: Signals,
     clock: Clock,
     scope: Scope,
-    leases: Arc<Mutex<HashMap<DeviceId, Leases>>>,
-}
-
-/// The leases of one device, by sequence; at most [`MAX_WAITING`] and those being settled.
-#[derive(Debug, Default)]
-struct Leases {
-    by_sequence: BTreeMap<u64, Lease>,
-    /// Counts settlements that are on disk: a list of messages read before the last one may name what is gone.
-    settled: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lease {
-    /// `=> (Settling | Returned)`
-    Held(SessionId),
-    /// Being written; `=> gone | Returned`.
-    Settling,
-    /// Free, but it was delivered before: the next delivery is a repetition.
-    Returned,
+    leases: Arc<Mutex<Leases>>,
+    damage: Damage,
 }
 
 impl Mailboxes {
@@ -73,7 +63,14 @@ impl Mailboxes {
             clock,
             scope,
             leases: Arc::default(),
+            damage: Damage::default(),
         }
+    }
+
+    /// How many records that could not be read back were removed since the hub started.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damage.0.load(Ordering::Relaxed)
     }
 
     /// Puts a message into the mailbox of a device; gives its sequence number.
@@ -85,12 +82,12 @@ impl Mailboxes {
         let now = self.clock.now();
         let waiting = prepare(&device, message, now)?;
         let signals = self.signals.clone();
-        let told = device.clone();
+        let (told, damage) = (device.clone(), self.damage.clone());
         self.repository
             .change_then(
                 move |transaction| {
                     let entry = existing(transaction, &Identity::of_device(device.clone()))?;
-                    let room = drop_expired(transaction, &device, &entry.generation, now)?;
+                    let room = drop_expired(transaction, &damage, &device, &entry.generation, now)?;
                     if room == 0 {
                         return Err(ServiceError::new(
                             ErrorCode::DeviceMaximumQueueDepthExceeded,
@@ -122,10 +119,10 @@ impl Mailboxes {
             // Listens before it looks, so that what arrives in between is not missed.
             let mut rings = std::pin::pin!(bell.notified());
             rings.as_mut().enable();
-            let settled = self.lock().entry(device.clone()).or_default().settled;
+            let state = self.lock().state(device);
             let wanted = device.clone();
             let waiting = self.repository.read(move |view| view.waiting(&wanted)).await?;
-            match self.lease(session, device, waiting, settled, most)? {
+            match self.lease(session, device, waiting, state, most) {
                 // The list was out of date.
                 None => {}
                 Some(leased) if leased.is_empty() => rings.await,
@@ -140,63 +137,51 @@ impl Mailboxes {
         session: SessionId,
         device: &DeviceId,
         waiting: Vec<Waiting>,
-        settled: u64,
+        state: u64,
         most: usize,
-    ) -> Result<Option<Vec<Delivery>>, ServiceError> {
+    ) -> Option<Vec<Delivery>> {
         let now = self.clock.now();
-        let mut all = self.lock();
-        let Some(leases) = all.get_mut(device).filter(|leases| leases.settled == settled) else {
-            return Ok(None);
-        };
-        let numbers: HashSet<u64> = waiting.iter().map(|message| message.sequence).collect();
-        let leases = &mut leases.by_sequence;
-        leases.retain(|sequence, lease| *lease != Lease::Returned || numbers.contains(sequence));
+        let waiting = waiting.into_iter().filter(|message| message.expires > now).collect();
         let mut deliveries = Vec::new();
-        for message in waiting.into_iter().filter(|message| message.expires > now) {
-            if deliveries.len() == most {
-                break;
-            }
-            let before = leases.get(&message.sequence).copied();
-            if before.is_none_or(|lease| lease == Lease::Returned) {
-                deliveries.push(delivery(&message, before.is_some())?);
-                leases.insert(message.sequence, Lease::Held(session));
-            }
-        }
-        if leases.is_empty() {
-            all.remove(device);
-        }
-        Ok(Some(deliveries))
+        let is_current = self
+            .lock()
+            .hold(session, device, state, most, waiting, |free| match delivery(&free) {
+                Ok(delivery) => {
+                    deliveries.push(delivery);
+                    Taken::Held
+                }
+                Err(error) => {
+                    self.damage.found(device.as_str(), &free.message, &error);
+                    self.discard(device.clone(), free.message.sequence);
+                    Taken::Settling
+                }
+            });
+        is_current.then_some(deliveries)
     }
 
-    /// Ends a lease; what it changes is written soon after. An unknown lease is ignored.
-    pub fn settle(&self, session: SessionId, device: &DeviceId, sequence: u64, settlement: Settlement) {
-        {
-            let mut all = self.lock();
-            let Some(lease) = all
-                .get_mut(device)
-                .and_then(|leases| leases.by_sequence.get_mut(&sequence))
-            else {
-                return;
-            };
-            if *lease != Lease::Held(session) {
-                return;
-            }
-            *lease = Lease::Settling;
-        }
+    /// Removes a record that can't be read back, soon.
+    fn discard(&self, device: DeviceId, sequence: u64) {
+        let mailboxes = self.clone();
+        self.scope.spawn(async move {
+            let gone = mailboxes
+                .repository
+                .change(move |transaction| transaction.discard_waiting(sequence))
+                .await;
+            mailboxes.lock().settled(&device, sequence, gone.is_ok());
+        });
+    }
+
+    /// Ends the lease of this token; what it changes is written soon after. An unknown lease is ignored.
+    pub fn settle(&self, session: SessionId, device: &DeviceId, token: u64, settlement: Settlement) {
+        let Some(sequence) = self.lock().settle(session, device, token) else {
+            return;
+        };
         let (mailboxes, device) = (self.clone(), device.clone());
         self.scope.spawn(async move {
             let gone = mailboxes.write_settlement(&device, sequence, settlement).await;
-            let mut all = mailboxes.lock();
-            if let Some(leases) = all.get_mut(&device) {
-                if matches!(gone, Ok(true)) {
-                    leases.settled += 1;
-                    leases.by_sequence.remove(&sequence);
-                } else {
-                    leases.by_sequence.insert(sequence, Lease::Returned);
-                }
-            }
-            drop(all);
-            if !matches!(gone, Ok(true)) {
+            let is_gone = matches!(gone, Ok(true));
+            mailboxes.lock().settled(&device, sequence, is_gone);
+            if !is_gone {
                 mailboxes.signals.mail_arrived(&device);
             }
         });
@@ -209,7 +194,7 @@ impl Mailboxes {
         sequence: u64,
         settlement: Settlement,
     ) -> Result<bool, ServiceError> {
-        let (device, now) = (device.clone(), self.clock.now());
+        let (device, now, damage) = (device.clone(), self.clock.now(), self.damage.clone());
         self.repository
             .change(move |transaction| {
                 let Some(message) = transaction.waiting_message(&device, sequence)? else {
@@ -225,7 +210,7 @@ impl Mailboxes {
                     }
                 };
                 let generation = generation(transaction, &device)?;
-                finish(transaction, &device, &generation, &message, outcome, now)?;
+                finish(transaction, &damage, &device, &generation, &message, outcome, now)?;
                 Ok(true)
             })
             .await
@@ -233,17 +218,7 @@ impl Mailboxes {
 
     /// A session has ended: what it holds goes back, uncounted.
     pub fn release(&self, session: SessionId, device: &DeviceId) {
-        let mut returned = false;
-        if let Some(leases) = self.lock().get_mut(device) {
-            for lease in leases
-                .by_sequence
-                .values_mut()
-                .filter(|lease| **lease == Lease::Held(session))
-            {
-                *lease = Lease::Returned;
-                returned = true;
-            }
-        }
+        let returned = self.lock().release(session, device);
         if returned {
             self.signals.mail_arrived(device);
         }
@@ -254,13 +229,21 @@ impl Mailboxes {
     /// # Errors
     /// `DeviceNotFound`.
     pub async fn purge(&self, device: DeviceId) -> Result<usize, ServiceError> {
-        let now = self.clock.now();
+        let (now, damage) = (self.clock.now(), self.damage.clone());
         self.repository
             .change(move |transaction| {
                 let entry = existing(transaction, &Identity::of_device(device.clone()))?;
                 let waiting = transaction.waiting(&device)?;
                 for message in &waiting {
-                    finish(transaction, &device, &entry.generation, message, Outcome::Purged, now)?;
+                    finish(
+                        transaction,
+                        &damage,
+                        &device,
+                        &entry.generation,
+                        message,
+                        Outcome::Purged,
+                        now,
+                    )?;
                 }
                 Ok(waiting.len())
             })
@@ -276,21 +259,56 @@ impl Mailboxes {
         if self.repository.read(move |view| view.overdue(now, 1)).await?.is_empty() {
             return Ok(());
         }
+        let damage = self.damage.clone();
         self.repository
             .change(move |transaction| {
                 for (device, message) in transaction.overdue(now, SWEEP)? {
-                    let Ok(device) = DeviceId::new(&device) else { continue };
+                    let device = match DeviceId::new(&device) {
+                        Ok(device) => device,
+                        Err(error) => {
+                            damage.found(&device, &message, &error);
+                            transaction.discard_waiting(message.sequence)?;
+                            continue;
+                        }
+                    };
                     let generation = generation(transaction, &device)?;
-                    finish(transaction, &device, &generation, &message, Outcome::Expired, now)?;
+                    finish(
+                        transaction,
+                        &damage,
+                        &device,
+                        &generation,
+                        &message,
+                        Outcome::Expired,
+                        now,
+                    )?;
                 }
                 Ok(())
             })
             .await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DeviceId, Leases>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
         // Held for map operations only, never across an await.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts records that can't be read back. They are removed: nobody could ever take them, and what waits behind them must
+/// not wait for them. Clones count together.
+#[derive(Clone, Debug, Default)]
+struct Damage(Arc<AtomicU64>);
+
+impl Damage {
+    fn found(&self, device: &str, record: &Waiting, error: &(dyn std::error::Error + 'static)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            device,
+            sequence = record.sequence,
+            enqueued = %record.enqueued,
+            bytes = record.message.len(),
+            error = %holm_net::error_chain(error),
+            "a cloud-to-device message can't be read back and is removed; it never reaches its device"
+        );
     }
 }
 
@@ -299,25 +317,33 @@ fn generation(transaction: &Transaction<'_>, device: &DeviceId) -> Result<String
     Ok(entry.map(|entry| entry.generation).unwrap_or_default())
 }
 
+/// Removes a message and keeps what became of it. Of one that can't be read back nothing is kept: its sender could not tell
+/// which it was.
 fn finish(
     transaction: &Transaction<'_>,
+    damage: &Damage,
     device: &DeviceId,
     generation: &str,
     message: &Waiting,
     outcome: Outcome,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let id = decoded(message)?
-        .system
-        .get(SystemProperty::MessageId)
-        .unwrap_or_default()
-        .to_owned();
-    transaction.finish_waiting(device, generation, message, &id, outcome, now)
+    match decoded(message) {
+        Ok(decoded) => {
+            let id = decoded.system.get(SystemProperty::MessageId).unwrap_or_default();
+            transaction.finish_waiting(device, generation, message, id, outcome, now)
+        }
+        Err(error) => {
+            damage.found(device.as_str(), message, &error);
+            transaction.discard_waiting(message.sequence)
+        }
+    }
 }
 
 /// Removes what has expired; gives how many more may wait.
 fn drop_expired(
     transaction: &Transaction<'_>,
+    damage: &Damage,
     device: &DeviceId,
     generation: &str,
     now: Timestamp,
@@ -327,7 +353,7 @@ fn drop_expired(
         .into_iter()
         .partition(|message| message.expires > now);
     for message in &expired {
-        finish(transaction, device, generation, message, Outcome::Expired, now)?;
+        finish(transaction, damage, device, generation, message, Outcome::Expired, now)?;
     }
     Ok(MAX_WAITING.saturating_sub(fresh.len()))
 }
@@ -377,11 +403,12 @@ fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Wa
     })
 }
 
-fn decoded(message: &Waiting) -> Result<Message, ServiceError> {
-    Message::decode(message.message.clone().into()).map_err(|error| ServiceError::server_error(error.to_string()))
+fn decoded(message: &Waiting) -> Result<Message, DecodeError> {
+    Message::decode(message.message.clone().into())
 }
 
-fn delivery(waiting: &Waiting, redelivered: bool) -> Result<Delivery, ServiceError> {
+fn delivery(free: &Free) -> Result<Delivery, DecodeError> {
+    let waiting = &free.message;
     let mut message = decoded(waiting)?;
     message
         .system
@@ -392,7 +419,7 @@ fn delivery(waiting: &Waiting, redelivered: bool) -> Result<Delivery, ServiceErr
     Ok(Delivery {
         message,
         input: None,
-        lease: waiting.sequence,
-        redelivered,
+        lease: free.token,
+        redelivered: free.redelivered,
     })
 }

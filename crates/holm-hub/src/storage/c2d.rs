@@ -146,6 +146,16 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Removes a message and keeps nothing of it.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub fn discard_waiting(&self, sequence: u64) -> Result<(), ServiceError> {
+        let sql = "DELETE FROM c2d_messages WHERE sequence = ?1";
+        self.write(sql, [to_i64(sequence)])?;
+        Ok(())
+    }
+
     /// Removes a message and keeps what became of it, if its sender asked. `message_id` is the message's own.
     ///
     /// # Errors
@@ -159,8 +169,7 @@ impl Transaction<'_> {
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        let sql = "DELETE FROM c2d_messages WHERE sequence = ?1";
-        self.write(sql, [to_i64(message.sequence)])?;
+        self.discard_waiting(message.sequence)?;
         if !outcome.is_wanted(&message.ack) {
             return Ok(());
         }

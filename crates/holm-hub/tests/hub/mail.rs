@@ -1,13 +1,20 @@
 //! Cloud-to-device messages: rows 74 and 76, and `hub-device-protocols.md` §8 rows 25, 54 to 56.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use holm_gateway::{Delivery, Inbox, Mailbox, Settlement, Subscriptions};
-use holm_model::SystemProperty;
+use holm_hub::c2d::Mailboxes;
+use holm_hub::registry::Entry;
+use holm_hub::storage::Repository;
+use holm_hub::{Clock, Signals};
+use holm_model::{Message, SystemProperty, Timestamp};
+use holm_net::Scope;
 use hyper::Method;
 use serde_json::json;
 
-use crate::support::{Client, Reply, TestHub};
+use crate::support::{Client, Reply, START, TestHub, identity};
 
 const BOUND: &str = "/devices/d1/messages/deviceBound";
 
@@ -223,4 +230,71 @@ async fn bad_messages_are_refused_by_name() {
     expiry.assert_error(400, "ArgumentInvalid");
     large.assert_error(413, "MessageTooLarge");
     unknown.assert_error(404, "DeviceNotFound");
+}
+
+#[tokio::test]
+async fn a_late_word_about_one_delivery_does_not_settle_the_next() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let first = client.receive(16).await;
+    client.settle(&first[0], Settlement::Abandon);
+    let second = client.receive(16).await;
+
+    client.settle(&first[0], Settlement::Complete);
+    client.settle(&second[0], Settlement::Abandon);
+    let third = client.receive(16).await;
+
+    assert_eq!(third[0].message.system.get(SystemProperty::DeliveryCount), Some("2"));
+}
+
+/// Makes one waiting message unreadable, as a damaged disk would.
+fn spoil(database: &std::path::Path, sequence: u64) {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let sql = "UPDATE c2d_messages SET message = x'ff' WHERE sequence = ?1";
+    let spoiled = connection.execute(sql, [i64::try_from(sequence).unwrap()]).unwrap();
+    assert_eq!(spoiled, 1);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_back_is_removed_and_what_waits_behind_it_is_delivered() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "spoiled").await;
+    send(&hub, "good").await;
+    spoil(&hub.directory.path().join("data/hub.db"), 1);
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    let received = client.receive(16).await;
+
+    assert_eq!(bodies(&received), ["good"]);
+    waiting(&hub, 1).await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_back_does_not_stop_others_from_expiring() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("hub.db");
+    let repository = Repository::open(&database).unwrap();
+    let (start, device) = (Timestamp::from_unix_millis(START), identity("d1").device);
+    let entry = Entry::new(identity("d1"), start).unwrap();
+    let written = repository
+        .change(move |transaction| transaction.put_entry(&entry))
+        .await;
+    written.unwrap();
+    let (now, scope) = (Arc::new(AtomicI64::new(START)), Scope::new());
+    let told = Arc::clone(&now);
+    let clock = Clock::new(move || Timestamp::from_unix_millis(told.load(Ordering::SeqCst)));
+    let mailboxes = Mailboxes::new(repository.clone(), Signals::default(), clock, scope);
+    for _ in 0..3 {
+        mailboxes.send(device.clone(), Message::new("x")).await.unwrap();
+    }
+    spoil(&database, 1);
+
+    now.fetch_add(3_601_000, Ordering::SeqCst);
+    mailboxes.sweep().await.unwrap();
+
+    let left = repository.read(move |view| view.waiting_count(&device)).await.unwrap();
+    assert_eq!((left, mailboxes.damaged()), (0, 1));
 }
