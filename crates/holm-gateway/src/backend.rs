@@ -140,6 +140,9 @@ pub trait Ingest: Send + Sync + 'static {
     /// Takes in one message. When the returned future is ready the message has its place in the order; the receipt
     /// resolves when it is safe, and only then may its sender be told.
     ///
+    /// Cancel-safe as far as its sender can tell: when the future is dropped, the message has not been acknowledged, and
+    /// may or may not be there when it is sent again.
+    ///
     /// The output of a module and everything else the sender said is in the message's system properties.
     ///
     /// # Errors

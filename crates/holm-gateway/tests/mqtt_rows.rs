@@ -634,3 +634,95 @@ async fn a_scope_that_stops_closes_its_clients() {
 
     assert_eq!(watching.await.unwrap(), Closed::Lost);
 }
+
+#[tokio::test]
+async fn what_was_not_sent_before_an_unsubscribe_goes_back() {
+    let fixture = Fixture::hub();
+    let mut client = fixture.connect("dev1").await;
+    client.subscribe(&[(C2D, Qos::AtLeastOnce)]).await;
+    // Far more than the connection takes while nobody reads it.
+    for lease in 0..16 {
+        fixture.node.put(lease, None, Message::new(vec![b'x'; 220 * 1024]));
+    }
+    fixture.node.until(|state| state.leased.len() == 16).await;
+
+    let came = client.unsubscribe_meanwhile(&[C2D]).await;
+    client.nothing_for(QUIET).await;
+
+    let settled = fixture.node.lock().settled.clone();
+    assert!(
+        came < 16,
+        "all were sent before the UNSUBSCRIBE: the test shows nothing"
+    );
+    assert_eq!(settled.len(), 16 - came);
+    assert!(settled.iter().all(|(_, settlement)| *settlement == Settlement::Abandon));
+}
+
+/// A device whose message waits for room at the node.
+async fn waiting_for_room(fixture: &Fixture) -> (support::Client, watch::Sender<bool>) {
+    let (room, free) = watch::channel(false);
+    *fixture.node.room.lock().unwrap() = Some(free);
+    let mut client = fixture.connect("dev1").await;
+    client.publish(EVENTS, "waits");
+    client.publish(EVENTS, "waits behind it");
+    tokio::select! {
+        () = fixture.node.until(|state| state.entering == 1) => {}
+        event = client.event() => panic!("nothing was to arrive, and there came {event:?}"),
+    }
+    (client, room)
+}
+
+#[tokio::test]
+async fn a_newer_connection_replaces_one_whose_message_waits_for_room() {
+    let fixture = Fixture::hub();
+    let (mut first, room) = waiting_for_room(&fixture).await;
+
+    let mut second = fixture.connect("dev1").await;
+
+    assert_eq!(first.closed().await, Closed::Lost);
+    fixture.node.until(|state| state.closed == 1).await;
+    room.send_replace(true);
+    second.publish(EVENTS, "goes on");
+    second.acknowledged(1).await;
+    let bodies: Vec<_> = fixture
+        .node
+        .lock()
+        .ingested
+        .iter()
+        .map(|(_, message)| message.body.clone())
+        .collect();
+    assert_eq!(bodies, ["goes on"]);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_message_that_waits_for_room() {
+    let fixture = Fixture::hub();
+    let (mut client, _room) = waiting_for_room(&fixture).await;
+    let watching = tokio::spawn(async move { client.closed().await });
+
+    assert_eq!(fixture.scope.drain(Duration::from_secs(3)).await, Ok(()));
+
+    assert_eq!(watching.await.unwrap(), Closed::Lost);
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_room_keep_their_order_and_outlast_a_goodbye() {
+    let fixture = Fixture::hub();
+    let (client, room) = waiting_for_room(&fixture).await;
+
+    client.disconnect().await;
+    room.send_replace(true);
+
+    fixture
+        .node
+        .until(|state| state.ingested.len() == 2 && state.closed == 1)
+        .await;
+    let bodies: Vec<_> = fixture
+        .node
+        .lock()
+        .ingested
+        .iter()
+        .map(|(_, message)| message.body.clone())
+        .collect();
+    assert_eq!(bodies, ["waits", "waits behind it"]);
+}

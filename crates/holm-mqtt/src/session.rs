@@ -206,7 +206,14 @@ impl Session {
 
     /// The next event. Taking it makes room, so input that waited may be handled within.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
+        self.poll_event_where(|_| true)
+    }
+
+    /// The next event that is wanted now; those before it wait, and count as waiting. For an application that has no room
+    /// for some kind of event and must still hear of others. The order within what is wanted stays.
+    pub fn poll_event_where(&mut self, wanted: impl Fn(&Event) -> bool) -> Option<Event> {
+        let index = self.events.iter().position(wanted)?;
+        let event = self.events.remove(index)?;
         self.event_bytes = self.event_bytes.saturating_sub(counted_bytes(&event));
         self.process();
         Some(event)

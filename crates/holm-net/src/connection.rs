@@ -54,8 +54,8 @@ pub trait Protocol {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Appends what is to be sent.
     fn poll_transmit(&mut self, out: &mut BytesMut);
-    /// The next event for the owner.
-    fn poll_event(&mut self) -> Option<Self::Event>;
+    /// The next event for the owner that is `wanted`; those before it wait.
+    fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event>;
 }
 
 impl Protocol for holm_mqtt::Session {
@@ -82,8 +82,8 @@ impl Protocol for holm_mqtt::Session {
     fn poll_transmit(&mut self, out: &mut BytesMut) {
         self.poll_transmit(out);
     }
-    fn poll_event(&mut self) -> Option<Self::Event> {
-        self.poll_event()
+    fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event> {
+        self.poll_event_where(wanted)
     }
 }
 
@@ -135,7 +135,16 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     ///
     /// Cancel-safe: nothing is lost when the future is dropped and the method called again.
     pub async fn next_event(&mut self) -> P::Event {
-        poll_fn(|cx| self.poll_next(cx)).await
+        self.next_event_where(|_| true).await
+    }
+
+    /// As [`Connection::next_event`], for an owner that has no room for every event: those that are not `wanted` wait in
+    /// the session, whose bounds then stop the reading, while everything else goes on: what is written, the clock, and
+    /// events that are wanted.
+    ///
+    /// Cancel-safe, as that.
+    pub async fn next_event_where(&mut self, wanted: impl Fn(&P::Event) -> bool) -> P::Event {
+        poll_fn(|cx| self.poll_next(cx, &wanted)).await
     }
 
     /// Writes the last bytes of a session that has ended and closes the stream, waiting at most 5 s for the peer.
@@ -150,9 +159,9 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<P::Event> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, wanted: &impl Fn(&P::Event) -> bool) -> Poll<P::Event> {
         loop {
-            if let Some(event) = self.session.poll_event() {
+            if let Some(event) = self.session.poll_event(wanted) {
                 return Poll::Ready(event);
             }
             if !self.ended {
@@ -298,8 +307,9 @@ mod tests {
         fn poll_transmit(&mut self, out: &mut BytesMut) {
             out.extend_from_slice(&std::mem::take(&mut self.out));
         }
-        fn poll_event(&mut self) -> Option<Heard> {
-            self.events.pop_front()
+        fn poll_event(&mut self, wanted: &impl Fn(&Heard) -> bool) -> Option<Heard> {
+            let index = self.events.iter().position(wanted)?;
+            self.events.remove(index)
         }
     }
 
@@ -334,6 +344,26 @@ mod tests {
         }
 
         assert_eq!(&byte, b"t");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_not_wanted_waits_while_bytes_and_time_go_on() {
+        let (mut connection, mut peer) = pair();
+        connection.session_mut().alarm = Some(Instant::now() + Duration::from_millis(5));
+        peer.write_all(b"ab").await.unwrap();
+
+        let mut answers = [0; 3];
+        tokio::select! {
+            event = connection.next_event_where(|_| false) => panic!("no event was wanted: {event:?}"),
+            read = peer.read_exact(&mut answers) => { read.unwrap(); }
+        }
+
+        assert_eq!(&answers, b"abt");
+        assert_eq!(
+            connection.next_event_where(|heard| *heard == Heard::Byte(b'b')).await,
+            Heard::Byte(b'b')
+        );
+        assert_eq!(connection.next_event().await, Heard::Byte(b'a'));
     }
 
     #[tokio::test]

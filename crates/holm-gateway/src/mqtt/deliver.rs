@@ -50,13 +50,21 @@ impl<B: Backend> Deliveries<B> {
         }
     }
 
-    /// Opens and closes mailboxes as the client is subscribed to them.
+    /// Opens and closes mailboxes as the client is subscribed to them. What was taken out of one that is closed, and not sent
+    /// yet, goes back.
     pub(super) fn subscribe(&mut self, all: Subscriptions, qos: impl Fn(Subscriptions) -> Qos) {
         for (index, (_, subscription)) in MAILBOXES.iter().enumerate() {
             self.granted[index] = all.contains(*subscription).then(|| qos(*subscription));
             if self.granted[index].is_none() {
                 self.receiving[index] = None;
             }
+        }
+        let (unsent, unwanted) = std::mem::take(&mut self.unsent)
+            .into_iter()
+            .partition(|(index, _)| self.granted[*index].is_some());
+        self.unsent = unsent;
+        for (index, delivery) in unwanted {
+            self.settle(index, delivery.lease, Settlement::Abandon);
         }
     }
 

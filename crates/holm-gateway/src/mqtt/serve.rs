@@ -1,10 +1,10 @@
 //! The life of an admitted client: one loop that waits for whatever happens next and answers it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_model::{Message, Timestamp};
 use holm_mqtt::{Closed, DeliveryId, Event, Granted, Outcome, Qos, RequestId, Session, Text, Will};
@@ -68,6 +68,7 @@ pub(super) async fn run<B, S>(
         inbox,
         clean: admitted.clean,
         filters: Vec::new(),
+        entering: None,
         receipts: FuturesUnordered::new(),
         calls: Calls::default(),
         closing: None,
@@ -77,6 +78,13 @@ pub(super) async fn run<B, S>(
     let closed = client.serve(scope).await;
     client.leave(closed, will).await;
 }
+
+/// How long a message may wait for room once its connection has ended. What a client sent before it said goodbye is taken
+/// in; but nobody is there to be told, and the session of somebody who is gone must not stay for ever.
+const LAST_ROOM: Duration = Duration::from_secs(5);
+
+/// Waits for room for a message; gives the publish that brought it, and what became of it.
+type Entering<R> = std::pin::Pin<Box<dyn Future<Output = (Option<DeliveryId>, Result<R, IngestError>)> + Send>>;
 
 /// Ingested and not yet acknowledged.
 type Pending<R> = std::pin::Pin<Box<dyn Future<Output = (DeliveryId, R)> + Send>>;
@@ -96,6 +104,8 @@ struct Client<'c, B: Backend, S> {
     inbox: SessionInbox,
     clean: bool,
     filters: Vec<Held>,
+    /// The message that waits for room at the node. It is the only one: publishes behind it wait in the session.
+    entering: Option<Entering<B::Receipt>>,
     receipts: FuturesUnordered<Pending<Result<(), IngestError>>>,
     twins: twins::Requests<B>,
     deliveries: Deliveries<B>,
@@ -107,18 +117,34 @@ struct Client<'c, B: Backend, S> {
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn serve(&mut self, scope: &Scope) -> Closed {
         let ends = admit::ends(&self.admission).map(|end| tokio::time::Instant::now() + until(end));
+        let mut last_room = None;
         loop {
             self.deliveries.send(self.connection.session_mut());
+            if self.entering.is_some() && !self.connection.session().is_open() && last_room.is_none() {
+                last_room = Some(tokio::time::Instant::now() + LAST_ROOM);
+            }
+            let waits_for_room = self.entering.is_some();
             let patience = self.gateway.profile.acknowledge_deadline;
             let overdue = self
                 .deliveries
                 .oldest()
                 .map(|sent| tokio::time::Instant::from_std(sent + patience));
             tokio::select! {
-                event = self.connection.next_event() => match event {
+                // While a message waits for room, those behind it wait too, and so does the end that is behind them.
+                event = self.connection.next_event_where(|event| {
+                    !waits_for_room || !matches!(event, Event::Publish { .. } | Event::Closed(_))
+                }) => match event {
                     Event::Closed(reason) => return reason,
                     event => self.handle_event(event).await,
                 },
+                (delivery, outcome) = entered(&mut self.entering) => {
+                    self.entering = None;
+                    self.entered(delivery, outcome);
+                }
+                () = sleep_until(last_room), if waits_for_room => {
+                    tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended");
+                    self.entering = None;
+                }
                 Some((delivery, outcome)) = self.receipts.next() => self.stored(delivery, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
                 (mailbox, received) = self.deliveries.next() => match received {
@@ -144,7 +170,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
 
     async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Publish { message, delivery } => self.handle_publish(message, delivery).await,
+            Event::Publish { message, delivery } => self.handle_publish(message, delivery),
             Event::Acknowledged(token) => self.deliveries.acknowledged(token),
             Event::Subscribe { request, filters } => self.subscribe(request, filters).await,
             Event::Unsubscribe { request, filters } => self.unsubscribe(request, &filters).await,
@@ -156,12 +182,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    async fn handle_publish(&mut self, publish: holm_mqtt::Message, delivery: Option<DeliveryId>) {
+    fn handle_publish(&mut self, publish: holm_mqtt::Message, delivery: Option<DeliveryId>) {
         let topic = publish.topic.as_str();
         match ClientTopic::parse(topic, &self.admission.identity) {
             Ok(ClientTopic::Telemetry { bag, .. }) => {
                 let message = message(bag, &publish);
-                self.ingest(message, delivery).await;
+                self.ingest(message, delivery);
             }
             Ok(ClientTopic::TwinGet { rid: None }) if self.gateway.profile.twin_get_without_request_id_closes => {
                 self.refuse_publish(delivery, "a twin request without `$rid`");
@@ -200,8 +226,23 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    async fn ingest(&mut self, message: Message, delivery: Option<DeliveryId>) {
-        match self.gateway.backend.ingest(&self.admission, message).await {
+    /// Gives a message to the node. One for which there is no room at once waits, and its connection goes on without it:
+    /// a wish to close is heard, and what is to be sent leaves.
+    fn ingest(&mut self, message: Message, delivery: Option<DeliveryId>) {
+        let (backend, admission) = (Arc::clone(&self.gateway.backend), Arc::clone(&self.admission));
+        let mut entering: Entering<B::Receipt> =
+            Box::pin(async move { (delivery, backend.ingest(&admission, message).await) });
+        match (&mut entering).now_or_never() {
+            Some((delivery, outcome)) => self.entered(delivery, outcome),
+            // The client of a session that the node has closed was told nothing of it, and sends it again.
+            None if self.closing.is_some() => {}
+            None => self.entering = Some(entering),
+        }
+    }
+
+    /// The message has its place in the order of the node, or none.
+    fn entered(&mut self, delivery: Option<DeliveryId>, outcome: Result<B::Receipt, IngestError>) {
+        match outcome {
             Ok(receipt) => {
                 if let Some(delivery) = delivery {
                     self.receipts.push(Box::pin(async move { (delivery, receipt.await) }));
@@ -285,6 +326,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
             Command::Close(reason) => {
                 tracing::debug!(identity = %self.admission.identity, ?reason, "closing");
                 self.closing = Some(reason);
+                // Nobody waits for it here any more; its sender was not told that it is safe.
+                self.entering = None;
                 session.close();
             }
         }
@@ -433,9 +476,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         if will.retain {
             message.properties.set(bag::MQTT_RETAIN, Some("true".into()));
         }
-        let stored = match self.gateway.backend.ingest(&self.admission, message).await {
-            Ok(receipt) => receipt.await,
-            Err(error) => Err(error),
+        let entering = tokio::time::timeout(LAST_ROOM, self.gateway.backend.ingest(&self.admission, message));
+        let stored = match entering.await {
+            Ok(Ok(receipt)) => receipt.await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(IngestError::Unavailable("there is no room for it".to_owned())),
         };
         if let Err(error) = stored {
             tracing::warn!(identity = %self.admission.identity, %error, "a will was lost");
@@ -476,8 +521,16 @@ fn device_error(error: &holm_model::error::ServiceError) -> String {
     error.device_body(crate::tracking_id(), now()).to_string()
 }
 
-fn until(moment: Timestamp) -> std::time::Duration {
-    std::time::Duration::from_millis(u64::try_from(moment.millis_since(now())).unwrap_or(0))
+fn until(moment: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(moment.millis_since(now())).unwrap_or(0))
+}
+
+/// What became of the message that waits for room; waits for ever when none does. Cancel-safe.
+async fn entered<R>(entering: &mut Option<Entering<R>>) -> (Option<DeliveryId>, Result<R, IngestError>) {
+    match entering {
+        Some(entering) => entering.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(moment: Option<tokio::time::Instant>) {

@@ -33,12 +33,16 @@ pub struct Node {
     pub state: Mutex<State>,
     pub changed: Notify,
     pub mail: Notify,
+    /// Messages wait for this before they are taken in, when it is set.
+    pub room: Mutex<Option<watch::Receiver<bool>>>,
     /// Receipts wait for this, when it is set.
     pub disk: Mutex<Option<watch::Receiver<usize>>>,
 }
 
 #[derive(Debug, Default)]
 pub struct State {
+    /// Messages that were brought, with room for them or not.
+    pub entering: usize,
     pub ingested: Vec<(Identity, Message)>,
     pub reported: Vec<(Value, Option<u64>)>,
     pub twin_fails: Option<ServiceError>,
@@ -117,6 +121,12 @@ impl Ingest for Node {
                 size,
                 limit: 256 * 1024,
             });
+        }
+        self.lock().entering += 1;
+        self.changed.notify_waiters();
+        let room = self.room.lock().unwrap().clone();
+        if let Some(mut room) = room {
+            room.wait_for(|room| *room).await.expect("the test keeps the room");
         }
         let number = {
             let mut state = self.lock();
@@ -393,6 +403,21 @@ impl Client {
             match self.event().await {
                 Event::Acknowledged(_) => {}
                 other => panic!("expected PUBACK: {other:?}"),
+            }
+        }
+    }
+
+    /// Asks for no more of these, and gives what came before that was answered. None of it is acknowledged.
+    pub async fn unsubscribe_meanwhile(&mut self, filters: &[&str]) -> usize {
+        let filters = filters.iter().map(|filter| text(filter)).collect();
+        let session = self.connection.session_mut();
+        session.unsubscribe(Instant::now(), filters).unwrap();
+        let mut came = 0;
+        loop {
+            match self.event().await {
+                Event::Publish { .. } => came += 1,
+                Event::Unsubscribed { .. } => return came,
+                other => panic!("expected messages and UNSUBACK: {other:?}"),
             }
         }
     }
