@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 use crate::engine::Answer;
 
-/// Events that wait for the application; while it is full the socket is not read, and what is in it is not acknowledged.
+/// Events that wait for the application. Behind them a few more are kept; then no more publishes are taken, and those of
+/// QoS 1 are not acknowledged.
 pub(crate) const MAX_WAITING_EVENTS: usize = 32;
 
 /// Something happened.

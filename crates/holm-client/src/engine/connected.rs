@@ -17,7 +17,8 @@ use crate::options::{Interests, Options};
 
 /// How long a twin request may wait for its answer.
 const TWIN_DEADLINE: Duration = Duration::from_secs(60);
-/// Events kept for a slow application before the socket is no longer read.
+/// Events kept for a slow application before no more publishes are taken. What comes then waits in the session, and, when
+/// that is full, in the socket.
 const MAX_KEPT_EVENTS: usize = 256;
 /// Twin requests on their way at once; further ones wait.
 const MAX_TWIN_REQUESTS: usize = 8;
@@ -81,9 +82,14 @@ impl Serving<'_> {
             self.send_kept();
             let may_send = self.open && self.kept.is_empty() && self.link.connection.session().can_publish();
             let may_ask = self.up && self.twins.len() < MAX_TWIN_REQUESTS;
+            let has_room = self.events.len() < MAX_KEPT_EVENTS;
             let deadline = self.twins.values().map(|waiting| waiting.deadline).min();
             tokio::select! {
-                packet = self.link.connection.next_event(), if self.events.len() < MAX_KEPT_EVENTS => {
+                // Whoever does not read its events gets no more of them, and is still connected: what it sends leaves and is
+                // acknowledged, the link is proved alive, and its end is noticed.
+                packet = self.link.connection.next_event_where(|packet| {
+                    has_room || !self.options.is_event(packet)
+                }) => {
                     if let Packet::Closed(reason) = packet {
                         return ended(&reason);
                     }
@@ -427,6 +433,19 @@ impl Serving<'_> {
         if gone {
             tracing::trace!("nobody waits for a twin answer any more");
         }
+    }
+}
+
+impl Options {
+    /// Whether a packet brings the application something to read. Answers to its own requests do not: it waits for them.
+    fn is_event(&self, packet: &Packet) -> bool {
+        let Packet::Publish { message, .. } = packet else {
+            return false;
+        };
+        !matches!(
+            ServerTopic::parse(message.topic.as_str(), &self.identity),
+            Ok(ServerTopic::TwinResponse { .. })
+        )
     }
 }
 
