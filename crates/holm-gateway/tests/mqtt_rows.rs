@@ -428,6 +428,26 @@ async fn row_45_and_47_a_refusal_carries_the_number_that_node_needs() {
 }
 
 #[tokio::test]
+async fn a_reported_integer_of_more_than_64_bits_is_refused_as_it_was_written() {
+    let fixture = Fixture::hub();
+    let mut client = twin_client(&fixture).await;
+
+    client.publish(
+        "$iothub/twin/PATCH/properties/reported/?$rid=1",
+        r#"{"n":99999999999999999999}"#,
+    );
+    let (topic, body, _) = client.message().await;
+
+    assert!(topic.starts_with("$iothub/twin/res/400/?$rid=1"), "{topic}");
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(
+        body.contains("`properties.reported.n` is 99999999999999999999"),
+        "{body}"
+    );
+    assert!(fixture.node.lock().reported.is_empty());
+}
+
+#[tokio::test]
 async fn row_48_a_twin_request_without_an_id_is_dropped_by_the_hub_and_closes_at_the_edge() {
     let hub = Fixture::hub();
     let mut client = twin_client(&hub).await;

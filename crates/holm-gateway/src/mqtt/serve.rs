@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use holm_model::twin::reported_from_json;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_model::{Message, Timestamp};
 use holm_mqtt::{Closed, DeliveryId, Event, Granted, Outcome, Qos, RequestId, Session, Text, Will};
@@ -203,17 +204,16 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
             }
             Ok(ClientTopic::TwinPatchReported { rid, version }) => {
                 let rid = rid.map(str::to_owned);
-                match serde_json::from_slice::<Value>(&publish.payload) {
+                match reported_from_json(&publish.payload) {
                     Ok(patch) => {
                         let request = Request::PatchReported {
-                            patch,
+                            patch: Value::Object(patch),
                             expected: version,
                         };
                         self.ask_twin(Asked { request, rid, delivery });
                     }
                     Err(error) => {
-                        let text = format!("the reported properties are not JSON: {error}");
-                        let outcome = Err(holm_model::error::ServiceError::argument_invalid(text));
+                        let outcome = Err(error);
                         self.answer_twin(Answer { rid, delivery, outcome });
                     }
                 }

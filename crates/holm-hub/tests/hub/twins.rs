@@ -224,3 +224,28 @@ async fn a_twin_survives_a_restart() {
 
     assert_eq!(hub.get("/twins/d1").await.ok(), before);
 }
+
+#[tokio::test]
+async fn an_integer_beyond_52_bits_is_refused_by_its_path_however_long_it_is() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    for literal in [
+        "4503599627370496",
+        "-4503599627370497",
+        "18446744073709551615",
+        "99999999999999999999999",
+    ] {
+        let body = format!(r#"{{"properties":{{"desired":{{"a":{{"n":{literal}}}}}}}}}"#);
+
+        let refused = hub.call(Method::PATCH, "/twins/d1", &[], body).await;
+
+        refused.assert_error(400, "ArgumentInvalid");
+        let message = refused.json()["Message"].to_string();
+        assert!(
+            message.contains("`properties.desired.a.n`") && message.contains(literal),
+            "{message}"
+        );
+    }
+    let twin = hub.get("/twins/d1").await.ok();
+    assert_eq!(twin["properties"]["desired"]["a"], Value::Null);
+}

@@ -39,10 +39,12 @@ impl DeploymentContent {
     /// Reads the body of `applyConfigurationContent`, or a manifest file.
     ///
     /// # Errors
-    /// `InvalidConfigurationContent` naming what is missing, repeated or of the wrong kind.
+    /// `InvalidConfigurationContent` naming what is missing, repeated or of the wrong kind; `ArgumentInvalid` naming an integer
+    /// that no twin can hold.
     pub fn from_json(body: &[u8]) -> Result<Self, ServiceError> {
         let Unique(document) = serde_json::from_slice(body)
             .map_err(|error| invalid(format!("the manifest is not valid JSON: {error}")))?;
+        twin::rules::check_literals(body, "", |_| true)?;
         Self::from_value(&document)
     }
 

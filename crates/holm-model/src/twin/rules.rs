@@ -62,6 +62,72 @@ pub fn check(properties: &Map<String, Value>, limit: Limit) -> Result<(), Servic
     check_object(properties, 0, &mut path)
 }
 
+/// Checks the integers of a JSON text, as they are written: one of more than 64 bits reads as a real number, and would be
+/// kept as another one. `root` comes before the paths in errors; `applies` says of a path within the text whether it is
+/// checked.
+///
+/// The text must be JSON; of any other the outcome means nothing.
+///
+/// # Errors
+/// `ArgumentInvalid` naming the path.
+pub(crate) fn check_literals(json: &[u8], root: &str, applies: impl Fn(&[&str]) -> bool) -> Result<(), ServiceError> {
+    let text = std::str::from_utf8(json).unwrap_or_default();
+    let piece = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    // The member that is read of each open object; empty for an array.
+    let mut path: Vec<&str> = Vec::new();
+    let (mut string, mut at) = ("", 0);
+    while let Some(byte) = json.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => {
+                at += string_bytes(json.get(at..).unwrap_or_default());
+                string = piece(start + 1, at - 1);
+            }
+            b':' => {
+                if let Some(member) = path.last_mut() {
+                    *member = string;
+                }
+            }
+            b'{' | b'[' => path.push(""),
+            b'}' | b']' => {
+                path.pop();
+            }
+            b'-' | b'0'..=b'9' => {
+                let rest = json.get(at..).unwrap_or_default().iter();
+                at += rest
+                    .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+                    .count();
+                let literal = piece(start, at);
+                let is_integer = !literal.contains(['.', 'e', 'E']);
+                let in_range = || matches!(literal.parse(), Ok(MIN_INTEGER..=MAX_INTEGER));
+                if is_integer && applies(&path) && !in_range() {
+                    let names = path.iter().filter(|name| !name.is_empty()).copied();
+                    let path: Vec<&str> = Some(root)
+                        .filter(|root| !root.is_empty())
+                        .into_iter()
+                        .chain(names)
+                        .collect();
+                    return Err(out_of_range(&path, literal));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a string behind its first quotation mark, with the last one.
+fn string_bytes(json: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = json.iter().position(|byte| {
+        let is_end = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        is_end
+    });
+    end.map_or(json.len(), |end| end + 1)
+}
+
 /// Checks the size of a section.
 ///
 /// # Errors
@@ -130,13 +196,9 @@ fn check_value<'v>(value: &'v Value, depth: usize, path: &mut Vec<&'v str>) -> R
                 (None, Some(_)) => false,
                 (None, None) => true,
             };
-            let rule = || {
-                broken(
-                    path,
-                    &format!("is {number}; integers go from {MIN_INTEGER} to {MAX_INTEGER}"),
-                )
-            };
-            in_range.then_some(()).ok_or_else(rule)
+            in_range
+                .then_some(())
+                .ok_or_else(|| out_of_range(path, &number.to_string()))
         }
         Value::String(text) if text.len() > MAX_STRING_BYTES => Err(broken(
             path,
@@ -168,6 +230,13 @@ fn check_name(name: &str, path: &[&str]) -> Result<(), ServiceError> {
         "a property name in `{}` {problem}",
         shown(&path.join("."))
     )))
+}
+
+fn out_of_range(path: &[&str], literal: &str) -> ServiceError {
+    broken(
+        path,
+        &format!("is {}; integers go from {MIN_INTEGER} to {MAX_INTEGER}", shown(literal)),
+    )
 }
 
 fn broken(path: &[&str], rule: &str) -> ServiceError {
@@ -230,6 +299,23 @@ mod tests {
         for number in [json!(MIN_INTEGER - 1), json!(MAX_INTEGER + 1), json!(u64::MAX)] {
             assert!(refusal(json!({"n": [number]})).contains("`properties.desired.n`"));
         }
+    }
+
+    #[test]
+    fn an_integer_of_more_than_64_bits_is_refused_as_it_is_written() {
+        let json = br#"{"s":"99999999999999999999:\"}","r":1e300,"f":99999999999999999999.0,"a":{"b":[1,{"c":-99999999999999999999}]}}"#;
+        assert!(serde_json::from_slice::<Value>(json).is_ok());
+
+        let refused = check_literals(json, "properties.desired", |_| true).unwrap_err();
+
+        assert_eq!(refused.code, ErrorCode::ArgumentInvalid);
+        assert!(
+            refused
+                .message
+                .starts_with("`properties.desired.a.b.c` is -99999999999999999999; integers go"),
+            "{refused}"
+        );
+        assert!(check_literals(json, "", |path| path.first() != Some(&"a")).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::rules;
 use crate::error::ServiceError;
 
 /// A change of tags and desired properties; `None` leaves that part alone.
@@ -18,9 +19,12 @@ impl TwinUpdate {
     /// Reads `{"tags": {…}, "properties": {"desired": {…}}}`. A part that is null counts as absent.
     ///
     /// # Errors
-    /// `ArgumentInvalid` when the body is not JSON or a part is not an object.
+    /// `ArgumentInvalid` when the body is not JSON, a part is not an object, or an integer has more than 64 bits.
     pub fn from_json(body: &[u8]) -> Result<Self, ServiceError> {
         let mut document = object(parse(body, "the twin")?, "the twin")?.unwrap_or_default();
+        rules::check_literals(body, "", |path| {
+            matches!(path, ["tags", ..] | ["properties", "desired", ..])
+        })?;
         let tags = object(document.remove("tags").unwrap_or_default(), "tags")?;
         let properties = object(document.remove("properties").unwrap_or_default(), "properties")?;
         let desired = properties.unwrap_or_default().remove("desired").unwrap_or_default();
@@ -44,10 +48,13 @@ impl TwinUpdate {
 /// Reads a patch of reported properties, as devices send it.
 ///
 /// # Errors
-/// `ArgumentInvalid` when the body is not a JSON object.
+/// `ArgumentInvalid` when the body is not a JSON object, or an integer in it has more than 64 bits.
 pub fn reported_from_json(body: &[u8]) -> Result<Map<String, Value>, ServiceError> {
     match parse(body, "the reported properties")? {
-        Value::Object(patch) => Ok(settable(patch)),
+        Value::Object(patch) => {
+            rules::check_literals(body, "properties.reported", |_| true)?;
+            Ok(settable(patch))
+        }
         _ => Err(ServiceError::argument_invalid(
             "the reported properties must be a JSON object",
         )),

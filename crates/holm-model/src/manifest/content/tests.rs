@@ -113,3 +113,12 @@ fn the_whole_of_json_survives_the_check_for_repeats() {
 
     assert_eq!(content.modules[&id("m")], ModuleContent::Whole(object(desired)));
 }
+
+#[test]
+fn an_integer_of_more_than_64_bits_is_refused_by_its_path() {
+    let body = br#"{"modulesContent":{"m":{"properties.desired":{"n":99999999999999999999}}}}"#;
+
+    let refused = DeploymentContent::from_json(body).unwrap_err();
+
+    assert!(refused.message.contains("n` is 99999999999999999999"), "{refused}");
+}
