@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;
 use crate::http::websocket::{self, UpgradedStream};
-use crate::mqtt;
+use crate::mqtt::{self, Complaints};
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory};
 
@@ -26,6 +26,8 @@ pub struct Gateway<B> {
     pub(crate) directory: Arc<Directory>,
     /// How the node answers.
     pub(crate) profile: Arc<Profile>,
+    /// What the log was told of peers that break the protocol.
+    pub(crate) complaints: Arc<Complaints>,
     scope: Scope,
 }
 
@@ -35,6 +37,7 @@ impl<B> Clone for Gateway<B> {
             backend: Arc::clone(&self.backend),
             directory: Arc::clone(&self.directory),
             profile: Arc::clone(&self.profile),
+            complaints: Arc::clone(&self.complaints),
             scope: self.scope.clone(),
         }
     }
@@ -54,6 +57,7 @@ impl<B: Backend> Gateway<B> {
             backend,
             directory,
             profile: Arc::new(profile),
+            complaints: Arc::default(),
             scope,
         }
     }

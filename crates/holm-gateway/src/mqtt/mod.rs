@@ -8,10 +8,13 @@
 //! in the order decided here, so nothing can arrive before the SUBACK that allows it.
 
 mod admit;
+mod complaints;
 mod deliver;
 mod methods;
 mod serve;
 mod twins;
+
+pub(crate) use complaints::Complaints;
 
 use std::time::Instant;
 
@@ -47,13 +50,18 @@ where
     };
     match first {
         Event::Connect(connect) => match admit::admit(gateway, &connect, &peer).await {
-            Ok(admitted) => serve::run(gateway, scope, &mut connection, admitted, connect.will).await,
+            Ok(admitted) => {
+                serve::run(gateway, scope, &mut connection, &peer, admitted, connect.will).await;
+            }
             Err(refusal) => {
                 tracing::info!(client = %connect.client_id, peer = ?peer.address, reason = %refusal.reason, "a client was refused");
                 connection.session_mut().refuse(refusal.code);
             }
         },
-        Event::Closed(reason) => tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT"),
+        Event::Closed(reason) => {
+            tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT");
+            gateway.complaints.ended(&reason, peer.address, &"nobody yet");
+        }
         _ => connection.session_mut().close(),
     }
     connection.finish().await;

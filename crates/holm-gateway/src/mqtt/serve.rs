@@ -9,7 +9,7 @@ use holm_model::twin::reported_from_json;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_model::{Message, Timestamp};
 use holm_mqtt::{Closed, DeliveryId, Event, Granted, Outcome, Qos, RequestId, Session, Text, Will};
-use holm_net::{Connection, Scope};
+use holm_net::{Connection, Peer, Scope};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -31,6 +31,7 @@ pub(super) async fn run<B, S>(
     gateway: &Gateway<B>,
     scope: &Scope,
     connection: &mut Connection<Session, S>,
+    peer: &Peer,
     admitted: Admitted,
     will: Option<Will>,
 ) where
@@ -77,6 +78,9 @@ pub(super) async fn run<B, S>(
     client.connection.session_mut().accept(Instant::now(), resumed.present);
     client.resume(&resumed.filters);
     let closed = client.serve(scope).await;
+    gateway
+        .complaints
+        .ended(&closed, peer.address, &client.admission.identity);
     client.leave(closed, will).await;
 }
 

@@ -277,10 +277,15 @@ impl Fixture {
 
     /// A raw connection to the front.
     pub fn dial(&self) -> DuplexStream {
+        self.dial_as(Peer::default())
+    }
+
+    /// A raw connection of somebody.
+    pub fn dial_as(&self, peer: Peer) -> DuplexStream {
         let (near, far) = tokio::io::duplex(1024 * 1024);
         let gateway = self.gateway.clone();
         self.scope
-            .spawn(async move { gateway.serve_mqtt_stream(far, Peer::default()).await });
+            .spawn(async move { gateway.serve_mqtt_stream(far, peer).await });
         near
     }
 
