@@ -46,15 +46,16 @@ impl<S: Status> Handler for Page<S> {
     }
 }
 
+/// Opens the page's port.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+    let options = ListenerOptions {
+        max_connections: MAX_CONNECTIONS,
+    };
+    Ok(Listener::bind(address, options).await?)
+}
+
 /// Serves the page until the scope stops.
-pub(crate) async fn serve(scope: &Scope, address: SocketAddr, status: impl Status) -> anyhow::Result<SocketAddr> {
-    let listener = Listener::bind(
-        address,
-        ListenerOptions {
-            max_connections: MAX_CONNECTIONS,
-        },
-    )
-    .await?;
+pub(crate) fn serve(scope: &Scope, listener: Listener, status: impl Status) -> anyhow::Result<SocketAddr> {
     let bound = listener.local_address().context("the status page has no address")?;
     let (page, connections) = (Arc::new(Page(status)), scope.clone());
     scope.spawn_until_stopped(async move {

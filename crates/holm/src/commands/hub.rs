@@ -47,15 +47,18 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.bind = options.bind;
     config.mqtt_port = options.mqtt_port;
     config.https_port = options.https_port;
-    let hub = Hub::open(config).await.context("the hub can't start")?;
     if options.check {
+        let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
         output::line(&format!("`{}` is in order", options.data.display()));
         return Ok(());
     }
+    // Before anything is written: a hub that can't be reached leaves no data directory behind.
+    let ports = Ports::bind(&options).await?;
+    let hub = Hub::open(config).await.context("the hub can't start")?;
 
     let scope = Scope::new();
-    let outcome = serve_until_told(&options, &hub, &scope, &mut signals).await;
+    let outcome = serve_until_told(&options, ports, &hub, &scope, &mut signals).await;
     notify("STOPPING=1");
     hub.end_streams();
     if let Err(left) = scope.drain(DRAIN_DEADLINE).await {
@@ -66,15 +69,32 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     outcome
 }
 
+/// The sockets of a hub.
+struct Ports {
+    mqtt: Listener,
+    https: Listener,
+    status: Listener,
+}
+
+impl Ports {
+    async fn bind(options: &cli::HubRun) -> anyhow::Result<Self> {
+        let bind = |port| Listener::bind(SocketAddr::new(options.bind, port), ListenerOptions::default());
+        Ok(Self {
+            mqtt: bind(options.mqtt_port).await?,
+            https: bind(options.https_port).await?,
+            status: status_page::bind(options.status).await?,
+        })
+    }
+}
+
 async fn serve_until_told(
     options: &cli::HubRun,
+    ports: Ports,
     hub: &Hub,
     scope: &Scope,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
-    let bind = |port| Listener::bind(SocketAddr::new(options.bind, port), ListenerOptions::default());
-    let mqtt = bind(options.mqtt_port).await?;
-    let https = bind(options.https_port).await?;
+    let Ports { mqtt, https, status } = ports;
     let (mqtt_address, https_address) = (mqtt.local_address()?, https.local_address()?);
 
     let tls = server_config(hub.certificate().clone(), Arc::new(ProofOfKeyVerifier)).context("TLS can't be set up")?;
@@ -89,7 +109,7 @@ async fn serve_until_told(
     });
     scope.spawn(serve_tls(scope.clone(), https, tls, front));
     let page = HubStatus { sessions: directory };
-    let status = status_page::serve(scope, options.status, page).await?;
+    let status = status_page::serve(scope, status, page)?;
 
     tracing::info!(mqtt = %mqtt_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
     output::line(&format!(

@@ -26,7 +26,14 @@ pub(super) async fn run(file: &Path, check: bool) -> anyhow::Result<()> {
     let hostname = config.hostname.clone();
     let edge = Edge::start(config, program).await.context("the edge can't start")?;
     let status = match metrics {
-        Some(address) => Some(status_page::serve(edge.scope(), address, EdgeStatus { status: edge.status() }).await?),
+        Some(address) => {
+            let listener = status_page::bind(address).await?;
+            Some(status_page::serve(
+                edge.scope(),
+                listener,
+                EdgeStatus { status: edge.status() },
+            )?)
+        }
         None => None,
     };
 
