@@ -1,10 +1,16 @@
 //! The command line: names, options, and what `--help` says of them.
 
+pub(crate) mod values;
+
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holm_identity::Thumbprint;
+use serde_json::Value;
 
 use crate::logging::LogFormat;
+use values::{Begin, Property};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
@@ -17,7 +23,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 the demo lost a message.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more; 2 wrong\n\
+                          command line; 3 the demo lost a message.\n\
                           HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
 
 /// The version with the commit and the formats on disk.
@@ -68,7 +75,8 @@ pub(crate) enum Command {
     Monitor(Monitor),
     /// Run a ready-made module (as an edge does).
     Run {
-        /// sensor, watcher or summary.
+        /// Which one.
+        #[arg(value_parser = PossibleValuesParser::new(["sensor", "watcher", "summary"]))]
         name: String,
     },
     /// The supervisor of a process module (as an edge starts it).
@@ -118,7 +126,7 @@ pub(crate) struct HubRun {
     pub(crate) data: PathBuf,
     /// The host name by which clients know the hub; it stands in its certificate and in connection strings. An IP address
     /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) hostname: String,
     /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
@@ -187,7 +195,7 @@ pub(crate) enum Edge {
 pub(crate) struct OnDevice {
     /// The edge's management socket. Default: `unix:///var/run/iotedge/mgmt.sock`, or, where that is not,
     /// `unix:///var/lib/holm/edge/mgmt.sock`.
-    #[arg(short = 'H', long, value_name = "URI", env = "IOTEDGE_HOST")]
+    #[arg(short = 'H', long, value_name = "URI", env = "IOTEDGE_HOST", value_parser = values::socket)]
     pub(crate) host: Option<String>,
     /// As JSON.
     #[arg(long)]
@@ -244,8 +252,8 @@ pub(crate) enum Device {
         #[arg(long, value_enum, default_value_t)]
         auth: Auth,
         /// The SHA-1 or SHA-256 thumbprint of its certificate.
-        #[arg(long, value_name = "HEX", required_if_eq("auth", "x509-thumbprint"))]
-        thumbprint: Option<String>,
+        #[arg(long, value_name = "HEX", required_if_eq("auth", "x509-thumbprint"), value_parser = values::thumbprint)]
+        thumbprint: Option<Thumbprint>,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -307,11 +315,11 @@ pub(crate) enum Twin {
         #[command(flatten)]
         of: Target,
         /// Desired properties, as JSON.
-        #[arg(long, value_name = "JSON", required_unless_present = "tags")]
-        desired: Option<String>,
+        #[arg(long, value_name = "JSON", required_unless_present = "tags", value_parser = values::json)]
+        desired: Option<Value>,
         /// Tags, as JSON.
-        #[arg(long, value_name = "JSON")]
-        tags: Option<String>,
+        #[arg(long, value_name = "JSON", value_parser = values::json)]
+        tags: Option<Value>,
         /// Only if the twin still has this etag.
         #[arg(long, value_name = "ETAG")]
         etag: Option<String>,
@@ -322,17 +330,18 @@ pub(crate) enum Twin {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Method {
-    /// Call a method and print its answer.
+    /// Call a method and print its answer. The exit code is 1 if its status is 400 or more, or if there is no answer; an
+    /// answer is on standard output in either case.
     Invoke {
         #[command(flatten)]
         of: Target,
         /// Which method.
         name: String,
         /// Its argument, as JSON.
-        #[arg(long, value_name = "JSON", default_value = "null")]
-        payload: String,
+        #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
+        payload: Value,
         /// How long to wait for the answer, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
         timeout: u64,
         #[command(flatten)]
         hub: HubAccess,
@@ -349,8 +358,8 @@ pub(crate) enum C2d {
         /// Its text; `-` reads it from standard input.
         text: String,
         /// A property, as name=value; may be repeated.
-        #[arg(long = "property", value_name = "NAME=VALUE")]
-        properties: Vec<String>,
+        #[arg(long = "property", value_name = "NAME=VALUE", value_parser = values::property)]
+        properties: Vec<Property>,
         /// Its message id.
         #[arg(long)]
         message_id: Option<String>,
@@ -370,22 +379,25 @@ pub(crate) struct Deploy {
     pub(crate) hub: HubAccess,
 }
 
+/// What the events of a hub are about; `all` is ours.
+const SOURCES: [&str; 4] = ["Telemetry", "twinChangeEvents", "deviceLifecycleEvents", "all"];
+
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
     /// Only messages of this device and its modules.
     #[arg(long)]
     pub(crate) device: Option<String>,
     /// Where to begin: `start`, `latest`, a sequence number, or a time (2026-01-02T03:04:05Z).
-    #[arg(long, default_value = "latest")]
-    pub(crate) from: String,
+    #[arg(long, default_value = "latest", value_parser = values::begin)]
+    pub(crate) from: Begin,
     /// Go on as messages come.
     #[arg(long)]
     pub(crate) follow: bool,
-    /// What to read: `Telemetry`, `twinChangeEvents`, `deviceLifecycleEvents`, or `all`.
-    #[arg(long, default_value = "Telemetry")]
+    /// What to read.
+    #[arg(long, default_value = "Telemetry", value_parser = PossibleValuesParser::new(SOURCES))]
     pub(crate) source: String,
     /// Stop after so many messages.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max: Option<u64>,
     #[command(flatten)]
     pub(crate) hub: HubAccess,

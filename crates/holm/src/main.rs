@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
-            ExitCode::from(output::EXIT_FAILED)
+            ExitCode::from(output::exit_code(&error))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed; the reason is on standard error |
+//! | 1 | failed; the reason is on standard error. Also: the method that was called answered with a status of 400 or more |
 //! | 2 | the command line is wrong |
 //! | 3 | `holm demo` lost a message |
 
@@ -13,6 +13,8 @@ use serde_json::Value;
 
 /// The command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
+/// The command line is wrong.
+const EXIT_USAGE: u8 = 2;
 /// The demo lost a message.
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) const EXIT_LOST: u8 = 3;
@@ -28,6 +30,27 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn note(text: &str) {
     // Where standard error is gone nobody is left to tell.
     writeln!(std::io::stderr().lock(), "{text}").ok();
+}
+
+/// Something on the command line that can't be meant, found after it was read: a value that must not be shown, say.
+#[derive(Debug)]
+pub(crate) struct WrongUse(pub(crate) String);
+
+impl std::fmt::Display for WrongUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUse {}
+
+/// The exit code that tells of an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<WrongUse>() {
+        EXIT_USAGE
+    } else {
+        EXIT_FAILED
+    }
 }
 
 /// Writes an error and its causes, once, on one line.
@@ -47,21 +70,27 @@ pub(crate) fn json(value: &Value) {
 
 /// Writes rows under headings, in columns as wide as they need.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    for text in columns(headings, rows) {
+        line(&text);
+    }
+}
+
+/// Rows under headings, in columns as wide as they need.
+pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let mut widths: Vec<_> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
+    let padded = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<_> = cells
             .zip(&widths)
             .map(|(cell, &width)| format!("{cell:width$}"))
             .collect();
-        line(padded.join("  ").trim_end());
+        padded.join("  ").trim_end().to_owned()
     };
-    print(&mut headings.iter().copied());
-    for row in rows {
-        print(&mut row.iter().map(String::as_str));
-    }
+    std::iter::once(padded(&mut headings.iter().copied()))
+        .chain(rows.iter().map(|row| padded(&mut row.iter().map(String::as_str))))
+        .collect()
 }

@@ -80,7 +80,7 @@ impl Service {
             .await
             .with_context(|| self.unreached())?;
         if !status.is_success() {
-            bail!(refusal(status, &bytes));
+            bail!(Refused::new(status, &bytes));
         }
         let body = if bytes.is_empty() {
             Value::Null
@@ -101,7 +101,7 @@ impl Service {
         let bytes = holm_net::http::body::read(response.into_body(), MAX_ANSWER)
             .await
             .context("the hub's answer broke off")?;
-        bail!(refusal(status, &bytes))
+        bail!(Refused::new(status, &bytes))
     }
 
     /// Sends bytes with headers of the caller's.
@@ -115,7 +115,7 @@ impl Service {
         if status.is_success() {
             Ok(())
         } else {
-            bail!(refusal(status, &bytes))
+            bail!(Refused::new(status, &bytes))
         }
     }
 
@@ -165,6 +165,28 @@ fn split_port(host: &str) -> (String, u16) {
         _ => (host.to_owned(), 443),
     }
 }
+
+/// What the hub did not do.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    text: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, body: &[u8]) -> Self {
+        let text = refusal(status, body);
+        Self { status, text }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// An error of the hub, in one line for people: its text and the code that programs know.
 fn refusal(status: StatusCode, body: &[u8]) -> String {

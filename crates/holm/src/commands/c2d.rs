@@ -33,10 +33,7 @@ pub(crate) async fn run(command: C2d) -> anyhow::Result<()> {
         headers.push(("iothub-messageid".to_owned(), id.clone()));
     }
     for property in &properties {
-        let (name, value) = property
-            .split_once('=')
-            .with_context(|| format!("`{property}` has no `=`; give NAME=VALUE"))?;
-        headers.push((format!("iothub-app-{name}"), value.to_owned()));
+        headers.push((format!("iothub-app-{}", property.name), property.value.clone()));
     }
     let headers: Vec<_> = headers
         .iter()

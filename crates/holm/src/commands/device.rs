@@ -1,6 +1,7 @@
 //! `holm device …`.
 
 use anyhow::Context;
+use holm_identity::Thumbprint;
 use holm_model::wire::percent;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
             let body = json!({
                 "deviceId": id,
                 "capabilities": { "iotEdge": edge },
-                "authentication": authentication(auth, thumbprint.as_deref()),
+                "authentication": authentication(auth, thumbprint.as_ref().map(Thumbprint::as_str)),
             });
             let device = service.call(Method::PUT, &path(&id), &[], Some(&body)).await?.body;
             show(&service, &device, hub.json);

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use holm_identity::ServiceConnectionString;
 
 use crate::cli::{HubAccess, Login};
-use crate::output;
+use crate::output::{self, WrongUse};
 use crate::service::Service;
 
 /// Opens the way to the hub.
@@ -23,6 +23,13 @@ fn connection_string(access: &HubAccess) -> anyhow::Result<(String, Option<PathB
         output::note(
             "holm: others on this machine can read the key from the process list; prefer HOLM_HUB or --hub-file",
         );
+        // Not where options are read: what is wrong with them is shown with their value, and this one is a secret.
+        if let Err(error) = ServiceConnectionString::parse(text.trim()) {
+            let why = holm_net::error_chain(&error);
+            bail!(WrongUse(format!(
+                "the value of `--hub` is no connection string of a hub: {why}"
+            )));
+        }
         return Ok((text.clone(), None));
     }
     if let Some(file) = &access.hub_file {
@@ -69,7 +76,10 @@ pub(crate) fn login(login: &Login) -> anyhow::Result<()> {
             .context("standard input can't be read")?;
     }
     let text = text.trim();
-    let parsed = ServiceConnectionString::parse(text).context("that is no connection string of a hub")?;
+    let parsed = ServiceConnectionString::parse(text).map_err(|error| {
+        let why = holm_net::error_chain(&error);
+        WrongUse(format!("that is no connection string of a hub: {why}"))
+    })?;
     let file = remembered()?;
     let directory = file.parent().context("the configuration directory has no parent")?;
     std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))?;

@@ -1,5 +1,7 @@
 //! `holm method invoke`.
 
+use std::process::ExitCode;
+
 use hyper::Method as Verb;
 use serde_json::json;
 
@@ -7,7 +9,11 @@ use super::{hub_access, twin};
 use crate::cli::Method;
 use crate::output;
 
-pub(crate) async fn run(command: Method) -> anyhow::Result<()> {
+/// From this status on a method says that it failed, as in HTTP; that is how devices use it.
+const FAILED_STATUS: i64 = 400;
+
+/// Calls a method. What it answered is printed, whatever it is; the exit code is for scripts.
+pub(crate) async fn run(command: Method) -> anyhow::Result<ExitCode> {
     let Method::Invoke {
         of,
         name,
@@ -17,7 +23,7 @@ pub(crate) async fn run(command: Method) -> anyhow::Result<()> {
     } = command;
     let body = json!({
         "methodName": name,
-        "payload": twin::parse("--payload", &payload)?,
+        "payload": payload,
         "responseTimeoutInSeconds": timeout,
         "connectTimeoutInSeconds": 0,
     });
@@ -30,5 +36,10 @@ pub(crate) async fn run(command: Method) -> anyhow::Result<()> {
         output::line(&format!("status {}", answer["status"]));
         output::json(&answer["payload"]);
     }
-    Ok(())
+    let status = answer["status"].as_i64().unwrap_or_default();
+    if status < FAILED_STATUS {
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::note(&format!("holm: method `{name}` answered with status {status}"));
+    Ok(ExitCode::from(output::EXIT_FAILED))
 }

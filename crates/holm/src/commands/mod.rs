@@ -59,7 +59,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Device(command) => device::run(command).await?,
         Command::Module(command) => module::run(command).await?,
         Command::Twin(command) => twin::run(command).await?,
-        Command::Method(command) => method::run(command).await?,
+        Command::Method(command) => return method::run(command).await,
         Command::C2d(command) => c2d::run(command).await?,
         Command::Deploy(options) => deploy::run(options).await?,
         Command::Monitor(options) => monitor::run(options).await?,

@@ -1,20 +1,21 @@
 //! `holm monitor`: the messages at the hub, as JSON lines or for people.
 
 use anyhow::{Context, bail};
-use holm_model::Timestamp;
 use holm_model::wire::percent;
 use http_body_util::BodyExt;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::hub_access;
 use crate::cli::Monitor;
 use crate::output;
+use crate::service::{Refused, Service};
 
 /// The longest line: a message of 256 KiB as base64, and its properties.
 const MAX_LINE: usize = 1024 * 1024;
 
 pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
-    let mut path = format!("/holm/v1/events?{}", from(&options.from)?);
+    let mut path = format!("/holm/v1/events?{}", options.from.0);
     path.push_str(&format!("&follow={}", options.follow));
     if options.source != "all" {
         path.push_str(&format!("&source={}", percent::encode(&options.source)));
@@ -25,7 +26,15 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
     if let Some(max) = options.max {
         path.push_str(&format!("&max={max}"));
     }
-    let mut body = hub_access::open(&options.hub)?.open(&path).await?.into_body();
+    let service = hub_access::open(&options.hub)?;
+    let missing = missing(&service, options.device.as_deref()).await?;
+    if let Some(missing) = missing.as_ref().filter(|_| options.follow) {
+        output::note(&format!(
+            "holm: {missing}; waiting for messages of one that will be made"
+        ));
+    }
+    let mut body = service.open(&path).await?.into_body();
+    let mut shown: u64 = 0;
 
     let mut pending = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -35,27 +44,35 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
             show(line.trim_ascii(), options.hub.json)?;
+            shown += 1;
         }
         if pending.len() > MAX_LINE {
             bail!("the hub sent a line of more than {MAX_LINE} bytes");
         }
     }
+    match missing.filter(|_| !options.follow) {
+        // Of a device that was deleted there may be messages still.
+        Some(missing) if shown > 0 => output::note(&format!("holm: {missing} any more")),
+        Some(missing) => bail!(missing),
+        None => {}
+    }
     Ok(())
 }
 
-/// The place to begin, as the API names it.
-fn from(text: &str) -> anyhow::Result<String> {
-    Ok(match text {
-        "start" => "from=earliest".to_owned(),
-        "latest" => "from=latest".to_owned(),
-        number if number.parse::<u64>().is_ok() => format!("from={number}"),
-        time => {
-            let moment = Timestamp::parse(time).with_context(|| {
-                format!("`{time}` is no place to begin; give `start`, `latest`, a sequence number, or a time")
-            })?;
-            format!("time={}", percent::encode(&moment.to_string()))
-        }
-    })
+/// Says it if there is no such device. The twin is asked for, since whoever may read messages may read twins.
+async fn missing(service: &Service, device: Option<&str>) -> anyhow::Result<Option<String>> {
+    let Some(device) = device else { return Ok(None) };
+    let path = format!("/twins/{}", percent::encode(device));
+    match service.call(Method::GET, &path, &[], None).await {
+        Err(error) if is_not_found(&error) => Ok(Some(format!("device `{device}` is not registered"))),
+        Err(error) => Err(error),
+        Ok(_) => Ok(None),
+    }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
 }
 
 fn show(line: &[u8], as_json: bool) -> anyhow::Result<()> {

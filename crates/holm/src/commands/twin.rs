@@ -1,9 +1,8 @@
 //! `holm twin …`.
 
-use anyhow::Context;
 use holm_model::wire::percent;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::hub_access;
 use crate::cli::{Target, Twin};
@@ -24,10 +23,10 @@ pub(crate) async fn run(command: Twin) -> anyhow::Result<()> {
         } => {
             let mut patch = json!({});
             if let Some(desired) = desired {
-                patch["properties"] = json!({ "desired": parse("--desired", &desired)? });
+                patch["properties"] = json!({ "desired": desired });
             }
             if let Some(tags) = tags {
-                patch["tags"] = parse("--tags", &tags)?;
+                patch["tags"] = tags;
             }
             let service = hub_access::open(&hub)?;
             let quoted = format!("\"{}\"", etag.as_deref().unwrap_or("*"));
@@ -56,10 +55,4 @@ pub(super) fn path(of: &Target) -> String {
         None => format!("/twins/{device}"),
         Some(module) => format!("/twins/{device}/modules/{}", percent::encode(module)),
     }
-}
-
-/// Reads the JSON of an option.
-pub(super) fn parse(option: &str, text: &str) -> anyhow::Result<Value> {
-    serde_json::from_str(text)
-        .with_context(|| format!("the value of `{option}` is not JSON; text wants quotes of its own"))
 }

@@ -1,0 +1,85 @@
+//! Values of options that are more than text: read here, once, so that a wrong one is a wrong command line (exit code 2)
+//! and nothing was done.
+
+use holm_identity::Thumbprint;
+use holm_model::Timestamp;
+use holm_model::wire::percent;
+use serde_json::Value;
+
+/// Where `holm monitor` begins to read, as the hub's interface says it: `from=…` or `time=…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Begin(pub(crate) String);
+
+/// A property of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+/// Reads a place to begin.
+pub(super) fn begin(text: &str) -> Result<Begin, String> {
+    Ok(Begin(match text {
+        "start" => "from=earliest".to_owned(),
+        "latest" => "from=latest".to_owned(),
+        number if number.parse::<u64>().is_ok() => format!("from={number}"),
+        time => {
+            let moment = Timestamp::parse(time)
+                .ok_or("it is no place to begin; give `start`, `latest`, a sequence number, or a time")?;
+            format!("time={}", percent::encode(&moment.to_string()))
+        }
+    }))
+}
+
+/// Reads JSON.
+pub(super) fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("it is not JSON; text wants quotes of its own: {error}"))
+}
+
+/// Reads `NAME=VALUE`.
+pub(super) fn property(text: &str) -> Result<Property, String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("it has no name and `=`; give NAME=VALUE")?;
+    Ok(Property {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+/// Reads the thumbprint of a certificate.
+pub(super) fn thumbprint(text: &str) -> Result<Thumbprint, String> {
+    text.parse()
+        .map_err(|error: holm_identity::x509_auth::InvalidThumbprint| error.to_string())
+}
+
+/// Reads the socket of an edge.
+#[cfg(feature = "edge")]
+pub(super) fn socket(text: &str) -> Result<String, String> {
+    match text.strip_prefix("unix://") {
+        Some(path) if !path.is_empty() => Ok(text.to_owned()),
+        _ => Err("it is no socket of an edge; give `unix:///path/to/mgmt.sock`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_to_begin_is_a_word_a_number_or_a_time() {
+        let read = |text: &str| begin(text).map(|begin| begin.0);
+
+        assert_eq!(read("start").as_deref(), Ok("from=earliest"));
+        assert_eq!(read("17").as_deref(), Ok("from=17"));
+        assert!(read("2026-01-02T03:04:05Z").is_ok_and(|query| query.starts_with("time=2026-01-02T03")));
+        assert!(read("yesterday").is_err_and(|error| error.contains("`latest`")));
+    }
+
+    #[test]
+    fn a_property_has_a_name() {
+        assert_eq!(property("a=b=c").map(|property| property.value).as_deref(), Ok("b=c"));
+        assert!(property("a").is_err() && property("=b").is_err());
+    }
+}

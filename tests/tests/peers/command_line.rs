@@ -1,0 +1,158 @@
+//! What scripts rely on: the exit codes of `holm`, and what is on which stream.
+
+use std::process::{Command, Output, Stdio};
+
+use anyhow::Result;
+use holm_e2e::wire::mqtt::Packet;
+use holm_e2e::{Hub, Need, need, patience};
+use serde_json::{Value, json};
+
+fn error(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
+/// Runs `holm` with a connection string that leads nowhere.
+fn holm(arguments: &[&str]) -> Output {
+    let mut command = Command::new(need::holm());
+    command.args(arguments).env(
+        "HOLM_HUB",
+        "HostName=127.0.0.1:1;SharedAccessKeyName=x;SharedAccessKey=AAAA",
+    );
+    command.output().expect("the binary can be started")
+}
+
+#[test]
+fn a_wrong_value_of_an_option_is_a_wrong_command_line_whichever_option_it_is() {
+    for arguments in [
+        &["twin", "update", "--device", "d", "--desired", "text"][..],
+        &["twin", "update", "--device", "d", "--tags", "{"],
+        &["method", "invoke", "--device", "d", "m", "--payload", "text"],
+        &["method", "invoke", "--device", "d", "m", "--timeout", "1"],
+        &["monitor", "--from", "yesterday"],
+        &["monitor", "--source", "Everything"],
+        &["c2d", "send", "--device", "d", "x", "--property", "novalue"],
+        &[
+            "device",
+            "create",
+            "d",
+            "--auth",
+            "x509-thumbprint",
+            "--thumbprint",
+            "12",
+        ],
+        &["device", "list", "--hub", "nonsense"],
+        &["login", "nonsense"],
+        &["edge", "list", "--host", "tcp://1.2.3.4"],
+        &["hub", "run", "--data", "/nonexistent", "--hostname", ""],
+        &["run", "nothing"],
+    ] {
+        let done = holm(arguments);
+
+        assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", error(&done));
+        assert!(!error(&done).is_empty() && done.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_connection_string_that_is_wrong_is_not_shown() {
+    let done = holm(&["device", "list", "--hub", "HostName=h;SharedAccessKey=c2VjcmV0"]);
+
+    assert_eq!(done.status.code(), Some(2), "{}", error(&done));
+    assert!(!error(&done).contains("c2VjcmV0"), "{}", error(&done));
+}
+
+#[test]
+fn what_fails_is_told_apart_from_a_wrong_command_line() {
+    let done = holm(&["device", "list"]);
+
+    assert_eq!(done.status.code(), Some(1), "{}", error(&done));
+}
+
+#[test]
+fn a_hub_whose_port_is_taken_leaves_nothing_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for (option, port) in [
+        ("--mqtt-port", port.clone()),
+        ("--https-port", port.clone()),
+        ("--status", format!("127.0.0.1:{port}")),
+    ] {
+        let data = folder.path().join("new");
+
+        let mut arguments = vec!["hub", "run", "--data", data.to_str().expect("the path is text")];
+        for free in ["--mqtt-port", "--https-port"] {
+            if free != option {
+                arguments.extend([free, "0"]);
+            }
+        }
+        arguments.extend([option, &port]);
+        let done = holm(&arguments);
+
+        assert_eq!(done.status.code(), Some(1), "{}", error(&done));
+        assert!(error(&done).contains(&port), "{}", error(&done));
+        assert!(!data.exists(), "{option}");
+    }
+}
+
+#[test]
+fn monitor_says_that_there_is_no_such_device() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let _other = hub.create_device("dev1");
+    let run = |arguments: &[&str]| hub.command(arguments).output().expect("the binary can be started");
+
+    let unknown = run(&["monitor", "--device", "nope", "--from", "start"]);
+    let known = run(&["monitor", "--device", "dev1", "--from", "start"]);
+
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        error(&unknown).contains("`nope` is not registered"),
+        "{}",
+        error(&unknown)
+    );
+    assert_eq!((known.status.code(), error(&known)), (Some(0), String::new()));
+}
+
+/// Calls a method of `dev1` with `holm`, which answers with a status and a payload.
+fn invoke(hub: &Hub, status: i32, payload: &Value) -> Result<Output> {
+    let mut client = hub.connected(&hub.create_device(&format!("dev{status}")));
+    client.subscribe(&[("$iothub/methods/POST/#", 0)])?;
+    let device = format!("dev{status}");
+    let mut command = hub.command(&["method", "invoke", "--device", &device, "look", "--json"]);
+    let call = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let rid = loop {
+        match client.receive(patience::short())? {
+            Some(Packet::Publish { topic, .. }) => {
+                let (_, rid) = topic.split_once("$rid=").expect("a call has a request id");
+                break rid.to_owned();
+            }
+            Some(_) => {}
+            None => panic!("the hub has closed"),
+        }
+    };
+    let topic = format!("$iothub/methods/res/{status}/?$rid={rid}");
+    client.publish(&topic, 0, false, payload.to_string().as_bytes())?;
+    Ok(call.wait_with_output()?)
+}
+
+#[test]
+fn the_exit_code_of_a_method_call_says_whether_the_method_did_it() -> Result<()> {
+    if !Need::all(&[Need::LowPorts]) {
+        return Ok(());
+    }
+    let hub = Hub::start();
+
+    let good = invoke(&hub, 200, &json!({"seen": 3}))?;
+    let bad = invoke(&hub, 503, &json!({"why": "busy"}))?;
+
+    let answer = |done: &Output| serde_json::from_slice::<Value>(&done.stdout);
+    assert_eq!(good.status.code(), Some(0), "{}", error(&good));
+    assert_eq!(answer(&good)?, json!({"status": 200, "payload": {"seen": 3}}));
+    assert_eq!(bad.status.code(), Some(1));
+    assert_eq!(answer(&bad)?, json!({"status": 503, "payload": {"why": "busy"}}));
+    assert!(error(&bad).contains("503"), "{}", error(&bad));
+    Ok(())
+}
