@@ -12,6 +12,7 @@ use crate::management::{LogStream, Management};
 use crate::output;
 
 mod service;
+mod status;
 
 pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
@@ -109,24 +110,8 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
         output::json(&status);
         return Ok(());
     }
-    show("", &status);
-    Ok(())
-}
-
-/// Names and values, a line each, indented by depth.
-fn show(indent: &str, value: &Value) {
-    let Value::Object(members) = value else {
-        return output::line(&format!("{indent}{value}"));
-    };
-    let width = members.keys().map(|name| name.chars().count()).max().unwrap_or(0);
-    for (name, member) in members {
-        match member {
-            Value::Object(inner) if !inner.is_empty() => {
-                output::line(&format!("{indent}{name}"));
-                show(&format!("{indent}  "), member);
-            }
-            Value::String(text) => output::line(&format!("{indent}{name:width$}  {text}")),
-            other => output::line(&format!("{indent}{name:width$}  {other}")),
-        }
+    for line in status::lines(&status) {
+        output::line(&line);
     }
+    Ok(())
 }
