@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;
 use crate::http::websocket::{self, UpgradedStream};
+use crate::metrics::{ConnectionMetrics, Protocol};
 use crate::mqtt::{self, Complaints};
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory};
@@ -26,6 +27,8 @@ pub struct Gateway<B> {
     pub(crate) directory: Arc<Directory>,
     /// How the node answers.
     pub(crate) profile: Arc<Profile>,
+    /// What happened here.
+    pub(crate) metrics: Arc<ConnectionMetrics>,
     /// What the log was told of peers that break the protocol.
     pub(crate) complaints: Arc<Complaints>,
     scope: Scope,
@@ -37,6 +40,7 @@ impl<B> Clone for Gateway<B> {
             backend: Arc::clone(&self.backend),
             directory: Arc::clone(&self.directory),
             profile: Arc::clone(&self.profile),
+            metrics: Arc::clone(&self.metrics),
             complaints: Arc::clone(&self.complaints),
             scope: self.scope.clone(),
         }
@@ -57,6 +61,7 @@ impl<B: Backend> Gateway<B> {
             backend,
             directory,
             profile: Arc::new(profile),
+            metrics: Arc::default(),
             complaints: Arc::default(),
             scope,
         }
@@ -72,6 +77,12 @@ impl<B: Backend> Gateway<B> {
     #[must_use]
     pub const fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// What happened here, in figures.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<ConnectionMetrics> {
+        &self.metrics
     }
 
     /// Serves MQTT over TLS on a listener until the scope stops.
@@ -93,7 +104,7 @@ impl<B: Backend> Gateway<B> {
         let front = self.clone();
         self.scope.spawn(async move {
             match upgrade.await {
-                Ok(stream) => front.serve_mqtt_stream(stream, peer).await,
+                Ok(stream) => mqtt::serve(&front, &front.scope, stream, peer, Protocol::MqttWebSocket).await,
                 Err(error) => tracing::debug!(%error, "a WebSocket ended before it began"),
             }
         });
@@ -116,7 +127,7 @@ impl<B: Backend> Gateway<B> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        mqtt::serve(self, &self.scope, stream, peer).await;
+        mqtt::serve(self, &self.scope, stream, peer, Protocol::Mqtt).await;
     }
 
     /// Closes every session, with a reason.

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod gateway;
 pub mod http;
+pub mod metrics;
 mod mqtt;
 pub mod profile;
 pub mod session;

@@ -746,3 +746,41 @@ async fn messages_that_wait_for_room_keep_their_order_and_outlast_a_goodbye() {
         .collect();
     assert_eq!(bodies, ["waits", "waits behind it"]);
 }
+
+#[tokio::test]
+async fn connections_are_counted_by_how_they_ended() {
+    let fixture = Fixture::hub();
+    fixture.connect("dev1").await.disconnect().await;
+    let mut replaced = fixture.connect("dev2").await;
+    let _open = fixture.connect("dev2").await;
+    replaced.closed().await;
+    let mut wrong = connect("dev3");
+    wrong.credentials.as_mut().unwrap().password = Some("bad".into());
+    assert!(fixture.try_connect(wrong).await.is_err());
+    let mut foreign = fixture.connect("dev4").await;
+    foreign.publish("devices/other/messages/events/", "x");
+    foreign.closed().await;
+
+    let text = || {
+        let mut out = holm_gateway::metrics::Exposition::default();
+        fixture.gateway.metrics().write("x", &mut out);
+        out.into_text()
+    };
+    let ended = async {
+        while !text().contains("x_connections{protocol=\"mqtt\"} 1\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, ended).await.unwrap();
+
+    for line in [
+        "x_connections_total{protocol=\"mqtt\"} 5",
+        "x_connections_refused_total{reason=\"not_authorized\"} 1",
+        "x_connections_ended_total{reason=\"disconnected\"} 1",
+        "x_connections_ended_total{reason=\"replaced\"} 1",
+        "x_connections_ended_total{reason=\"refused\"} 1",
+        "x_connections_ended_total{reason=\"message_refused\"} 1",
+    ] {
+        assert!(text().contains(line), "`{line}` is not in\n{}", text());
+    }
+}

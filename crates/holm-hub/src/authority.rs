@@ -21,6 +21,7 @@ use holm_identity::{SasToken, SymmetricKey};
 use holm_model::{ErrorCode, Identity, ServiceError, Timestamp};
 use rustls::pki_types::CertificateDer;
 
+use crate::metrics::{Denial, Metrics};
 use crate::registry::{Authentication, Entry};
 use crate::storage::{Policy, Repository, Rights};
 use crate::{Clock, Signals};
@@ -34,17 +35,19 @@ pub struct Authority {
     /// The names that the hub goes by in tokens.
     hosts: Arc<[String]>,
     policies: Arc<[Policy]>,
+    metrics: Metrics,
 }
 
 impl Authority {
     /// An authority over a repository; `policies` are those in it.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         repository: Repository,
         signals: Signals,
         clock: Clock,
         hosts: Vec<String>,
         policies: Vec<Policy>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             repository,
@@ -52,6 +55,7 @@ impl Authority {
             clock,
             hosts: hosts.into(),
             policies: policies.into(),
+            metrics,
         }
     }
 
@@ -73,21 +77,42 @@ impl Authority {
     }
 
     async fn check(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        self.prove(attempt).await.map_err(|denied| {
+            let unavailable = denied.reason == Denial::Unavailable;
+            let text = self.counted(denied);
+            if unavailable {
+                Refusal::Unavailable(text)
+            } else {
+                Refusal::NotAuthorized(text)
+            }
+        })
+    }
+
+    /// Counts a denial and gives its text.
+    fn counted(&self, denied: Denied) -> String {
+        self.metrics.denied.of(denied.reason).increment();
+        denied.text
+    }
+
+    async fn prove(&self, attempt: Attempt) -> Result<Admission, Denied> {
         let identity = attempt.identity.clone();
         let entry = self.enabled_entry(&identity).await?;
         let now = self.clock.now();
         let (principal, auth, expires) = match &attempt.credential {
             Credential::Token(text) => {
-                let token = self.token(text, now).map_err(Refusal::NotAuthorized)?;
-                let principal = self.signer(&token, &entry).map_err(Refusal::NotAuthorized)?;
+                let token = self.token(text, now)?;
+                let principal = self.signer(&token, &entry)?;
                 let expires = Timestamp::from_unix_seconds(token.expiry_seconds());
                 (principal, AuthKind::Sas, Some(expires))
             }
             Credential::Certificate(chain) => {
-                check_certificate(&entry, chain, now).map_err(Refusal::NotAuthorized)?;
+                check_certificate(&entry, chain, now)?;
                 (Principal::Identity(identity.clone()), AuthKind::X509, None)
             }
-            Credential::None => return Err(refused(format!("`{identity}` sent neither a token nor a certificate"))),
+            Credential::None => {
+                let text = format!("`{identity}` sent neither a token nor a certificate");
+                return Err(denied(Denial::NoProof, text));
+            }
         };
         Ok(Admission {
             principal,
@@ -100,7 +125,7 @@ impl Authority {
     }
 
     /// The entry of an identity that may connect.
-    async fn enabled_entry(&self, identity: &Identity) -> Result<Entry, Refusal> {
+    async fn enabled_entry(&self, identity: &Identity) -> Result<Entry, Denied> {
         let wanted = identity.clone();
         let found = self
             .repository
@@ -110,62 +135,68 @@ impl Authority {
                 Ok((view.entry(&wanted)?, enabled))
             })
             .await
-            .map_err(|error| Refusal::Unavailable(error.message))?;
+            .map_err(|error| denied(Denial::Unavailable, error.message))?;
         match found {
-            (None, _) => Err(refused(format!("`{identity}` is not registered"))),
-            (Some(_), false) => Err(refused(format!("device `{}` is disabled", identity.device))),
+            (None, _) => Err(denied(Denial::NotRegistered, format!("`{identity}` is not registered"))),
+            (Some(_), false) => {
+                let text = format!("device `{}` is disabled", identity.device);
+                Err(denied(Denial::Disabled, text))
+            }
             (Some(entry), true) => Ok(entry),
         }
     }
 
-    fn token(&self, text: &str, now: Timestamp) -> Result<SasToken, String> {
-        let token = SasToken::parse(text).map_err(|error| error.to_string())?;
+    fn token(&self, text: &str, now: Timestamp) -> Result<SasToken, Denied> {
+        let token = SasToken::parse(text).map_err(|error| denied(Denial::Malformed, error.to_string()))?;
         if token.is_expired(now) {
-            return Err(format!(
-                "the token ended at {}; make a new one, and check the clock",
-                Timestamp::from_unix_seconds(token.expiry_seconds())
-            ));
+            let end = Timestamp::from_unix_seconds(token.expiry_seconds());
+            let text = format!("the token ended at {end}; make a new one, and check the clock");
+            return Err(denied(Denial::Ended, text));
         }
         Ok(token)
     }
 
-    fn signer(&self, token: &SasToken, entry: &Entry) -> Result<Principal, String> {
+    fn signer(&self, token: &SasToken, entry: &Entry) -> Result<Principal, Denied> {
         let identity = &entry.identity;
         if !token.covers(&self.hosts, identity) {
-            return Err(format!(
-                "the token's `sr` `{}` does not name `{identity}` at this hub",
-                token.raw_resource()
-            ));
+            let resource = token.raw_resource();
+            let text = format!("the token's `sr` `{resource}` does not name `{identity}` at this hub");
+            return Err(denied(Denial::OtherResource, text));
         }
         let Some(name) = token.policy() else {
             return match &entry.authentication {
                 Authentication::Sas(keys) if signed(token, &keys.primary, &keys.secondary) => {
                     Ok(Principal::Identity(identity.clone()))
                 }
-                Authentication::Sas(_) => Err(format!("the token was not signed by a key of `{identity}`")),
-                other => Err(format!("`{identity}` logs in by `{}`, not by a token", other.kind())),
+                Authentication::Sas(_) => {
+                    let text = format!("the token was not signed by a key of `{identity}`");
+                    Err(denied(Denial::WrongKey, text))
+                }
+                other => {
+                    let text = format!("`{identity}` logs in by `{}`, not by a token", other.kind());
+                    Err(denied(Denial::OtherKind, text))
+                }
             };
         };
         self.policy(token, name, Rights::DEVICE_CONNECT)
             .map(|()| Principal::Policy(name.to_owned()))
     }
 
-    fn policy(&self, token: &SasToken, name: &str, right: Rights) -> Result<(), String> {
+    fn policy(&self, token: &SasToken, name: &str, right: Rights) -> Result<(), Denied> {
         let policy = self.find_policy(token, name)?;
         if !policy.rights.contains(right) {
-            return Err(format!(
-                "policy `{name}` lacks the permission {}",
-                right.names().join(" + ")
-            ));
+            let text = format!("policy `{name}` lacks the permission {}", right.names().join(" + "));
+            return Err(denied(Denial::NotPermitted, text));
         }
         Ok(())
     }
 
-    fn find_policy(&self, token: &SasToken, name: &str) -> Result<&Policy, String> {
+    fn find_policy(&self, token: &SasToken, name: &str) -> Result<&Policy, Denied> {
         let policy = self.policies.iter().find(|policy| policy.name == name);
-        let policy = policy.ok_or_else(|| format!("there is no policy `{name}`"))?;
+        let policy = policy.ok_or_else(|| denied(Denial::UnknownPolicy, format!("there is no policy `{name}`")))?;
         if !signed(token, &policy.primary, &policy.secondary) {
-            return Err(format!("the token was not signed by a key of policy `{name}`"));
+            let text = format!("the token was not signed by a key of policy `{name}`");
+            return Err(denied(Denial::WrongKey, text));
         }
         Ok(policy)
     }
@@ -180,38 +211,46 @@ impl Authority {
         path: &str,
         rights: &[Rights],
     ) -> Result<(), ServiceError> {
+        self.allow(authorization, path, rights).map_err(|denied| {
+            let lacks_right = denied.reason == Denial::NotPermitted;
+            let text = self.counted(denied);
+            if lacks_right {
+                ServiceError::new(ErrorCode::IotHubUnauthorizedAccess, text)
+            } else {
+                ServiceError::unauthorized(text)
+            }
+        })
+    }
+
+    fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<(), Denied> {
         let text = authorization.ok_or_else(|| {
-            ServiceError::unauthorized("the `Authorization` header is missing; send a shared access signature")
+            let text = "the `Authorization` header is missing; send a shared access signature";
+            denied(Denial::NoProof, text)
         })?;
         if text
             .get(..7)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer "))
         {
-            return Err(ServiceError::unauthorized(
-                "bearer tokens are not accepted: no issuer is configured; send a shared access signature",
-            ));
+            let text = "bearer tokens are not accepted: no issuer is configured; send a shared access signature";
+            return Err(denied(Denial::OtherKind, text));
         }
-        let token = self.token(text, self.clock.now()).map_err(ServiceError::unauthorized)?;
+        let token = self.token(text, self.clock.now())?;
         let Some(name) = token.policy() else {
-            return Err(ServiceError::unauthorized(
-                "the token has no `skn`; send a token of a shared access policy",
-            ));
+            let text = "the token has no `skn`; send a token of a shared access policy";
+            return Err(denied(Denial::OtherKind, text));
         };
-        let policy = self.find_policy(&token, name).map_err(ServiceError::unauthorized)?;
+        let policy = self.find_policy(&token, name)?;
         if !token.resource().covers_path(&self.hosts, path) {
-            return Err(ServiceError::unauthorized(format!(
-                "the token's `sr` `{}` does not cover `{path}` at this hub",
-                token.raw_resource()
-            )));
+            let resource = token.raw_resource();
+            let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
+            return Err(denied(Denial::OtherResource, text));
         }
         if rights.iter().any(|right| policy.rights.contains(*right)) {
             return Ok(());
         }
         let wanted: Vec<String> = rights.iter().map(|right| right.names().join(" + ")).collect();
-        Err(ServiceError::new(
-            ErrorCode::IotHubUnauthorizedAccess,
-            format!("policy `{name}` lacks the permission {}", wanted.join(" or ")),
-        ))
+        let text = format!("policy `{name}` lacks the permission {}", wanted.join(" or "));
+        Err(denied(Denial::NotPermitted, text))
     }
 
     /// Whether a request comes with a device's or module's own proof and not a policy's.
@@ -255,28 +294,42 @@ impl Drop for LogIn<'_> {
     }
 }
 
-fn refused(why: String) -> Refusal {
-    Refusal::NotAuthorized(why)
+/// Why a proof is not good: for the figures, and in words.
+struct Denied {
+    reason: Denial,
+    text: String,
+}
+
+fn denied(reason: Denial, text: impl Into<String>) -> Denied {
+    let text = text.into();
+    Denied { reason, text }
 }
 
 fn signed(token: &SasToken, primary: &SymmetricKey, secondary: &SymmetricKey) -> bool {
     token.verify(primary) || token.verify(secondary)
 }
 
-fn check_certificate(entry: &Entry, chain: &[CertificateDer<'static>], now: Timestamp) -> Result<(), String> {
+fn check_certificate(entry: &Entry, chain: &[CertificateDer<'static>], now: Timestamp) -> Result<(), Denied> {
     match &entry.authentication {
         Authentication::SelfSigned((primary, secondary)) => {
             let known: Vec<_> = primary.iter().chain(secondary).cloned().collect();
-            thumbprint_matches(chain, &known, now).map_err(|error| holm_net::error_chain(&error))
+            thumbprint_matches(chain, &known, now)
+                .map_err(|error| denied(Denial::Certificate, holm_net::error_chain(&error)))
         }
-        Authentication::CertificateAuthority => Err(format!(
-            "`{}` logs in by a certificate authority, and none can be registered in this release; give it thumbprints",
-            entry.identity
+        Authentication::CertificateAuthority => Err(denied(
+            Denial::Certificate,
+            format!(
+                "`{}` logs in by a certificate authority, and none can be registered in this release; give it thumbprints",
+                entry.identity
+            ),
         )),
-        other => Err(format!(
-            "`{}` logs in by `{}`, not by a certificate",
-            entry.identity,
-            other.kind()
+        other => Err(denied(
+            Denial::OtherKind,
+            format!(
+                "`{}` logs in by `{}`, not by a certificate",
+                entry.identity,
+                other.kind()
+            ),
         )),
     }
 }

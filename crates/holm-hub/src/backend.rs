@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::authority::Authority;
 use crate::c2d::Mailboxes;
 use crate::events::{self, EventLog, LogError, Receipt};
+use crate::metrics::{MessageRefusal, Metrics, Settled, TwinPart};
 use crate::presence::Presence;
 use crate::storage::Repository;
 use crate::twins::Twins;
@@ -35,6 +36,7 @@ pub struct HubBackend {
     pub(crate) presence: Presence,
     pub(crate) signals: Signals,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
 }
 
 /// Resolves when a message is on disk.
@@ -65,6 +67,7 @@ impl holm_gateway::Ingest for HubBackend {
     async fn ingest(&self, from: &Admission, mut message: Message) -> Result<IngestReceipt, IngestError> {
         let size = message.counted_bytes();
         if size > MAX_DEVICE_TO_CLOUD_BYTES {
+            self.metrics.messages_refused.of(MessageRefusal::TooLarge).increment();
             return Err(IngestError::TooLarge {
                 size,
                 limit: MAX_DEVICE_TO_CLOUD_BYTES,
@@ -75,7 +78,20 @@ impl holm_gateway::Ingest for HubBackend {
         self.presence.heard(&from.identity, now);
         let payload = message.encode();
         let receipt = self.log.append_when_room(&from.identity.device, now, payload).await;
-        receipt.map(IngestReceipt).map_err(unavailable)
+        match receipt {
+            Ok(receipt) => {
+                self.metrics.messages.increment();
+                self.metrics.message_bytes.add(u64::try_from(size).unwrap_or(u64::MAX));
+                Ok(IngestReceipt(receipt))
+            }
+            Err(error) => {
+                self.metrics
+                    .messages_refused
+                    .of(MessageRefusal::Unavailable)
+                    .increment();
+                Err(unavailable(error))
+            }
+        }
     }
 }
 
@@ -122,8 +138,12 @@ impl holm_gateway::Twins for HubBackend {
         expected: Option<u64>,
     ) -> Result<Option<u64>, ServiceError> {
         self.presence.heard(&of.identity, self.clock.now());
-        let patch = holm_model::twin::reported_from_json(patch.to_string().as_bytes())?;
-        self.twins.report(of.identity.clone(), patch, expected).await.map(Some)
+        let changed = match holm_model::twin::reported_from_json(patch.to_string().as_bytes()) {
+            Ok(patch) => self.twins.report(of.identity.clone(), patch, expected).await,
+            Err(error) => Err(error),
+        };
+        self.metrics.twin_change(TwinPart::Reported, &changed);
+        changed.map(Some)
     }
 }
 
@@ -147,6 +167,12 @@ impl holm_gateway::Inbox for HubBackend {
 
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
         if mailbox == Mailbox::CloudToDevice {
+            let outcome = match settlement {
+                Settlement::Complete => Settled::Completed,
+                Settlement::Abandon => Settled::Abandoned,
+                Settlement::Reject => Settled::Rejected,
+            };
+            self.metrics.c2d_settled.of(outcome).increment();
             self.mailboxes.settle(session, &of.identity.device, lease, settlement);
         }
     }

@@ -26,6 +26,7 @@ use crate::c2d::Mailboxes;
 use crate::deployment::Deployments;
 use crate::events::{EventLog, LogError, Relay};
 use crate::methods::Methods;
+use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::storage::{OpenError, Policy, Repository, Rights};
@@ -273,6 +274,7 @@ const fn default_policies() -> [(&'static str, Rights); 5] {
 
 fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies: Vec<Policy>, clock: Clock) -> RestApi {
     let (signals, presence, scope) = (Signals::default(), Presence::default(), Scope::new());
+    let metrics = Metrics::default();
     let hub_name = config.hub_name();
     let registry = Registry::new(
         repository.clone(),
@@ -294,6 +296,7 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
         clock.clone(),
         config.token_hosts(),
         policies,
+        metrics.clone(),
     );
     let mailboxes = Mailboxes::new(repository.clone(), signals.clone(), clock.clone(), scope.clone());
     RestApi {
@@ -311,6 +314,7 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
             presence,
             signals,
             clock,
+            metrics,
         },
     }
 }

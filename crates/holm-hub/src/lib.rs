@@ -27,6 +27,7 @@ pub mod twins;
 pub mod storage;
 
 mod clock;
+mod metrics;
 mod random;
 mod signals;
 

@@ -18,7 +18,7 @@ pub(crate) trait Status: Send + Sync + 'static {
     /// Whether the service does its work; if not, why.
     fn health(&self) -> Result<(), String>;
     /// The figures, in Prometheus' text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> impl Future<Output = String> + Send;
 }
 
 struct Page<S>(S);
@@ -30,7 +30,7 @@ impl<S: Status> Handler for Page<S> {
                 Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/metrics" => (StatusCode::OK, self.0.metrics()),
+            "/metrics" => (StatusCode::OK, self.0.metrics().await),
             _ => (
                 StatusCode::NOT_FOUND,
                 "there are `/healthz` and `/metrics`\n".to_owned(),

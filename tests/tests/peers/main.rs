@@ -8,6 +8,7 @@ mod docker_rules;
 mod edge_identities;
 mod edge_input;
 mod edge_story;
+mod metrics;
 mod mqtt_rules;
 mod plain_client;
 mod rest_rules;

@@ -18,6 +18,7 @@ use holm_net::Peer;
 
 use crate::backend::{Admission, Announced, Attempt, Backend, Credential, Refusal};
 use crate::gateway::Gateway;
+use crate::metrics::ConnectRefusal;
 
 /// A client that may come in.
 pub(super) struct Admitted {
@@ -29,6 +30,16 @@ pub(super) struct Admitted {
 pub(super) struct Refused {
     pub(super) code: Code,
     pub(super) reason: String,
+}
+
+impl Refused {
+    pub(super) const fn counted(&self) -> ConnectRefusal {
+        match self.code {
+            Code::NotAuthorized => ConnectRefusal::NotAuthorized,
+            Code::ServerUnavailable => ConnectRefusal::Unavailable,
+            _ => ConnectRefusal::Malformed,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {

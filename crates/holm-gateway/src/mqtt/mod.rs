@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Backend;
 use crate::gateway::Gateway;
+use crate::metrics::{End, Protocol};
 use crate::profile::{MAX_PACKET, Profile};
 
 fn session_config(profile: &Profile) -> Config {
@@ -37,34 +38,53 @@ fn session_config(profile: &Profile) -> Config {
 }
 
 /// Serves one connection from its first byte to its last.
-pub(crate) async fn serve<B, S>(gateway: &Gateway<B>, scope: &Scope, stream: S, peer: Peer)
+pub(crate) async fn serve<B, S>(gateway: &Gateway<B>, scope: &Scope, stream: S, peer: Peer, protocol: Protocol)
 where
     B: Backend,
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let metrics = &gateway.metrics;
+    let _open = metrics.open(protocol);
     let session = Session::server(Instant::now(), session_config(&gateway.profile));
     let mut connection = Connection::new(session, stream);
     let first = tokio::select! {
         event = connection.next_event() => event,
         () = scope.stopping() => Event::Closed(Closed::ByApplication),
     };
-    match first {
+    let end = match first {
         Event::Connect(connect) => match admit::admit(gateway, &connect, &peer).await {
-            Ok(admitted) => {
-                serve::run(gateway, scope, &mut connection, &peer, admitted, connect.will).await;
-            }
+            Ok(admitted) => serve::run(gateway, scope, &mut connection, &peer, admitted, connect.will).await,
             Err(refusal) => {
                 tracing::info!(client = %connect.client_id, peer = ?peer.address, reason = %refusal.reason, "a client was refused");
                 connection.session_mut().refuse(refusal.code);
+                metrics.refused.of(refusal.counted()).increment();
+                End::Refused
             }
         },
         Event::Closed(reason) => {
             tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT");
             gateway.complaints.ended(&reason, peer.address, &"nobody yet");
+            end(&reason).unwrap_or(End::ShuttingDown)
         }
-        _ => connection.session_mut().close(),
-    }
+        _ => {
+            connection.session_mut().close();
+            End::Violation
+        }
+    };
+    metrics.ended.of(end).increment();
     connection.finish().await;
+}
+
+/// Why a connection ended, if it was not by this side.
+const fn end(closed: &Closed) -> Option<End> {
+    match closed {
+        Closed::Disconnected => Some(End::Disconnected),
+        Closed::Lost => Some(End::Lost),
+        Closed::TimedOut(_) => Some(End::TimedOut),
+        Closed::Violation(_) => Some(End::Violation),
+        Closed::Refused(_) => Some(End::Refused),
+        Closed::ByApplication => None,
+    }
 }
 
 /// Sends a message of QoS 0; one that the connection has no room for ends it, since nothing would bring it again.

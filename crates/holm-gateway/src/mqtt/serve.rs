@@ -20,6 +20,7 @@ use super::publish_once;
 use super::twins::{self, Answer, Asked, Request, Success};
 use crate::backend::{Admission, Backend, IngestError, Refusal};
 use crate::gateway::{Gateway, now};
+use crate::metrics::{End, Throttle};
 use crate::session::{CloseReason, Command, SessionHandle, SessionInbox, Subscriptions};
 
 /// Filters that one client may hold: twice what every published subscription together needs
@@ -34,7 +35,8 @@ pub(super) async fn run<B, S>(
     peer: &Peer,
     admitted: Admitted,
     will: Option<Will>,
-) where
+) -> End
+where
     B: Backend,
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -44,11 +46,10 @@ pub(super) async fn run<B, S>(
         Ok(resumed) => resumed,
         Err(refusal) => {
             tracing::info!(identity = %admission.identity, reason = %refusal, "a client was refused");
-            connection.session_mut().refuse(match refusal {
-                Refusal::NotAuthorized(_) => holm_mqtt::Refusal::NotAuthorized,
-                Refusal::Unavailable(_) => holm_mqtt::Refusal::ServerUnavailable,
-            });
-            return;
+            let refused = admit::Refused::from(refusal);
+            connection.session_mut().refuse(refused.code);
+            gateway.metrics.refused.of(refused.counted()).increment();
+            return End::Refused;
         }
     };
     gateway.directory.enter(&handle);
@@ -74,6 +75,7 @@ pub(super) async fn run<B, S>(
         receipts: FuturesUnordered::new(),
         calls: Calls::default(),
         closing: None,
+        end: None,
     };
     client.connection.session_mut().accept(Instant::now(), resumed.present);
     client.resume(&resumed.filters);
@@ -81,7 +83,10 @@ pub(super) async fn run<B, S>(
     gateway
         .complaints
         .ended(&closed, peer.address, &client.admission.identity);
+    // What closes without a reason of its own is an answer that the client had no room for.
+    let end = super::end(&closed).or(client.end).unwrap_or(End::TooSlow);
     client.leave(closed, will).await;
+    end
 }
 
 /// How long a message may wait for room once its connection has ended. What a client sent before it said goodbye is taken
@@ -117,6 +122,8 @@ struct Client<'c, B: Backend, S> {
     calls: Calls,
     /// Why the node closes the session, once it does.
     closing: Option<CloseReason>,
+    /// Why the connection is closed from this side, once it is.
+    end: Option<End>,
 }
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
@@ -156,17 +163,17 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     Ok(messages) => self.deliveries.received(mailbox, messages, self.connection.session_mut()),
                     Err(refusal) => {
                         tracing::warn!(identity = %self.admission.identity, reason = %refusal, "messages can't be read");
-                        self.connection.session_mut().close();
+                        self.close(End::Unavailable);
                     }
                 },
                 command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
                 () = sleep_until(ends), if self.connection.session().is_open() => {
                     tracing::debug!(identity = %self.admission.identity, "the token has ended; closing");
-                    self.connection.session_mut().close();
+                    self.close(End::TokenEnded);
                 }
                 () = sleep_until(overdue), if self.connection.session().is_open() => if self.deliveries.is_overdue(patience) {
                     tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
-                    self.connection.session_mut().close();
+                    self.close(End::Unacknowledged);
                 },
                 () = scope.stopping(), if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
             }
@@ -240,7 +247,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
             Some((delivery, outcome)) => self.entered(delivery, outcome),
             // The client of a session that the node has closed was told nothing of it, and sends it again.
             None if self.closing.is_some() => {}
-            None => self.entering = Some(entering),
+            None => {
+                self.gateway.metrics.throttled.of(Throttle::Messages).increment();
+                self.entering = Some(entering);
+            }
         }
     }
 
@@ -267,15 +277,21 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     /// MQTT 3.1.1 has no word for "not now": the connection closes, and the client sends the message again.
     fn not_stored(&mut self, delivery: Option<DeliveryId>, error: &IngestError) {
         tracing::warn!(identity = %self.admission.identity, %error, "a message was not taken in; closing");
-        self.close_after(delivery);
+        self.close_after(delivery, End::NotStored);
     }
 
     fn refuse_publish(&mut self, delivery: Option<DeliveryId>, reason: &str) {
         tracing::warn!(identity = %self.admission.identity, reason, "a publish was refused; closing");
-        self.close_after(delivery);
+        self.close_after(delivery, End::MessageRefused);
     }
 
-    fn close_after(&mut self, delivery: Option<DeliveryId>) {
+    fn close(&mut self, end: End) {
+        self.end.get_or_insert(end);
+        self.connection.session_mut().close();
+    }
+
+    fn close_after(&mut self, delivery: Option<DeliveryId>, end: End) {
+        self.end.get_or_insert(end);
         let session = self.connection.session_mut();
         match delivery {
             // What came before it is acknowledged first.
@@ -294,6 +310,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
 
     fn ask_twin(&mut self, asked: Asked) {
         if let Some(refused) = self.twins.ask(asked) {
+            self.gateway.metrics.throttled.of(Throttle::TwinRequests).increment();
             self.answer_twin(refused);
         }
     }
@@ -332,6 +349,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 self.closing = Some(reason);
                 // Nobody waits for it here any more; its sender was not told that it is safe.
                 self.entering = None;
+                self.end.get_or_insert(match reason {
+                    CloseReason::Replaced => End::Replaced,
+                    CloseReason::Revoked => End::Revoked,
+                    CloseReason::ShuttingDown => End::ShuttingDown,
+                    CloseReason::TooSlow => End::TooSlow,
+                });
                 session.close();
             }
         }
@@ -360,7 +383,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
             .collect();
         if let Err(refusal) = self.tell_subscriptions().await {
             tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
-            self.connection.session_mut().close();
+            self.close(End::Unavailable);
             return;
         }
         if let Err(error) = self.connection.session_mut().suback(request, &granted) {
@@ -404,7 +427,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         self.apply_subscriptions();
         if let Err(refusal) = self.tell_subscriptions().await {
             tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
-            self.connection.session_mut().close();
+            self.close(End::Unavailable);
             return;
         }
         if let Err(error) = self.connection.session_mut().unsuback(request) {

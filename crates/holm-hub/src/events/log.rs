@@ -215,6 +215,12 @@ impl EventLog {
         })
     }
 
+    /// Bytes of the log on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.queue.stats().disk_bytes
+    }
+
     /// Commits what waits and releases the directory.
     pub async fn close(self) {
         self.queue.close().await;

@@ -33,6 +33,7 @@ impl RestApi {
             properties,
         };
         self.backend.mailboxes.send(device, message).await?;
+        self.backend.metrics.c2d_sent.increment();
         Ok(answer::no_content())
     }
 

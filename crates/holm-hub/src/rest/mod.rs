@@ -95,7 +95,9 @@ impl Handler for RestApi {
                     BodyError::TooLarge(_) => ErrorCode::MessageTooLarge,
                     BodyError::TimedOut | BodyError::Broken(_) => ErrorCode::IotHubFormatError,
                 };
-                Failure::from(ServiceError::new(code, error.to_string())).answer(self.backend.clock.now())
+                let answer = Failure::from(ServiceError::new(code, error.to_string())).answer(self.backend.clock.now());
+                self.backend.metrics.request(answer.status());
+                answer
             }
         }
     }
@@ -108,10 +110,12 @@ impl RestApi {
         request: Request<Bytes>,
         certificates: &Arc<[CertificateDer<'static>]>,
     ) -> Response<ResponseBody> {
-        match self.carry_out(request, certificates).await {
+        let answer = match self.carry_out(request, certificates).await {
             Ok(answer) => answer,
             Err(failure) => failure.answer(self.backend.clock.now()),
-        }
+        };
+        self.backend.metrics.request(answer.status());
+        answer
     }
 
     async fn carry_out(

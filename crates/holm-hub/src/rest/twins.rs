@@ -6,6 +6,7 @@ use hyper::Method;
 use super::answer::{self, Answer, Failure};
 use super::{Call, RestApi, not_allowed};
 use crate::events::notice::Operation;
+use crate::metrics::{CallOutcome, TwinPart};
 
 impl RestApi {
     pub(super) async fn twin(&self, call: Call, identity: Identity) -> Result<Answer, Failure> {
@@ -16,8 +17,12 @@ impl RestApi {
             Method::PUT => Operation::Replace,
             _ => return Err(not_allowed(&call, "GET, PATCH or PUT")),
         };
-        let update = TwinUpdate::from_json(&call.body)?;
-        let twin = twins.update(identity, update, operation, call.if_match()).await?;
+        let changed = match TwinUpdate::from_json(&call.body) {
+            Ok(update) => twins.update(identity, update, operation, call.if_match()).await,
+            Err(error) => Err(error),
+        };
+        self.backend.metrics.twin_change(TwinPart::Desired, &changed);
+        let twin = changed?;
         Ok(answer::json_with_etag(&twin.to_json()))
     }
 
@@ -28,6 +33,12 @@ impl RestApi {
         let request = MethodRequest::from_json(&call.body)?;
         let (connect, response) = (request.connect_timeout, request.response_timeout);
         let answered = self.methods.call(identity, request).await;
+        let outcome = match &answered {
+            Ok(response) if response.status < 400 => CallOutcome::Good,
+            Ok(_) => CallOutcome::Bad,
+            Err(error) => CallOutcome::of_error(error.code),
+        };
+        self.backend.metrics.calls.of(outcome).increment();
         let response = answered.map_err(|error| {
             let waited = match error.code {
                 ErrorCode::DeviceNotOnline => connect,

@@ -95,6 +95,15 @@ impl View<'_> {
         Ok(self.one(sql, [device.as_str()], |row| row.get(0))?.unwrap_or(0))
     }
 
+    /// How many messages wait for all devices together.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn waiting_in_all(&self) -> Result<u64, ServiceError> {
+        let count = self.one("SELECT count(*) FROM c2d_messages", [], |row| row.get(0))?;
+        Ok(to_u64(count.unwrap_or(0)))
+    }
+
     /// Messages whose time has ended, with their devices; at most `most`.
     ///
     /// # Errors

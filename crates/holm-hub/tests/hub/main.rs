@@ -9,6 +9,7 @@ mod deployment;
 mod events;
 mod mail;
 mod methods;
+mod metrics;
 mod registry;
 mod storage;
 mod support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use holm_gateway::http::websocket;
+use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
 use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
@@ -101,14 +102,17 @@ async fn serve_until_told(
     let tls = Arc::new(tls);
     let backend = Arc::new(hub.backend().clone());
     let directory = hub.signals().directory().clone();
-    let gateway = Gateway::new(backend, Arc::clone(&directory), Profile::hub(), scope.clone());
+    let gateway = Gateway::new(backend, directory, Profile::hub(), scope.clone());
     scope.spawn(gateway.clone().serve_mqtt(mqtt, Arc::clone(&tls)));
     let front = Arc::new(Front {
         gateway,
         rest: hub.rest_handler().clone(),
     });
-    scope.spawn(serve_tls(scope.clone(), https, tls, front));
-    let page = HubStatus { sessions: directory };
+    scope.spawn(serve_tls(scope.clone(), https, tls, Arc::clone(&front)));
+    let page = HubStatus {
+        backend: hub.backend().clone(),
+        front: front.gateway.clone(),
+    };
     let status = status_page::serve(scope, status, page)?;
 
     tracing::info!(mqtt = %mqtt_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
@@ -145,7 +149,8 @@ impl Handler for Front {
 }
 
 struct HubStatus {
-    sessions: Arc<holm_gateway::Directory>,
+    backend: HubBackend,
+    front: Gateway<HubBackend>,
 }
 
 impl Status for HubStatus {
@@ -153,12 +158,10 @@ impl Status for HubStatus {
         Ok(())
     }
 
-    fn metrics(&self) -> String {
-        format!(
-            "# HELP holm_hub_sessions Devices and modules connected to this hub now.\n\
-             # TYPE holm_hub_sessions gauge\n\
-             holm_hub_sessions {}\n",
-            self.sessions.count()
-        )
+    async fn metrics(&self) -> String {
+        let mut out = Exposition::default();
+        self.front.metrics().write("holm_hub", &mut out);
+        self.backend.write_metrics(&mut out).await;
+        out.into_text()
     }
 }

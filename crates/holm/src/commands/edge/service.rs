@@ -99,7 +99,7 @@ impl Status for EdgeStatus {
         Ok(())
     }
 
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         let status = (self.status)();
         let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         let connected = u64::from(
