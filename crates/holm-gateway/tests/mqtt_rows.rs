@@ -725,6 +725,18 @@ async fn a_stop_does_not_wait_for_a_message_that_waits_for_room() {
     assert_eq!(watching.await.unwrap(), Closed::Lost);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_message_that_finds_no_room_does_not_keep_the_session_of_a_client_that_is_gone() {
+    let fixture = Fixture::hub();
+    let (client, _room) = waiting_for_room(&fixture).await;
+
+    drop(client);
+
+    fixture.node.until(|state| state.closed == 1).await;
+    assert_eq!(fixture.directory.count(), 0);
+    assert!(fixture.node.lock().ingested.is_empty());
+}
+
 #[tokio::test]
 async fn messages_that_wait_for_room_keep_their_order_and_outlast_a_goodbye() {
     let fixture = Fixture::hub();

@@ -125,6 +125,11 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         &self.session
     }
 
+    /// Whether the transport has ended. The session may still have events from before.
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Gives the session back, for what it still holds (messages not acknowledged, say). The socket is dropped.
     pub fn into_session(self) -> P {
         self.session

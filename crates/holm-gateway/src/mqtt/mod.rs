@@ -10,6 +10,7 @@
 mod admit;
 mod complaints;
 mod deliver;
+mod entrance;
 mod methods;
 mod serve;
 mod twins;

@@ -1,10 +1,10 @@
 //! The life of an admitted client: one loop that waits for whatever happens next and answers it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use holm_model::twin::reported_from_json;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_model::{Message, Timestamp};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admit::{self, Admitted};
 use super::deliver::Deliveries;
+use super::entrance::{Entrance, LAST_ROOM, LOOK_FOR_END};
 use super::methods::Calls;
 use super::publish_once;
 use super::twins::{self, Answer, Asked, Request, Success};
@@ -58,6 +59,7 @@ where
     let backend = Arc::clone(&gateway.backend);
     let mut client = Client {
         twins: twins::Requests::new(Arc::clone(&backend), Arc::clone(&admission)),
+        entrance: Entrance::new(Arc::clone(&backend), Arc::clone(&admission)),
         deliveries: Deliveries::new(
             backend,
             Arc::clone(&admission),
@@ -71,7 +73,6 @@ where
         inbox,
         clean: admitted.clean,
         filters: Vec::new(),
-        entering: None,
         receipts: FuturesUnordered::new(),
         calls: Calls::default(),
         closing: None,
@@ -88,13 +89,6 @@ where
     client.leave(closed, will).await;
     end
 }
-
-/// How long a message may wait for room once its connection has ended. What a client sent before it said goodbye is taken
-/// in; but nobody is there to be told, and the session of somebody who is gone must not stay for ever.
-const LAST_ROOM: Duration = Duration::from_secs(5);
-
-/// Waits for room for a message; gives the publish that brought it, and what became of it.
-type Entering<R> = std::pin::Pin<Box<dyn Future<Output = (Option<DeliveryId>, Result<R, IngestError>)> + Send>>;
 
 /// Ingested and not yet acknowledged.
 type Pending<R> = std::pin::Pin<Box<dyn Future<Output = (DeliveryId, R)> + Send>>;
@@ -114,8 +108,7 @@ struct Client<'c, B: Backend, S> {
     inbox: SessionInbox,
     clean: bool,
     filters: Vec<Held>,
-    /// The message that waits for room at the node. It is the only one: publishes behind it wait in the session.
-    entering: Option<Entering<B::Receipt>>,
+    entrance: Entrance<B>,
     receipts: FuturesUnordered<Pending<Result<(), IngestError>>>,
     twins: twins::Requests<B>,
     deliveries: Deliveries<B>,
@@ -129,13 +122,12 @@ struct Client<'c, B: Backend, S> {
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn serve(&mut self, scope: &Scope) -> Closed {
         let ends = admit::ends(&self.admission).map(|end| tokio::time::Instant::now() + until(end));
-        let mut last_room = None;
         loop {
             self.deliveries.send(self.connection.session_mut());
-            if self.entering.is_some() && !self.connection.session().is_open() && last_room.is_none() {
-                last_room = Some(tokio::time::Instant::now() + LAST_ROOM);
+            if self.connection.has_ended() || !self.connection.session().is_open() {
+                self.entrance.ended();
             }
-            let waits_for_room = self.entering.is_some();
+            let waits_for_room = self.entrance.is_waiting();
             let patience = self.gateway.profile.acknowledge_deadline;
             let overdue = self
                 .deliveries
@@ -149,14 +141,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     Event::Closed(reason) => return reason,
                     event => self.handle_event(event).await,
                 },
-                (delivery, outcome) = entered(&mut self.entering) => {
-                    self.entering = None;
-                    self.entered(delivery, outcome);
-                }
-                () = sleep_until(last_room), if waits_for_room => {
-                    tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended");
-                    self.entering = None;
-                }
+                entered = self.entrance.next() => match entered {
+                    Some((delivery, outcome)) => self.entered(delivery, outcome),
+                    None => tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended"),
+                },
+                // The end of the connection is behind what waits and is not told before it: it is looked at above.
+                () = tokio::time::sleep(LOOK_FOR_END), if waits_for_room => {}
                 Some((delivery, outcome)) = self.receipts.next() => self.stored(delivery, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
                 (mailbox, received) = self.deliveries.next() => match received {
@@ -237,20 +227,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    /// Gives a message to the node. One for which there is no room at once waits, and its connection goes on without it:
-    /// a wish to close is heard, and what is to be sent leaves.
     fn ingest(&mut self, message: Message, delivery: Option<DeliveryId>) {
-        let (backend, admission) = (Arc::clone(&self.gateway.backend), Arc::clone(&self.admission));
-        let mut entering: Entering<B::Receipt> =
-            Box::pin(async move { (delivery, backend.ingest(&admission, message).await) });
-        match (&mut entering).now_or_never() {
+        match self.entrance.enter(message, delivery) {
             Some((delivery, outcome)) => self.entered(delivery, outcome),
             // The client of a session that the node has closed was told nothing of it, and sends it again.
-            None if self.closing.is_some() => {}
-            None => {
-                self.gateway.metrics.throttled.of(Throttle::Messages).increment();
-                self.entering = Some(entering);
-            }
+            None if self.closing.is_some() => self.entrance.clear(),
+            None => self.gateway.metrics.throttled.of(Throttle::Messages).increment(),
         }
     }
 
@@ -348,7 +330,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 tracing::debug!(identity = %self.admission.identity, ?reason, "closing");
                 self.closing = Some(reason);
                 // Nobody waits for it here any more; its sender was not told that it is safe.
-                self.entering = None;
+                self.entrance.clear();
                 self.end.get_or_insert(match reason {
                     CloseReason::Replaced => End::Replaced,
                     CloseReason::Revoked => End::Revoked,
@@ -548,19 +530,12 @@ fn device_error(error: &holm_model::error::ServiceError) -> String {
     error.device_body(crate::tracking_id(), now()).to_string()
 }
 
-fn until(moment: Timestamp) -> Duration {
-    Duration::from_millis(u64::try_from(moment.millis_since(now())).unwrap_or(0))
+fn until(moment: Timestamp) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(moment.millis_since(now())).unwrap_or(0))
 }
 
-/// What became of the message that waits for room; waits for ever when none does. Cancel-safe.
-async fn entered<R>(entering: &mut Option<Entering<R>>) -> (Option<DeliveryId>, Result<R, IngestError>) {
-    match entering {
-        Some(entering) => entering.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(moment: Option<tokio::time::Instant>) {
+/// Waits for a moment; for ever when there is none.
+pub(super) async fn sleep_until(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

@@ -1,0 +1,93 @@
+//! The way of a client's messages into the node: one at a time, in order, and beside the connection when there is no room.
+//!
+//! ```text
+//!   publish --enter--> has its place at once
+//!                 '--> waits --next--> has its place
+//!                          |'--------> given up: LAST_ROOM after the end of the connection
+//!                          '--clear--> forgotten: the node closes, its sender was told nothing of it
+//! ```
+//!
+//! While a message waits its connection goes on: a wish to close is heard, and what is to be sent leaves. The publishes
+//! behind it wait in the session, whose bounds stop the reading of the socket.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use holm_model::Message;
+use holm_mqtt::DeliveryId;
+use tokio::time::Instant;
+
+use super::serve::sleep_until;
+use crate::backend::{Admission, Backend, IngestError};
+
+/// How long a message may wait for room once its connection has ended. What a client sent before it said goodbye is taken
+/// in; but nobody is there to be told, and the session of somebody who is gone must not stay for ever.
+pub(super) const LAST_ROOM: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the connection of a message that waits has ended.
+pub(super) const LOOK_FOR_END: Duration = Duration::from_secs(1);
+
+/// The publish that brought a message, and what became of it.
+pub(super) type Entered<R> = (Option<DeliveryId>, Result<R, IngestError>);
+
+type Entering<R> = Pin<Box<dyn Future<Output = Entered<R>> + Send>>;
+
+/// The entrance of one client.
+pub(super) struct Entrance<B: Backend> {
+    backend: Arc<B>,
+    admission: Arc<Admission>,
+    waiting: Option<Entering<B::Receipt>>,
+    /// When what waits is given up; set when the connection has ended.
+    until: Option<Instant>,
+}
+
+impl<B: Backend> Entrance<B> {
+    pub(super) const fn new(backend: Arc<B>, admission: Arc<Admission>) -> Self {
+        Self {
+            backend,
+            admission,
+            waiting: None,
+            until: None,
+        }
+    }
+
+    /// Brings a message; `None` when it waits. None other may be brought then.
+    pub(super) fn enter(&mut self, message: Message, delivery: Option<DeliveryId>) -> Option<Entered<B::Receipt>> {
+        let (backend, admission) = (Arc::clone(&self.backend), Arc::clone(&self.admission));
+        let mut entering = async move { (delivery, backend.ingest(&admission, message).await) }.boxed();
+        let entered = (&mut entering).now_or_never();
+        if entered.is_none() {
+            self.waiting = Some(entering);
+        }
+        entered
+    }
+
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// What became of the message that waits, `None` if it was given up; waits for ever when none does. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Entered<B::Receipt>> {
+        let Some(waiting) = &mut self.waiting else {
+            return std::future::pending().await;
+        };
+        let entered = tokio::select! {
+            entered = waiting => Some(entered),
+            () = sleep_until(self.until) => None,
+        };
+        self.waiting = None;
+        entered
+    }
+
+    /// The connection has ended: what waits does so not much longer.
+    pub(super) fn ended(&mut self) {
+        self.until.get_or_insert_with(|| Instant::now() + LAST_ROOM);
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting = None;
+    }
+}
