@@ -12,7 +12,9 @@ mod complaints;
 mod deliver;
 mod entrance;
 mod methods;
+mod publish;
 mod serve;
+mod subscribe;
 mod twins;
 
 pub(crate) use complaints::Complaints;

@@ -5,28 +5,24 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use holm_model::twin::reported_from_json;
-use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
-use holm_model::{Message, Timestamp};
-use holm_mqtt::{Closed, DeliveryId, Event, Granted, Outcome, Qos, RequestId, Session, Text, Will};
+use holm_model::Timestamp;
+use holm_model::wire::ServerTopic;
+use holm_mqtt::{Closed, DeliveryId, Event, Session, Will};
 use holm_net::{Connection, Peer, Scope};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admit::{self, Admitted};
 use super::deliver::Deliveries;
-use super::entrance::{Entrance, LAST_ROOM, LOOK_FOR_END};
+use super::entrance::{Entrance, LOOK_FOR_END};
 use super::methods::Calls;
 use super::publish_once;
-use super::twins::{self, Answer, Asked, Request, Success};
-use crate::backend::{Admission, Backend, IngestError, Refusal};
+use super::subscribe::Held;
+use super::twins::{self, Answer, Asked, Success};
+use crate::backend::{Admission, Backend, IngestError};
 use crate::gateway::{Gateway, now};
 use crate::metrics::{End, Throttle};
 use crate::session::{CloseReason, Command, SessionHandle, SessionInbox, Subscriptions};
-
-/// Filters that one client may hold: twice what every published subscription together needs
-/// (`hub-device-protocols.md` §2.4).
-const MAX_FILTERS: usize = 12;
 
 /// Serves an admitted client until its connection ends.
 pub(super) async fn run<B, S>(
@@ -93,30 +89,23 @@ where
 /// Ingested and not yet acknowledged.
 type Pending<R> = std::pin::Pin<Box<dyn Future<Output = (DeliveryId, R)> + Send>>;
 
-/// A filter that a client holds, with what it means and at which quality of service it was granted.
-struct Held {
-    filter: Text,
-    subscription: Option<Subscription>,
-    qos: Qos,
-}
-
-struct Client<'c, B: Backend, S> {
-    gateway: Gateway<B>,
-    connection: &'c mut Connection<Session, S>,
-    admission: Arc<Admission>,
-    handle: SessionHandle,
-    inbox: SessionInbox,
-    clean: bool,
-    filters: Vec<Held>,
-    entrance: Entrance<B>,
-    receipts: FuturesUnordered<Pending<Result<(), IngestError>>>,
-    twins: twins::Requests<B>,
-    deliveries: Deliveries<B>,
-    calls: Calls,
+pub(super) struct Client<'c, B: Backend, S> {
+    pub(super) gateway: Gateway<B>,
+    pub(super) connection: &'c mut Connection<Session, S>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) handle: SessionHandle,
+    pub(super) inbox: SessionInbox,
+    pub(super) clean: bool,
+    pub(super) filters: Vec<Held>,
+    pub(super) entrance: Entrance<B>,
+    pub(super) receipts: FuturesUnordered<Pending<Result<(), IngestError>>>,
+    pub(super) twins: twins::Requests<B>,
+    pub(super) deliveries: Deliveries<B>,
+    pub(super) calls: Calls,
     /// Why the node closes the session, once it does.
-    closing: Option<CloseReason>,
+    pub(super) closing: Option<CloseReason>,
     /// Why the connection is closed from this side, once it is.
-    end: Option<End>,
+    pub(super) end: Option<End>,
 }
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
@@ -184,120 +173,19 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    fn handle_publish(&mut self, publish: holm_mqtt::Message, delivery: Option<DeliveryId>) {
-        let topic = publish.topic.as_str();
-        match ClientTopic::parse(topic, &self.admission.identity) {
-            Ok(ClientTopic::Telemetry { bag, .. }) => {
-                let message = message(bag, &publish);
-                self.ingest(message, delivery);
-            }
-            Ok(ClientTopic::TwinGet { rid: None }) if self.gateway.profile.twin_get_without_request_id_closes => {
-                self.refuse_publish(delivery, "a twin request without `$rid`");
-            }
-            Ok(ClientTopic::TwinGet { rid: None }) => self.accept(delivery),
-            Ok(ClientTopic::TwinGet { rid }) => {
-                self.accept(delivery);
-                self.ask_twin(Asked {
-                    request: Request::Get,
-                    rid: rid.map(str::to_owned),
-                    delivery: None,
-                });
-            }
-            Ok(ClientTopic::TwinPatchReported { rid, version }) => {
-                let rid = rid.map(str::to_owned);
-                match reported_from_json(&publish.payload) {
-                    Ok(patch) => {
-                        let request = Request::PatchReported {
-                            patch: Value::Object(patch),
-                            expected: version,
-                        };
-                        self.ask_twin(Asked { request, rid, delivery });
-                    }
-                    Err(error) => {
-                        let outcome = Err(error);
-                        self.answer_twin(Answer { rid, delivery, outcome });
-                    }
-                }
-            }
-            Ok(ClientTopic::MethodResponse { status, rid }) => {
-                self.calls.answered(rid, status, &publish.payload);
-                self.accept(delivery);
-            }
-            Err(error) => self.refuse_publish(delivery, &error.to_string()),
-        }
-    }
-
-    fn ingest(&mut self, message: Message, delivery: Option<DeliveryId>) {
-        match self.entrance.enter(message, delivery) {
-            Some((delivery, outcome)) => self.entered(delivery, outcome),
-            // The client of a session that the node has closed was told nothing of it, and sends it again.
-            None if self.closing.is_some() => self.entrance.clear(),
-            None => self.gateway.metrics.throttled.of(Throttle::Messages).increment(),
-        }
-    }
-
-    /// The message has its place in the order of the node, or none.
-    fn entered(&mut self, delivery: Option<DeliveryId>, outcome: Result<B::Receipt, IngestError>) {
-        match outcome {
-            Ok(receipt) => {
-                if let Some(delivery) = delivery {
-                    self.receipts.push(Box::pin(async move { (delivery, receipt.await) }));
-                }
-            }
-            Err(error @ IngestError::TooLarge { .. }) => self.refuse_publish(delivery, &error.to_string()),
-            Err(error @ IngestError::Unavailable(_)) => self.not_stored(delivery, &error),
-        }
-    }
-
-    fn stored(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
-        match outcome {
-            Ok(()) => self.accept(Some(delivery)),
-            Err(error) => self.not_stored(Some(delivery), &error),
-        }
-    }
-
-    /// MQTT 3.1.1 has no word for "not now": the connection closes, and the client sends the message again.
-    fn not_stored(&mut self, delivery: Option<DeliveryId>, error: &IngestError) {
-        tracing::warn!(identity = %self.admission.identity, %error, "a message was not taken in; closing");
-        self.close_after(delivery, End::NotStored);
-    }
-
-    fn refuse_publish(&mut self, delivery: Option<DeliveryId>, reason: &str) {
-        tracing::warn!(identity = %self.admission.identity, reason, "a publish was refused; closing");
-        self.close_after(delivery, End::MessageRefused);
-    }
-
-    fn close(&mut self, end: End) {
+    pub(super) fn close(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.connection.session_mut().close();
     }
 
-    fn close_after(&mut self, delivery: Option<DeliveryId>, end: End) {
-        self.end.get_or_insert(end);
-        let session = self.connection.session_mut();
-        match delivery {
-            // What came before it is acknowledged first.
-            Some(delivery) => {
-                session.acknowledge(delivery, Outcome::Close);
-            }
-            None => session.close(),
-        }
-    }
-
-    fn accept(&mut self, delivery: Option<DeliveryId>) {
-        if let Some(delivery) = delivery {
-            self.connection.session_mut().acknowledge(delivery, Outcome::Accept);
-        }
-    }
-
-    fn ask_twin(&mut self, asked: Asked) {
+    pub(super) fn ask_twin(&mut self, asked: Asked) {
         if let Some(refused) = self.twins.ask(asked) {
             self.gateway.metrics.throttled.of(Throttle::TwinRequests).increment();
             self.answer_twin(refused);
         }
     }
 
-    fn answer_twin(&mut self, answer: Answer) {
+    pub(super) fn answer_twin(&mut self, answer: Answer) {
         self.accept(answer.delivery);
         let Some(rid) = answer.rid else { return };
         if !self.handle.subscriptions().contains(Subscriptions::TWIN_RESPONSES) {
@@ -342,119 +230,6 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    /// Takes up the subscriptions of an earlier session; what they meant then they mean now.
-    fn resume(&mut self, filters: &[(String, u8)]) {
-        for (filter, qos) in filters {
-            let subscription = Subscription::parse(filter, &self.admission.identity).ok();
-            let qos = if *qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
-            if let Ok(filter) = Text::try_from(filter.as_str()) {
-                self.filters.push(Held {
-                    filter,
-                    subscription,
-                    qos,
-                });
-            }
-        }
-        self.apply_subscriptions();
-    }
-
-    async fn subscribe(&mut self, request: RequestId, wanted: Vec<holm_mqtt::Subscription>) {
-        let granted: Vec<_> = wanted
-            .into_iter()
-            .map(|wish| self.grant(wish.filter, wish.qos))
-            .collect();
-        if let Err(refusal) = self.tell_subscriptions().await {
-            tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
-            self.close(End::Unavailable);
-            return;
-        }
-        if let Err(error) = self.connection.session_mut().suback(request, &granted) {
-            tracing::error!(%error, "a SUBSCRIBE was not answered");
-        }
-        self.apply_subscriptions();
-    }
-
-    fn grant(&mut self, filter: Text, qos: Qos) -> Granted {
-        let identity = &self.admission.identity;
-        let subscription = match Subscription::parse(filter.as_str(), identity) {
-            Ok(subscription) => Some(subscription),
-            Err(error) => {
-                let published_space = filter.as_str().starts_with("devices/") || filter.as_str().starts_with('$');
-                let foreign = matches!(error, holm_model::wire::TopicError::Foreign { .. });
-                if !self.gateway.profile.grants_unknown_filters || foreign || !published_space {
-                    tracing::info!(%identity, %error, "a subscription was refused");
-                    return Granted::Failure;
-                }
-                None
-            }
-        };
-        let held = self.filters.len();
-        match self.filters.iter_mut().find(|held| held.filter == filter) {
-            Some(held) => held.qos = qos,
-            None if held >= MAX_FILTERS => {
-                tracing::info!(%identity, filter = %filter, "a subscription was refused: the client holds {MAX_FILTERS} already");
-                return Granted::Failure;
-            }
-            None => self.filters.push(Held {
-                filter: filter.to_owned_text(),
-                subscription,
-                qos,
-            }),
-        }
-        Granted::Qos(qos)
-    }
-
-    async fn unsubscribe(&mut self, request: RequestId, filters: &[Text]) {
-        self.filters.retain(|held| !filters.contains(&held.filter));
-        self.apply_subscriptions();
-        if let Err(refusal) = self.tell_subscriptions().await {
-            tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
-            self.close(End::Unavailable);
-            return;
-        }
-        if let Err(error) = self.connection.session_mut().unsuback(request) {
-            tracing::error!(%error, "an UNSUBSCRIBE was not answered");
-        }
-    }
-
-    async fn tell_subscriptions(&mut self) -> Result<(), Refusal> {
-        let filters = || {
-            self.filters
-                .iter()
-                .map(|held| (held.filter.as_str().to_owned(), held.qos as u8))
-                .collect()
-        };
-        let kept = (!self.clean).then(filters);
-        self.gateway
-            .backend
-            .subscribed(self.handle.id(), &self.admission, self.subscriptions(), kept)
-            .await
-    }
-
-    /// What was granted begins to arrive.
-    fn apply_subscriptions(&mut self) {
-        let all = self.subscriptions();
-        self.handle.set_subscriptions(all);
-        self.gateway.directory.subscribed();
-        let filters = &self.filters;
-        self.deliveries.subscribe(all, |wanted| {
-            let of_kind = filters
-                .iter()
-                .filter(|held| held.subscription.map(kind) == Some(wanted));
-            of_kind
-                .map(|held| held.qos)
-                .max_by_key(|qos| *qos as u8)
-                .unwrap_or(Qos::AtLeastOnce)
-        });
-    }
-
-    fn subscriptions(&self) -> Subscriptions {
-        self.filters
-            .iter()
-            .filter_map(|held| held.subscription)
-            .fold(Subscriptions::NONE, |all, one| all.with(kind(one)))
-    }
-
     /// The end: the will is told if the client did not say goodbye, and the session's leases go back.
     async fn leave(mut self, closed: Closed, will: Option<Will>) {
         self.gateway.directory.leave(&self.handle);
@@ -467,63 +242,6 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
         self.gateway.backend.closed(self.handle.id(), &self.admission).await;
     }
-
-    async fn publish_will(&mut self, will: &Will) {
-        let Ok(ClientTopic::Telemetry { bag, .. }) = ClientTopic::parse(will.topic.as_str(), &self.admission.identity)
-        else {
-            return;
-        };
-        let (system, properties) = bag::from_client(bag);
-        let mut message = Message {
-            body: will.payload.clone(),
-            system,
-            properties,
-        };
-        message
-            .properties
-            .set(self.gateway.profile.will_property, Some("Will".into()));
-        if will.retain {
-            message.properties.set(bag::MQTT_RETAIN, Some("true".into()));
-        }
-        let entering = tokio::time::timeout(LAST_ROOM, self.gateway.backend.ingest(&self.admission, message));
-        let stored = match entering.await {
-            Ok(Ok(receipt)) => receipt.await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(IngestError::Unavailable("there is no room for it".to_owned())),
-        };
-        if let Err(error) = stored {
-            tracing::warn!(identity = %self.admission.identity, %error, "a will was lost");
-        }
-    }
-}
-
-const fn kind(subscription: Subscription) -> Subscriptions {
-    match subscription {
-        Subscription::CloudToDevice => Subscriptions::CLOUD_TO_DEVICE,
-        Subscription::Inputs => Subscriptions::INPUTS,
-        Subscription::Methods => Subscriptions::METHODS,
-        Subscription::TwinResponses => Subscriptions::TWIN_RESPONSES,
-        Subscription::DesiredPatches => Subscriptions::DESIRED_PROPERTIES,
-        // It exists and nothing arrives there.
-        Subscription::ModuleCloudToDevice => Subscriptions::NONE,
-    }
-}
-
-/// A message as it was published: the bag, the body, and what the packet's flags say as application properties.
-fn message(bag: &str, publish: &holm_mqtt::Message) -> Message {
-    let (system, properties) = bag::from_client(bag);
-    let mut message = Message {
-        body: publish.payload.clone(),
-        system,
-        properties,
-    };
-    if publish.retain {
-        message.properties.set(bag::MQTT_RETAIN, Some("true".into()));
-    }
-    if publish.dup {
-        message.properties.set(bag::MQTT_DUP, Some("true".into()));
-    }
-    message
 }
 
 fn device_error(error: &holm_model::error::ServiceError) -> String {
