@@ -18,7 +18,7 @@ use crate::lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 use crate::options::{Clock, Options};
 use crate::pending::Pending;
 use crate::reader::Reader;
-use crate::record::{NewRecord, Start, Visibility};
+use crate::record::{Appended, NewRecord, Start, Visibility};
 use crate::signal::{CommitSignal, Promise, lock};
 use crate::writer;
 
@@ -229,11 +229,28 @@ impl Queue {
     /// # Errors
     /// Nothing is appended: see [`AppendError`]. After `Busy`, [`Self::room`] tells when to try again.
     pub fn append(&self, record: &NewRecord<'_>) -> Result<Pending, AppendError> {
+        self.append_with(record, Log::append)
+    }
+
+    /// [`Self::append`] that [`Options::max_bytes`] does not refuse: for a record that takes the place of one that is there
+    /// and is acknowledged as soon as this one is on disk.
+    ///
+    /// # Errors
+    /// As [`Self::append`], `QueueFull` aside.
+    pub fn append_in_place(&self, record: &NewRecord<'_>) -> Result<Pending, AppendError> {
+        self.append_with(record, Log::append_in_place)
+    }
+
+    fn append_with(
+        &self,
+        record: &NewRecord<'_>,
+        append: impl FnOnce(&mut Log, &NewRecord<'_>) -> Result<Appended, AppendError>,
+    ) -> Result<Pending, AppendError> {
         let mut state = self.shared().lock();
         if state.is_closing {
             return Err(AppendError::Closed);
         }
-        let appended = state.log.as_mut().ok_or(AppendError::Closed)?.append(record)?;
+        let appended = append(state.log.as_mut().ok_or(AppendError::Closed)?, record)?;
         let pending = Pending::new(appended, Arc::clone(&state.next_commit.0));
         if state.waiting_for_appends == 0 {
             self.shared().wake_writer(state);

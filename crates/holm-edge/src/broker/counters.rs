@@ -74,4 +74,6 @@ counters! {
     redelivered,
     /// Deliveries that the node above has acknowledged.
     forwarded,
+    /// Deliveries upstream moved to a lane of their sender's own, because it could not be sent for.
+    set_aside,
 }

@@ -14,6 +14,7 @@
 //! order per sender and priority, until its time-to-live ends; what ends otherwise is counted under its reason
 //! ([`Counts`]). Nothing here waits for the node above but what asks it.
 
+mod aside;
 mod authority;
 mod counters;
 mod feed;
@@ -25,9 +26,11 @@ mod leases;
 mod leaving;
 mod links;
 mod presence;
+mod rehome;
 mod replica;
 mod report;
 mod routes;
+mod senders;
 mod serving;
 mod status;
 mod twins;
@@ -73,6 +76,9 @@ const CONFIGURATION: &str = "broker.configuration";
 /// Separate ranges that a lane may have acknowledged beyond its oldest message: more than are ever read ahead.
 const MAX_RANGES: usize = 2 * forward::LOOK_AHEAD;
 
+/// Lanes of all endpoints and priorities, and of senders that were set aside.
+const MAX_LANES: usize = 4096;
+
 /// Why the broker did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBrokerError {
@@ -94,7 +100,7 @@ pub struct BrokerOptions {
     pub hostname: String,
     /// What `$edgeHub` reports as its version.
     pub version: BuildVersion,
-    /// How the queue behaves. Its `max_bytes` and `max_ranges` are the broker's to set.
+    /// How the queue behaves. Its bounds are the broker's to set.
     pub queue: QueueOptions,
     /// Owns the broker's tasks.
     pub scope: Scope,
@@ -169,6 +175,7 @@ impl Broker {
         let queue_options = QueueOptions {
             max_bytes: in_force.as_ref().and_then(|table| table.max_bytes),
             max_ranges: MAX_RANGES,
+            max_lanes: MAX_LANES,
             ..options.queue
         };
         let (queue, report) = open_queue(queue_options).map_err(OpenBrokerError::Queue)?;

@@ -94,10 +94,7 @@ impl Table {
         sink: &Sink,
         priority: Priority,
     ) -> Result<LaneId, LaneError> {
-        let name = LaneName {
-            endpoint: sink.clone(),
-            priority: priority.number(),
-        };
+        let name = LaneName::of(sink.clone(), priority.number());
         let lane = lanes.ensure(&name).await?;
         if let Some(known) = self
             .lanes

@@ -55,6 +55,9 @@ pub struct EndpointDepth {
     pub endpoint: String,
     /// 0 to 9, or 2000000000 for none.
     pub priority: u32,
+    /// The sender whose messages these are, if it could not be sent for and was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
     /// What waits.
     #[serde(flatten)]
     pub depth: Depth,
@@ -118,6 +121,7 @@ impl Broker {
                 Sink::Module { module, input } => format!("{module}/{input}"),
             },
             priority: name.priority,
+            aside: name.aside.map(|sender| sender.to_string()),
             depth: depth(lane),
         })
         .collect()
