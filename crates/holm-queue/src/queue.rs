@@ -310,6 +310,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Acknowledges positions because the time of their records is over: counted as expired, if they were not acknowledged.
+    /// Says how many were not.
+    pub fn expire(&self, lane: LaneId, positions: Range<u64>) -> u64 {
+        let mut state = self.shared().lock();
+        let expired = state.log.as_mut().map_or(0, |log| log.expire(lane, positions));
+        self.shared().wake_writer(state);
+        expired
+    }
+
+    /// Changes [`Options::max_bytes`]. Segments get smaller with it, so that space comes back in parts of it.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
+        if let Some(log) = &mut self.shared().lock().log {
+            log.set_max_bytes(max_bytes);
+        }
+    }
+
     /// Waits until everything appended and acknowledged so far is on disk.
     ///
     /// Cancel safety: may be dropped at any time.

@@ -33,7 +33,6 @@ impl Feed {
         if self.ahead.is_empty() {
             self.ahead.extend(self.reader.try_read(most.max(1), READ_BYTES)?);
             let skipped = self.reader.take_skipped();
-            counters.dropped_expired.add(skipped.expired);
             counters.dropped_unreadable.add(skipped.corrupt);
         }
         Ok(self.ahead.front())

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::aside::Aside;
+use super::dead_letters::{Burial, Reason};
 use super::feed::{Feed, wait_any};
 use super::links::Link;
 use super::senders::{Held, Senders, TURN};
@@ -208,7 +209,14 @@ impl Forwarder {
                 let Some(record) = feed.pop() else { break };
                 let Ok(sender) = record.sender().parse::<Identity>() else {
                     broker.counters.dropped_unknown_sender.count();
-                    acknowledge(broker, feed.lane, record.position);
+                    broker.bury(Burial {
+                        record,
+                        lane: feed.lane,
+                        endpoint: Sink::Upstream,
+                        priority: feed.priority,
+                        reason: Reason::UnknownSender,
+                        detail: "its sender is no identity".to_owned(),
+                    });
                     continue;
                 };
                 let held = Held {
@@ -232,7 +240,7 @@ impl Forwarder {
     async fn send_all(&mut self, broker: &Broker) {
         // Whoever is set aside has something that waits, also when nothing of it is read.
         for identity in self.aside.senders().cloned().collect::<Vec<_>>() {
-            self.link(broker, &identity);
+            self.link(broker, &identity).await;
         }
         let mut turns: VecDeque<_> = self.senders.waiting().into();
         while let Some(identity) = turns.pop_front() {
@@ -243,20 +251,20 @@ impl Forwarder {
     }
 
     /// The connection of a sender. What waits of one that is no identity any more is dropped.
-    fn link(&mut self, broker: &Broker, identity: &Identity) -> Option<Arc<Link>> {
+    async fn link(&mut self, broker: &Broker, identity: &Identity) -> Option<Arc<Link>> {
         if self.senders.is_recalled(identity) {
             return None;
         }
         let link = broker.links.ensure(identity);
         if link.is_none() && broker.are_identities_known() {
-            self.drop_unknown(broker, identity);
+            self.drop_unknown(broker, identity).await;
         }
         link
     }
 
     /// Sends a few of the messages that wait of one sender, as far as its window goes. Says whether more could be sent.
     async fn send_turn(&mut self, broker: &Broker, identity: &Identity) -> bool {
-        let Some(link) = self.link(broker, identity) else {
+        let Some(link) = self.link(broker, identity).await else {
             return false;
         };
         let window = broker.links.window();
@@ -272,9 +280,9 @@ impl Forwarder {
                 Ok(message) => message,
                 Err(error) => {
                     broker.counters.dropped_unreadable.count();
-                    tracing::error!(offset = %held.record.offset, %error, "a stored message can't be read and was dropped");
+                    tracing::error!(offset = %held.record.offset, %error, "a stored message can't be read and is a dead letter now");
                     self.senders.landed(identity);
-                    self.finish(broker, &held);
+                    self.bury(broker, held, Reason::Undecodable, error.to_string());
                     continue;
                 }
             };
@@ -295,21 +303,28 @@ impl Forwarder {
     /// Drops what has waited too long.
     fn drop_expired(&mut self, broker: &Broker) {
         for held in self.senders.take_expired(millis()) {
-            broker.counters.dropped_expired.count();
+            let position = held.record.position;
+            broker.lanes.queue().expire(held.lane, position..position + 1);
             self.finish(broker, &held);
         }
     }
 
     /// Somebody deleted the identity at the hub. One that leaves with its deployment is deleted only when nothing of it waits.
-    fn drop_unknown(&mut self, broker: &Broker, identity: &Identity) {
+    async fn drop_unknown(&mut self, broker: &Broker, identity: &Identity) {
         let waiting = self.senders.take_waiting(identity);
         if waiting.is_empty() {
             return;
         }
-        tracing::error!(%identity, messages = waiting.len(), "messages were dropped: the hub has no such module any more, and nobody else may send them");
+        tracing::error!(%identity, messages = waiting.len(), "messages are dead letters now: the hub has no such module any more, and nobody else may send them");
         for held in waiting {
             broker.counters.dropped_unknown_sender.count();
-            self.finish(broker, &held);
+            broker.room_for_dead_letters().await;
+            self.bury(
+                broker,
+                held,
+                Reason::UnknownSender,
+                format!("the hub has no `{identity}` any more"),
+            );
         }
     }
 
@@ -323,13 +338,26 @@ impl Forwarder {
             }
             Err(SendError::Invalid(reason)) => {
                 broker.counters.dropped_unsendable.count();
-                tracing::warn!(%identity, reason, "a message has no form upstream and was dropped");
+                tracing::warn!(%identity, reason, "a message has no form upstream and is a dead letter now");
                 self.senders.answered(identity, Instant::now());
-                self.finish(broker, &held);
+                self.bury(broker, held, Reason::Unsendable, reason.to_string());
             }
             // Its connection was closed; the next one sends it.
             Err(SendError::Stopped) => self.senders.put_back(identity, held),
         }
+    }
+
+    fn bury(&mut self, broker: &Broker, held: Held, reason: Reason, detail: String) {
+        self.senders.done(&held);
+        self.again |= self.aside.has(held.lane);
+        broker.bury(Burial {
+            record: held.record,
+            lane: held.lane,
+            endpoint: Sink::Upstream,
+            priority: held.priority,
+            reason,
+            detail,
+        });
     }
 
     fn finish(&mut self, broker: &Broker, held: &Held) {

@@ -154,6 +154,8 @@ impl Broker {
             }
             return Ok(Receipt(None));
         }
+        let most_urgent = planned.iter().map(|delivery| delivery.priority.number()).min();
+        let most_urgent = most_urgent.unwrap_or_default();
         let lanes = self.lanes_of(&table, planned).await?;
         let sender = sender.to_string();
         let record = NewRecord {
@@ -162,7 +164,7 @@ impl Broker {
             enqueued_at,
             payload: message.encode(),
         };
-        self.append(&record).await
+        self.append(&record, most_urgent).await
     }
 
     async fn lanes_of(&self, table: &Table, planned: Vec<Planned<'_>>) -> Result<Vec<(LaneId, u64)>, IngestError> {
@@ -181,11 +183,21 @@ impl Broker {
     }
 
     /// Appends; waits while too much waits for the disk, so that the senders feel it.
-    async fn append(&self, record: &NewRecord<'_>) -> Result<Receipt, IngestError> {
+    async fn append(&self, record: &NewRecord<'_>, most_urgent: u32) -> Result<Receipt, IngestError> {
         loop {
             match self.lanes.queue().append(record) {
-                Ok(pending) => return Ok(Receipt(Some(pending))),
+                Ok(pending) => {
+                    self.has_room();
+                    return Ok(Receipt(Some(pending)));
+                }
                 Err(AppendError::Busy { .. }) => self.lanes.queue().room().await,
+                Err(error @ AppendError::QueueFull { .. }) => {
+                    let bytes = (record.sender.len() + record.payload.len()) as u64;
+                    if !self.make_room(bytes, most_urgent).await {
+                        self.counters.refused_quota.count();
+                        return Err(IngestError::Unavailable(error.to_string()));
+                    }
+                }
                 Err(error) => return Err(IngestError::Unavailable(error.to_string())),
             }
         }

@@ -90,6 +90,9 @@ impl Lanes {
     pub(super) fn open(queue: Queue, wanted: impl Fn(&Sink) -> bool) -> Self {
         let mut known = BTreeMap::new();
         for lane in queue.lanes() {
+            if lane.name == super::dead_letters::LANE {
+                continue;
+            }
             let Some(name) = LaneName::parse(&lane.name) else {
                 tracing::warn!(
                     lane = lane.name,

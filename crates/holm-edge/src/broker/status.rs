@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::counters::Counts;
 use super::links::LinkState;
+use super::quota::Quota;
 use super::{Broker, lock};
 use crate::uplink::Refused;
 use holm_query::Sink;
@@ -30,11 +31,26 @@ pub struct BrokerStatus {
     pub upstream_held: Depth,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
+    /// The limit of those bytes.
+    pub quota: QuotaStatus,
+    /// Messages that came to their end elsewhere than at their destination and are kept.
+    pub dead_letters: Depth,
     /// The version of the last desired properties of `$edgeHub`, and the code and description of what became of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ConfigurationStatus>,
     /// What became of messages.
     pub counts: Counts,
+}
+
+/// The limit of the queue's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaStatus {
+    /// What is in force.
+    #[serde(flatten)]
+    pub limit: Quota,
+    /// Whether the last message found no room.
+    pub is_full: bool,
 }
 
 /// What became of the last configuration.
@@ -84,6 +100,7 @@ impl Broker {
         });
         let (uplinks_connected, uplinks_open) = self.links.count();
         let held = lock(&self.held);
+        let (stats, counts) = (self.lanes.queue().stats(), self.counters.read());
         BrokerStatus {
             link: self.links.describe(&self.edge_hub),
             uplinks_connected,
@@ -96,13 +113,22 @@ impl Broker {
                 messages: held.messages as u64,
                 bytes: held.bytes as u64,
             },
-            disk_bytes: self.lanes.queue().stats().disk_bytes,
+            disk_bytes: stats.disk_bytes,
+            quota: QuotaStatus {
+                limit: self.quota(),
+                is_full: self.quota_state.is_full(),
+            },
+            dead_letters: self.dead_letter_depth(),
             configuration: self.report.desired().map(|(version, status)| ConfigurationStatus {
                 version,
                 code: status.code,
                 description: status.description,
             }),
-            counts: self.counters.read(),
+            counts: Counts {
+                // Whoever met them: readers, or the queue itself.
+                dropped_expired: counts.dropped_expired + stats.expired,
+                ..counts
+            },
         }
     }
 

@@ -2,12 +2,14 @@
 
 mod aside;
 mod configuration;
+mod dead_letters;
 mod edge;
 mod front;
 pub(crate) mod hub;
 pub(crate) mod keys;
 mod local;
 mod offline;
+mod quota;
 mod twins;
 
 use std::time::Duration;
