@@ -247,6 +247,7 @@ impl Edge {
         let managed = Managed {
             runtimes,
             keys,
+            broker: Arc::clone(&broker),
             status: status(&broker, &agent),
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;

@@ -187,6 +187,36 @@ pub(crate) enum Edge {
     },
     /// Show modules, link and queues.
     Status(OnDevice),
+    /// Look at messages that could not reach their destination, and send them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them, oldest first.
+    List(OnDevice),
+    /// Print one with its message.
+    Show {
+        /// Its number in the list.
+        id: u64,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Send some again to the endpoints that they were for.
+    Resend {
+        /// Their numbers in the list.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<u64>,
+        /// All there are.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Remove all of them.
+    Purge(OnDevice),
 }
 
 /// How to reach the edge of this device.

@@ -13,5 +13,6 @@ mod mqtt_rules;
 mod plain_client;
 mod rest_rules;
 mod service_story;
+mod store_and_forward;
 mod survival;
 mod tour;

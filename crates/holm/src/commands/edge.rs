@@ -11,6 +11,7 @@ use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
 use crate::output;
 
+mod dead_letters;
 mod service;
 mod status;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
+        Edge::DeadLetters(command) => dead_letters::run(command).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
