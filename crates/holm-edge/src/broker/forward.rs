@@ -11,6 +11,7 @@
 //!   between makes a duplicate, never a loss.
 //! - With the link down at most [`LOOK_AHEAD`] messages of a lane and [`MAX_HELD_BYTES`] in all are in memory, whatever the
 //!   queue holds; less urgent lanes leave room for more urgent ones.
+//! - With `newestFirst` what waits when the link comes up is a backlog: read and sent when nothing newer is there.
 //! - Senders take turns of a few messages. One that can't be sent for is set aside before it holds up others.
 
 use std::collections::VecDeque;
@@ -21,15 +22,16 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use holm_client::SendError;
+use holm_model::manifest::ForwardOrder;
 use holm_model::{Identity, Message};
 use holm_query::Sink;
-use holm_queue::{LaneId, ReadError, Visibility};
+use holm_queue::{LaneId, ReadError, Record};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::aside::Aside;
 use super::dead_letters::{Burial, Reason};
-use super::feed::{Feed, wait_any};
+use super::feed::{Source, wait_any};
 use super::links::Link;
 use super::senders::{Held, Senders, TURN};
 use super::{Broker, lock};
@@ -51,7 +53,7 @@ pub(super) struct Forwarder {
     lanes: watch::Receiver<u64>,
     links: watch::Receiver<u64>,
     /// Most urgent first.
-    feeds: Vec<Feed>,
+    sources: Vec<Source>,
     pub(super) senders: Senders,
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
     pub(super) aside: Aside,
@@ -63,6 +65,8 @@ pub(super) struct Forwarder {
     pub(super) moving: FuturesUnordered<BoxFuture<'static, Held>>,
     /// Something was done with that nobody else tells of.
     again: bool,
+    /// Whether the link was up at the last look.
+    was_up: bool,
 }
 
 /// What woke the forwarder.
@@ -80,7 +84,8 @@ impl Forwarder {
             lanes,
             links: broker.links.changes(),
             broker: Arc::downgrade(broker),
-            feeds: Vec::new(),
+            sources: Vec::new(),
+            was_up: false,
             senders: Senders::default(),
             in_flight: FuturesUnordered::new(),
             aside: Aside::default(),
@@ -110,6 +115,7 @@ impl Forwarder {
     /// Reads and sends what can be, and waits until something changes.
     async fn step(&mut self, broker: &Broker) -> Result<(), ReadError> {
         self.open_lanes(broker)?;
+        self.order(broker)?;
         self.read(broker)?;
         self.read_aside(broker)?;
         self.drop_expired(broker);
@@ -137,7 +143,7 @@ impl Forwarder {
         let stall = self.next_stall(Instant::now());
         let look = [expiry, stall, self.move_again].into_iter().flatten().min();
         let Self {
-            feeds,
+            sources,
             senders,
             lanes,
             links,
@@ -145,13 +151,16 @@ impl Forwarder {
             moving,
             ..
         } = self;
-        let count = feeds.len();
-        let readable = feeds.iter_mut().enumerate().filter_map(|(index, feed)| {
-            let has_room = senders.held_of(feed.lane) < LOOK_AHEAD && senders.total().bytes < limit(index, count);
-            has_room.then_some(feed)
-        });
+        let count = sources.len();
+        let mut readable = Vec::new();
+        for (index, source) in sources.iter_mut().enumerate() {
+            let room = Room::of(senders, source.live.lane, limit(index, count));
+            if room.live > 0 {
+                readable.extend(source.feeds(room.backlog > 0));
+            }
+        }
         Ok(tokio::select! {
-            ready = wait_any(readable) => {
+            ready = wait_any(readable.into_iter()) => {
                 ready?;
                 News::Other
             }
@@ -185,55 +194,87 @@ impl Forwarder {
             }
             if name.aside.is_some() {
                 self.know_aside(name, lane);
-            } else if self.feeds.iter().all(|feed| feed.lane != lane) {
-                let feed = Feed::open(broker.lanes.queue(), lane, name.priority, Visibility::Durable)?;
-                self.feeds.push(feed);
+            } else if self.sources.iter().all(|source| source.live.lane != lane) {
+                let source = Source::open(broker.lanes.queue(), lane, name.priority)?;
+                self.sources.push(source);
             }
         }
-        self.feeds.sort_by_key(|feed| feed.priority);
+        self.sources.sort_by_key(|source| source.live.priority);
+        Ok(())
+    }
+
+    /// When the link comes up and what is new shall go first, all that waits is a backlog from then on.
+    fn order(&mut self, broker: &Broker) -> Result<(), ReadError> {
+        let is_up = broker.links.is_up();
+        let came_up = is_up && !std::mem::replace(&mut self.was_up, is_up);
+        let order = broker.routes.current().map(|table| table.order).unwrap_or_default();
+        if !came_up || order == ForwardOrder::OldestFirst {
+            return Ok(());
+        }
+        for source in &mut self.sources {
+            let lane = source.live.lane;
+            self.senders.make_backlog(lane);
+            source.split(broker.lanes.queue(), self.senders.positions(lane))?;
+        }
         Ok(())
     }
 
     /// Reads ahead, most urgent lanes first.
     fn read(&mut self, broker: &Broker) -> Result<(), ReadError> {
-        let count = self.feeds.len();
-        for (index, feed) in self.feeds.iter_mut().enumerate() {
-            loop {
-                let held = self.senders.held_of(feed.lane);
-                if held >= LOOK_AHEAD || self.senders.total().bytes >= limit(index, count) {
-                    break;
-                }
-                if feed.peek(LOOK_AHEAD - held, &broker.counters)?.is_none() {
-                    break;
-                }
-                let Some(record) = feed.pop() else { break };
-                let Ok(sender) = record.sender().parse::<Identity>() else {
-                    broker.counters.dropped_unknown_sender.count();
-                    broker.bury(Burial {
-                        record,
-                        lane: feed.lane,
-                        endpoint: Sink::Upstream,
-                        priority: feed.priority,
-                        reason: Reason::UnknownSender,
-                        detail: "its sender is no identity".to_owned(),
-                    });
-                    continue;
-                };
-                let held = Held {
-                    record,
-                    lane: feed.lane,
-                    priority: feed.priority,
-                    is_backlog: false,
-                };
-                if self.aside.is_aside(&sender, held.priority) {
-                    self.senders.hold(&held);
-                    self.to_move.push_back((sender, held));
-                } else {
-                    self.senders.put(sender, held);
-                }
+        let count = self.sources.len();
+        for index in 0..count {
+            while let Some((record, is_backlog)) = self.next_of(index, broker)? {
+                self.take(broker, index, record, is_backlog);
             }
         }
         Ok(())
+    }
+
+    fn next_of(&mut self, index: usize, broker: &Broker) -> Result<Option<(Record, bool)>, ReadError> {
+        let limit = limit(index, self.sources.len());
+        let Some(source) = self.sources.get_mut(index) else {
+            return Ok(None);
+        };
+        let room = Room::of(&self.senders, source.live.lane, limit);
+        if room.live > 0
+            && source.live.peek(room.live, &broker.counters)?.is_some()
+            && let Some(record) = source.live.pop()
+        {
+            return Ok(Some((record, false)));
+        }
+        if room.backlog == 0 {
+            return Ok(None);
+        }
+        let record = source.next_of_backlog(room.backlog, &broker.counters)?;
+        Ok(record.map(|record| (record, true)))
+    }
+
+    fn take(&mut self, broker: &Broker, index: usize, record: Record, is_backlog: bool) {
+        let Some(source) = self.sources.get(index) else { return };
+        let (lane, priority) = (source.live.lane, source.live.priority);
+        let Ok(sender) = record.sender().parse::<Identity>() else {
+            broker.counters.dropped_unknown_sender.count();
+            return broker.bury(Burial {
+                record,
+                lane,
+                endpoint: Sink::Upstream,
+                priority,
+                reason: Reason::UnknownSender,
+                detail: "its sender is no identity".to_owned(),
+            });
+        };
+        let held = Held {
+            record,
+            lane,
+            priority,
+            is_backlog,
+        };
+        if self.aside.is_aside(&sender, priority) {
+            self.senders.hold(&held);
+            self.to_move.push_back((sender, held));
+        } else {
+            self.senders.put(sender, held);
+        }
     }
 
     /// Sends what waits, senders in turns.
@@ -373,6 +414,25 @@ impl Forwarder {
             messages: total.messages,
             bytes: total.bytes,
         };
+    }
+}
+
+/// How many messages may be read of a lane.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    live: usize,
+    /// Half as many, so that what is new never waits for what is old.
+    backlog: usize,
+}
+
+impl Room {
+    fn of(senders: &Senders, lane: LaneId, limit: usize) -> Self {
+        let (held, bytes) = (senders.held_of(lane), senders.total().bytes);
+        let room = |most: usize, limit: usize| if bytes < limit { most.saturating_sub(held) } else { 0 };
+        Self {
+            live: room(LOOK_AHEAD, limit),
+            backlog: room(LOOK_AHEAD / 2, limit / 2),
+        }
     }
 }
 

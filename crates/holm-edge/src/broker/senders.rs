@@ -68,7 +68,8 @@ pub(super) struct Amount {
 #[derive(Debug)]
 pub(super) struct Senders {
     all: HashMap<Identity, Sender>,
-    held: HashMap<LaneId, Amount>,
+    /// The positions that are held of each lane.
+    held: HashMap<LaneId, BTreeSet<u64>>,
     total: Amount,
     /// No message that waits expires before this, in milliseconds since 1970; the maximum: none expires.
     first_expiry: u64,
@@ -106,11 +107,9 @@ impl Senders {
 
     /// Counts a message that is held outside of any sender's turn.
     pub(super) fn hold(&mut self, held: &Held) {
-        let of_lane = self.held.entry(held.lane).or_default();
-        for amount in [of_lane, &mut self.total] {
-            amount.messages += 1;
-            amount.bytes += held.record.payload_len();
-        }
+        self.held.entry(held.lane).or_default().insert(held.record.position);
+        self.total.messages += 1;
+        self.total.bytes += held.record.payload_len();
     }
 
     /// The most urgent message of a sender, unless so many are in flight. It is in flight from now on.
@@ -144,11 +143,11 @@ impl Senders {
         let Some(of_lane) = self.held.get_mut(&held.lane) else {
             return;
         };
-        for amount in [&mut *of_lane, &mut self.total] {
-            amount.messages = amount.messages.saturating_sub(1);
-            amount.bytes = amount.bytes.saturating_sub(held.record.payload_len());
+        if of_lane.remove(&held.record.position) {
+            self.total.messages -= 1;
+            self.total.bytes -= held.record.payload_len();
         }
-        if of_lane.messages == 0 {
+        if of_lane.is_empty() {
             self.held.remove(&held.lane);
         }
     }
@@ -216,7 +215,27 @@ impl Senders {
     }
 
     pub(super) fn held_of(&self, lane: LaneId) -> usize {
-        self.held.get(&lane).map_or(0, |amount| amount.messages)
+        self.held.get(&lane).map_or(0, BTreeSet::len)
+    }
+
+    /// The positions that are held of a lane.
+    pub(super) fn positions(&self, lane: LaneId) -> BTreeSet<u64> {
+        self.held.get(&lane).cloned().unwrap_or_default()
+    }
+
+    /// What waits of a lane comes after what will be put from now on.
+    pub(super) fn make_backlog(&mut self, lane: LaneId) {
+        for sender in self.all.values_mut() {
+            let late = sender.waiting.extract_if(.., |_, held| held.lane == lane);
+            let late: Vec<_> = late.map(|(_, held)| held).collect();
+            for held in late {
+                let held = Held {
+                    is_backlog: true,
+                    ..held
+                };
+                sender.waiting.insert(held.place(), held);
+            }
+        }
     }
 
     pub(super) const fn total(&self) -> Amount {
