@@ -59,7 +59,7 @@ pub use dead_letters::{DeadLetter, DeadLetterError, Reason};
 pub use ingest::Receipt;
 pub use links::LinkState;
 pub use quota::Quota;
-pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus};
+pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus, Writes};
 
 use crate::keys::ModuleKeys;
 use crate::state::{State, StateError};

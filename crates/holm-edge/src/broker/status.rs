@@ -31,7 +31,9 @@ pub struct BrokerStatus {
     pub upstream_held: Depth,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
-    /// The limit of those bytes.
+    /// What the queue has written since the broker was opened: what flash wears by.
+    pub writes: Writes,
+    /// The limit of those bytes on disk.
     pub quota: QuotaStatus,
     /// Messages that came to their end elsewhere than at their destination and are kept.
     pub dead_letters: Depth,
@@ -40,6 +42,22 @@ pub struct BrokerStatus {
     pub configuration: Option<ConfigurationStatus>,
     /// What became of messages.
     pub counts: Counts,
+}
+
+/// What a queue has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Writes {
+    /// Bytes, acknowledgements and moves included.
+    pub disk_bytes_written: u64,
+    /// Records: each message once, however many endpoints it is for.
+    pub messages: u64,
+    /// Bytes of those records' content.
+    pub payload_bytes: u64,
+    /// Bytes written for each message; 0 before the first.
+    pub disk_bytes_per_message: u64,
+    /// Syncs of files and directories.
+    pub syncs: u64,
 }
 
 /// The limit of the queue's size.
@@ -114,6 +132,13 @@ impl Broker {
                 bytes: held.bytes as u64,
             },
             disk_bytes: stats.disk_bytes,
+            writes: Writes {
+                disk_bytes_written: stats.bytes_written,
+                messages: stats.appended,
+                payload_bytes: stats.payload_bytes,
+                disk_bytes_per_message: stats.bytes_written.checked_div(stats.appended).unwrap_or(0),
+                syncs: stats.syncs,
+            },
             quota: QuotaStatus {
                 limit: self.quota(),
                 is_full: self.quota_state.is_full(),

@@ -8,6 +8,7 @@ mod front;
 pub(crate) mod hub;
 pub(crate) mod keys;
 mod local;
+mod memory;
 mod offline;
 mod quota;
 mod twins;

@@ -140,7 +140,10 @@ fn endpoints(status: &Value) -> Vec<Vec<String>> {
                 _ => "none".to_owned(),
             };
             vec![
-                text(lane, "/endpoint").unwrap_or("-").to_owned(),
+                match text(lane, "/aside") {
+                    Some(sender) => format!("$upstream, aside: {sender}"),
+                    None => text(lane, "/endpoint").unwrap_or("-").to_owned(),
+                },
                 priority,
                 number(lane, "/messages").to_string(),
                 number(lane, "/bytes").to_string(),
