@@ -88,7 +88,10 @@ async fn serve_until_told(
         rest: hub.rest_handler().clone(),
     });
     scope.spawn(serve_tls(scope.clone(), https, tls, front));
-    let page = HubStatus { sessions: directory };
+    let page = HubStatus {
+        sessions: directory,
+        backend: hub.backend().clone(),
+    };
     let status = status_page::serve(scope, options.status, page).await?;
 
     tracing::info!(mqtt = %mqtt_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
@@ -126,11 +129,12 @@ impl Handler for Front {
 
 struct HubStatus {
     sessions: Arc<holm_gateway::Directory>,
+    backend: HubBackend,
 }
 
 impl Status for HubStatus {
     fn health(&self) -> Result<(), String> {
-        Ok(())
+        self.backend.health()
     }
 
     fn metrics(&self) -> String {
