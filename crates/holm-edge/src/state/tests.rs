@@ -122,7 +122,7 @@ async fn a_failing_operation_is_undone_alone() {
     let directory = tempfile::tempdir().unwrap();
     let state = State::open(&path(&directory)).unwrap();
 
-    let bad = state.run(|db| {
+    let bad = state.change(|db| {
         db.execute("INSERT INTO documents (name, body) VALUES ('half', '1')", [])?;
         db.execute("INSERT INTO nowhere VALUES (1)", []).map(|_| ())
     });

@@ -26,7 +26,13 @@ pub(super) async fn run(file: &Path, check: bool) -> anyhow::Result<()> {
     let hostname = config.hostname.clone();
     let edge = Edge::start(config, program).await.context("the edge can't start")?;
     let status = match metrics {
-        Some(address) => Some(status_page::serve(edge.scope(), address, EdgeStatus { status: edge.status() }).await?),
+        Some(address) => {
+            let page = EdgeStatus {
+                status: edge.status(),
+                health: edge.health(),
+            };
+            Some(status_page::serve(edge.scope(), address, page).await?)
+        }
         None => None,
     };
 
@@ -85,11 +91,12 @@ pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
 
 struct EdgeStatus {
     status: Box<dyn Fn() -> Value + Send + Sync>,
+    health: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 impl Status for EdgeStatus {
     fn health(&self) -> Result<(), String> {
-        Ok(())
+        (self.health)()
     }
 
     fn metrics(&self) -> String {
