@@ -203,3 +203,75 @@ fn execute(connection: &Connection, operation: Operation, answers: &mut Vec<Answ
     };
     connection.execute_batch(end).map_err(|error| fault(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    type Told = Result<(), ServiceError>;
+
+    /// Submits SQL as a change would; it runs once `gate` is open.
+    async fn submit(
+        writer: &Writer,
+        sql: &'static str,
+        gate: std::sync::mpsc::Receiver<()>,
+    ) -> oneshot::Receiver<Told> {
+        let (answer, answered) = oneshot::channel();
+        let operation: Operation = Box::new(move |connection| {
+            gate.recv().ok();
+            let result = connection.and_then(|it| it.execute_batch(sql).map_err(|error| fault(&error)));
+            Outcome {
+                failure: result.as_ref().err().cloned(),
+                answer: Box::new(move |committed| answer.send(result.and(committed)).unwrap()),
+            }
+        });
+        writer.submit(operation).await;
+        answered
+    }
+
+    fn open_gate() -> std::sync::mpsc::Receiver<()> {
+        std::sync::mpsc::sync_channel(1).1
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_is_told_to_all_in_it_and_counts_until_a_write_succeeds() {
+        let connection = Connection::open_in_memory().unwrap();
+        // A rule that is checked by COMMIT, as the space on the disk is.
+        let rule = "PRAGMA foreign_keys = ON; CREATE TABLE p (x PRIMARY KEY);
+            CREATE TABLE c (x REFERENCES p DEFERRABLE INITIALLY DEFERRED);";
+        connection.execute_batch(rule).unwrap();
+        let writer = Writer::start(connection).unwrap();
+
+        let (open, gate) = std::sync::mpsc::sync_channel(1);
+        let first = submit(&writer, "INSERT INTO p VALUES (7)", gate).await;
+        let second = submit(&writer, "INSERT INTO c VALUES (1)", open_gate()).await;
+        drop(open);
+        let told = [first.await.unwrap(), second.await.unwrap()];
+        let trouble = writer.health();
+        let later = submit(&writer, "SELECT 1", open_gate()).await.await.unwrap();
+        // The trouble ends before the answer is given.
+        let health = writer.health();
+
+        assert!(told.iter().all(Result::is_err), "{told:?}");
+        assert!(trouble.is_err() && later.is_ok());
+        assert_eq!(health, Ok(()));
+        let left = submit(&writer, "INSERT INTO p VALUES (7)", open_gate()).await.await;
+        assert_eq!(left.unwrap(), Ok(()), "nothing of the failed commit is left");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_named_to_the_caller() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (x); PRAGMA max_page_count = 4;")
+            .unwrap();
+        let writer = Writer::start(connection).unwrap();
+
+        let fill = "INSERT INTO t VALUES (zeroblob(100000))";
+        let told = submit(&writer, fill, open_gate()).await.await.unwrap();
+
+        assert!(told.is_err_and(|error| error.message.contains("disk is full")));
+    }
+}

@@ -120,7 +120,7 @@ impl KeyStore for FileKeyStore {
             let mut cache = self.lock();
             // Known already, it is not written again: commands that only look must work on a full or read-only disk.
             let known = self.find(&mut cache, name).ok().flatten();
-            if known.is_none_or(|known| known.to_base64().expose() != key.to_base64().expose()) {
+            if known.as_ref() != Some(&key) {
                 self.store(&mut cache, name, &key)?;
             }
             Ok(KeyHandle::Stored(name.clone()))
