@@ -213,6 +213,14 @@ fn an_edge_on_a_full_disk_acknowledges_nothing_delivers_what_it_has_and_goes_on_
     });
     edge.disk().free();
     edge.daemon().wait_until_healthy();
+    // It left while the disk was full, and nothing has changed since.
+    patience::wait("a true report on the module", patience::short(), || {
+        let twin = hub.service().call("GET", "/twins/pump-7/modules/$edgeHub", None);
+        let status = twin["properties"]["reported"]["clients"]["pump-7/probe"]["status"].clone();
+        (status == "Disconnected")
+            .then_some(())
+            .ok_or_else(|| status.to_string())
+    });
     let mut client = edge.connected(&hub, &device, "probe");
     for number in 2000..2020 {
         assert!(send(&mut client, topic, number)?);
