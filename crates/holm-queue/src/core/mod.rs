@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use crate::error::AppendError;
 use crate::file_system::{FileLock, FileSystem};
 use crate::lane::{Lane, LaneBounds, LaneDepth, LaneId, LaneInfo};
 use crate::options::Options;
@@ -66,6 +67,19 @@ pub enum Health {
 const SEGMENTS_OF_LIMIT: u64 = 16;
 /// No segment is made smaller than this.
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+impl Health {
+    /// Whether appends are taken.
+    ///
+    /// # Errors
+    /// What an append is told: [`AppendError::DiskFull`] or [`AppendError::Failing`].
+    pub fn check(&self) -> Result<(), AppendError> {
+        match self {
+            Self::Good => Ok(()),
+            Self::Full => Err(AppendError::DiskFull),
+            Self::Failing(reason) => Err(AppendError::Failing { reason: reason.clone() }),
+        }
+    }
+}
 
 /// A queue directory, opened.
 pub struct Log {

@@ -11,6 +11,7 @@ use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
 use crate::output;
 
+mod check;
 mod dead_letters;
 mod service;
 mod status;
@@ -33,6 +34,8 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
         }
         Edge::Status(on) => status(&on).await?,
         Edge::DeadLetters(command) => dead_letters::run(command).await?,
+        Edge::Check(options) => return check::run(&options).await,
+        Edge::CheckList { json } => check::list(json),
     }
     Ok(ExitCode::SUCCESS)
 }
