@@ -224,6 +224,7 @@ impl Edge {
             },
             version: version().version,
             period: agent::PERIOD,
+            trial: config.deployment_trial,
             state,
             identities,
             runtimes: runtimes.clone(),

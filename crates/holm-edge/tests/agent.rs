@@ -132,6 +132,7 @@ impl Device {
             },
             version: "0".to_owned(),
             period: Duration::from_millis(100),
+            trial: Duration::from_millis(200),
             state,
             identities,
             runtimes,

@@ -21,4 +21,4 @@ pub use logs::{LogStream, LogsOptions, Tail};
 pub use process::{ProcessConfig, ProcessRuntime};
 pub use runtime::{BoxFuture, ModuleRuntime, Prepared};
 pub use spec::{ModuleSpec, PullPolicy, RegistryAuth, RuntimeKind};
-pub use state::{ModuleState, ModuleStats, Reachability, RuntimeStatus};
+pub use state::{Health, ModuleState, ModuleStats, Reachability, RuntimeStatus};

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_client::{Client, Event, Events, MethodCall};
+use holm_client::{Client, Event as ClientEvent, Events, MethodCall};
 use holm_model::manifest::DesiredStatus;
 use holm_net::Scope;
 use serde_json::{Value, json};
 
+use super::deployment::Taken;
 use super::methods::{self, Call};
-use super::{Inner, deployment, modules_of};
+use super::rollout::Event;
+use super::{Inner, advance, now};
 use crate::runtimes::Runtimes;
 
 /// The published period of reading the whole twin.
@@ -41,13 +43,13 @@ pub(super) async fn run(agent: &Arc<Inner>, scope: &Scope, client: &Client, mut 
 }
 
 /// Handles an event; says whether the whole twin must be read.
-async fn handle(agent: &Arc<Inner>, scope: &Scope, event: Event) -> bool {
+async fn handle(agent: &Arc<Inner>, scope: &Scope, event: ClientEvent) -> bool {
     match event {
-        Event::Connected => {
+        ClientEvent::Connected => {
             agent.reachable.notify_one();
             true
         }
-        Event::Disconnected(reason) => {
+        ClientEvent::Disconnected(reason) => {
             tracing::info!(
                 reason,
                 "the agent has no connection to the hub; modules go on as deployed"
@@ -55,13 +57,16 @@ async fn handle(agent: &Arc<Inner>, scope: &Scope, event: Event) -> bool {
             agent.memory().reported = None;
             false
         }
-        Event::DesiredChanged(patch) => !take(agent, &patch, Taken::Patch).await,
-        Event::Method(call) => {
+        ClientEvent::DesiredChanged(patch) => {
+            let taken = agent.memory().deployment.take_patch(&patch);
+            !take(agent, taken).await
+        }
+        ClientEvent::Method(call) => {
             let runtimes = agent.runtimes.clone();
             scope.spawn_until_stopped(answer(runtimes, call));
             false
         }
-        Event::Message(message) => {
+        ClientEvent::Message(message) => {
             // The agent has no inputs; what is sent to it all the same must not come for ever.
             message.complete().await;
             false
@@ -88,51 +93,25 @@ async fn read_twin(agent: &Inner, client: &Client) -> bool {
         memory.reported = Some(reported);
         memory.refused = None;
     }
-    take(agent, twin.get("desired").unwrap_or(&Value::Null), Taken::Twin).await;
+    let taken = agent
+        .memory()
+        .deployment
+        .take_twin(twin.get("desired").unwrap_or(&Value::Null));
+    take(agent, taken).await;
     agent.wake.notify_one();
     true
 }
 
-#[derive(Clone, Copy)]
-enum Taken {
-    Twin,
-    Patch,
-}
-
-/// Takes desired properties in, keeps them, and has them carried out. `false`: the whole twin must be read first.
-async fn take(agent: &Inner, desired: &Value, kind: Taken) -> bool {
-    let (document, modules) = {
-        let mut memory = agent.memory();
-        let before = memory.deployment.to_document();
-        let is_taken = match kind {
-            Taken::Twin => memory.deployment.take_twin(desired),
-            Taken::Patch => memory.deployment.take_patch(desired),
-        };
-        if !is_taken {
-            return false;
+/// Does what is to be done about desired properties. `false`: the whole twin must be read first.
+async fn take(agent: &Inner, taken: Taken) -> bool {
+    match taken {
+        Taken::Known => {}
+        Taken::Gap => return false,
+        Taken::Unreadable => agent.wake.notify_one(),
+        Taken::Edition(edition) => {
+            advance::advance(agent, Event::Deployed { edition, at: now() }).await;
         }
-        let modules = modules_of(&memory.deployment);
-        let document = memory
-            .deployment
-            .to_document()
-            .filter(|after| before.as_ref() != Some(after));
-        if let (Some(_), Some(modules)) = (&document, &modules) {
-            tracing::info!(version = memory.deployment.version(), "a deployment is in force");
-            memory.bookkeeping.begin_deployment(modules);
-        }
-        (document, modules)
-    };
-    if let Some(document) = document
-        && let Err(error) = agent.state.put_document(deployment::DOCUMENT, &document).await
-    {
-        tracing::error!(%error, "the deployment is carried out, but a restart without hub would not know it");
     }
-    agent.wanted.send_if_modified(|known| {
-        let is_new = *known != modules;
-        *known = modules;
-        is_new
-    });
-    agent.wake.notify_one();
     true
 }
 

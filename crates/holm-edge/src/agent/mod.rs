@@ -13,27 +13,31 @@
 //! - Without a hub it goes on with the last good deployment, also after a restart.
 //! - A restart of the edge touches no module that is as it shall be; stopping the edge stops none.
 //! - What fails is reported, and tried again with a wait that is bounded.
+//! - A deployment is made ready whole, comes into force once, proves itself or is taken back whole ([`rollout`]).
 //!
 //! Source: `edge-agent.md` §2.
 
+mod advance;
 mod deployment;
 mod executor;
 mod identity_keeper;
 mod link;
 mod methods;
 pub mod plan;
+mod prepare;
 mod reconcile;
 pub mod report;
 pub mod restarts;
+pub mod rollout;
 mod sockets;
 pub mod spec;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use holm_client::{Client, Events};
-use holm_model::manifest::DesiredStatus;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_runtime::ModuleState;
@@ -66,6 +70,8 @@ pub struct AgentParts {
     pub version: String,
     /// How often everything is looked at; [`PERIOD`].
     pub period: Duration,
+    /// How long every module of a new deployment must have been well until it counts as good.
+    pub trial: Duration,
     /// Where deployment and restarts are kept.
     pub state: State,
     /// The identities of modules.
@@ -97,6 +103,7 @@ struct Inner {
     surroundings: Surroundings,
     version: String,
     period: Duration,
+    trial: Duration,
     started_at: Timestamp,
     state: State,
     identities: Identities,
@@ -109,6 +116,12 @@ struct Inner {
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
     /// There may be something to do.
     wake: Notify,
+    /// There may be something to make ready.
+    prepare_due: Notify,
+    /// Another edition may be the next one.
+    next_changed: Notify,
+    /// Held while the rollout goes a step.
+    turn: tokio::sync::Mutex<()>,
     /// A pass is over: what changed may be reported.
     report_due: Notify,
     /// The whole twin must be read.
@@ -124,6 +137,10 @@ struct Inner {
 struct Memory {
     deployment: Deployment,
     bookkeeping: Bookkeeping,
+    /// Why modules of the next edition are not ready.
+    unprepared: BTreeMap<ModuleId, String>,
+    /// The digests of what was made ready for the edition in force.
+    prepared: BTreeMap<ModuleId, String>,
     /// The last attempt to bring identities up to date: for which modules, and what went wrong.
     identities_tried: Option<(Option<BTreeSet<ModuleId>>, Option<String>)>,
     /// What the hub has as reported; `None` while that is not known.
@@ -165,11 +182,11 @@ impl Agent {
     /// # Errors
     /// [`StateError`].
     pub async fn open(parts: AgentParts) -> Result<Self, StateError> {
-        let deployment = Deployment::from_document(parts.state.document(deployment::DOCUMENT).await?);
+        let deployment = Deployment::from_document(parts.state.document(deployment::DOCUMENT).await?.as_ref());
         let bookkeeping = parts.state.document(BOOKKEEPING).await?;
         // Restarts are counted anew when their memory can't be read; nothing else depends on it.
         let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
-        let wanted = modules_of(&deployment);
+        let wanted = deployment.rollout.modules();
         let executor = Executor::new(
             parts.runtimes.clone(),
             Arc::clone(&parts.sockets),
@@ -179,6 +196,7 @@ impl Agent {
             surroundings: parts.surroundings,
             version: parts.version,
             period: parts.period,
+            trial: parts.trial,
             started_at: now(),
             state: parts.state,
             identities: Identities(parts.identities),
@@ -189,6 +207,9 @@ impl Agent {
             executor,
             wanted: watch::Sender::new(wanted),
             wake: Notify::new(),
+            prepare_due: Notify::new(),
+            next_changed: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
             report_due: Notify::new(),
             refresh: Notify::new(),
             reachable: Notify::new(),
@@ -210,6 +231,7 @@ impl Agent {
                 identity_keeper::run(inner),
                 link::run(inner, &scope, &client, events),
                 reconcile::run(inner),
+                prepare::run(inner),
                 reconcile::run_reports(inner, &client),
             )
         };
@@ -225,29 +247,46 @@ impl Agent {
         self.inner.wake.notify_one();
     }
 
-    /// How things stand, for `holm edge status`: the deployment, each module, and what is planned next.
+    /// Tries the deployment that was taken back once more. `false`: none was.
+    pub async fn retry(&self) -> bool {
+        advance::advance(&self.inner, rollout::Event::Retry).await
+    }
+
+    /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each
+    /// module, and what is planned next.
     #[must_use]
     pub fn status(&self) -> Value {
         let memory = self.inner.memory();
-        let status = report::desired_status(&memory.deployment, &memory.verdicts);
+        let (version, status) = report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared);
         let identities = memory.identities_tried.as_ref().and_then(|(_, error)| error.clone());
         json!({
-            "lastDesiredVersion": memory.deployment.version(),
+            "lastDesiredVersion": version,
             "lastDesiredStatus": status,
             "hasDeployment": memory.deployment.in_force().is_some(),
+            "rollout": rollout_status(&memory),
             "modules": memory.verdicts,
             "plan": memory.plan,
             "lastPass": memory.last_pass,
             "identitiesError": identities,
         })
     }
+}
 
-    /// Whether the deployment of this version is carried out; for tests and `holm edge status`.
-    #[must_use]
-    pub fn desired_status(&self) -> DesiredStatus {
-        let memory = self.inner.memory();
-        report::desired_status(&memory.deployment, &memory.verdicts)
-    }
+fn rollout_status(memory: &Memory) -> Value {
+    let rollout = &memory.deployment.rollout;
+    let version = |edition: Option<&rollout::Edition>| edition.map(|edition| edition.version);
+    json!({
+        "phase": rollout.phase().as_str(),
+        "good": version(rollout.good()),
+        "inForce": version(rollout.in_force()),
+        "next": version(rollout.next()),
+        "notReady": memory.unprepared,
+        "trialSince": rollout.trial().map(|trial| trial.since),
+        "takenBack": rollout.refused().map(|refused| json!({
+            "version": refused.edition.version,
+            "reasons": refused.reasons.iter().cloned().collect::<BTreeMap<_, _>>(),
+        })),
+    })
 }
 
 impl Inner {
@@ -262,12 +301,6 @@ impl Inner {
         // Each change leaves it whole, so a panic elsewhere does too.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The user's modules of the deployment in force; `None` when there is none.
-fn modules_of(deployment: &Deployment) -> Option<BTreeSet<ModuleId>> {
-    let in_force = deployment.in_force()?;
-    Some(in_force.desired.modules.keys().cloned().collect())
 }
 
 fn now() -> Timestamp {

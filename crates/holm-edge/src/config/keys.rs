@@ -259,6 +259,13 @@ pub const KEYS: &[Key] = &[
         "Where images of process modules are looked for, in this order. Absolute.",
     ),
     key(
+        "holm.deployment_trial_sec",
+        "seconds",
+        "`30`",
+        Used,
+        "How long every module of a new deployment must have run well until it counts as good; before that, the device goes back to the last good one by itself when a module fails. Longer finds more, and the hub is told of success later; 0: as soon as all run.",
+    ),
+    key(
         "holm.hub_mqtt_port",
         "port",
         "`8883`",

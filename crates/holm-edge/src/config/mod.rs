@@ -71,6 +71,8 @@ pub struct EdgeConfig {
     pub data: PathBuf,
     /// Where images of process modules are looked for, in this order.
     pub module_paths: Vec<PathBuf>,
+    /// How long a new deployment must run well until it counts as good.
+    pub deployment_trial: Duration,
 }
 
 /// Where the hub is.

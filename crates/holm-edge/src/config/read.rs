@@ -176,6 +176,10 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let bind = reader.parsed("holm.bind", "an IP address");
     let mqtt_port = reader.own_port("holm.mqtt_port").unwrap_or(8883);
     let https_port = reader.own_port("holm.https_port").unwrap_or(443);
+    let trial = reader
+        .number("holm.deployment_trial_sec", 0, 3600)
+        .unwrap_or(30)
+        .unsigned_abs();
     let (provisioned, data) = (provisioned?, data?);
     let management_socket = listen.unwrap_or_else(|| data.join("mgmt.sock"));
     Some(EdgeConfig {
@@ -200,6 +204,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         metrics_bind,
         data,
         module_paths,
+        deployment_trial: Duration::from_secs(trial),
     })
 }
 

@@ -186,6 +186,7 @@ pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
         id: module.id,
         kind: RuntimeKind::Process,
         status,
+        health: None,
         description,
         exit_code: run.and_then(|run| run.exit_code),
         started_at: run

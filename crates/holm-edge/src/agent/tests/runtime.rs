@@ -1,6 +1,6 @@
 //! A runtime in memory: it keeps what the trait promises, notes what it is asked, and fails where it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,8 @@ struct World {
     log: Vec<String>,
     /// By image.
     failing: BTreeMap<String, String>,
+    /// Images whose program ends as soon as it is started.
+    crashing: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,16 @@ impl InMemory {
         world.failing.remove(image);
         if let Some(reason) = reason {
             world.failing.insert(image.to_owned(), reason.to_owned());
+        }
+    }
+
+    /// Makes the program of an image end with code 3 at each start, or no longer. It did so long ago, so no wait is left.
+    pub(super) fn crash_at_start(&self, image: &str, crashes: bool) {
+        let mut world = self.world();
+        if crashes {
+            world.crashing.insert(image.to_owned());
+        } else {
+            world.crashing.remove(image);
         }
     }
 
@@ -103,6 +115,7 @@ impl ModuleRuntime for InMemory {
             id: spec.id.clone(),
             kind: RuntimeKind::Process,
             status: RuntimeStatus::Stopped,
+            health: None,
             description: None,
             exit_code: None,
             started_at: None,
@@ -121,9 +134,15 @@ impl ModuleRuntime for InMemory {
     }
 
     fn start<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        let crashing = self.world().crashing.clone();
         let outcome = self.change("start", id, |state| {
             state.status = RuntimeStatus::Running;
             state.started_at = Some(now());
+            if crashing.contains(&state.image) {
+                state.status = RuntimeStatus::Failed;
+                state.exit_code = Some(3);
+                state.exited_at = Some(now().plus_millis(-3_600_000));
+            }
         });
         Box::pin(std::future::ready(outcome))
     }
