@@ -49,10 +49,16 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenStateError> {
     let connection = Connection::open_with_flags(path, flags).map_err(database)?;
     // Nobody shares the file: whoever finds it locked is told at once.
     connection.busy_timeout(std::time::Duration::ZERO).map_err(database)?;
+    // Before the first access: so the index of the write-ahead log is in memory, and no file of shared memory is needed, for
+    // which a full disk has no room.
+    exclusive(&connection).map_err(database)?;
     // Before anything that writes: a file of another version is left as it is.
     let found = number(&connection, "user_version").map_err(database)?;
     let is_new = found == 0 && is_empty(&connection).map_err(database)?;
-    if !is_new && (found != VERSION || number(&connection, "application_id").map_err(database)? != APPLICATION) {
+    if !is_new && number(&connection, "application_id").map_err(database)? != APPLICATION {
+        return Err(OpenStateError::Foreign { path: path.to_owned() });
+    }
+    if !is_new && found != VERSION {
         return Err(OpenStateError::Version {
             path: path.to_owned(),
             found,
@@ -62,9 +68,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenStateError> {
     Ok(connection)
 }
 
+fn exclusive(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
+}
+
 fn prepare(connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;")?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
     if is_new {
         connection.execute_batch(&format!(
             "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"

@@ -122,7 +122,7 @@ async fn a_failing_operation_is_undone_alone() {
     let directory = tempfile::tempdir().unwrap();
     let state = State::open(&path(&directory)).unwrap();
 
-    let bad = state.run(|db| {
+    let bad = state.change(|db| {
         db.execute("INSERT INTO documents (name, body) VALUES ('half', '1')", [])?;
         db.execute("INSERT INTO nowhere VALUES (1)", []).map(|_| ())
     });
@@ -134,4 +134,27 @@ async fn a_failing_operation_is_undone_alone() {
     good.unwrap();
     assert_eq!(state.document("half").await.unwrap(), None);
     assert_eq!(state.document("whole").await.unwrap(), Some(json!(2)));
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_refuses_its_changes_answers_looks_and_counts_until_a_write_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::open(&path(&directory)).unwrap();
+    state.put_document("kept", &json!("before")).await.unwrap();
+    // A rule that is checked by COMMIT, as the space on the disk is.
+    let rule = "PRAGMA foreign_keys = ON; CREATE TABLE p (x PRIMARY KEY);
+        CREATE TABLE c (x REFERENCES p DEFERRABLE INITIALLY DEFERRED);";
+    state.look(|db| db.execute_batch(rule)).await.unwrap();
+
+    let (refused, seen) = tokio::join!(
+        state.change(|db| db.execute("INSERT INTO c VALUES (1)", [])),
+        state.document("kept"),
+    );
+    let trouble = state.health();
+    state.try_again().await;
+
+    assert!(matches!(refused, Err(StateError::NotCommitted)), "{refused:?}");
+    assert_eq!(seen.unwrap(), Some(json!("before")));
+    assert!(trouble.is_err());
+    assert_eq!(state.health(), Ok(()));
 }
