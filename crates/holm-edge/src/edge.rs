@@ -249,6 +249,7 @@ impl Edge {
             runtimes,
             keys,
             status: status(&broker, &agent),
+            agent: agent.clone(),
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
         Ok(Self {

@@ -187,6 +187,10 @@ pub(crate) enum Edge {
     },
     /// Show modules, link and queues.
     Status(OnDevice),
+    /// Show how far the deployment is carried out, and what is planned next.
+    Plan(OnDevice),
+    /// Try the deployment that was taken back once more.
+    Retry(OnDevice),
 }
 
 /// How to reach the edge of this device.

@@ -56,7 +56,7 @@ impl Deployment {
     /// What modules are kept by.
     #[must_use]
     pub fn in_force(&self) -> Option<&AgentDesired> {
-        self.rollout.in_force().map(|edition| &edition.desired)
+        self.rollout.in_force().map(|edition| &*edition.desired)
     }
 
     /// Why the last deployment can't be used, and its version.

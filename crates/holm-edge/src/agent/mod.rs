@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use holm_client::{Client, Events};
+use holm_model::manifest::DesiredStatus;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_runtime::ModuleState;
@@ -245,6 +246,35 @@ impl Agent {
     /// Makes the agent look at everything now.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+    }
+
+    /// How the deployment stands, as it is reported.
+    #[must_use]
+    pub fn desired_status(&self) -> DesiredStatus {
+        let memory = self.inner.memory();
+        report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared).1
+    }
+
+    /// What is planned: for the edition in force, and for the one that is made ready, as things are now.
+    #[must_use]
+    pub fn plan(&self) -> Value {
+        let (next, actual, status) = {
+            let memory = self.inner.memory();
+            let actual = plan::Actual {
+                modules: memory.states.clone(),
+                ..plan::Actual::default()
+            };
+            let next = memory.deployment.rollout.next().cloned();
+            let status = json!({"rollout": rollout_status(&memory), "plan": memory.plan});
+            (next, actual, status)
+        };
+        let next = next.map(|edition| {
+            let (intents, _) = reconcile::intents_of(&self.inner, &edition.desired);
+            plan::plan(&intents, &actual, &Bookkeeping::default(), now())
+        });
+        let mut answer = status;
+        answer["nextPlan"] = json!(next);
+        answer
     }
 
     /// Tries the deployment that was taken back once more. `false`: none was.

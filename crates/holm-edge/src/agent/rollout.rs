@@ -20,6 +20,7 @@
 //! `docs/decisions/0009-deployments-all-or-nothing.md` says why.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use holm_model::manifest::{AgentDesired, ConfigError};
 use holm_model::{ModuleId, Timestamp};
@@ -32,10 +33,10 @@ mod tests;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edition {
     /// As the manifest says.
-    pub desired: AgentDesired,
+    pub desired: Arc<AgentDesired>,
     /// The version of the desired properties.
     pub version: u64,
-    properties: Map<String, Value>,
+    properties: Arc<Map<String, Value>>,
 }
 
 impl Edition {
@@ -46,9 +47,9 @@ impl Edition {
     pub fn read(properties: Map<String, Value>, version: u64) -> Result<Self, ConfigError> {
         let desired = AgentDesired::parse(&properties)?;
         Ok(Self {
-            desired,
+            desired: Arc::new(desired),
             version,
-            properties,
+            properties: Arc::new(properties),
         })
     }
 
@@ -59,7 +60,7 @@ impl Edition {
     }
 
     fn to_value(&self) -> Value {
-        json!({"desired": self.properties, "version": self.version})
+        json!({"desired": *self.properties, "version": self.version})
     }
 
     /// `None` when it is none, or this release can't read it any more; the hub has the original.

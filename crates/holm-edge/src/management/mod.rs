@@ -1,5 +1,5 @@
 //! The management API: what operators and tools of this device ask about its modules, on a socket of its own, and
-//! `GET /holm/v1/status`, which is ours.
+//! `/holm/v1/…`, which is ours: `GET status`, `GET plan`, `POST retry`.
 //!
 //! Modules are created and removed by the deployment alone; callers that are not the agent are forbidden to, as published,
 //! and here the agent is no caller.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use holm_net::Scope;
 use serde_json::Value;
 
+use crate::agent::Agent;
 use crate::keys::ModuleKeys;
 use crate::local_api::{Admission, Socket, SocketError};
 use crate::runtimes::Runtimes;
@@ -34,6 +35,8 @@ pub struct Managed {
     pub keys: Arc<dyn ModuleKeys>,
     /// How the edge stands, for `/holm/v1/status`.
     pub status: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Who keeps the modules.
+    pub agent: Agent,
 }
 
 impl std::fmt::Debug for Managed {

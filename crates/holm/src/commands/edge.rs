@@ -11,6 +11,7 @@ use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
 use crate::output;
 
+mod plan;
 mod service;
 mod status;
 
@@ -31,6 +32,11 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
+        Edge::Plan(on) => plan(&on).await?,
+        Edge::Retry(on) => {
+            reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
+            output::line("The deployment is tried again; `holm edge plan` shows how far it is");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,6 +117,18 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
         return Ok(());
     }
     for line in status::lines(&status) {
+        output::line(&line);
+    }
+    Ok(())
+}
+
+async fn plan(on: &OnDevice) -> anyhow::Result<()> {
+    let answer = reach(on)?.ask(Method::GET, "/holm/v1/plan").await?;
+    if on.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    for line in plan::lines(&answer) {
         output::line(&line);
     }
     Ok(())
