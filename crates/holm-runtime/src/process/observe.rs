@@ -20,7 +20,7 @@ use super::record::{Directory, FORMAT, ModuleRecord, Phase, ReadError, RunState,
 use super::socket;
 use crate::error::RuntimeError;
 use crate::spec::RuntimeKind;
-use crate::state::{ModuleState, RuntimeStatus};
+use crate::state::{Health, ModuleState, RuntimeStatus};
 use crate::supervisor::protocol::{Answer, Content, Operation, Request, VERSION};
 
 /// How long a supervisor may take to answer at once.
@@ -102,6 +102,7 @@ fn lost_end(boot_id: String) -> RunState {
         exited_at_millis: now_millis(),
         exit_code: Some(255),
         description: Some("the record of its last run was damaged".to_owned()),
+        health: None,
     }
 }
 
@@ -170,6 +171,14 @@ pub(super) fn ask(directory: &Directory, operation: Operation, patience: Duratio
 pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
     let (status, run) = match run {
         Run::Never => (RuntimeStatus::Stopped, None),
+        Run::Up(run)
+            if run
+                .health
+                .as_ref()
+                .is_some_and(|health| health.health == Health::Unhealthy) =>
+        {
+            (RuntimeStatus::Unhealthy, Some(run))
+        }
         Run::Up(run) => (RuntimeStatus::Running, Some(run)),
         Run::Down(run) if run.phase == Phase::Starting => (RuntimeStatus::Stopped, Some(run)),
         Run::Down(run) if run.exit_code == Some(0) => (RuntimeStatus::Stopped, Some(run)),
@@ -180,13 +189,19 @@ pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
     let description = if orphan {
         Some("its supervisor is gone, so its output is lost; restart it".to_owned())
     } else {
-        run.and_then(|run| run.description.clone())
+        let failing = run.and_then(|run| run.health.as_ref()?.reason.as_ref());
+        let failing = failing.filter(|_| status == RuntimeStatus::Unhealthy);
+        failing
+            .map(|reason| format!("its health check fails: {reason}"))
+            .or_else(|| run.and_then(|run| run.description.clone()))
     };
     ModuleState {
         id: module.id,
         kind: RuntimeKind::Process,
         status,
-        health: None,
+        health: run
+            .filter(|_| up)
+            .and_then(|run| run.health.as_ref().map(|health| health.health)),
         description,
         exit_code: run.and_then(|run| run.exit_code),
         started_at: run

@@ -33,6 +33,19 @@ pub(crate) struct ProcessOptions {
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace: Option<Duration>,
     pub(crate) log: LogSettings,
+    pub(crate) health: Option<HealthOption>,
+}
+
+/// A health check as it is asked for, with the engine's defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HealthOption {
+    /// A program and its arguments.
+    pub(crate) command: Vec<String>,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) start_period: Duration,
+    pub(crate) start_interval: Duration,
+    pub(crate) retries: u32,
 }
 
 /// What of the device decides whether an option can be honoured.
@@ -171,8 +184,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("OpenStdin", Refused(&[]), NO_SANDBOX),
     row(
         "Healthcheck",
-        SameOnly(read::same_healthcheck),
-        "is not run for a process; only `{\"Test\": [\"NONE\"]}` is accepted",
+        Honoured(read::health_check),
+        "is run by the supervisor as the module's user, with its environment and in its directory; `Test` is `[\"CMD\", …]`, `[\"CMD-SHELL\", line]` or `[\"NONE\"]`, durations are nanoseconds, defaults are the engine's",
     ),
     row("Volumes", Refused(&[]), NO_FILE_SYSTEM),
     row("NetworkDisabled", Refused(&[]), NO_NETWORK),
@@ -412,6 +425,24 @@ mod tests {
     }
 
     #[test]
+    fn a_health_check_is_read_in_the_engines_form_with_its_defaults() {
+        let options =
+            read(&json!({"Healthcheck": {"Test": ["CMD-SHELL", "true && true"], "interval": 2_000_000_000_u64}}));
+
+        let health = options.unwrap().health.unwrap();
+
+        assert_eq!(health.command, ["/bin/sh", "-c", "true && true"]);
+        let seconds = [
+            health.interval,
+            health.timeout,
+            health.start_period,
+            health.start_interval,
+        ];
+        assert_eq!(seconds.map(|duration| duration.as_secs()), [2, 30, 0, 5]);
+        assert_eq!(health.retries, 3);
+    }
+
+    #[test]
     fn honoured_options_are_read() {
         let options = read(&json!({
             "Entrypoint": "run", "Cmd": ["a", "b"], "Env": ["A=1", "B=x=y"], "WorkingDir": "/srv",
@@ -516,7 +547,13 @@ mod tests {
             (json!({"HostConfig": {"Binds": ["/srv/data:/data"]}}), false),
             (json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), false),
             (json!({"Healthcheck": {"Test": ["NONE"]}}), true),
-            (json!({"Healthcheck": {"Test": ["CMD", "true"]}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Retries": 0}}), true),
+            (json!({"Healthcheck": {"Test": []}}), true),
+            (json!({"Healthcheck": {"Test": ["CMD"]}}), false),
+            (json!({"Healthcheck": {"Test": "true"}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 30}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Period": 1}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Retries": -1}}), false),
         ];
         for (options, accepted) in rows {
             assert_eq!(read(&options).is_ok(), accepted, "{options}");
