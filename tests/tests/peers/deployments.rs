@@ -1,7 +1,8 @@
 //! A deployment is all or nothing, as a user at the hub sees it, on a real edge with process modules.
 
+use holm_e2e::Language::Python;
 use holm_e2e::edge;
-use holm_e2e::{Device, Edge, Hub, Need};
+use holm_e2e::{Device, Edge, Hub, Need, Sdk};
 use serde_json::{Value, json};
 
 const NEEDS: &[Need] = &[Need::LowPorts];
@@ -133,6 +134,46 @@ fn a_module_whose_health_check_fails_is_reported_unhealthy_and_started_anew() {
         report["modules"]["pump"]["restartCount"].as_u64() >= Some(1)
     });
     assert_eq!(report["modules"]["pump"]["restartPolicy"], "on-unhealthy");
+}
+
+#[test]
+fn an_operators_program_reads_the_logs_of_modules_by_the_published_method() {
+    if !Need::all(&[Need::Python, Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = edge_with_good(&hub, &device);
+    let mut service = Sdk::service(Python, &hub).start();
+    let mut invoke = |method: &str, payload: Value| {
+        let request = json!({"device": "pump-7", "module": "$edgeAgent", "method": method, "payload": payload});
+        service.call("invoke", request)
+    };
+
+    let items = json!([{"id": "^pump$", "filter": {"tail": 10, "regex": "runs"}}]);
+    let logs = invoke(
+        "GetModuleLogs",
+        json!({"schemaVersion": "1.0", "items": items, "encoding": "none", "contentType": "text"}),
+    );
+    let wrong = invoke(
+        "GetModuleLogs",
+        json!({"schemaVersion": "1.0", "items": [{"id": "nobody"}]}),
+    );
+    let unknown = invoke(
+        "GetTaskStatus",
+        json!({"schemaVersion": "1.0", "correlationId": "none"}),
+    );
+
+    assert_eq!(
+        logs,
+        json!({"status": 200, "payload": [{"id": "pump", "payload": "runs\n", "payloadBytes": null}]})
+    );
+    assert_eq!(wrong["status"], 400, "{wrong}");
+    assert_eq!(
+        (&unknown["status"], &unknown["payload"]["status"]),
+        (&json!(200), &json!("Unknown"))
+    );
+    drop(edge);
 }
 
 /// Every directory below a path.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_client::{Client, Event as ClientEvent, Events, MethodCall};
+use holm_model::ModuleId;
 use holm_model::manifest::DesiredStatus;
+use holm_model::method::MethodResponse;
 use holm_net::Scope;
 use serde_json::{Value, json};
 
 use super::deployment::Taken;
 use super::methods::{self, Call};
 use super::rollout::Event;
-use super::{Inner, advance, now};
-use crate::runtimes::Runtimes;
+use super::{Agent, Inner, advance, now};
 
 /// The published period of reading the whole twin.
 const REFRESH_PERIOD: Duration = Duration::from_secs(3600);
@@ -62,8 +63,10 @@ async fn handle(agent: &Arc<Inner>, scope: &Scope, event: ClientEvent) -> bool {
             !take(agent, taken).await
         }
         ClientEvent::Method(call) => {
-            let runtimes = agent.runtimes.clone();
-            scope.spawn_until_stopped(answer(runtimes, call));
+            let agent = Agent {
+                inner: Arc::clone(agent),
+            };
+            scope.spawn_until_stopped(answer(agent, scope.clone(), call));
             false
         }
         ClientEvent::Message(message) => {
@@ -115,24 +118,37 @@ async fn take(agent: &Inner, taken: Taken) -> bool {
     true
 }
 
-async fn answer(runtimes: Runtimes, call: MethodCall) {
+async fn answer(agent: Agent, scope: Scope, call: MethodCall) {
+    let logs = &agent.inner.logs;
     let response = match methods::read(&call.name, &call.payload) {
         Err(response) => response,
         Ok(Call::Ping) => methods::done(),
-        Ok(Call::RestartModule(id)) => {
-            tracing::info!(module = %id, "restart asked by a method");
-            let restarted = async {
-                let (runtime, _) = runtimes.find(&id).await?;
-                runtime.stop(&id, None).await?;
-                runtime.start(&id).await
-            };
-            match restarted.await {
-                Ok(()) => methods::done(),
-                Err(error) => methods::refusal(500, error.chain()),
-            }
+        Ok(Call::RestartModule(id)) => restart(&agent.inner, &id).await,
+        Ok(Call::GetModuleLogs) => methods::of_logs(logs.get(&call.payload).await),
+        Ok(Call::UploadModuleLogs) => methods::of_logs(logs.upload(&scope, &call.payload).await),
+        Ok(Call::UploadSupportBundle) => {
+            let facts = vec![
+                ("status.json".to_owned(), agent.status()),
+                ("plan.json".to_owned(), agent.plan()),
+            ];
+            methods::of_logs(logs.upload_bundle(&scope, &call.payload, facts).await)
         }
+        Ok(Call::GetTaskStatus) => methods::of_logs(logs.task(&call.payload)),
     };
     call.answer(response).await;
+}
+
+async fn restart(agent: &Inner, id: &ModuleId) -> MethodResponse {
+    tracing::info!(module = %id, "restart asked by a method");
+    let restarted = async {
+        let (runtime, _) = agent.runtimes.find(id).await?;
+        runtime.stop(id, None).await?;
+        runtime.start(id).await
+    };
+    match restarted.await {
+        Ok(()) => methods::done(),
+        Err(error) => methods::refusal(500, error.chain()),
+    }
 }
 
 /// Tells the hub that the agent stops. Modules go on, so nothing is said of them.

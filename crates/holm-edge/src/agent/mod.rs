@@ -22,6 +22,7 @@ mod deployment;
 mod executor;
 mod identity_keeper;
 mod link;
+mod logs;
 mod methods;
 pub mod plan;
 mod prepare;
@@ -85,6 +86,8 @@ pub struct AgentParts {
     pub outbox: Arc<dyn Outbox>,
     /// Who is refused there.
     pub refusals: Refusals,
+    /// Whom to trust where logs are uploaded to.
+    pub upload_tls: Arc<rustls::ClientConfig>,
 }
 
 impl std::fmt::Debug for AgentParts {
@@ -112,6 +115,7 @@ struct Inner {
     sockets: Sockets,
     outbox: Leftovers,
     refusals: Refusals,
+    logs: logs::Logs,
     executor: Executor,
     /// The modules that need an identity; `None` until a deployment is known.
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
@@ -193,7 +197,15 @@ impl Agent {
             Arc::clone(&parts.sockets),
             parts.surroundings.mqtt_port,
         );
+        let logs = logs::Logs {
+            hub: parts.surroundings.hub_host.clone(),
+            device: parts.surroundings.device.to_string(),
+            runtimes: parts.runtimes.clone(),
+            tls: parts.upload_tls,
+            tasks: logs::Tasks::default(),
+        };
         let inner = Inner {
+            logs,
             surroundings: parts.surroundings,
             version: parts.version,
             period: parts.period,

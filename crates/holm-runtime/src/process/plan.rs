@@ -14,6 +14,7 @@ use super::image::{self, Image};
 use super::options::{Device, ProcessOptions};
 use super::record::{Directory, FORMAT, HealthCheck, ModuleRecord, Plan};
 use crate::error::{RuntimeError, UnsupportedOption};
+use crate::logs::LogLimits;
 
 /// Where a module's programs are looked for when its environment names no other `PATH`; the Docker engine's default.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,15 +30,18 @@ const STOP_SIGNAL: rustix::process::Signal = rustix::process::Signal::TERM;
 pub(super) struct Sources<'a> {
     pub(super) module_paths: &'a [PathBuf],
     pub(super) holm: &'a Path,
+    /// How much of their output is kept where they don't say.
+    pub(super) log: LogLimits,
 }
 
 /// Reads create options on this device.
 pub(super) fn read_options(
     create_options: &Value,
     groups: &ControlGroups,
+    log: LogLimits,
 ) -> Result<ProcessOptions, Vec<UnsupportedOption>> {
     let is_root = rustix::process::geteuid().is_root();
-    ProcessOptions::read(create_options, &Device { groups, is_root })
+    ProcessOptions::read(create_options, &Device { groups, is_root, log })
 }
 
 /// Makes the plan for a module.
@@ -47,10 +51,11 @@ pub(super) fn make(
     sources: Sources<'_>,
     groups: &ControlGroups,
 ) -> Result<Plan, RuntimeError> {
-    let options = read_options(&module.create_options, groups).map_err(|options| RuntimeError::Unsupported {
-        id: module.id.clone(),
-        options,
-    })?;
+    let options =
+        read_options(&module.create_options, groups, sources.log).map_err(|options| RuntimeError::Unsupported {
+            id: module.id.clone(),
+            options,
+        })?;
     let no_image = |reason| RuntimeError::Image {
         image: module.image.clone(),
         reason,

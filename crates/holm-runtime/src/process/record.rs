@@ -30,6 +30,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::RuntimeError;
+use crate::logs::LogLimits;
 use crate::process::procfs::ProcessId;
 use crate::spec::hex;
 use crate::state::Health;
@@ -133,7 +134,7 @@ pub(crate) struct Plan {
     /// The signal that asks the program to end, by number.
     pub(crate) stop_signal: i32,
     pub(crate) stop_grace_millis: u64,
-    pub(crate) log: LogSettings,
+    pub(crate) log: LogLimits,
     #[serde(default)]
     pub(crate) health: Option<HealthCheck>,
 }
@@ -179,24 +180,6 @@ pub(crate) struct ResourceLimit {
     pub(crate) name: String,
     pub(crate) soft: Option<u64>,
     pub(crate) hard: Option<u64>,
-}
-
-/// How much output is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogSettings {
-    /// A file is closed before it grows beyond this.
-    pub(crate) max_bytes: u64,
-    /// Files kept, the one written to included.
-    pub(crate) files: u32,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            max_bytes: 10 * 1024 * 1024,
-            files: 3,
-        }
-    }
 }
 
 /// `state.json`: who runs, or how it ended.

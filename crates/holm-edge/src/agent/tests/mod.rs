@@ -1,7 +1,9 @@
 //! The agent below a small hub that speaks the real protocol, over a runtime in memory that can be made to fail.
 
 mod deployments;
+mod logs;
 mod runtime;
+mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -146,6 +148,7 @@ impl Device {
             sockets: Arc::new(NoSockets),
             outbox: Arc::clone(&self.outbox) as Arc<dyn Outbox>,
             refusals: uplink.refusals(),
+            upload_tls: self.hub.tls(),
         })
         .await
         .unwrap();

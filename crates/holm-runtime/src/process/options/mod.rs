@@ -15,8 +15,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::UnsupportedOption;
+use crate::logs::LogLimits;
 use crate::process::cgroup::{ControlGroups, Limits};
-use crate::process::record::{LogSettings, ResourceLimit, UserIds};
+use crate::process::record::{ResourceLimit, UserIds};
 
 /// What the create options ask of a process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,7 +33,7 @@ pub(crate) struct ProcessOptions {
     pub(crate) oom_score_adjust: Option<i32>,
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace: Option<Duration>,
-    pub(crate) log: LogSettings,
+    pub(crate) log: LogLimits,
     pub(crate) health: Option<HealthOption>,
 }
 
@@ -54,6 +55,8 @@ pub(crate) struct Device<'a> {
     pub(crate) groups: &'a ControlGroups,
     /// Whether the edge runs as root and can become somebody else.
     pub(crate) is_root: bool,
+    /// How much output is kept where the options don't say.
+    pub(crate) log: LogLimits,
 }
 
 type Honour = fn(&Value, &mut ProcessOptions, &Device<'_>) -> Result<(), String>;
@@ -340,7 +343,10 @@ impl ProcessOptions {
     /// # Errors
     /// Every option that cannot be honoured, in the order of the manifest.
     pub(crate) fn read(create_options: &Value, device: &Device<'_>) -> Result<Self, Vec<UnsupportedOption>> {
-        let mut options = Self::default();
+        let mut options = Self {
+            log: device.log,
+            ..Self::default()
+        };
         let mut refused = Vec::new();
         let empty = Map::new();
         let map = match create_options {
@@ -399,7 +405,7 @@ impl OptionRow {
 }
 
 /// Whether a value says nothing: null, false, 0, or an empty text, list or object, or one of such values only.
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -420,6 +426,7 @@ mod tests {
         let device = Device {
             groups: &ControlGroups::default(),
             is_root: false,
+            log: LogLimits::default(),
         };
         ProcessOptions::read(create_options, &device)
     }
@@ -469,7 +476,7 @@ mod tests {
         assert_eq!(options.oom_score_adjust, Some(100));
         assert_eq!(
             options.log,
-            LogSettings {
+            LogLimits {
                 max_bytes: 65536,
                 files: 2
             }
