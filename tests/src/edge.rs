@@ -192,6 +192,34 @@ impl Edge {
         self.directory.path().join("edge")
     }
 
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("edge.toml")
+    }
+
+    /// The management socket, as `-H` takes it.
+    #[must_use]
+    pub fn socket_uri(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Waits until the edge is connected to its hub.
+    ///
+    /// # Panics
+    /// When it is not for long.
+    #[track_caller]
+    pub fn wait_for_link(&self) {
+        patience::wait("the link", patience::long(), || {
+            let status = self.status();
+            if status["link"]["connected"] == true {
+                Ok(())
+            } else {
+                Err(status["link"].to_string())
+            }
+        });
+    }
+
     /// Its address.
     #[must_use]
     pub const fn ip(&self) -> Ipv4Addr {

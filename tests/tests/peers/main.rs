@@ -6,6 +6,7 @@ mod connect_rules;
 mod deployments;
 mod device_story;
 mod docker_rules;
+mod edge_check;
 mod edge_identities;
 mod edge_input;
 mod edge_story;

@@ -11,6 +11,7 @@ use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
 use crate::output;
 
+mod check;
 mod plan;
 mod service;
 mod status;
@@ -37,6 +38,8 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
             output::line("The deployment is tried again; `holm edge plan` shows how far it is");
         }
+        Edge::Check(options) => return check::run(&options).await,
+        Edge::CheckList { json } => check::list(json),
     }
     Ok(ExitCode::SUCCESS)
 }
