@@ -24,6 +24,8 @@ use super::rollout::Trial;
 
 /// How long a health check may take until it passes for the first time. Docker's own start periods are shorter than this.
 const LONGEST_START_MILLIS: i64 = 600_000;
+/// How soon to look again at least, where the trial has no length.
+const SHORTEST_LOOK_MILLIS: i64 = 500;
 /// How often a module may end during a trial, less one.
 const ENDS_TOLERATED: u32 = 1;
 
@@ -77,7 +79,7 @@ pub fn judge(
     if !bad.is_empty() {
         Judgement::Failed(bad)
     } else if is_open {
-        Judgement::Open(now.plus_millis(gate_millis))
+        Judgement::Open(now.plus_millis(gate_millis.max(SHORTEST_LOOK_MILLIS)))
     } else if now >= end {
         Judgement::Passed
     } else {
@@ -257,20 +259,24 @@ mod tests {
         }
 
         fn at(&self, seconds: i64) -> Judgement {
-            let intents = BTreeMap::from([(id(), Intent::Run(self.wanted.clone()))]);
-            judge(
-                &self.trial,
-                &intents,
-                &self.actual,
-                &self.bookkeeping,
-                GATE,
-                at(seconds),
-            )
+            judge_with_gate(self, GATE, seconds)
         }
 
         fn fails(&self) -> bool {
             matches!(self.at(1002), Judgement::Failed(_))
         }
+    }
+
+    fn judge_with_gate(scene: &Scene, gate: i64, seconds: i64) -> Judgement {
+        let intents = BTreeMap::from([(id(), Intent::Run(scene.wanted.clone()))]);
+        judge(
+            &scene.trial,
+            &intents,
+            &scene.actual,
+            &scene.bookkeeping,
+            gate,
+            at(seconds),
+        )
     }
 
     #[test]
@@ -279,6 +285,18 @@ mod tests {
         assert_eq!(scene.at(1029), Judgement::Open(at(1030)));
         assert_eq!(scene.at(1030), Judgement::Passed);
 
+        assert_eq!(
+            judge_with_gate(&scene, 0, 1000),
+            Judgement::Passed,
+            "as soon as all run"
+        );
+        scene.actual.modules[0].status = RuntimeStatus::Unknown;
+        let open = judge_with_gate(&scene, 0, 1000);
+        assert!(
+            matches!(open, Judgement::Open(until) if until > at(1000)),
+            "{open:?} is a busy loop"
+        );
+        scene.actual.modules[0].status = RuntimeStatus::Running;
         scene.actual.modules[0].started_at = Some(at(1020));
         assert_eq!(
             scene.at(1030),

@@ -515,6 +515,26 @@ async fn methods_ping_and_restart() {
     assert_eq!(device.reported()["modules"]["m"]["restartCount"], 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_hangs_is_told_and_holds_no_other_up() {
+    let (hanging, well) = (Arc::<InMemory>::default(), Arc::<InMemory>::default());
+    hanging.hang();
+    let spec = holm_runtime::ModuleSpec::new(module("m"), RuntimeKind::Process, "1", "/m");
+    holm_runtime::ModuleRuntime::create(well.as_ref(), &spec).await.unwrap();
+    let runtimes = Runtimes::new([
+        hanging as Arc<dyn holm_runtime::ModuleRuntime>,
+        well as Arc<dyn holm_runtime::ModuleRuntime>,
+    ]);
+
+    let (modules, silent) = runtimes.list().await;
+
+    assert_eq!(modules.len(), 1);
+    let [(_, error)] = silent.as_slice() else {
+        panic!("{silent:?}")
+    };
+    assert!(error.is_of_runtime() && error.to_string().contains("15 s"), "{error}");
+}
+
 #[test]
 fn only_process_is_in_memory() {
     assert_eq!(

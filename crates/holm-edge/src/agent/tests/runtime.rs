@@ -18,6 +18,8 @@ struct World {
     failing: BTreeMap<String, String>,
     /// Images whose program ends as soon as it is started.
     crashing: BTreeSet<String>,
+    /// It does not answer.
+    hangs: bool,
     /// What modules have written: frames.
     output: BTreeMap<ModuleId, Vec<u8>>,
 }
@@ -67,6 +69,10 @@ impl InMemory {
         output.extend_from_slice(&length.to_be_bytes());
         output.extend_from_slice(line.as_bytes());
         output.push(b'\n');
+    }
+
+    pub(super) fn hang(&self) {
+        self.world().hangs = true;
     }
 
     /// A module is gone, as if somebody had removed it by hand.
@@ -180,6 +186,9 @@ impl ModuleRuntime for InMemory {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ModuleState>, RuntimeError>> {
+        if self.world().hangs {
+            return Box::pin(std::future::pending());
+        }
         let modules = self.world().modules.values().cloned().collect();
         Box::pin(std::future::ready(Ok(modules)))
     }
