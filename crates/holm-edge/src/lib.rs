@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod broker;
+pub mod children;
 pub mod config;
 pub mod edge;
 pub mod front;

@@ -212,7 +212,7 @@ impl Forwarder {
     /// Sends what waits of one sender, as far as its window goes.
     async fn send_for(&mut self, broker: &Broker, identity: &Identity) {
         let Some(link) = broker.links.ensure(identity) else {
-            if broker.are_identities_known() {
+            if broker.is_gone(identity) {
                 self.drop_unknown(broker, identity);
             }
             return;
@@ -330,12 +330,6 @@ impl Forwarder {
 pub(super) struct HeldUpstream {
     pub(super) messages: usize,
     pub(super) bytes: usize,
-}
-
-impl Broker {
-    fn are_identities_known(&self) -> bool {
-        *self.keys.changes().borrow() > 0
-    }
 }
 
 fn acknowledge(broker: &Broker, lane: LaneId, position: u64) {

@@ -24,6 +24,7 @@ mod lanes;
 mod leases;
 mod leaving;
 mod links;
+mod mail;
 mod presence;
 mod replica;
 mod report;
@@ -53,6 +54,7 @@ pub use ingest::Receipt;
 pub use links::LinkState;
 pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth};
 
+use crate::children::Children;
 use crate::keys::ModuleKeys;
 use crate::state::{State, StateError};
 use crate::uplink::Uplink;
@@ -63,6 +65,7 @@ use ingest::MessageIds;
 use lanes::Lanes;
 use leaving::Leaving;
 use links::Links;
+use mail::Mail;
 use presence::Sessions;
 use report::Report;
 use routes::{Routes, Table};
@@ -94,6 +97,8 @@ pub struct BrokerOptions {
     pub hostname: String,
     /// What `$edgeHub` reports as its version.
     pub version: BuildVersion,
+    /// The devices below this edge.
+    pub children: Arc<Children>,
     /// How the queue behaves. Its `max_bytes` and `max_ranges` are the broker's to set.
     pub queue: QueueOptions,
     /// Owns the broker's tasks.
@@ -103,6 +108,7 @@ pub struct BrokerOptions {
 /// The broker of one edge.
 pub struct Broker {
     keys: Arc<dyn ModuleKeys>,
+    children: Arc<Children>,
     /// The names that tokens may name: the hub's and the edge's own.
     hosts: [String; 2],
     edge_hub: Identity,
@@ -113,6 +119,7 @@ pub struct Broker {
     inboxes: Inboxes,
     sessions: Sessions,
     links: Links,
+    mail: Mail,
     directory: Arc<Directory>,
     report: Report,
     counters: Counters,
@@ -180,8 +187,16 @@ impl Broker {
             hosts: [keys.hub_host().to_owned(), options.hostname],
             edge_hub: Identity::of_module(keys.device().clone(), ModuleId::edge_hub()),
             twins: Replicas::new(state.clone()),
-            links: Links::new(uplink, Arc::clone(&keys), options.scope.clone(), broker.clone()),
+            links: Links::new(
+                uplink,
+                Arc::clone(&keys),
+                Arc::clone(&options.children),
+                options.scope.clone(),
+                broker.clone(),
+            ),
             keys,
+            children: options.children,
+            mail: Mail::default(),
             state,
             lanes,
             routes: Routes::default(),

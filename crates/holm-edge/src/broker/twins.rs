@@ -1,4 +1,4 @@
-//! The twins of this device's modules: answered from above when the link is up, from the copy kept here when it is not.
+//! The twins of this device's modules and of the devices below it: answered from above when the link is up, from the copy kept here when it is not.
 //!
 //! - A change of a copy is on disk before anybody is told of it.
 //! - A reported patch is acknowledged as soon as it is kept; [`super::serving`] sends it on. So the node above sees what a
@@ -20,7 +20,7 @@ use crate::state::{State, StateError};
 /// How long a module that asks for its twin waits for the node above before it gets the copy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The copies in memory: at most one a module of this device.
+/// The copies in memory: of each module of this device, and of children that are connected or have a connection above.
 #[derive(Debug)]
 pub(super) struct Replicas {
     state: State,
@@ -74,6 +74,15 @@ impl Replicas {
         kept.map_err(|error| failed(identity, &error))?;
         *entry = Some(changed);
         outcome
+    }
+
+    /// Lets go of a copy that nobody uses now: it is on disk.
+    pub(super) fn release(&self, identity: &Identity) {
+        let mut all = lock(&self.all);
+        // Whoever works with it holds a second reference, which is taken under this lock.
+        if all.get(identity).is_some_and(|copy| Arc::strong_count(copy) == 1) {
+            all.remove(identity);
+        }
     }
 
     /// Forgets an identity that is no more.

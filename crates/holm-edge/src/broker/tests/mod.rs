@@ -1,6 +1,7 @@
 //! The broker over a real queue, below a small hub that speaks the real protocol through the real front.
 
 mod configuration;
+mod downstream;
 mod edge;
 mod front;
 pub(crate) mod hub;
@@ -23,7 +24,11 @@ pub(crate) fn module(name: &str) -> ModuleId {
     ModuleId::new(name).unwrap()
 }
 
+/// A module of the edge, by its name; a device below it begins with `leaf`.
 pub(crate) fn identity(name: &str) -> Identity {
+    if name.starts_with("leaf") {
+        return name.parse().unwrap();
+    }
     format!("box/{name}").parse().unwrap()
 }
 
