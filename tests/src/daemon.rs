@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::patience;
+use crate::wire::http;
 
 /// Lines of the log that a failed test shows.
 const LAST_LINES: usize = 60;
@@ -69,6 +70,43 @@ impl Daemon {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// A value of the line `ready NAME=VALUE …` that it printed last; `None` before it did.
+    #[must_use]
+    pub fn announced(&self, name: &str) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().rev().find_map(|line| line.strip_prefix("ready "))?;
+        let value = line
+            .split(' ')
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        Some(value.to_owned())
+    }
+
+    /// What `/healthz` says: 200, or another status and the reason.
+    ///
+    /// # Panics
+    /// When the process has announced no status page, or it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn health(&self) -> (u16, String) {
+        let address = self.announced("status").and_then(|text| text.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("`{}` has announced no status page", self.name));
+        let answer = http::get_plain(address, "/healthz");
+        let answer = answer.unwrap_or_else(|error| panic!("`{}` does not tell its health: {error:#}", self.name));
+        (answer.status, String::from_utf8_lossy(&answer.body).trim().to_owned())
+    }
+
+    /// Waits until `/healthz` says so.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_until_healthy(&self) {
+        patience::wait("a healthy process", patience::short(), || match self.health() {
+            (200, _) => Ok(()),
+            (status, reason) => Err(format!("{status} {reason}")),
+        });
+    }
+
     /// Its exit status if it has ended.
     ///
     /// # Panics
@@ -89,6 +127,19 @@ impl Daemon {
             }
             attempt()
         })
+    }
+
+    /// Waits for its end, which it finds by itself; returns its exit code and what it wrote.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[track_caller]
+    pub fn wait_until_ended(&mut self) -> (Option<i32>, String) {
+        let what = format!("the end of `{}`", self.name);
+        let status = patience::wait(&what, patience::short(), || {
+            self.ended().ok_or_else(|| self.last_lines())
+        });
+        (status.code(), self.log())
     }
 
     /// Asks it to end (SIGTERM) and waits for that.

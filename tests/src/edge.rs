@@ -15,11 +15,14 @@ use serde_json::{Value, json};
 use crate::address::Address;
 use crate::control::{Control, Switchboard};
 use crate::daemon::{Daemon, Directory};
-use crate::hub::{Device, Hub};
+use crate::hub::{DISK_MEBIBYTES, Device, Hub, MQTT_PORT};
 use crate::need;
 use crate::patience;
 use crate::processes;
 use crate::sdk::{Language, Transport, program_of};
+use crate::small_disk::SmallDisk;
+use crate::wire::mqtt;
+use crate::wire::tls::{self, Place};
 
 /// The image of `cargo xtask setup`: one static program, and empty directories where a test mounts the host's.
 pub const IMAGE: &str = "holm-e2e/busybox:1";
@@ -31,6 +34,8 @@ pub struct Edge {
     switchboard: Switchboard,
     address: Address,
     hostname: String,
+    /// Goes before the directory that it is mounted in, and after the process that uses it.
+    disk: Option<SmallDisk>,
     directory: Directory,
     engine: Option<EngineTurn>,
 }
@@ -95,7 +100,20 @@ impl Edge {
     pub fn start(hub: &Hub, device: &Device) -> Self {
         let address = Address::take();
         let hostname = address.ip().to_string();
-        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None)
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, None)
+    }
+
+    /// Starts an edge whose data is on a disk of its own that the test can fill.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on_small_disk(hub: &Hub, device: &Device) -> Self {
+        let address = Address::take();
+        let hostname = address.ip().to_string();
+        let size = Some(DISK_MEBIBYTES);
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, size)
     }
 
     /// Starts an edge whose modules are in containers: they reach it, and the test, by a name.
@@ -107,7 +125,7 @@ impl Edge {
     pub fn start_for_containers(hub: &Hub, device: &Device) -> Self {
         let name = "edge.test".to_owned();
         let turn = Some(EngineTurn::take());
-        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn)
+        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn, None)
     }
 
     /// Starts an edge that is named by its loopback address and has modules of both kinds.
@@ -120,7 +138,7 @@ impl Edge {
         let address = Address::take();
         let name = address.ip().to_string();
         let turn = Some(EngineTurn::take());
-        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn)
+        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn, None)
     }
 
     #[track_caller]
@@ -131,8 +149,10 @@ impl Edge {
         hostname: String,
         listen: Ipv4Addr,
         engine: Option<EngineTurn>,
+        disk_mebibytes: Option<u32>,
     ) -> Self {
         let directory = Directory::new();
+        let disk = disk_mebibytes.map(|size| SmallDisk::mount(&directory.path().join("edge"), size));
         let mut config = configuration(hub, device, address.ip(), &hostname, directory.path());
         if engine.is_some() {
             config = config.replace(NO_ENGINE, "");
@@ -152,6 +172,7 @@ impl Edge {
             switchboard: Switchboard::open(IpAddr::V4(listen)),
             address,
             hostname,
+            disk,
             directory,
             engine,
         };
@@ -171,10 +192,75 @@ impl Edge {
         self.directory.path().join("edge")
     }
 
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("edge.toml")
+    }
+
+    /// The management socket, as `-H` takes it.
+    #[must_use]
+    pub fn socket_uri(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Waits until the edge is connected to its hub.
+    ///
+    /// # Panics
+    /// When it is not for long.
+    #[track_caller]
+    pub fn wait_for_link(&self) {
+        patience::wait("the link", patience::long(), || {
+            let status = self.status();
+            if status["link"]["connected"] == true {
+                Ok(())
+            } else {
+                Err(status["link"].to_string())
+            }
+        });
+    }
+
     /// Its address.
     #[must_use]
     pub const fn ip(&self) -> Ipv4Addr {
         self.address.ip()
+    }
+
+    /// The disk of the data directory.
+    ///
+    /// # Panics
+    /// When the edge was not started by [`start_on_small_disk`](Self::start_on_small_disk).
+    #[must_use]
+    #[track_caller]
+    pub const fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("the edge was started on a small disk")
+    }
+
+    /// The command that starts this edge once more, to be run by the caller.
+    #[must_use]
+    pub fn run_command(&self) -> Command {
+        run_command(&self.directory)
+    }
+
+    /// An MQTT connection of a module, welcomed. Waits until the edge knows the module by the key that the hub's registry
+    /// shows, which is the edge's own choice.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn connected(&self, hub: &Hub, device: &Device, module: &str) -> mqtt::Client {
+        let ca = self.directory.path().join("edge-ca.pem");
+        let config = self.directory.path().join("edge.toml");
+        std::fs::write(&ca, self.holm(&["ca", "--config", &config.to_string_lossy()])).expect("a file can be written");
+        let ip = IpAddr::V4(self.ip());
+        patience::wait(&format!("a welcome for `{module}`"), patience::long(), || {
+            let module = hub.find_module(&device.id, module)?;
+            let stream = tls::connect(Place { ip, name: ip }, MQTT_PORT, &ca, None);
+            let mut client = mqtt::Client::new(stream.map_err(|error| format!("{error:#}"))?);
+            let welcome = client.open(&hub.connect_packet(&module));
+            welcome.map(|_| client).map_err(|error| format!("{error:#}"))
+        })
     }
 
     /// Ends the edge as a crash would. Its modules go on.
@@ -439,11 +525,15 @@ module_paths = ["{shown}/modules"]
 }
 
 fn spawn(directory: &Directory) -> Daemon {
+    Daemon::start("edge", directory.path(), &mut run_command(directory))
+}
+
+fn run_command(directory: &Directory) -> Command {
     let mut command = Command::new(need::holm());
     command
         .args(["edge", "run", "--config"])
         .arg(directory.path().join("edge.toml"));
-    Daemon::start("edge", directory.path(), &mut command)
+    command
 }
 
 const fn program_name(language: Language) -> &'static str {

@@ -16,6 +16,7 @@ use crate::monitor::Monitor;
 use crate::need;
 use crate::sas::{Token, encode};
 use crate::service::Service;
+use crate::small_disk::SmallDisk;
 use crate::wire::mqtt;
 use crate::wire::tls::{self, Place};
 
@@ -23,6 +24,9 @@ use crate::wire::tls::{self, Place};
 pub const MQTT_PORT: u16 = 8883;
 /// The port of HTTPS and WebSocket, which no SDK lets one choose.
 pub const HTTPS_PORT: u16 = 443;
+
+/// Enough for what a test stores, quickly filled.
+pub(crate) const DISK_MEBIBYTES: u32 = 24;
 
 /// A hub. It ends with this value.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Hub {
     address: Address,
     /// What clients call it: its address, or that of the link before it.
     name: Ipv4Addr,
+    /// Goes before the directory that it is mounted in, and after the process that uses it.
+    disk: Option<SmallDisk>,
     directory: Directory,
 }
 
@@ -70,7 +76,21 @@ impl Hub {
     pub fn start() -> Self {
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name)
+        Self::start_as(address, name, Directory::new(), None)
+    }
+
+    /// Starts a hub whose data is on a disk of its own that the test can fill.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on_small_disk() -> Self {
+        let directory = Directory::new();
+        let disk = SmallDisk::mount(&directory.path().join("hub"), DISK_MEBIBYTES);
+        let address = Address::take();
+        let name = address.ip();
+        Self::start_as(address, name, directory, Some(disk))
     }
 
     /// Starts a hub whose clients reach it over a link that the test can cut. What the test itself asks by
@@ -83,12 +103,11 @@ impl Hub {
     pub fn start_behind_link() -> (Self, Link) {
         let address = Address::take();
         let link = Link::open(address.ip(), &[MQTT_PORT, HTTPS_PORT]);
-        (Self::start_as(address, link.ip()), link)
+        (Self::start_as(address, link.ip(), Directory::new(), None), link)
     }
 
     #[track_caller]
-    fn start_as(address: Address, name: Ipv4Addr) -> Self {
-        let directory = Directory::new();
+    fn start_as(address: Address, name: Ipv4Addr, directory: Directory, disk: Option<SmallDisk>) -> Self {
         let daemon = spawn(&directory, &address, name);
         let ca = directory.path().join("hub/ca.pem");
         let place = Place {
@@ -101,6 +120,7 @@ impl Hub {
             service,
             address,
             name,
+            disk,
             directory,
         };
         hub.wait_until_ready();
@@ -171,6 +191,22 @@ impl Hub {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("hub")
+    }
+
+    /// The disk of the data directory.
+    ///
+    /// # Panics
+    /// When the hub was not started by [`start_on_small_disk`](Self::start_on_small_disk).
+    #[must_use]
+    #[track_caller]
+    pub const fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("the hub was started on a small disk")
+    }
+
+    /// The command that starts this hub once more, to be run by the caller.
+    #[must_use]
+    pub fn run_command(&self) -> Command {
+        run_command(&self.directory, &self.address, self.name)
     }
 
     /// A directory for files of the test; it ends with the hub.
@@ -256,6 +292,21 @@ impl Hub {
             .service
             .call("PUT", &path, Some(&json!({"deviceId": device, "moduleId": module})));
         self.described(device, Some(module), &made)
+    }
+
+    /// A module as the registry has it.
+    ///
+    /// # Errors
+    /// What the hub answered, when it has none.
+    pub fn find_module(&self, device: &str, module: &str) -> std::result::Result<Device, String> {
+        let path = format!("/devices/{}/modules/{}", encode(device), encode(module));
+        let answer = self.service.try_call("GET", &path, &[], None);
+        let answer = answer.map_err(|error| format!("{error:#}"))?;
+        if answer.status == 200 {
+            Ok(self.described(device, Some(module), &answer.json()))
+        } else {
+            Err(String::from_utf8_lossy(&answer.body).into_owned())
+        }
     }
 
     /// Creates a device that proves itself by a certificate with one of these thumbprints.
@@ -364,6 +415,11 @@ impl Hub {
 }
 
 fn spawn(directory: &Directory, address: &Address, name: Ipv4Addr) -> Daemon {
+    let mut command = run_command(directory, address, name);
+    Daemon::start("hub", directory.path(), &mut command)
+}
+
+fn run_command(directory: &Directory, address: &Address, name: Ipv4Addr) -> Command {
     let (ip, name) = (address.ip().to_string(), name.to_string());
     let mut command = Command::new(need::holm());
     command
@@ -375,7 +431,7 @@ fn spawn(directory: &Directory, address: &Address, name: Ipv4Addr) -> Daemon {
         "--https-port",
         &HTTPS_PORT.to_string(),
     ]);
-    Daemon::start("hub", directory.path(), &mut command)
+    command
 }
 
 #[track_caller]

@@ -33,6 +33,7 @@ pub mod processes;
 pub mod sas;
 pub mod sdk;
 pub mod service;
+pub mod small_disk;
 pub mod soak;
 pub mod wire;
 
@@ -46,3 +47,4 @@ pub use link::Link;
 pub use monitor::{Event, Monitor};
 pub use need::Need;
 pub use sdk::{Language, Sdk, Transport};
+pub use small_disk::SmallDisk;

@@ -19,6 +19,8 @@ pub enum Need {
     Openssl,
     /// Ports below 1024, which every SDK wants (443).
     LowPorts,
+    /// The right to mount a [`SmallDisk`](crate::SmallDisk).
+    Mount,
 }
 
 impl Need {
@@ -46,6 +48,7 @@ impl Need {
             Self::Mosquitto => find("mosquitto").is_some() && find("mosquitto_pub").is_some(),
             Self::Registry => find("docker-registry").is_some(),
             Self::Openssl => find("openssl").is_some(),
+            Self::Mount => crate::SmallDisk::can_mount(),
             // Another test may be asking at the same moment: a port in use is one that may be had.
             Self::LowPorts => match std::net::TcpListener::bind("127.63.255.254:443") {
                 Ok(_) => true,

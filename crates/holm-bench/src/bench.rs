@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use holm_model::Timestamp;
 use holm_mqtt::{Event, Message, Qos, Text};
 
-use crate::brokers::{Broker, Certificates, Hub, Kind, MAX_MODULES, Product};
+use crate::brokers::{Broker, Certificates, Hub, Kind, MAX_MODULES, Product, WholeEdge};
 use crate::client::{self, Link};
 use crate::disk::sync_rate;
 use crate::load::{self, ListenerPlan, Plan};
@@ -154,6 +154,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         report.idle.extend(bench.idle(kind).await?);
         report.starts.push(bench.starts(kind).await?);
     }
+    report.idle.push(bench.idle_whole_edge().await?);
     Ok(report)
 }
 
@@ -319,6 +320,26 @@ impl<T: Fn(&str)> Bench<'_, T> {
             });
         }
         Ok(rows)
+    }
+
+    /// Memory of the whole product on a device that has nothing to do.
+    async fn idle_whole_edge(&self) -> Result<Idle> {
+        /// Any bytes in base64; the hub is ours.
+        const KEY: &str = "QmVuY2htYXJrcyBuZWVkIG5vIHNlY3JldHMgYXQgYWxsIQ==";
+        const NAME: &str = "Holm edge, whole";
+        let directory = tempfile::tempdir_in(self.place)?;
+        let hub = Hub::start(&directory.path().join("above")).await?;
+        let edge = WholeEdge::start(&hub, directory.path(), KEY).await?;
+        tokio::time::sleep(SETTLE).await;
+        let resident_kib = usage_of(&[edge.pid()])?.resident_kib;
+        edge.stop(&hub).await?;
+        (self.tell)(&format!("{NAME:14}    3 modules: {resident_kib} KiB"));
+        Ok(Idle {
+            broker: NAME.to_owned(),
+            link: "TLS".to_owned(),
+            clients: 3,
+            resident_kib,
+        })
     }
 
     async fn starts(&self, kind: Kind) -> Result<Start> {

@@ -10,6 +10,7 @@ mod edge;
 mod hub;
 mod mosquitto;
 mod nats;
+mod whole_edge;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use anyhow::{Context as _, Result, bail};
 pub use certificates::Certificates;
 pub use edge::EDGE_DEVICE;
 pub use hub::Hub;
+pub use whole_edge::WholeEdge;
 
 use crate::client::{self, Link, Login, Target};
 use crate::edge_server::EdgeSettings;

@@ -308,6 +308,13 @@ impl Edge {
         status(&self.broker, &self.agent)
     }
 
+    /// Tells whether the edge's data reaches the disk; if not, why.
+    #[must_use]
+    pub fn health(&self) -> Box<dyn Fn() -> Result<(), String> + Send + Sync> {
+        let broker = Arc::clone(&self.broker);
+        Box::new(move || broker.health())
+    }
+
     /// Reads certificates anew, as after SIGHUP.
     ///
     /// # Errors

@@ -39,6 +39,17 @@ pub struct HubBackend {
     pub(crate) metrics: Metrics,
 }
 
+impl HubBackend {
+    /// Whether what devices and operators send reaches the disk.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator.
+    pub fn health(&self) -> Result<(), String> {
+        self.log.health().map_err(|error| holm_net::error_chain(&error))?;
+        self.repository.health().map_err(|error| error.message)
+    }
+}
+
 /// Resolves when a message is on disk.
 #[derive(Debug)]
 pub struct IngestReceipt(Receipt);

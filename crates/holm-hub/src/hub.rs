@@ -38,6 +38,8 @@ pub use data_directory::{DataDirectoryError, connection_string};
 
 /// How often what is known of connections is written, and how much of it a crash loses.
 const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
+/// How often a database that could not be written to is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often messages that have expired are looked for.
 const SWEEP_MAIL: Duration = Duration::from_secs(15);
 /// How often the server certificate is looked at.
@@ -96,7 +98,7 @@ impl Hub {
         let retention = (config.retention, config.retention_bytes);
         let log = EventLog::open(&directory.events(), config.partitions, retention.0, retention.1, &clock)
             .map_err(OpenHubError::Log)?;
-        let policies = prepare(&repository, &clock).await.map_err(OpenHubError::State)?;
+        let policies = prepare(&repository).await.map_err(OpenHubError::State)?;
         let identity = directory.server_identity(&config.names(), clock.now())?;
         let certificate = Arc::new(ReloadableCertificate::new(&identity).map_err(DataDirectoryError::Certificate)?);
         let owner = policies
@@ -105,6 +107,10 @@ impl Hub {
             .map(|policy| policy.primary.clone());
         let owner = owner.ok_or_else(|| OpenHubError::Config(format!("the policy `{OWNER}` is missing")))?;
         directory.write_connection_string(&config.service_host(), OWNER, &owner)?;
+        let is_told = say_that_nobody_is_connected(&repository, &clock).await;
+        if let Err(error) = &is_told {
+            tracing::warn!(%error, "devices that were connected to an earlier hub are shown as connected until it is written that they are not");
+        }
         let hub = Self {
             rest: assemble(&config, repository, log, policies, clock),
             scope: Scope::new(),
@@ -113,15 +119,17 @@ impl Hub {
             certificate,
             owner,
         };
-        Ok(hub.start())
+        Ok(hub.start(is_told.is_ok()))
     }
 
-    fn start(mut self) -> Self {
+    fn start(mut self, nobody_is_connected: bool) -> Self {
         self.scope = self.rest.scope.clone();
         let backend = self.rest.backend.clone();
         let relay = Relay::new(backend.repository.clone(), backend.log.clone(), backend.signals.clone());
         self.scope.spawn_until_stopped(relay.run());
-        self.scope.spawn_until_stopped(keep_presence(backend.clone()));
+        self.scope
+            .spawn_until_stopped(keep_presence(backend.clone(), nobody_is_connected));
+        self.scope.spawn_until_stopped(keep_trying(backend.repository.clone()));
         self.scope.spawn_until_stopped(sweep_mail(backend.mailboxes.clone()));
         let renewal = renew_certificate(
             self.directory.clone(),
@@ -237,12 +245,10 @@ fn check(config: &HubConfig) -> Result<(), OpenHubError> {
     Ok(())
 }
 
-/// Makes the policies of a new hub and says that nobody is connected.
-async fn prepare(repository: &Repository, clock: &Clock) -> Result<Vec<Policy>, ServiceError> {
-    let now = clock.now();
+/// Makes the policies of a new hub.
+async fn prepare(repository: &Repository) -> Result<Vec<Policy>, ServiceError> {
     repository
         .change(move |transaction| {
-            transaction.disconnect_all(now)?;
             if transaction.policies()?.is_empty() {
                 for (name, rights) in default_policies() {
                     let keys = crate::registry::Keys::generate()?;
@@ -256,6 +262,14 @@ async fn prepare(repository: &Repository, clock: &Clock) -> Result<Vec<Policy>, 
             }
             transaction.policies()
         })
+        .await
+}
+
+/// An earlier hub may have had connections when it ended. A full disk is no reason not to start: reads go on.
+async fn say_that_nobody_is_connected(repository: &Repository, clock: &Clock) -> Result<(), ServiceError> {
+    let now = clock.now();
+    repository
+        .change(move |transaction| transaction.disconnect_all(now))
         .await
 }
 
@@ -319,12 +333,27 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
     }
 }
 
-async fn keep_presence(backend: HubBackend) {
+async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
     loop {
         tokio::time::sleep(FLUSH_PRESENCE).await;
+        if !nobody_is_connected {
+            // Before anything newer is written.
+            let told = say_that_nobody_is_connected(&backend.repository, &backend.clock).await;
+            if told.is_err() {
+                continue;
+            }
+            nobody_is_connected = true;
+        }
         if let Err(error) = backend.presence.flush(&backend.repository).await {
             tracing::warn!(%error, "when devices were last heard of is not written yet");
         }
+    }
+}
+
+async fn keep_trying(repository: Repository) {
+    loop {
+        tokio::time::sleep(TRY_AGAIN).await;
+        repository.try_again().await;
     }
 }
 

@@ -43,4 +43,4 @@ pub use queue::Queue;
 pub use reader::{Reader, Skipped};
 pub use record::{Appended, NewRecord, Offset, Positions, Record, Start, Visibility};
 
-pub use crate::core::{OpenReport, Stats};
+pub use crate::core::{Health, OpenReport, Stats};

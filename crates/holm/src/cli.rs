@@ -187,6 +187,93 @@ pub(crate) enum Edge {
     },
     /// Show modules, link and queues.
     Status(OnDevice),
+    /// Look at everything that can be wrong with the edge and this device, and say what to do.
+    Check(Box<Check>),
+    /// List the checks.
+    CheckList {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to look at, and how to tell of it.
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
+    pub(crate) config: PathBuf,
+    /// Ids of checks to leave out.
+    #[arg(long, value_name = "IDS", value_delimiter = ',', num_args = 1..)]
+    pub(crate) dont_run: Vec<String>,
+    /// Another hub to look at than that of the configuration.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) iothub_hostname: Option<String>,
+    /// `json` is the same as --json.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: CheckOutput,
+    /// Show the notes of what is in order, too.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Exit with 1 when there are warnings.
+    #[arg(long)]
+    pub(crate) warnings_as_errors: bool,
+    /// Options of the original that have nothing to act on here: no engine client, no image and no list of releases is asked.
+    #[command(flatten)]
+    pub(crate) without_effect: WithoutEffect,
+    #[command(flatten)]
+    pub(crate) on: OnDevice,
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub(crate) struct WithoutEffect {
+    #[arg(long, hide = true)]
+    pub(crate) container_engine_config_file: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) diagnostics_image_name: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) expected_aziot_edged_version: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) expected_aziot_version: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) aziot_edged: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) proxy_uri: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ntp_server: Option<String>,
+}
+
+#[cfg(feature = "edge")]
+impl WithoutEffect {
+    /// Those that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--container-engine-config-file", &self.container_engine_config_file),
+            ("--diagnostics-image-name", &self.diagnostics_image_name),
+            ("--expected-aziot-edged-version", &self.expected_aziot_edged_version),
+            ("--expected-aziot-version", &self.expected_aziot_version),
+            ("--aziot-edged", &self.aziot_edged),
+            ("--proxy-uri", &self.proxy_uri),
+            ("--ntp-server", &self.ntp_server),
+        ];
+        all.into_iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// How findings are written.
+#[cfg(feature = "edge")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts, in the published form.
+    Json,
 }
 
 /// How to reach the edge of this device.

@@ -3,6 +3,8 @@
 
 mod cli;
 mod commands;
+#[cfg(feature = "edge")]
+mod iotedge;
 mod logging;
 #[cfg(feature = "edge")]
 mod management;
@@ -16,6 +18,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "edge")]
+    let cli = cli::Cli::parse_from(iotedge::translate(std::env::args_os()));
+    #[cfg(not(feature = "edge"))]
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(code) => code,

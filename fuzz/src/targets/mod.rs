@@ -1,5 +1,7 @@
 //! The targets. To add one: write `fn(&[u8])`, add its line here, put an example into `seeds/NAME/`.
 
+mod edge;
+mod http;
 mod identity;
 mod model;
 mod mqtt;
@@ -52,6 +54,10 @@ pub const TARGETS: &[Target] = &[
     target("sas-token", "a token", identity::token),
     target("connection-string", "a connection string", identity::connection_string),
     target("certificate", "a client certificate", identity::certificate),
+    target("http-server", "a client's side of an HTTP connection", http::server),
+    target("http-answer", "a hub's side of an HTTP connection", http::answer),
+    target("websocket", "frames of a WebSocket, in both directions", http::frames),
+    target("edge-config", "the configuration file of an edge", edge::config),
 ];
 
 /// The bytes as text, if they are.

@@ -1,12 +1,13 @@
-//! One HTTPS request on one connection.
+//! One HTTP request on one connection.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::wire::tls::Stream;
+use crate::patience;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ impl Answer {
 /// # Errors
 /// When the connection breaks or the answer is not HTTP.
 pub fn request(
-    mut stream: Stream,
+    mut stream: impl Read + Write,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
@@ -63,6 +64,16 @@ pub fn request(
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error).context("no whole answer came"),
         _ => parse(&answer),
     }
+}
+
+/// Gets a page in plain HTTP.
+///
+/// # Errors
+/// When nobody answers.
+pub fn get_plain(address: SocketAddr, target: &str) -> Result<Answer> {
+    let stream = TcpStream::connect_timeout(&address, patience::short())?;
+    stream.set_read_timeout(Some(patience::short()))?;
+    request(stream, "GET", target, &[("Host", &address.to_string())], b"")
 }
 
 fn parse(answer: &[u8]) -> Result<Answer> {

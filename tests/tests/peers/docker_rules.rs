@@ -85,6 +85,55 @@ fn an_image_that_can_not_be_had_is_reported_by_name_and_other_modules_run() {
 }
 
 #[test]
+fn a_container_that_can_not_reach_the_edge_is_reported_with_the_reason() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("near");
+    edge.owns_container("far");
+    let in_network = |mode: &str| {
+        let mut module = sleeper(IMAGE);
+        let options = module["settings"]["createOptions"].as_str().unwrap_or_default();
+        let mut options: Value = serde_json::from_str(options).expect("the options are JSON");
+        options["HostConfig"] = json!({"NetworkMode": mode, "ExtraHosts": ["edge.test:203.0.113.9"]});
+        module["settings"]["createOptions"] = options.to_string().into();
+        module
+    };
+    let about = |report: &Value, name: &str| {
+        let text = report["modules"][name]["statusDescription"].as_str();
+        text.unwrap_or_default().to_owned()
+    };
+
+    deploy(
+        &hub,
+        &device,
+        &json!({"near": sleeper(IMAGE), "far": in_network("none")}),
+    );
+    let report = edge::wait_until_reported(&hub, &device, "the module out of reach", |report| {
+        report["modules"]["near"]["runtimeStatus"] == "running" && about(report, "far").contains("can't reach the edge")
+    });
+    deploy(&hub, &device, &json!({"near": sleeper(IMAGE), "far": sleeper(IMAGE)}));
+    edge::wait_until_reported(&hub, &device, "the module within reach", |report| {
+        report["modules"]["far"]["runtimeStatus"] == "running" && !about(report, "far").contains("can't reach")
+    });
+
+    assert_eq!(
+        report["modules"]["far"]["runtimeStatus"], "running",
+        "it is told of a module that runs"
+    );
+    let told = about(&report, "far");
+    let reason = told.split_once("edge.test:8883: ").map(|(_, reason)| reason);
+    assert!(
+        reason.is_some_and(|it| it.contains("203.0.113.9:8883: Network is unreachable")),
+        "{told}"
+    );
+    assert!(!about(&report, "near").contains("can't reach"), "{report}");
+}
+
+#[test]
 fn one_manifest_runs_as_process_and_as_container() {
     if !Need::all(NEEDS) {
         return;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use holm_identity::SymmetricKey;
 use holm_model::DeviceId;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{START_DEADLINE, make, sibling};
 use crate::edge_server::EdgeSettings;
@@ -22,6 +22,7 @@ pub struct Hub {
     process: Process,
     data: PathBuf,
     mqtt_port: u16,
+    https_port: u16,
     service: Service,
 }
 
@@ -58,6 +59,7 @@ impl Hub {
             process,
             data,
             mqtt_port,
+            https_port,
             service,
         })
     }
@@ -74,6 +76,12 @@ impl Hub {
         self.mqtt_port
     }
 
+    /// Its ports of MQTT and HTTPS.
+    #[must_use]
+    pub const fn ports(&self) -> (u16, u16) {
+        (self.mqtt_port, self.https_port)
+    }
+
     /// The authority to trust.
     #[must_use]
     pub fn ca_path(&self) -> PathBuf {
@@ -86,16 +94,33 @@ impl Hub {
         ListenerPlan::HubEvents(self.service.clone())
     }
 
+    /// Creates an edge device with this key.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn admit_edge(&self, device: &str, key: &str) -> Result<()> {
+        let body =
+            json!({ "deviceId": device, "capabilities": { "iotEdge": true }, "authentication": authentication(key) });
+        self.service.create(&format!("/devices/{device}"), &body).await
+    }
+
+    /// Gives an edge its deployment.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn deploy(&self, device: &str, content: &Value) -> Result<()> {
+        let path = format!("/devices/{device}/applyConfigurationContent");
+        self.service.change(Method::POST, &path, content).await
+    }
+
     /// Creates the edge, its modules with its key, and gives it its routes.
     ///
     /// # Errors
     /// The hub refuses.
     pub async fn admit(&self, settings: &EdgeSettings) -> Result<()> {
         let device = &settings.device;
-        let keys = json!({ "primaryKey": settings.key, "secondaryKey": settings.key });
-        let authentication = json!({ "type": "sas", "symmetricKey": keys });
-        let body = json!({ "deviceId": device, "capabilities": { "iotEdge": true }, "authentication": authentication });
-        self.service.create(&format!("/devices/{device}"), &body).await?;
+        self.admit_edge(device, &settings.key).await?;
+        let authentication = authentication(&settings.key);
         let module = |module: &str| json!({ "deviceId": device, "moduleId": module, "authentication": authentication });
         for name in &settings.modules {
             let path = format!("/devices/{device}/modules/{name}");
@@ -110,6 +135,10 @@ impl Hub {
         let body = json!({ "properties": { "desired": settings.desired() } });
         self.service.change(Method::PATCH, &path, &body).await
     }
+}
+
+fn authentication(key: &str) -> Value {
+    json!({ "type": "sas", "symmetricKey": { "primaryKey": key, "secondaryKey": key } })
 }
 
 /// The ports that the hub says it listens on.
@@ -137,7 +166,7 @@ fn port(line: &str, name: &str) -> Result<u16> {
 }
 
 /// The product's binary: `HOLM_BIN`, or the one beside this program.
-fn holm() -> Result<PathBuf> {
+pub(super) fn holm() -> Result<PathBuf> {
     match std::env::var_os("HOLM_BIN") {
         Some(path) => Ok(path.into()),
         None => sibling("holm").context("set HOLM_BIN, or use `cargo xtask bench`"),

@@ -139,7 +139,8 @@ fn latency(report: &Report) -> String {
 fn idle(rows: &[Idle]) -> String {
     let mut text = String::from(
         "## Memory of an idle broker\n\nResident set a second after the last client connected. Of the Holm edge it is the broker \
-         alone, without agent and runtimes, and with no hub in reach.\n\n\
+         alone, with no hub in reach; *whole* is `holm edge run` with agent, security and runtimes, connected to a hub, with three \
+         modules of type `process` that are connected and have nothing to do (they and their supervisors are not in the figure).\n\n\
          | broker | link | clients | MiB |\n| --- | --- | ---: | ---: |\n",
     );
     for row in rows {

@@ -33,7 +33,16 @@ pub(super) struct Executor {
     /// The edge's port for MQTT over TLS.
     mqtt_port: u16,
     /// What the operator should know of a module although it runs. Held for an insert, never over an `.await`.
-    notes: Mutex<BTreeMap<ModuleId, String>>,
+    notes: Mutex<BTreeMap<ModuleId, Notes>>,
+}
+
+/// What an operator should know of a module although it runs, by what tells it.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Of its image, as it was made ready.
+    image: Option<String>,
+    /// Of its network, as it was at the last start.
+    network: Option<String>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -60,7 +69,9 @@ impl Executor {
     #[must_use]
     pub(super) fn note(&self, id: &ModuleId) -> Option<String> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.get(id).cloned()
+        let Notes { image, network } = notes.get(id)?;
+        let told: Vec<&str> = [image, network].into_iter().flatten().map(String::as_str).collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// Carries out a plan. `specs` holds what modules are made of.
@@ -151,7 +162,7 @@ impl Executor {
         let prepared = runtime.prepare(spec).await.map_err(|error| error.chain())?;
         if let Some(note) = prepared.note {
             tracing::warn!(module = %spec.id, note, "module image");
-            self.set_note(&spec.id, note);
+            self.note_down(&spec.id, |notes| notes.image = Some(note));
         }
         Ok(())
     }
@@ -163,18 +174,22 @@ impl Executor {
             return;
         };
         let note = match runtime.probe_reachability(id, host, self.mqtt_port).await {
-            Ok(Reachability::Reachable | Reachability::NotChecked { .. }) | Err(_) => return,
-            Ok(Reachability::Unreachable { reason }) => {
-                format!("the module can't reach the edge at {host}:{}: {reason}", self.mqtt_port)
-            }
+            Ok(Reachability::Reachable | Reachability::NotChecked { .. }) | Err(_) => None,
+            Ok(Reachability::Unreachable { reason }) => Some(format!(
+                "the module can't reach the edge at {host}:{}: {reason}",
+                self.mqtt_port
+            )),
         };
-        tracing::warn!(module = %id, note, "module network");
-        self.set_note(id, note);
+        if let Some(note) = &note {
+            tracing::warn!(module = %id, note, "module network");
+        }
+        // What was true of an earlier start is not told of this one.
+        self.note_down(id, |notes| notes.network = note);
     }
 
-    fn set_note(&self, id: &ModuleId, note: String) {
+    fn note_down(&self, id: &ModuleId, write: impl FnOnce(&mut Notes)) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.insert(id.clone(), note);
+        write(notes.entry(id.clone()).or_default());
     }
 
     fn forget_note(&self, id: &ModuleId) {

@@ -36,9 +36,9 @@ mod twins;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use holm_gateway::Directory;
 use holm_model::manifest::BuildVersion;
@@ -73,6 +73,8 @@ use twins::Replicas;
 
 /// The document that holds the configuration in force.
 const CONFIGURATION: &str = "broker.configuration";
+/// How often a state that could not be written is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Separate ranges that a lane may have acknowledged beyond its oldest message: more than are ever read ahead.
 const MAX_RANGES: usize = 2 * forward::LOOK_AHEAD;
 
@@ -80,8 +82,14 @@ const MAX_RANGES: usize = 2 * forward::LOOK_AHEAD;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBrokerError {
     /// The queue did not open.
-    #[error("the edge's messages can't be opened")]
-    Queue(#[source] OpenError),
+    #[error("the edge's messages in `{path}` can't be opened", path = path.display())]
+    Queue {
+        /// Its directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: OpenError,
+    },
     /// The state can't be read.
     #[error("the broker's configuration can't be read")]
     State(#[source] StateError),
@@ -161,12 +169,18 @@ impl Broker {
         state: State,
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
-        Self::open_with(|queue| Queue::open(directory, queue), keys, uplink, state, options).await
+        let open = |queue| {
+            Queue::open(directory, queue).map_err(|source| OpenBrokerError::Queue {
+                path: directory.to_owned(),
+                source,
+            })
+        };
+        Self::open_with(open, keys, uplink, state, options).await
     }
 
     /// [`Broker::open`] over a queue of the caller's choice.
     async fn open_with(
-        open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenError>,
+        open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenBrokerError>,
         keys: Arc<dyn ModuleKeys>,
         uplink: Uplink,
         state: State,
@@ -178,7 +192,7 @@ impl Broker {
             max_ranges: MAX_RANGES,
             ..options.queue
         };
-        let (queue, report) = open_queue(queue_options).map_err(OpenBrokerError::Queue)?;
+        let (queue, report) = open_queue(queue_options)?;
         tracing::info!(?report, "messages are open");
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
         let lanes = Lanes::open(queue, is_wanted);
@@ -225,6 +239,7 @@ impl Broker {
         scope.spawn_until_stopped(async move { broker.keep_reporting(version).await });
         let broker = Arc::clone(self);
         scope.spawn_until_stopped(async move { broker.keep_links().await });
+        scope.spawn_until_stopped(keep_trying(self.state.clone()));
     }
 
     /// Opens what must be open, and follows the set of modules.
@@ -258,6 +273,13 @@ impl Broker {
     /// Commits what waits and releases the queue's directory. To be called when the scope has been drained.
     pub async fn close(&self) {
         self.lanes.queue().clone().close().await;
+    }
+}
+
+async fn keep_trying(state: State) {
+    loop {
+        tokio::time::sleep(TRY_AGAIN).await;
+        state.try_again().await;
     }
 }
 

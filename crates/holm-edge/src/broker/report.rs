@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::routes::Table;
-use super::{Broker, CONFIGURATION, lock};
+use super::{Broker, CONFIGURATION, TRY_AGAIN, lock};
 
 /// What is to be reported, and whether something of it has changed.
 #[derive(Debug, Default)]
@@ -80,13 +80,26 @@ impl Broker {
                 last_desired_status: status,
                 clients: self.sessions.report(),
             };
-            if let Ok(Value::Object(report)) = serde_json::to_value(report) {
-                self.report_on(report).await;
+            if let Ok(Value::Object(report)) = serde_json::to_value(report)
+                && !self.is_kept(report).await
+            {
+                // Nothing else may change before the disk has space again, and then the old report would stand.
+                self.state_recovers().await;
+                self.report.wake();
             }
         }
     }
 
-    async fn report_on(&self, report: serde_json::Map<String, Value>) {
+    async fn state_recovers(&self) {
+        loop {
+            tokio::time::sleep(TRY_AGAIN).await;
+            if self.state.health().is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn is_kept(&self, report: serde_json::Map<String, Value>) -> bool {
         let reported = self
             .twins
             .change(&self.edge_hub, |replica| {
@@ -104,7 +117,11 @@ impl Broker {
                 }
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "the report of `$edgeHub` was not kept"),
+            Err(error) => {
+                tracing::warn!(%error, "the report of `$edgeHub` is not kept yet");
+                return false;
+            }
         }
+        true
     }
 }

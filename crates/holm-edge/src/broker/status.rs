@@ -7,6 +7,7 @@ use super::links::LinkState;
 use super::{Broker, lock};
 use crate::uplink::Refused;
 use holm_query::Sink;
+use holm_queue::AppendError;
 
 /// A broker at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,6 +71,18 @@ pub struct Depth {
 }
 
 impl Broker {
+    /// Whether what modules send, and what is known of them, reaches the disk.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator.
+    pub fn health(&self) -> Result<(), String> {
+        let health = self.lanes.queue().health();
+        let checked = health.map_or(Err(AppendError::Closed), |health| health.check());
+        checked.map_err(|error| format!("messages are not taken in: {error}"))?;
+        let state = self.state.health();
+        state.map_err(|error| format!("the edge's state can't be written: {error}"))
+    }
+
     /// The broker at this moment.
     #[must_use]
     pub fn status(&self) -> BrokerStatus {

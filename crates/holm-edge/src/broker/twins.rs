@@ -55,11 +55,16 @@ impl Replicas {
         let known = match entry.take() {
             Some(known) => known,
             None => {
-                let kept = self
-                    .state
-                    .twin(identity)
-                    .await
-                    .map_err(|error| failed(identity, &error))?;
+                let kept = match self.state.twin(identity).await {
+                    // The key was lost. Nothing is overwritten by mistake: what can't be read can't be written either, unless
+                    // there is another key now.
+                    Err(error @ StateError::Sealed(_)) => {
+                        let error = holm_net::error_chain(&error);
+                        tracing::error!(%identity, error, "what was kept of a twin is lost; it is read anew from the hub");
+                        None
+                    }
+                    kept => kept.map_err(|error| failed(identity, &error))?,
+                };
                 kept.unwrap_or_default()
             }
         };

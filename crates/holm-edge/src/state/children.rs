@@ -18,7 +18,7 @@ impl State {
     /// [`StateError`].
     pub async fn children(&self) -> Result<(Vec<(Identity, Value)>, usize), StateError> {
         let rows = self
-            .run(|db| {
+            .look(|db| {
                 let mut find = db.prepare_cached("SELECT identity, body FROM children")?;
                 let rows = find.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
                 rows.collect::<Result<Vec<_>, _>>()
@@ -54,7 +54,7 @@ impl State {
             let body = self.seal(&place(&name), document.to_string().as_bytes()).await?;
             sealed.push((name, body));
         }
-        self.run(move |db| {
+        self.change(move |db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO children (identity, body) VALUES (?1, ?2)")?;
             for (name, body) in sealed {
                 put.execute(params![name, body])?;

@@ -2,7 +2,8 @@
 //! its other parts. One SQLite file, described in `docs/formats/edge-state.md`.
 //!
 //! ```text
-//!   async caller --operation--> writer thread: one transaction for all that wait --commit--> answers
+//!   async caller --change--> writer thread: one transaction for all that wait --commit--> answers
+//!                --look----> the same thread, between transactions
 //! ```
 //!
 //! - An answer means that the change is on disk (write-ahead log, `synchronous = FULL`). Operations that wait share a commit.
@@ -47,6 +48,12 @@ pub enum OpenStateError {
         path: PathBuf,
         /// The version found in it.
         found: i64,
+    },
+    /// It is a database, but not an edge's. It was not touched.
+    #[error("`{path}` is not the state of an edge; give another data directory", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is not a state database, or SQLite can't work with it.
     #[error("the state in `{path}` can't be opened; restore the file, or move it away to start without memory", path = path.display())]
@@ -147,7 +154,7 @@ impl State {
     pub async fn document(&self, name: &str) -> Result<Option<Value>, StateError> {
         let key = name.to_owned();
         let text = self
-            .run(move |db| {
+            .look(move |db| {
                 let mut find = db.prepare_cached("SELECT body FROM documents WHERE name = ?1")?;
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
@@ -161,7 +168,7 @@ impl State {
     /// [`StateError`].
     pub async fn put_document(&self, name: &str, body: &Value) -> Result<(), StateError> {
         let (name, body) = (name.to_owned(), body.to_string());
-        self.run(move |db| {
+        self.change(move |db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO documents (name, body) VALUES (?1, ?2)")?;
             put.execute([name, body]).map(|_| ())
         })
@@ -174,7 +181,7 @@ impl State {
     /// [`StateError`].
     pub async fn remove_document(&self, name: &str) -> Result<(), StateError> {
         let name = name.to_owned();
-        self.run(move |db| db.execute("DELETE FROM documents WHERE name = ?1", [name]).map(|_| ()))
+        self.change(move |db| db.execute("DELETE FROM documents WHERE name = ?1", [name]).map(|_| ()))
             .await
     }
 
@@ -185,7 +192,7 @@ impl State {
     pub async fn twin<T: DeserializeOwned>(&self, of: &Identity) -> Result<Option<T>, StateError> {
         let key = of.to_string();
         let sealed = self
-            .run(move |db| {
+            .look(move |db| {
                 let mut find = db.prepare_cached("SELECT body FROM twins WHERE identity = ?1")?;
                 find.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()
             })
@@ -207,7 +214,7 @@ impl State {
         })?;
         let key = of.to_string();
         let body = self.seal(&twin_place(&key), &body).await?;
-        self.run(move |db| {
+        self.change(move |db| {
             let mut put =
                 db.prepare_cached("INSERT OR REPLACE INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)")?;
             put.execute(params![key, body, pending]).map(|_| ())
@@ -221,7 +228,7 @@ impl State {
     /// [`StateError`].
     pub async fn pending_twins(&self) -> Result<Vec<Identity>, StateError> {
         let names = self
-            .run(|db| {
+            .look(|db| {
                 let mut find = db.prepare_cached("SELECT identity FROM twins WHERE pending ORDER BY identity")?;
                 let rows = find.query_map([], |row| row.get::<_, String>(0))?;
                 rows.collect::<Result<Vec<_>, _>>()
@@ -238,7 +245,7 @@ impl State {
     pub async fn session(&self, of: &Identity) -> Result<Option<Vec<(String, u8)>>, StateError> {
         let key = of.to_string();
         let text = self
-            .run(move |db| {
+            .look(move |db| {
                 let mut find = db.prepare_cached("SELECT filters FROM sessions WHERE identity = ?1")?;
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
@@ -253,7 +260,7 @@ impl State {
     pub async fn put_session(&self, of: &Identity, filters: Option<&[(String, u8)]>) -> Result<(), StateError> {
         let key = of.to_string();
         let filters = filters.map(|filters| serde_json::json!(filters).to_string());
-        self.run(move |db| match filters {
+        self.change(move |db| match filters {
             Some(filters) => {
                 let mut put =
                     db.prepare_cached("INSERT OR REPLACE INTO sessions (identity, filters) VALUES (?1, ?2)")?;
@@ -272,7 +279,7 @@ impl State {
     /// [`StateError`].
     pub async fn remembered(&self) -> Result<Vec<Identity>, StateError> {
         let names = self
-            .run(|db| {
+            .look(|db| {
                 let mut find = db.prepare_cached("SELECT identity FROM twins UNION SELECT identity FROM sessions")?;
                 let rows = find.query_map([], |row| row.get::<_, String>(0))?;
                 rows.collect::<Result<Vec<_>, _>>()
@@ -287,7 +294,7 @@ impl State {
     /// [`StateError`].
     pub async fn forget(&self, identity: &Identity) -> Result<(), StateError> {
         let key = identity.to_string();
-        self.run(move |db| {
+        self.change(move |db| {
             db.execute("DELETE FROM twins WHERE identity = ?1", [&key])?;
             db.execute("DELETE FROM sessions WHERE identity = ?1", [&key])
                 .map(|_| ())
@@ -303,12 +310,37 @@ impl State {
         self.vault.unseal(place, sealed).await.map_err(StateError::Sealed)
     }
 
-    async fn run<T, F>(&self, operation: F) -> Result<T, StateError>
+    /// Whether changes reach the disk.
+    ///
+    /// # Errors
+    /// SQLite's answer to the last change.
+    pub fn health(&self) -> Result<(), String> {
+        self.writer.trouble().map_or(Ok(()), Err)
+    }
+
+    /// Tries again whether changes reach the disk, where the last one did not.
+    pub async fn try_again(&self) {
+        if self.health().is_err()
+            && let Err(error) = self.change(|_| Ok(())).await
+        {
+            tracing::debug!(%error, "the edge's state still can't be written");
+        }
+    }
+
+    async fn look<T, F>(&self, operation: F) -> Result<T, StateError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.writer.run(operation).await
+        self.writer.look(operation).await
+    }
+
+    async fn change<T, F>(&self, operation: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer.change(operation).await
     }
 }
 

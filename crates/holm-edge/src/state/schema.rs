@@ -65,13 +65,16 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<Clear>), OpenState
     let connection = Connection::open_with_flags(path, flags).map_err(database)?;
     // Nobody shares the file: whoever finds it locked is told at once.
     connection.busy_timeout(std::time::Duration::ZERO).map_err(database)?;
+    // Before the first access: so the index of the write-ahead log is in memory, and no file of shared memory is needed, for
+    // which a full disk has no room.
+    exclusive(&connection).map_err(database)?;
     // Before anything that writes: a file of another version is left as it is.
     let found = number(&connection, "user_version").map_err(database)?;
     let is_new = found == 0 && is_empty(&connection).map_err(database)?;
-    if !is_new
-        && (![CLEAR, VERSION].contains(&found)
-            || number(&connection, "application_id").map_err(database)? != APPLICATION)
-    {
+    if !is_new && number(&connection, "application_id").map_err(database)? != APPLICATION {
+        return Err(OpenStateError::Foreign { path: path.to_owned() });
+    }
+    if !is_new && ![CLEAR, VERSION].contains(&found) {
         return Err(OpenStateError::Version {
             path: path.to_owned(),
             found,
@@ -98,18 +101,28 @@ pub(super) fn encrypt(path: &Path, connection: &Connection, twins: &[Sealed]) ->
             let sql = "INSERT INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)";
             connection.execute(sql, rusqlite::params![identity, body, pending])?;
         }
-        connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT; VACUUM;"))?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))
     };
     rewrite().map_err(|source| OpenStateError::Database {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    let wiped = connection
+        .execute_batch("VACUUM")
+        .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    if let Err(error) = wiped {
+        tracing::warn!(%error, "twins are encrypted now, and pages of before may still hold some in the clear: the disk is full?");
+    }
+    Ok(())
+}
+
+fn exclusive(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
 }
 
 fn prepare(connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;")?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
     if is_new {
         connection.execute_batch(&format!(
             "BEGIN; {OPEN} {SEALED} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"

@@ -127,7 +127,7 @@ async fn a_failing_operation_is_undone_alone() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(&directory).await.unwrap();
 
-    let bad = state.run(|db| {
+    let bad = state.change(|db| {
         db.execute("INSERT INTO documents (name, body) VALUES ('half', '1')", [])?;
         db.execute("INSERT INTO nowhere VALUES (1)", []).map(|_| ())
     });
@@ -183,7 +183,7 @@ async fn a_twin_in_the_place_of_another_and_one_of_another_key_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(&directory).await.unwrap();
     state.put_twin(&identity("d/m"), &json!({"x": 1}), false).await.unwrap();
-    let moved = state.run(|db| db.execute("UPDATE twins SET identity = 'd/n'", []).map(|_| ()));
+    let moved = state.change(|db| db.execute("UPDATE twins SET identity = 'd/n'", []).map(|_| ()));
     moved.await.unwrap();
 
     let foreign = state.twin::<Value>(&identity("d/n")).await;
@@ -231,4 +231,27 @@ async fn a_file_of_the_version_before_is_encrypted_and_keeps_what_it_knew() {
     drop(state);
     assert!(!contains(&bytes_on_disk(&directory), "very-secret"));
     drop(open(&directory).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_refuses_its_changes_answers_looks_and_counts_until_a_write_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    state.put_document("kept", &json!("before")).await.unwrap();
+    // A rule that is checked by COMMIT, as the space on the disk is.
+    let rule = "PRAGMA foreign_keys = ON; CREATE TABLE p (x PRIMARY KEY);
+        CREATE TABLE c (x REFERENCES p DEFERRABLE INITIALLY DEFERRED);";
+    state.look(|db| db.execute_batch(rule)).await.unwrap();
+
+    let (refused, seen) = tokio::join!(
+        state.change(|db| db.execute("INSERT INTO c VALUES (1)", [])),
+        state.document("kept"),
+    );
+    let trouble = state.health();
+    state.try_again().await;
+
+    assert!(matches!(refused, Err(StateError::NotCommitted)), "{refused:?}");
+    assert_eq!(seen.unwrap(), Some(json!("before")));
+    assert!(trouble.is_err());
+    assert_eq!(state.health(), Ok(()));
 }

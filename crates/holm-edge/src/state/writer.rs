@@ -1,27 +1,38 @@
 //! The one thread that uses the database: it shares commits among the operations that wait for it.
 //!
 //! ```text
-//!   wait for an operation -> BEGIN -> run it and all that wait by now, each in a savepoint -> COMMIT -> answer all
+//!   wait for a change -> BEGIN -> run it and all that wait by now, each in a savepoint -> COMMIT -> answer all
+//!   wait for a look   -> run it -> answer
 //! ```
 //!
+//! - Operations run in the order of their calls; a look ends the transaction before it, so that it sees what is on disk, and
+//!   is answered even where nothing can be written.
 //! - An operation that fails is undone alone; the others go on.
-//! - Nothing is answered before the commit has returned. When it fails, the callers see their answer's channel close.
+//! - Nothing is answered before the commit has returned. When it fails, the callers see their answer's channel close, and the
+//!   reason is kept until a write has succeeded again. An operation that wrote nothing proves nothing, so the writer then
+//!   writes something of its own behind it ([`touch`]).
 //! - There is no timer: a commit starts when the one before it has returned, with whatever has arrived since.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::StateError;
+use super::{StateError, VERSION};
 
 /// Operations that may wait; one more waits at its caller. Each holds at most a twin, so this is a few megabytes.
 const MAX_WAITING: usize = 256;
 
-/// Runs on the thread; gives what to do after the commit, or undoes itself and gives that too.
-type Operation = Box<dyn FnOnce(&Connection) -> (Kept, Answer) + Send>;
+/// What runs on the thread.
+enum Operation {
+    /// Reads only, and answers at once.
+    Look(Box<dyn FnOnce(&Connection) + Send>),
+    /// Gives what to do after the commit, or undoes itself and gives that too.
+    Change(Change),
+}
+type Change = Box<dyn FnOnce(&Connection) -> (Kept, Answer) + Send>;
 type Answer = Box<dyn FnOnce() + Send>;
 
 /// Whether what an operation wrote stays.
@@ -30,49 +41,81 @@ enum Kept {
     No,
 }
 
+/// Why nothing can be written; `None` while writing works.
+type Trouble = Mutex<Option<String>>;
+
 #[derive(Debug)]
 pub(super) struct Writer {
     /// `None` only while dropping.
     operations: Option<mpsc::Sender<Operation>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    trouble: Arc<Trouble>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (operations, waiting) = mpsc::channel(MAX_WAITING);
+        let trouble = Arc::<Trouble>::default();
+        let told = Arc::clone(&trouble);
         let thread = std::thread::Builder::new()
             .name("edge-state".into())
-            .spawn(move || serve(&connection, waiting))?;
+            .spawn(move || serve(&connection, waiting, &told))?;
         Ok(Self {
             operations: Some(operations),
             thread: Mutex::new(Some(thread)),
+            trouble,
         })
     }
 
-    /// Runs an operation and waits for its commit. Once queued it runs, even if its caller has gone.
-    pub(super) async fn run<T, F>(&self, operation: F) -> Result<T, StateError>
+    /// Why the last write failed, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Reads. Once queued it runs, even if its caller has gone.
+    pub(super) async fn look<T, F>(&self, operation: F) -> Result<T, StateError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, outcome) = oneshot::channel();
-        let boxed: Operation = Box::new(move |connection| {
+        let look = Box::new(move |connection: &Connection| tell(answer, operation(connection)));
+        self.submit(Operation::Look(look)).await?;
+        received(outcome).await
+    }
+
+    /// Changes, and waits for the commit. Once queued it runs, even if its caller has gone.
+    pub(super) async fn change<T, F>(&self, operation: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, outcome) = oneshot::channel();
+        let change: Change = Box::new(move |connection| {
             let result = operation(connection);
             let kept = if result.is_ok() { Kept::Yes } else { Kept::No };
-            let tell = move || {
-                if answer.send(result).is_err() {
-                    tracing::trace!("nobody waits for a change of the state any more");
-                }
-            };
-            (kept, Box::new(tell))
+            (kept, Box::new(move || tell(answer, result)))
         });
-        let operations = self.operations.as_ref().ok_or(StateError::NotCommitted)?;
-        operations.send(boxed).await.map_err(|_| StateError::NotCommitted)?;
-        match outcome.await {
-            Ok(result) => result.map_err(StateError::Database),
-            Err(_) => Err(StateError::NotCommitted),
-        }
+        self.submit(Operation::Change(change)).await?;
+        received(outcome).await
     }
+
+    async fn submit(&self, operation: Operation) -> Result<(), StateError> {
+        let operations = self.operations.as_ref().ok_or(StateError::NotCommitted)?;
+        operations.send(operation).await.map_err(|_| StateError::NotCommitted)
+    }
+}
+
+fn tell<T>(answer: oneshot::Sender<rusqlite::Result<T>>, result: rusqlite::Result<T>) {
+    if answer.send(result).is_err() {
+        tracing::trace!("nobody waits for an answer of the state any more");
+    }
+}
+
+/// An answer's channel closes when the commit failed, or the thread has ended.
+async fn received<T>(outcome: oneshot::Receiver<rusqlite::Result<T>>) -> Result<T, StateError> {
+    let result = outcome.await.map_err(|_| StateError::NotCommitted)?;
+    result.map_err(StateError::Database)
 }
 
 impl Drop for Writer {
@@ -88,31 +131,63 @@ impl Drop for Writer {
     }
 }
 
-fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Operation>) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut answers = Vec::new();
-        if let Err(error) = commit(connection, first, &mut waiting, &mut answers) {
-            tracing::error!(%error, "the edge's state was not written");
-            if !connection.is_autocommit()
-                && let Err(error) = connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(%error, "a transaction of the edge's state can't be rolled back");
+/// Held for a look or a change only.
+fn lock(trouble: &Trouble) -> MutexGuard<'_, Option<String>> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Operation>, trouble: &Trouble) {
+    let mut next = None;
+    while let Some(operation) = next.take().or_else(|| waiting.blocking_recv()) {
+        let first = match operation {
+            Operation::Look(look) => {
+                look(connection);
+                continue;
             }
+            Operation::Change(first) => first,
+        };
+        let mut answers = Vec::new();
+        let committed = commit(connection, first, &mut waiting, &mut answers, &mut next);
+        if let Err(error) = committed {
+            tracing::error!(%error, "the edge's state was not written");
+            *lock(trouble) = Some(error.to_string());
+            roll_back(connection);
             continue;
+        }
+        let is_in_trouble = lock(trouble).is_some();
+        if is_in_trouble && touch(connection).is_ok() {
+            *lock(trouble) = None;
+            tracing::info!("the edge's state can be written again");
         }
         answers.into_iter().for_each(|answer| answer());
     }
 }
 
+/// Ends the transaction if it is still open; if it is not, nothing is left of it, which is what we want.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%error, "a transaction of the edge's state can't be rolled back");
+    }
+}
+
+/// Writes what is there already, to see whether that is possible.
+fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA user_version = {VERSION}"))
+}
+
+/// Runs changes in one transaction, up to the first look, which is left in `next`.
 fn commit(
     connection: &Connection,
-    first: Operation,
+    first: Change,
     waiting: &mut mpsc::Receiver<Operation>,
     answers: &mut Vec<Answer>,
+    next: &mut Option<Operation>,
 ) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let mut next = Some(first);
-    while let Some(operation) = next {
+    let mut change = Some(first);
+    while let Some(operation) = change.take() {
         connection.execute_batch("SAVEPOINT operation")?;
         let (kept, answer) = operation(connection);
         connection.execute_batch(match kept {
@@ -120,7 +195,13 @@ fn commit(
             Kept::No => "ROLLBACK TO operation; RELEASE operation",
         })?;
         answers.push(answer);
-        next = (answers.len() < MAX_WAITING).then(|| waiting.try_recv().ok()).flatten();
+        if answers.len() < MAX_WAITING {
+            match waiting.try_recv() {
+                Ok(Operation::Change(more)) => change = Some(more),
+                Ok(look) => *next = Some(look),
+                Err(_) => {}
+            }
+        }
     }
     connection.execute_batch("COMMIT")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -27,8 +27,14 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// It did not open.
-    #[error("the event log can't be opened")]
-    Open(#[source] OpenError),
+    #[error("the event log in `{path}` can't be opened", path = path.display())]
+    Open {
+        /// Its directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: OpenError,
+    },
     /// A partition could not be made.
     #[error("a partition of the event log can't be made")]
     Lane(#[source] LaneError),
@@ -120,7 +126,10 @@ impl EventLog {
             clock: holm_queue::Clock::new(move || unix_millis(clock.now())),
             ..Options::default()
         };
-        let (queue, report) = Queue::open(directory, options).map_err(LogError::Open)?;
+        let (queue, report) = Queue::open(directory, options).map_err(|source| LogError::Open {
+            path: directory.to_owned(),
+            source,
+        })?;
         tracing::debug!(?report, "event log opened");
         // The number is part of every lane's name: a crash while the first lanes are made leaves no doubt about it.
         let lanes = queue.lanes();
@@ -219,6 +228,16 @@ impl EventLog {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.queue.stats().disk_bytes
+    }
+
+    /// Whether events are taken in.
+    ///
+    /// # Errors
+    /// [`LogError::Append`], with what an event would be refused for.
+    pub fn health(&self) -> Result<(), LogError> {
+        let health = self.queue.health();
+        let checked = health.map_or(Err(AppendError::Closed), |health| health.check());
+        checked.map_err(LogError::Append)
     }
 
     /// Commits what waits and releases the directory.

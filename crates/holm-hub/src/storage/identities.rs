@@ -135,17 +135,17 @@ fn secrets(authentication: &Authentication) -> (&'static str, Option<String>, Op
 }
 
 pub(super) fn read(row: &Row<'_>) -> Result<Entry, ServiceError> {
-    let text = |index: usize| row.get::<_, String>(index).map_err(fault);
-    let optional = |index: usize| row.get::<_, Option<String>>(index).map_err(fault);
+    let text = |index: usize| row.get::<_, String>(index).map_err(|error| fault(&error));
+    let optional = |index: usize| row.get::<_, Option<String>>(index).map_err(|error| fault(&error));
     Ok(Entry {
         identity: identity_of(&text(0)?, &text(1)?)?,
         generation: text(2)?,
-        etag: row.get(3).map_err(fault)?,
-        enabled: row.get(4).map_err(fault)?,
+        etag: row.get(3).map_err(|error| fault(&error))?,
+        enabled: row.get(4).map_err(|error| fault(&error))?,
         status_reason: optional(5)?,
-        status_updated: Timestamp::from_unix_millis(row.get(6).map_err(fault)?),
+        status_updated: Timestamp::from_unix_millis(row.get(6).map_err(|error| fault(&error))?),
         authentication: authentication(&text(7)?, optional(8)?, optional(9)?)?,
-        edge: row.get(10).map_err(fault)?,
+        edge: row.get(10).map_err(|error| fault(&error))?,
         device_scope: optional(11)?,
         parent_scopes: serde_json::from_str(&text(12)?).map_err(|_| damaged("list of parent scopes"))?,
         managed_by: optional(13)?,

@@ -34,11 +34,18 @@ pub use schema::{FORMAT_VERSION, OpenError};
 pub use transaction::{Transaction, View};
 
 use holm_model::{DeviceId, Identity, ModuleId, ServiceError};
+use rusqlite::ErrorCode;
 
-/// What the database could not do, told without internals; the cause goes to the log.
-fn fault(error: rusqlite::Error) -> ServiceError {
+/// What the database could not do, told without internals; the cause goes to the log. A disk that is full, failing or
+/// read-only is named: whoever asked can do nothing about it, but can tell who can.
+fn fault(error: &rusqlite::Error) -> ServiceError {
     tracing::error!(%error, "the database refused an operation");
-    ServiceError::unavailable("the hub's database can't be used now; try again")
+    ServiceError::unavailable(match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the hub's disk is full; free space on it, changes then go on by themselves",
+        Some(ErrorCode::SystemIoFailure) => "the hub's disk fails; see that it works, changes then go on by themselves",
+        Some(ErrorCode::ReadOnly) => "the hub's disk is read-only; make it writable and restart the hub",
+        _ => "the hub's database can't be used now; try again",
+    })
 }
 
 /// What is stored but can't be read back: a defect or a damaged file.

@@ -92,13 +92,13 @@ impl Transaction<'_> {
 
 fn read(row: &Row<'_>) -> Result<Policy, ServiceError> {
     let key = |index: usize| {
-        let text = row.get::<_, String>(index).map_err(fault)?;
+        let text = row.get::<_, String>(index).map_err(|error| fault(&error))?;
         SymmetricKey::from_base64(&text).map_err(|_| damaged("policy key"))
     };
     Ok(Policy {
-        name: row.get(0).map_err(fault)?,
+        name: row.get(0).map_err(|error| fault(&error))?,
         primary: key(1)?,
         secondary: key(2)?,
-        rights: Rights(row.get(3).map_err(fault)?),
+        rights: Rights(row.get(3).map_err(|error| fault(&error))?),
     })
 }

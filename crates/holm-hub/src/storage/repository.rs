@@ -20,8 +20,9 @@ pub struct Repository(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    writer: Writer,
+    /// Closed before the writer: who closes last puts everything into the one file.
     readers: Arc<Readers>,
+    writer: Writer,
 }
 
 #[derive(Debug)]
@@ -94,11 +95,12 @@ impl Repository {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, ServiceError> {
         let (answer, answered) = oneshot::channel();
-        let operation = move |connection: &Connection| {
-            let result = change(&Transaction::new(connection));
+        let operation = move |connection: Result<&Connection, ServiceError>| {
+            let result = connection.and_then(|connection| change(&Transaction::new(connection)));
             Outcome {
-                keep: result.is_ok(),
-                answer: Box::new(move || {
+                failure: result.as_ref().err().cloned(),
+                answer: Box::new(move |committed: Result<(), ServiceError>| {
+                    let result = result.and_then(|value| committed.map(|()| value));
                     if let Ok(value) = &result {
                         then(value);
                     }
@@ -115,6 +117,23 @@ impl Repository {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.0.writer.commits()
+    }
+
+    /// Whether changes reach the disk.
+    ///
+    /// # Errors
+    /// What the last change was refused with.
+    pub fn health(&self) -> Result<(), ServiceError> {
+        self.0.writer.health()
+    }
+
+    /// Tries again whether changes reach the disk, where the last one did not.
+    pub async fn try_again(&self) {
+        if self.health().is_err()
+            && let Err(error) = self.change(|_| Ok(())).await
+        {
+            tracing::debug!(%error, "the database still can't be written to");
+        }
     }
 }
 
@@ -136,9 +155,13 @@ fn snapshot<T>(
     connection: &Connection,
     read: impl FnOnce(&View<'_>) -> Result<T, ServiceError>,
 ) -> Result<T, ServiceError> {
-    connection.execute_batch("BEGIN").map_err(super::fault)?;
+    connection
+        .execute_batch("BEGIN")
+        .map_err(|error| super::fault(&error))?;
     let result = read(&View::new(connection));
-    connection.execute_batch("COMMIT").map_err(super::fault)?;
+    connection
+        .execute_batch("COMMIT")
+        .map_err(|error| super::fault(&error))?;
     result
 }
 

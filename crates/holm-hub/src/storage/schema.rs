@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::ffi::{SQLITE_FULL, SQLITE_IOERR_SHMSIZE};
 use rusqlite::{Connection, OpenFlags};
 
 /// The version of the tables, in the database's `user_version`.
@@ -39,6 +40,12 @@ pub enum OpenError {
     /// It is a database, but not a hub's.
     #[error("`{path}` is not the database of a hub; give another data directory")]
     Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk has no room for what SQLite keeps beside an open database.
+    #[error("the disk of `{path}` is full; free space on it and start again")]
+    DiskFull {
         /// The file.
         path: PathBuf,
     },
@@ -165,10 +172,7 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// [`OpenError`].
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
-    let sqlite = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
+    let sqlite = refused(path);
     make_private(path)?;
     let connection = Connection::open(path).map_err(sqlite)?;
     // Asked before anything that writes: `journal_mode` changes the file.
@@ -206,15 +210,25 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+fn refused(path: &Path) -> impl Fn(rusqlite::Error) -> OpenError + Copy + '_ {
+    |source: rusqlite::Error| {
+        let code = source.sqlite_error().map(|error| error.extended_code);
+        match code {
+            Some(SQLITE_FULL | SQLITE_IOERR_SHMSIZE) => OpenError::DiskFull { path: path.to_owned() },
+            _ => OpenError::Sqlite {
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
 /// Opens the database for reading.
 ///
 /// # Errors
 /// [`OpenError::Sqlite`].
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
-    let sqlite = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
+    let sqlite = refused(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;

@@ -31,8 +31,11 @@ impl<'c> View<'c> {
         parameters: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, ServiceError> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.query_row(parameters, read).optional().map_err(fault)
+        let mut statement = self.connection.prepare_cached(sql).map_err(|error| fault(&error))?;
+        statement
+            .query_row(parameters, read)
+            .optional()
+            .map_err(|error| fault(&error))
     }
 
     pub(super) fn all<T>(
@@ -41,9 +44,9 @@ impl<'c> View<'c> {
         parameters: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, ServiceError> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        let rows = statement.query_map(parameters, read).map_err(fault)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(fault)
+        let mut statement = self.connection.prepare_cached(sql).map_err(|error| fault(&error))?;
+        let rows = statement.query_map(parameters, read).map_err(|error| fault(&error))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(|error| fault(&error))
     }
 }
 
@@ -56,8 +59,8 @@ impl<'c> Transaction<'c> {
 
     /// Writes; gives the number of rows that changed.
     pub(super) fn write(&self, sql: &str, parameters: impl Params) -> Result<usize, ServiceError> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.execute(parameters).map_err(fault)
+        let mut statement = self.connection.prepare_cached(sql).map_err(|error| fault(&error))?;
+        statement.execute(parameters).map_err(|error| fault(&error))
     }
 }
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use super::Log;
 use super::segment::{Chunk, Segment};
-use super::{Health, Log};
 use crate::error::{AcknowledgeError, AppendError, LaneError};
 use crate::format::{
     Acknowledged, Definition, End, Part, RecordFields, Seal, SegmentStart, Snapshot, Stream, encode_entry,
@@ -56,11 +56,7 @@ impl Log {
     }
 
     fn check_ready(&self) -> Result<(), AppendError> {
-        match &self.health {
-            Health::Good => {}
-            Health::Full => return Err(AppendError::DiskFull),
-            Health::Failing(reason) => return Err(AppendError::Failing { reason: reason.clone() }),
-        }
+        self.health.check()?;
         let max_bytes = self.options.max_uncommitted_bytes;
         if self.uncommitted >= max_bytes {
             return Err(AppendError::Busy {

@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use crate::error::AppendError;
 use crate::file_system::{FileLock, FileSystem};
 use crate::lane::{Lane, LaneBounds, LaneDepth, LaneId, LaneInfo};
 use crate::options::Options;
@@ -60,6 +61,20 @@ pub enum Health {
     Full,
     /// The last commit failed otherwise. What waits goes to a fresh segment.
     Failing(String),
+}
+
+impl Health {
+    /// Whether appends are taken.
+    ///
+    /// # Errors
+    /// What an append is told: [`AppendError::DiskFull`] or [`AppendError::Failing`].
+    pub fn check(&self) -> Result<(), AppendError> {
+        match self {
+            Self::Good => Ok(()),
+            Self::Full => Err(AppendError::DiskFull),
+            Self::Failing(reason) => Err(AppendError::Failing { reason: reason.clone() }),
+        }
+    }
 }
 
 /// A queue directory, opened.

@@ -11,6 +11,7 @@ use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
 use crate::output;
 
+mod check;
 mod service;
 mod status;
 
@@ -31,6 +32,8 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
+        Edge::Check(options) => return check::run(&options).await,
+        Edge::CheckList { json } => check::list(json),
     }
     Ok(ExitCode::SUCCESS)
 }

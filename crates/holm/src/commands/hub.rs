@@ -155,7 +155,7 @@ struct HubStatus {
 
 impl Status for HubStatus {
     fn health(&self) -> Result<(), String> {
-        Ok(())
+        self.backend.health()
     }
 
     async fn metrics(&self) -> String {

@@ -78,7 +78,7 @@ impl Edge {
             queue: QueueOptions::default(),
             scope: scope.clone(),
         };
-        let open = |queue| Queue::open_on(Arc::new(files.clone()), queue);
+        let open = |queue| Ok(Queue::open_on(Arc::new(files.clone()), queue).unwrap());
         let broker = Broker::open_with(open, keys, uplink, state.clone(), options)
             .await
             .unwrap();

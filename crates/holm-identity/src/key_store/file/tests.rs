@@ -1,7 +1,7 @@
 //! The store as its callers see it, and its files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -108,6 +108,20 @@ fn an_imported_key_replaces_and_exports_as_it_is() {
 
     assert_eq!(now(store.export(&handle)).unwrap(), key);
     assert_eq!(now(reopened(&store).export(&handle)).unwrap(), key);
+}
+
+#[test]
+fn a_key_that_is_known_is_imported_without_a_write() {
+    let (_directory, store) = store();
+    let key = SymmetricKey::from_bytes([7; 64]).unwrap();
+    now(store.import(&name("device"), key.clone())).unwrap();
+    // A write replaces the file.
+    let file = |store: &FileKeyStore| fs::metadata(store.path(&name("device"))).unwrap().ino();
+    let before = file(&store);
+
+    now(reopened(&store).import(&name("device"), key)).unwrap();
+
+    assert_eq!(file(&store), before);
 }
 
 #[test]

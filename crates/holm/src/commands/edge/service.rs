@@ -27,12 +27,12 @@ pub(super) async fn run(file: &Path, check: bool) -> anyhow::Result<()> {
     let edge = Edge::start(config, program).await.context("the edge can't start")?;
     let status = match metrics {
         Some(address) => {
+            let page = EdgeStatus {
+                status: edge.status(),
+                health: edge.health(),
+            };
             let listener = status_page::bind(address).await?;
-            Some(status_page::serve(
-                edge.scope(),
-                listener,
-                EdgeStatus { status: edge.status() },
-            )?)
+            Some(status_page::serve(edge.scope(), listener, page)?)
         }
         None => None,
     };
@@ -92,11 +92,12 @@ pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
 
 struct EdgeStatus {
     status: Box<dyn Fn() -> Value + Send + Sync>,
+    health: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 impl Status for EdgeStatus {
     fn health(&self) -> Result<(), String> {
-        Ok(())
+        (self.health)()
     }
 
     async fn metrics(&self) -> String {

@@ -17,6 +17,7 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
     for (headings, rows) in [
         (&["MODULE", "STATUS", "DESCRIPTION"][..], modules(status)),
         (&["TO DO", "MODULE", "WHY"][..], steps(status)),
+        (&["REFUSED BY THE HUB", "SINCE", "WHY"][..], refused(status)),
         (&["WAITING AT", "PRIORITY", "MESSAGES", "BYTES"][..], endpoints(status)),
         (&["SINCE THE START", "MESSAGES"][..], counts(status)),
     ] {
@@ -107,6 +108,16 @@ fn steps(status: &Value) -> Vec<Vec<String>> {
                 .to_vec()
         })
         .collect()
+}
+
+fn refused(status: &Value) -> Vec<Vec<String>> {
+    let all = status.get("refused").and_then(Value::as_array).into_iter().flatten();
+    all.map(|one| {
+        ["/identity", "/since", "/reason"]
+            .map(|pointer| text(one, pointer).unwrap_or("-").to_owned())
+            .to_vec()
+    })
+    .collect()
 }
 
 fn endpoints(status: &Value) -> Vec<Vec<String>> {
