@@ -220,6 +220,20 @@ impl Edge {
         });
     }
 
+    /// Its certificate authority, which devices below it trust: a file.
+    ///
+    /// # Panics
+    /// When the edge does not tell.
+    #[must_use]
+    #[track_caller]
+    pub fn ca(&self) -> PathBuf {
+        let config = self.directory.path().join("edge.toml");
+        let pem = self.holm(&["ca", "--config", &config.to_string_lossy()]);
+        let path = self.directory.path().join("edge-ca.pem");
+        write(&path, &pem, 0o644);
+        path
+    }
+
     /// Its address.
     #[must_use]
     pub const fn ip(&self) -> Ipv4Addr {

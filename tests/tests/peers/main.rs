@@ -5,6 +5,7 @@ mod command_line;
 mod connect_rules;
 mod device_story;
 mod docker_rules;
+mod downstream;
 mod edge_check;
 mod edge_identities;
 mod edge_input;
