@@ -236,7 +236,7 @@ fn a_device_goes_on_without_a_hub_also_after_a_restart_of_the_edge_and_all_arriv
 fn place(hub: &Hub, id: &str, scopes: &Value) {
     let path = format!("/devices/{id}");
     let answer = hub.service().try_call("PUT", &path, &[("If-Match", "*")], Some(scopes));
-    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(answer.expect("the hub answers").status, 200);
 }
 
 fn of<'e>(events: &'e [holm_e2e::Event], device: &'e str) -> impl Iterator<Item = &'e holm_e2e::Event> {

@@ -197,13 +197,17 @@ impl Serving {
 
     async fn desired_changed(&mut self, changes: Map<String, Value>) {
         let identity = self.link.identity();
-        match self
-            .broker
-            .twins
-            .change(identity, |replica| Ok(replica.hear(&changes)))
-            .await
-        {
-            Ok(Heard::Applied) => self.broker.tell_desired(identity, changes).await,
+        let heard = self.broker.twins.change_then(
+            identity,
+            |replica| Ok(replica.hear(&changes)),
+            |heard| {
+                if *heard == Heard::Applied {
+                    self.broker.tell_session(identity, &changes);
+                }
+            },
+        );
+        match heard.await {
+            Ok(Heard::Applied) => self.broker.desired_changed(identity).await,
             Ok(Heard::Known) => tracing::trace!(%identity, "a desired change that is known already"),
             Ok(Heard::Missed) => {
                 self.above = None;

@@ -50,6 +50,17 @@ impl Replicas {
         identity: &Identity,
         change: impl FnOnce(&mut Replica) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
+        self.change_then(identity, change, |_| ()).await
+    }
+
+    /// As [`Replicas::change`]; `then` is called when the change is on disk, before anybody else can make another: what it tells
+    /// is told in the order of the changes. It must not block.
+    pub(super) async fn change_then<T>(
+        &self,
+        identity: &Identity,
+        change: impl FnOnce(&mut Replica) -> Result<T, ServiceError>,
+        then: impl FnOnce(&T),
+    ) -> Result<T, ServiceError> {
         let entry = self.of(identity);
         let mut entry = entry.lock().await;
         let known = match entry.take() {
@@ -70,15 +81,21 @@ impl Replicas {
         };
         let mut changed = known.clone();
         let outcome = change(&mut changed);
-        if outcome.is_err() || changed == known {
+        let Ok(value) = outcome else {
             *entry = Some(known);
             return outcome;
+        };
+        if changed == known {
+            *entry = Some(known);
+            then(&value);
+            return Ok(value);
         }
         let kept = self.state.put_twin(identity, &changed, changed.is_pending()).await;
         // Left empty after a failure: what is on disk counts, and is read again.
         kept.map_err(|error| failed(identity, &error))?;
         *entry = Some(changed);
-        outcome
+        then(&value);
+        Ok(value)
     }
 
     /// Lets go of a copy that nobody uses now: it is on disk.
@@ -163,20 +180,29 @@ impl Broker {
     pub(super) async fn adopt(&self, identity: &Identity, above: &Above, is_first: bool) -> Result<(), ServiceError> {
         let news = self
             .twins
-            .change(identity, |replica| Ok(replica.adopt(above, is_first)))
+            .change_then(
+                identity,
+                |replica| Ok(replica.adopt(above, is_first)),
+                |news| news.iter().for_each(|news| self.tell_session(identity, news)),
+            )
             .await?;
-        if let Some(news) = news {
-            self.tell_desired(identity, news).await;
+        if news.is_some() {
+            self.desired_changed(identity).await;
         }
         Ok(())
     }
 
-    /// Desired properties have changed, and the copy is up to date: tells the module, or puts the configuration in force.
-    pub(super) async fn tell_desired(&self, identity: &Identity, news: Map<String, Value>) {
+    /// Desired properties have changed, and the copy is up to date: tells the session of the identity.
+    pub(super) fn tell_session(&self, identity: &Identity, news: &Map<String, Value>) {
+        if let Some(session) = self.directory.find(identity) {
+            session.desired_changed(Value::Object(news.clone()));
+        }
+    }
+
+    /// Desired properties have changed: puts the configuration in force, if they are those of `$edgeHub`.
+    pub(super) async fn desired_changed(&self, identity: &Identity) {
         if *identity == self.edge_hub {
             self.configure().await;
-        } else if let Some(session) = self.directory.find(identity) {
-            session.desired_changed(Value::Object(news));
         }
     }
 }

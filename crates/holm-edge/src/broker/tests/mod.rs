@@ -8,6 +8,7 @@ pub(crate) mod hub;
 pub(crate) mod keys;
 mod local;
 mod offline;
+mod reconcile;
 mod twins;
 
 use std::time::Duration;
