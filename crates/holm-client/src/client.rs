@@ -147,7 +147,10 @@ impl Client {
     /// [`SendError::Stopped`].
     pub async fn send(&self, message: Message) -> Result<Sent, SendError> {
         let (acknowledged, outcome) = oneshot::channel();
-        let outgoing = engine::Outgoing { message, acknowledged };
+        let outgoing = engine::Outgoing {
+            message: Box::new(message),
+            acknowledged,
+        };
         self.messages.send(outgoing).await.map_err(|_| SendError::Stopped)?;
         Ok(Sent(outcome))
     }

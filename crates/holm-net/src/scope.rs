@@ -46,6 +46,8 @@ impl Scope {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
+        // In a box: passed on by value, a task would take its size three times.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             stop.run_until_cancelled(task).await;
         });

@@ -69,10 +69,11 @@ where
     }
 }
 
-/// Serves TLS connections of a listener until the scope stops, each in a task of the scope.
+/// Serves TLS connections of a listener until the scope stops, each in a task of the scope. Streams come in boxes: each hand
+/// that a task passes one through by value would add its size to the task.
 pub async fn serve<F, W>(scope: &Scope, listener: Listener, config: Arc<ServerConfig>, serve: F)
 where
-    F: Fn(server::TlsStream<TcpStream>, Peer) -> W + Clone + Send + 'static,
+    F: Fn(Box<server::TlsStream<TcpStream>>, Peer) -> W + Clone + Send + 'static,
     W: Future<Output = ()> + Send,
 {
     loop {
@@ -83,11 +84,11 @@ where
         let (config, serve) = (Arc::clone(&config), serve.clone());
         scope.spawn(async move {
             let _permit = admitted.permit;
-            match accept(config, admitted.stream, admitted.peer).await {
+            match Box::pin(accept(config, admitted.stream, admitted.peer)).await {
                 Ok(stream) => {
                     let certificates = client_certificates(&stream).into();
                     serve(
-                        stream,
+                        Box::new(stream),
                         Peer {
                             address: Some(admitted.peer),
                             certificates,

@@ -69,11 +69,10 @@ pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
         .map_err(ConnectError::Tls)?;
     let stream: Box<dyn Stream> = match options.transport {
         Transport::Mqtt => Box::new(tls),
-        Transport::MqttWebSocket => Box::new(
-            websocket::connect(tls, &options.endpoint.host, "/$iothub/websocket", "mqtt")
-                .await
-                .map_err(ConnectError::WebSocket)?,
-        ),
+        Transport::MqttWebSocket => {
+            let upgrade = websocket::connect(tls, &options.endpoint.host, "/$iothub/websocket", "mqtt");
+            Box::new(Box::pin(upgrade).await.map_err(ConnectError::WebSocket)?)
+        }
     };
     Ok(Link {
         connection: Connection::new(session, stream),

@@ -31,7 +31,8 @@ const GOOD_CONNECTION: std::time::Duration = std::time::Duration::from_secs(5);
 /// A message and who waits for its acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) message: Message,
+    /// In a box: a channel keeps room for dozens, and most clients send seldom.
+    pub(crate) message: Box<Message>,
     pub(crate) acknowledged: oneshot::Sender<Result<(), SendError>>,
 }
 
@@ -105,7 +106,9 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
     loop {
         ends.state.send_replace(State::Connecting);
         let began = Instant::now();
-        let end = match refusing_requests(&mut ends.requests, connect::connect(&options)).await {
+        // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
+        let connecting = Box::pin(connect::connect(&options));
+        let end = match refusing_requests(&mut ends.requests, connecting).await {
             Ok(link) => connected::serve(&options, &mut ends, &mut kept, link).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
         };
