@@ -234,6 +234,16 @@ impl Edge {
         path
     }
 
+    /// An MQTT connection to it on which nothing is said yet.
+    ///
+    /// # Errors
+    /// When the TLS handshake fails.
+    pub fn mqtt(&self, ca: &Path) -> anyhow::Result<mqtt::Client> {
+        let ip = IpAddr::V4(self.ip());
+        let stream = tls::connect(Place { ip, name: ip }, MQTT_PORT, ca, None)?;
+        Ok(mqtt::Client::new(stream))
+    }
+
     /// Its address.
     #[must_use]
     pub const fn ip(&self) -> Ipv4Addr {

@@ -1,4 +1,5 @@
 //! Devices below an edge, on the original SDKs, with nothing but the gateway's host name added to their connection string.
+#![allow(clippy::print_stderr, reason = "a test tells what it measured")]
 
 use holm_e2e::Language::{Node, Python};
 use holm_e2e::Transport::{Mqtt, MqttWs};
@@ -229,6 +230,72 @@ fn a_device_goes_on_without_a_hub_also_after_a_restart_of_the_edge_and_all_arriv
         (0..20).map(Value::from).collect::<Vec<_>>(),
         "once, and in order"
     );
+}
+
+/// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.
+#[test]
+fn many_devices_listen_and_send_through_one_gateway() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let count = std::env::var("HOLM_E2E_DEVICES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(100);
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    let scope = hub.service().call("GET", "/devices/gateway-1", None)["deviceScope"].clone();
+    let devices: Vec<Device> = (0..count)
+        .map(|number| {
+            let device = hub.create_device(&format!("leaf-{number}"));
+            place(&hub, &device.id, &json!({"deviceScope": scope}));
+            device
+        })
+        .collect();
+    let ca = edge.ca();
+    let before = edge.daemon().resident_kib();
+
+    let mut clients: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let mut client = edge.mqtt(&ca).expect("the edge takes connections");
+            let mut hello = hub.connect_packet(device);
+            hello.keep_alive = 0;
+            patience::wait("a device let in", patience::long(), || {
+                let welcome = client.open(&hello).map(drop);
+                welcome.or_else(|error| {
+                    client = edge.mqtt(&ca).map_err(|error| error.to_string())?;
+                    Err(error.to_string())
+                })
+            });
+            client
+        })
+        .collect();
+    let idle = edge.daemon().resident_kib();
+    for (client, device) in clients.iter_mut().zip(&devices) {
+        client
+            .subscribe(&[("$iothub/methods/POST/#", 1)])
+            .expect("a subscription");
+        let topic = format!("devices/{}/messages/events/", device.id);
+        client
+            .publish(&topic, 1, false, device.id.as_bytes())
+            .expect("a message");
+    }
+    patience::wait("a connection above for each", 10 * patience::long(), || {
+        match edge.status()["uplinksConnected"].as_u64() {
+            Some(up) if up > count => Ok(()),
+            other => Err(format!("{other:?} are up")),
+        }
+    });
+
+    let busy = edge.daemon().resident_kib();
+    eprintln!("{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a connection above each");
+    assert_eq!(edge.status()["children"], count);
+    let mut monitor = hub.monitor();
+    monitor.wait_until("a message of each", |seen| {
+        let senders: std::collections::BTreeSet<_> = seen.iter().map(|event| &event.device).collect();
+        senders.len() == devices.len()
+    });
 }
 
 /// Gives a device another parent by REST: the command goes over the link.
