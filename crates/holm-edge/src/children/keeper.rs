@@ -270,3 +270,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
