@@ -345,4 +345,10 @@ fn children_that_come_and_go_while_the_link_is_cut_are_learned_on_return() {
     assert!(listed.contains("newcomer") && !listed.contains("leaf"), "{listed}");
     hub.holm(&["device", "children", "remove", GATEWAY, "newcomer"]);
     new.event("connection", |event| event["connected"] == false);
+    let call = json!({"methodName": "RefreshDeviceScopeIdentityCache", "responseTimeoutInSeconds": 20});
+    let told = hub
+        .service()
+        .call("POST", "/twins/gateway-1/modules/$edgeHub/methods", Some(&call));
+    assert_eq!(told["status"], 200);
+    assert_eq!(edge.status()["children"], 0);
 }

@@ -191,7 +191,9 @@ impl Links {
             wake: Notify::new(),
             used: Mutex::new(Instant::now()),
         });
-        link.listen(Subscriptions::NONE);
+        // One that takes the place of another listens to what that one listened to.
+        let session = broker.directory.find(identity);
+        link.listen(session.map_or(Subscriptions::NONE, |session| session.subscriptions()));
         open.insert(identity.clone(), Arc::clone(&link));
         self.scope
             .spawn_until_stopped(Serving::new(broker, Arc::clone(&link)).run(events));
