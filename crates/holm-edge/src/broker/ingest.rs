@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use holm_gateway::{Admission, Ingest, IngestError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
+use holm_model::wire::bag;
 use holm_model::{Identity, Message, SystemProperty, Timestamp};
 use holm_query::{MessageSource, Priority, Sink};
 use holm_queue::{AppendError, LaneId, NewRecord, Pending};
@@ -84,6 +85,14 @@ impl Ingest for Broker {
             return Err(IngestError::TooLarge {
                 size,
                 limit: MAX_DEVICE_TO_CLOUD_BYTES,
+            });
+        }
+        let bytes = bag::longest(&message);
+        if bytes > bag::MAX_BYTES {
+            self.counters.refused_too_large.count();
+            return Err(IngestError::PropertiesTooLong {
+                bytes,
+                limit: bag::MAX_BYTES,
             });
         }
         let now = super::now();

@@ -17,6 +17,13 @@ pub(super) struct Leaving {
     ends: Mutex<HashMap<Identity, Vec<(LaneId, u64)>>>,
 }
 
+impl Leaving {
+    /// A session of this identity has ended: it may have sent more than was noted.
+    pub(super) fn forget(&self, identity: &Identity) {
+        lock(&self.ends).remove(identity);
+    }
+}
+
 impl Broker {
     /// Whether a module that was stopped has nothing on its way upstream. To be asked again until it has: the first call
     /// notes how far the queue reaches.

@@ -157,6 +157,7 @@ impl Presence for Broker {
             self.inboxes.close(session, module);
         }
         self.mail.close(session, &of.identity);
+        self.leaving.forget(&of.identity);
         self.sessions.closed(session, super::now());
         if let Some(link) = self.links.find(&of.identity) {
             // A newer session of the identity may be here already.

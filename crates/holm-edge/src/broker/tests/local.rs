@@ -87,6 +87,22 @@ async fn a_message_over_the_limit_is_refused_with_both_sizes() {
 }
 
 #[tokio::test]
+async fn properties_that_no_topic_could_carry_on_are_refused_before_they_are_acknowledged() {
+    let (_hub, edge) = edge().await;
+    let mut long = message("raw", "x");
+    long.properties.set("a", Some("/".repeat(30_000)));
+
+    let refused = edge.ingest("sensor", long).await.unwrap_err();
+
+    assert!(
+        matches!(refused, IngestError::PropertiesTooLong { bytes, .. } if bytes > 90_000),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("63487"), "{refused}");
+    assert_eq!(edge.broker.status().counts.refused_too_large, 1);
+}
+
+#[tokio::test]
 async fn before_the_first_configuration_nothing_is_acknowledged() {
     let hub = Hub::unreachable().await;
     let edge = Edge::start(&hub, &Arc::new(Keys::of(&["sensor"]))).await;

@@ -281,6 +281,24 @@ async fn a_module_has_left_when_all_it_sent_before_its_end_is_at_the_hub() {
 }
 
 #[tokio::test]
+async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message_has() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.send("sensor", "raw", "first").await;
+    assert!(!edge.broker.has_left(&module("sensor")));
+
+    let session = edge.module("sensor").await;
+    edge.send("sensor", "raw", "second").await;
+    session.leave().await;
+    let (_, lane) = edge.broker.lanes.all().pop().unwrap();
+    edge.broker.lanes.queue().acknowledge(lane, 0..1).unwrap();
+
+    assert!(!edge.broker.has_left(&module("sensor")));
+    edge.broker.lanes.queue().acknowledge(lane, 1..2).unwrap();
+    assert!(edge.broker.has_left(&module("sensor")));
+}
+
+#[tokio::test]
 async fn a_refused_identity_is_told_by_name_until_it_is_accepted_and_holds_up_nobody() {
     let hub = Hub::start().await;
     hub.refuse("sensor", true);
