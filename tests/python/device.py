@@ -54,6 +54,8 @@ def make_client():
     ids = {"hostname": parts["HostName"], "device_id": parts["DeviceId"]}
     if module:
         ids["module_id"] = module
+    if "GatewayHostName" in parts:
+        options["gateway_hostname"] = parts["GatewayHostName"]
     x509 = X509(cert_file=certificate, key_file=os.environ["HOLM_E2E_X509_KEY"])
     return kind.create_from_x509_certificate(x509=x509, **ids, **options), name
 

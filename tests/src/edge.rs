@@ -220,6 +220,30 @@ impl Edge {
         });
     }
 
+    /// Its certificate authority, which devices below it trust: a file.
+    ///
+    /// # Panics
+    /// When the edge does not tell.
+    #[must_use]
+    #[track_caller]
+    pub fn ca(&self) -> PathBuf {
+        let config = self.directory.path().join("edge.toml");
+        let pem = self.holm(&["ca", "--config", &config.to_string_lossy()]);
+        let path = self.directory.path().join("edge-ca.pem");
+        write(&path, &pem, 0o644);
+        path
+    }
+
+    /// An MQTT connection to it on which nothing is said yet.
+    ///
+    /// # Errors
+    /// When the TLS handshake fails.
+    pub fn mqtt(&self, ca: &Path) -> anyhow::Result<mqtt::Client> {
+        let ip = IpAddr::V4(self.ip());
+        let stream = tls::connect(Place { ip, name: ip }, MQTT_PORT, ca, None)?;
+        Ok(mqtt::Client::new(stream))
+    }
+
     /// Its address.
     #[must_use]
     pub const fn ip(&self) -> Ipv4Addr {

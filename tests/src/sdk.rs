@@ -4,11 +4,12 @@
 //! `tests/python/device.py`.
 
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::certificate::Certificate;
 use crate::control::Control;
+use crate::edge::Edge;
 use crate::hub::{Device, Hub};
 use crate::need;
 
@@ -72,17 +73,22 @@ impl Sdk {
         let (interpreter, file) = program_of(language, program);
         let mut command = Command::new(interpreter);
         command.arg(file);
-        // Each client of the SDKs looks in another place for the CA that it shall trust.
-        for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
-            command.env(variable, hub.ca());
-        }
         command
             .env_remove("SSL_CERT_DIR")
             .env("NO_PROXY", "*")
             .env("PYTHONUNBUFFERED", "1");
-        Self {
+        let mut sdk = Self {
             name: format!("{language:?} {program}"),
             command,
+        };
+        sdk.trust(&hub.ca());
+        sdk
+    }
+
+    /// Each client of the SDKs looks in another place for the CA that it shall trust.
+    fn trust(&mut self, ca: &Path) {
+        for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+            self.command.env(variable, ca);
         }
     }
 
@@ -99,6 +105,19 @@ impl Sdk {
     pub fn with_connection_string(mut self, text: &str) -> Self {
         self.command.env("HOLM_E2E_CONNECTION_STRING", text);
         self
+    }
+
+    /// Connects through an edge instead: nothing but the gateway's host name, and whom to trust, is other. Comes after
+    /// [`with_connection_string`](Self::with_connection_string).
+    ///
+    /// # Panics
+    /// When the edge's authority can't be written.
+    #[must_use]
+    #[track_caller]
+    pub fn through(mut self, edge: &Edge, device: &Device) -> Self {
+        let text = format!("{};GatewayHostName={}", device.connection_string, edge.ip());
+        self.trust(&edge.ca());
+        self.with_connection_string(&text)
     }
 
     /// Starts the program.

@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow};
 use holm_client::Endpoint;
 use holm_edge::broker::{Broker, BrokerOptions};
+use holm_edge::children::Children;
 use holm_edge::keys::ModuleKeys;
-use holm_edge::state::State;
+use holm_edge::state::{State, Vault};
 use holm_edge::uplink::{Uplink, UplinkSettings};
 use holm_gateway::{Gateway, Profile};
 use holm_identity::sas::resource_uri;
@@ -123,7 +124,8 @@ pub async fn serve(settings: &EdgeSettings, ready: impl FnOnce()) -> Result<()> 
     let mut told = signal(SignalKind::terminate())?;
     let scope = Scope::new();
     let keys: Arc<dyn ModuleKeys> = Arc::new(OneKey::new(settings)?);
-    let state = State::open(&settings.data.join("state.db"))?;
+    let vault = Vault::in_directory(&settings.data.join("keys")).await?;
+    let state = State::open(&settings.data.join("state.db"), vault).await?;
     let document = json!({ "version": 1, "desired": settings.desired() });
     state.put_document(CONFIGURATION, &document).await?;
 
@@ -137,6 +139,7 @@ pub async fn serve(settings: &EdgeSettings, ready: impl FnOnce()) -> Result<()> 
     let options = BrokerOptions {
         hostname: "localhost".to_owned(),
         version: BuildVersion::default(),
+        children: Arc::new(Children::new().0),
         queue: holm_queue::Options::default(),
         scope: scope.clone(),
     };

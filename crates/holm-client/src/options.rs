@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use holm_model::Identity;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 
 use crate::credential::Credential;
 
@@ -79,6 +80,11 @@ pub struct Options {
     pub longest_retry_wait: Duration,
     /// Name and version of the program, told to the hub.
     pub user_agent: String,
+    /// For whom an edge speaks, and through whom: `device;…;edge`. The credential is then the edge's. Default: none.
+    pub auth_chain: Option<String>,
+    /// Clients that share this make their connections in turns, as many at a time as it has permits: thousands that lost one
+    /// link don't shake hands at once. Default: none, no waiting.
+    pub turns: Option<Arc<Semaphore>>,
 }
 
 impl Options {
@@ -100,6 +106,8 @@ impl Options {
             window: 100,
             longest_retry_wait: Duration::from_secs(30),
             user_agent: concat!("holm-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+            auth_chain: None,
+            turns: None,
         }
     }
 }

@@ -35,6 +35,7 @@ use tokio::sync::watch;
 
 use crate::agent::{self, Agent, AgentParts, Surroundings};
 use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
+use crate::children::{self, Children, Keeper, KeeperParts, ScopeApi};
 use crate::config::EdgeConfig;
 use crate::front::Front;
 use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
@@ -43,7 +44,7 @@ use crate::local_api::SocketError;
 use crate::management::{self, Managed};
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
-use crate::state::{OpenStateError, State, StateError};
+use crate::state::{OpenStateError, State, StateError, Vault};
 use crate::uplink::{Uplink, UplinkSettings};
 use crate::workload::Sockets;
 
@@ -116,6 +117,7 @@ pub struct Edge {
     broker: Arc<Broker>,
     agent: Agent,
     security: Arc<Security>,
+    children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
     mqtt: SocketAddr,
     https: SocketAddr,
@@ -144,15 +146,24 @@ impl Edge {
         scope.spawn(Arc::clone(&security).run(scope.clone()));
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
+        let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
         let identities = IdentitiesOptions {
             cache: data.join("identities.json"),
-            hub: Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port),
+            hub: hub.clone(),
             timeout: config.cloud_timeout,
         };
         let identities = Identities::open(Arc::clone(&security), identities).map_err(StartEdgeError::Identities)?;
         let identities = Arc::new(identities);
         let keys: Arc<dyn ModuleKeys> = Arc::<Identities>::clone(&identities);
-        let state = State::open(&data.join("state.db")).map_err(StartEdgeError::State)?;
+        let vault = Vault::open(Arc::clone(security.keys())).await;
+        let vault = vault.map_err(|error| StartEdgeError::Security(SecurityError::KeyStore(error)))?;
+        let state = State::open(&data.join("state.db"), vault)
+            .await
+            .map_err(StartEdgeError::State)?;
+        let (known, asks) = Children::new();
+        known.trust(security.operators_roots().map_err(StartEdgeError::Security)?);
+        children::restore(&known, &state).await;
+        let known = Arc::new(known);
 
         let endpoint = Endpoint {
             host: config.hub.host.clone(),
@@ -166,6 +177,7 @@ impl Edge {
         let options = BrokerOptions {
             hostname: config.hostname.clone(),
             version: version(),
+            children: Arc::clone(&known),
             queue: QueueOptions::default(),
             scope: scope.clone(),
         };
@@ -178,6 +190,15 @@ impl Edge {
         )
         .await
         .map_err(StartEdgeError::Broker)?;
+        let keeper = Keeper::new(KeeperParts {
+            children: Arc::clone(&known),
+            asks,
+            api: ScopeApi::new(Arc::clone(&keys), hub, config.cloud_timeout),
+            state: state.clone(),
+            link: broker.link(),
+            refusals: uplink.child_refusals(),
+        });
+        scope.spawn_until_stopped(keeper.run());
         let gateway = Gateway::new(
             Arc::clone(&broker),
             Arc::clone(broker.directory()),
@@ -260,6 +281,7 @@ impl Edge {
             broker,
             agent,
             security,
+            children: known,
             gateway,
             mqtt,
             https,
@@ -303,7 +325,9 @@ impl Edge {
     /// # Errors
     /// [`SecurityError`]; what was there stays.
     pub fn reload(&self) -> Result<(), SecurityError> {
-        self.security.reload(now())
+        self.security.reload(now())?;
+        self.children.trust(self.security.operators_roots()?);
+        Ok(())
     }
 
     /// Stops the edge in good order. Modules go on: they find it again when it returns.

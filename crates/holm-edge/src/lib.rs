@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod broker;
 pub mod check;
+pub mod children;
 pub mod config;
 pub mod edge;
 pub mod front;

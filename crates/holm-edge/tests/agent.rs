@@ -14,7 +14,7 @@ use holm_edge::identities::{Identities, IdentitiesOptions};
 use holm_edge::keys::ModuleKeys;
 use holm_edge::runtimes::Runtimes;
 use holm_edge::security::{Security, SecurityOptions};
-use holm_edge::state::State;
+use holm_edge::state::{State, Vault};
 use holm_edge::uplink::{Uplink, UplinkSettings};
 use holm_edge::workload::Sockets;
 use holm_identity::tls::{Roots, client_config};
@@ -85,7 +85,12 @@ impl Device {
     async fn start(&self, version: u64, modules: Value) -> Edge {
         let data = self.data.path();
         let scope = Scope::new();
-        let state = State::open(&data.join("state.sqlite")).unwrap();
+        let state = State::open(
+            &data.join("state.sqlite"),
+            Vault::in_directory(&data.join("vault")).await.unwrap(),
+        )
+        .await
+        .unwrap();
         let desired = json!({"schemaVersion": "1.1", "runtime": {"type": "docker"}, "modules": modules});
         let document = json!({"desired": desired, "version": version});
         state.put_document("agent.deployment", &document).await.unwrap();

@@ -4,6 +4,7 @@
 //! token without skn   signed by a key of the identity; its sr names that identity
 //! token with skn      signed by a key of the policy;   its sr covers what is asked, the policy has the right
 //! certificate         one of the identity's two thumbprints; the TLS handshake has proved the key
+//! auth-chain          an edge device above it speaks for the identity, see `behalf`
 //! ```
 //!
 //! - An identity of one kind is never let in by a proof of another kind. A disabled device is not let in, nor are its
@@ -12,6 +13,8 @@
 //! - What is wrong goes to the log; the client learns only that it is not authorized.
 //!
 //! Source: `hub-service-api.md` §1, `hub-device-protocols.md` §1.2, §1.4.
+
+mod behalf;
 
 use std::sync::Arc;
 
@@ -101,7 +104,10 @@ impl Authority {
         let (principal, auth, expires) = match &attempt.credential {
             Credential::Token(text) => {
                 let token = self.token(text, now)?;
-                let principal = self.signer(&token, &entry)?;
+                let principal = match &attempt.announced.auth_chain {
+                    Some(chain) => self.actor(&token, &identity, chain).await?,
+                    None => self.signer(&token, &entry)?,
+                };
                 let expires = Timestamp::from_unix_seconds(token.expiry_seconds());
                 (principal, AuthKind::Sas, Some(expires))
             }
@@ -158,11 +164,7 @@ impl Authority {
 
     fn signer(&self, token: &SasToken, entry: &Entry) -> Result<Principal, Denied> {
         let identity = &entry.identity;
-        if !token.covers(&self.hosts, identity) {
-            let resource = token.raw_resource();
-            let text = format!("the token's `sr` `{resource}` does not name `{identity}` at this hub");
-            return Err(denied(Denial::OtherResource, text));
-        }
+        self.check_audience(token, identity)?;
         let Some(name) = token.policy() else {
             return match &entry.authentication {
                 Authentication::Sas(keys) if signed(token, &keys.primary, &keys.secondary) => {
@@ -180,6 +182,15 @@ impl Authority {
         };
         self.policy(token, name, Rights::DEVICE_CONNECT)
             .map(|()| Principal::Policy(name.to_owned()))
+    }
+
+    fn check_audience(&self, token: &SasToken, identity: &Identity) -> Result<(), Denied> {
+        if token.covers(&self.hosts, identity) {
+            return Ok(());
+        }
+        let resource = token.raw_resource();
+        let text = format!("the token's `sr` `{resource}` does not name `{identity}` at this hub");
+        Err(denied(Denial::OtherResource, text))
     }
 
     fn policy(&self, token: &SasToken, name: &str, right: Rights) -> Result<(), Denied> {

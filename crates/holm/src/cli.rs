@@ -397,6 +397,46 @@ pub(crate) enum Device {
         #[command(flatten)]
         hub: HubAccess,
     },
+    /// The devices that connect through an edge device.
+    #[command(subcommand)]
+    Children(Children),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Children {
+    /// Put devices below an edge device, so that it lets them in and speaks for them.
+    Add {
+        /// The edge device.
+        parent: String,
+        /// The devices.
+        #[arg(required = true)]
+        children: Vec<String>,
+        /// Also those that have another parent now.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Take devices away from their edge device.
+    Remove {
+        /// The edge device.
+        parent: String,
+        /// The devices.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        children: Vec<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List the devices below an edge device.
+    List {
+        /// The edge device.
+        parent: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod connect_rules;
 mod deployments;
 mod device_story;
 mod docker_rules;
+mod downstream;
 mod edge_check;
 mod edge_identities;
 mod edge_input;

@@ -45,6 +45,11 @@ pub(super) struct Link {
 }
 
 pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
+    // Returned when the handshakes are done. The semaphore is never closed.
+    let _turn = match &options.turns {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
     let made = now();
     let (password, expires) = match &options.credential {
         Credential::Certificate => (None, None),
@@ -77,7 +82,11 @@ pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
 }
 
 fn request(options: &Options, password: Option<Bytes>) -> Result<Connect, ConnectError> {
-    let user_name = UserName::new(&options.hub_host, options.identity.clone(), &options.user_agent).to_string();
+    let user_name = UserName {
+        auth_chain: options.auth_chain.clone(),
+        ..UserName::new(&options.hub_host, options.identity.clone(), &options.user_agent)
+    };
+    let user_name = user_name.to_string();
     let text = |text: String| Text::try_from(text).map_err(ConnectError::Text);
     Ok(Connect {
         version: Version::V311,

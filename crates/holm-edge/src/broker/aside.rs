@@ -219,7 +219,7 @@ impl Forwarder {
         for (identity, lanes) in &mut self.aside.senders {
             let is_sendable = match broker.links.find(identity) {
                 Some(link) => link.client().is_connected() && !self.senders.is_recalled(identity),
-                None => broker.are_identities_known() && !broker.links.is_ours(identity),
+                None => broker.is_gone(identity),
             };
             for (priority, aside) in lanes.iter_mut().filter(|_| is_sendable) {
                 let feed = match &mut aside.feed {

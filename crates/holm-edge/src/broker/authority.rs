@@ -1,23 +1,32 @@
-//! Who may connect to the broker: for now the modules of this device, each with a token signed by its own key.
+//! Who may connect to the broker: the modules of this device, each with a token signed by its own key, and the devices below it
+//! with their modules, as the hub told (`crate::children`).
 //!
 //! | refused | as |
 //! | --- | --- |
 //! | identities were never loaded | not available: it is not known yet who exists |
-//! | a device, or a module of another device | not authorised: devices behind the edge are not supported yet |
-//! | a certificate | not authorised: modules prove themselves with tokens (`edge-broker.md` §1.3) |
+//! | a module with a certificate | not authorised: modules prove themselves with tokens (`edge-broker.md` §1.3) |
 //! | the runtime's own modules | not authorised: they are built in |
 //! | a token of somebody else, wrong or expired | not authorised |
+//! | a device that is not known, or whose proof does not fit, and the hub does not say more | not available: it may be ours |
+//! | an edge that speaks for others (`auth-chain`) | not authorised: edges below this edge are not served yet |
 
 use holm_gateway::{Admission, Attempt, AuthKind, Authority, Credential, Principal, Refusal};
 use holm_identity::SasToken;
-use holm_identity::sas::Scope;
 use holm_model::{Identity, ModuleId, Timestamp};
 
 use super::Broker;
+use crate::children::is_audience;
 
 impl Authority for Broker {
     async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
-        self.judge(attempt, super::now())
+        if attempt.announced.auth_chain.is_some() {
+            return Err(refused("edges below this edge are not served yet"));
+        }
+        if attempt.identity.device == *self.keys.device() {
+            self.judge(attempt, super::now())
+        } else {
+            self.judge_child(attempt).await
+        }
     }
 }
 
@@ -61,8 +70,7 @@ impl Broker {
             Some(module) if module.is_system() => Err(refused(format!("`{module}` is built into the edge"))),
             Some(module) if identity.device == *self.keys.device() => Ok(module),
             _ => Err(refused(format!(
-                "`{identity}` is not a module of `{}`; devices behind the edge are not supported yet",
-                self.keys.device()
+                "`{identity}` is this edge itself; its modules connect to it"
             ))),
         }
     }
@@ -71,7 +79,7 @@ impl Broker {
         if token.policy().is_some() {
             return Err(refused("a token of a shared access policy opens nothing on an edge"));
         }
-        if !self.is_audience(token, identity) {
+        if !is_audience(token, &self.hosts, identity) {
             return Err(refused(format!("the token is for `{}`", token.raw_resource())));
         }
         if token.is_expired(now) {
@@ -86,22 +94,57 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether a token names the identity. Case counts neither in host names nor in ids (`edge-broker.md` §1.3). A scope
-    /// that is wider than the identity is refused: only a policy could sign for it.
-    fn is_audience(&self, token: &SasToken, identity: &Identity) -> bool {
-        let resource = token.resource();
-        match &resource.scope {
-            Scope::Module(device, module) => {
-                let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-                let is_here = self.hosts.iter().any(|host| same(host, &resource.host));
-                let is_module = identity
-                    .module
-                    .as_ref()
-                    .is_some_and(|own| same(own.as_str(), module.as_str()));
-                (is_here && is_module && same(identity.device.as_str(), device.as_str()))
-                    || token.covers(&self.hosts, identity)
+    /// Lets a child in by what is known; where that does not do, the hub is asked before anybody is sent away.
+    async fn judge_child(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        let judge = || {
+            self.children
+                .judge(&attempt.identity, &attempt.credential, &self.hosts, super::now())
+        };
+        let mut outcome = judge();
+        if let Err(denied) = &outcome
+            && denied.may_be_stale
+        {
+            if !self.children.ask(&attempt.identity).await {
+                let text = format!("{denied}, and the hub did not tell more");
+                return Err(Refusal::Unavailable(text));
             }
-            _ => false,
+            outcome = judge();
         }
+        let proved = outcome.map_err(|denied| refused(denied.to_string()))?;
+        Ok(Admission {
+            principal: Principal::Identity(attempt.identity.clone()),
+            identity: attempt.identity,
+            auth: proved.auth,
+            generation_id: proved.grant,
+            expires: proved.expires,
+            announced: attempt.announced,
+        })
+    }
+
+    /// Under what a session of this identity is open now; `None` when it may not have one.
+    pub(super) fn grant(&self, identity: &Identity) -> Option<String> {
+        match &identity.module {
+            Some(module) if identity.device == *self.keys.device() => self.keys.generation(module),
+            _ => self.children.grant(identity),
+        }
+    }
+
+    /// What a message of this sender is stamped with.
+    pub(super) fn origin(&self, sender: &Identity) -> &'static str {
+        if self.links.is_child(sender) {
+            "downstream"
+        } else {
+            "internal"
+        }
+    }
+
+    /// Whether it is certain that the hub has no such identity, or has it elsewhere.
+    pub(super) fn is_gone(&self, identity: &Identity) -> bool {
+        let is_known = if identity.device == *self.keys.device() {
+            *self.keys.changes().borrow() > 0
+        } else {
+            self.children.is_loaded()
+        };
+        is_known && !self.links.is_ours(identity)
     }
 }

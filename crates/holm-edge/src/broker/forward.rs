@@ -297,7 +297,7 @@ impl Forwarder {
             return None;
         }
         let link = broker.links.ensure(identity);
-        if link.is_none() && broker.are_identities_known() {
+        if link.is_none() && broker.is_gone(identity) {
             self.drop_unknown(broker, identity).await;
         }
         link
@@ -448,12 +448,6 @@ fn limit(index: usize, count: usize) -> usize {
 pub(super) struct HeldUpstream {
     pub(super) messages: usize,
     pub(super) bytes: usize,
-}
-
-impl Broker {
-    pub(super) fn are_identities_known(&self) -> bool {
-        *self.keys.changes().borrow() > 0
-    }
 }
 
 fn acknowledge(broker: &Broker, lane: LaneId, position: u64) {

@@ -142,6 +142,9 @@ impl Inbox for Broker {
         mailbox: Mailbox,
         most: usize,
     ) -> Result<Vec<Delivery>, Refusal> {
+        if mailbox == Mailbox::CloudToDevice || of.identity.device != *self.keys.device() {
+            return Ok(self.receive_mail(session, &of.identity, mailbox, most).await);
+        }
         let (Mailbox::Inputs, Some(module)) = (mailbox, &of.identity.module) else {
             let reason = "modules have inputs and no other mailbox";
             return Err(Refusal::NotAuthorized(reason.to_owned()));
@@ -165,7 +168,10 @@ impl Inbox for Broker {
         }
     }
 
-    fn settle(&self, session: SessionId, of: &Admission, _mailbox: Mailbox, lease: u64, settlement: Settlement) {
+    fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
+        if mailbox == Mailbox::CloudToDevice {
+            return self.settle_mail(session, &of.identity, lease, settlement);
+        }
         let Some(inbox) = of.identity.module.as_ref().and_then(|module| self.inboxes.find(module)) else {
             return;
         };

@@ -137,7 +137,7 @@ impl Broker {
             system.set(SystemProperty::ConnectionModuleId, module.as_str());
         }
         system.set(SystemProperty::EdgeMessageId, self.message_ids.next());
-        system.set(SystemProperty::EdgeOrigin, "internal");
+        system.set(SystemProperty::EdgeOrigin, self.origin(sender));
         system.set(SystemProperty::EnqueuedTime, now.to_string());
     }
 

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! `$edgeHub` is always open; its connection is what "the link" means. A module's is open while the module is connected here,
-//! or has messages to forward or reported properties to send, and an hour longer. There is at most one a module of this
-//! device. Closing one early loses nothing: what it had not sent goes over the next.
+//! or has messages to forward or reported properties to send, and an hour longer. A child's is open only while it listens to
+//! something, has messages to forward or reported properties to send, and five minutes longer: there may be thousands. There is at
+//! most one an identity. Closing one early loses nothing: what it had not sent goes over the next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -18,16 +19,21 @@ use std::time::Duration;
 use holm_client::client::State;
 use holm_client::{Client, Interests};
 use holm_gateway::Subscriptions;
-use holm_model::{Identity, Timestamp};
+use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::Scope;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::mail::Source;
 use super::serving::Serving;
 use super::{Broker, lock};
+use crate::children::Children;
 use crate::keys::ModuleKeys;
 use crate::uplink::{Refused, Uplink};
+
+/// Refused children that a status names.
+const MAX_LISTED: usize = 100;
 
 /// The state of the link to the node above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +52,8 @@ pub struct LinkState {
 #[derive(Debug)]
 pub(super) struct Link {
     identity: Identity,
+    /// Names it to those who keep what it brought.
+    source: Source,
     client: Client,
     wake: Notify,
     /// When it was last asked for; held for a copy.
@@ -62,9 +70,12 @@ impl Link {
         self.wake.notify_one();
     }
 
-    /// Subscribes to methods above while somebody here listens to them.
-    pub(super) fn listen_to_methods(&self, methods: bool) {
-        self.client.set_interests(interests(methods));
+    /// Subscribes above to what somebody here listens to.
+    pub(super) fn listen(&self, all: Subscriptions) {
+        let mut interests = interests(all);
+        // It has methods of its own.
+        interests.methods |= self.identity.module.as_ref() == Some(&ModuleId::edge_hub());
+        self.client.set_interests(interests);
     }
 
     /// Waits for the connection.
@@ -76,6 +87,10 @@ impl Link {
 
     pub(super) const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub(super) const fn source(&self) -> Source {
+        self.source
     }
 
     /// Waits for [`Link::wake`], or returns at once when that was before.
@@ -93,11 +108,11 @@ impl Link {
     }
 }
 
-const fn interests(methods: bool) -> Interests {
+const fn interests(all: Subscriptions) -> Interests {
     Interests {
-        methods,
+        methods: all.contains(Subscriptions::METHODS),
         desired_properties: true,
-        cloud_to_device: false,
+        cloud_to_device: all.contains(Subscriptions::CLOUD_TO_DEVICE),
         inputs: false,
     }
 }
@@ -106,6 +121,7 @@ const fn interests(methods: bool) -> Interests {
 pub(super) struct Links {
     uplink: Uplink,
     keys: Arc<dyn ModuleKeys>,
+    children: Arc<Children>,
     scope: Scope,
     broker: Weak<Broker>,
     /// Held for map operations.
@@ -123,7 +139,13 @@ impl std::fmt::Debug for Links {
 }
 
 impl Links {
-    pub(super) fn new(uplink: Uplink, keys: Arc<dyn ModuleKeys>, scope: Scope, broker: Weak<Broker>) -> Self {
+    pub(super) fn new(
+        uplink: Uplink,
+        keys: Arc<dyn ModuleKeys>,
+        children: Arc<Children>,
+        scope: Scope,
+        broker: Weak<Broker>,
+    ) -> Self {
         let state = LinkState {
             connected: false,
             since: super::now(),
@@ -132,6 +154,7 @@ impl Links {
         Self {
             uplink,
             keys,
+            children,
             scope,
             broker,
             open: Mutex::default(),
@@ -140,30 +163,37 @@ impl Links {
         }
     }
 
-    /// The connection of an identity, opened if it is not. `None` when it is no module of this device (any more).
+    /// The connection of an identity, opened if it is not. `None` when it is neither a module of this device nor below it (any
+    /// more), and for a child while the link is down.
     pub(super) fn ensure(&self, identity: &Identity) -> Option<Arc<Link>> {
         if let Some(link) = self.find(identity) {
             link.touch();
             return Some(link);
         }
-        if !self.is_ours(identity) {
+        // With the link down a child has nothing to gain: when it is back, `open_children` opens what is needed.
+        if !self.is_ours(identity) || (self.is_child(identity) && !self.is_up()) {
             return None;
         }
-        let (module, broker) = (identity.module.as_ref()?, self.broker.upgrade()?);
+        let broker = self.broker.upgrade()?;
         let mut open = lock(&self.open);
         if let Some(link) = open.get(identity) {
             return Some(Arc::clone(link));
         }
-        // A connection that takes the place of another wants what that one wanted.
-        let session = broker.directory.find(identity);
-        let methods = session.is_some_and(|session| session.subscriptions().contains(Subscriptions::METHODS));
-        let (client, events) = self.uplink.open(module, interests(methods));
+        let nothing = interests(Subscriptions::NONE);
+        let (client, events) = match &identity.module {
+            Some(module) if !self.is_child(identity) => self.uplink.open(module, nothing),
+            _ => self.uplink.open_child(identity, nothing),
+        };
         let link = Arc::new(Link {
             identity: identity.clone(),
+            source: Source::next(),
             client,
             wake: Notify::new(),
             used: Mutex::new(Instant::now()),
         });
+        // One that takes the place of another listens to what that one listened to.
+        let session = broker.directory.find(identity);
+        link.listen(session.map_or(Subscriptions::NONE, |session| session.subscriptions()));
         open.insert(identity.clone(), Arc::clone(&link));
         self.scope
             .spawn_until_stopped(Serving::new(broker, Arc::clone(&link)).run(events));
@@ -174,9 +204,18 @@ impl Links {
         lock(&self.open).get(identity).cloned()
     }
 
+    /// Whether it is a module of this device or below it, let in or not.
     pub(super) fn is_ours(&self, identity: &Identity) -> bool {
+        if self.is_child(identity) {
+            return self.children.contains(identity);
+        }
         let generation = identity.module.as_ref().and_then(|module| self.keys.generation(module));
-        identity.device == *self.keys.device() && generation.is_some()
+        generation.is_some()
+    }
+
+    /// Whether it is of another device: a child, if it is ours.
+    pub(super) fn is_child(&self, identity: &Identity) -> bool {
+        identity.device != *self.keys.device()
     }
 
     /// Closes a connection as soon as nobody uses it.
@@ -199,9 +238,11 @@ impl Links {
         (up, open.len())
     }
 
-    /// The identities that the node above refuses.
+    /// The identities that the node above refuses; of children the first hundred.
     pub(super) fn refused(&self) -> Vec<Refused> {
-        self.uplink.refusals().list()
+        let mut all = self.uplink.refusals().list();
+        all.extend(self.uplink.child_refusals().list().into_iter().take(MAX_LISTED));
+        all
     }
 
     /// Whether the node above can be reached.

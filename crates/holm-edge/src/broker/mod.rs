@@ -26,6 +26,7 @@ mod lanes;
 mod leases;
 mod leaving;
 mod links;
+mod mail;
 mod presence;
 mod quota;
 mod rehome;
@@ -61,6 +62,7 @@ pub use links::LinkState;
 pub use quota::Quota;
 pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus, Writes};
 
+use crate::children::Children;
 use crate::keys::ModuleKeys;
 use crate::state::{State, StateError};
 use crate::uplink::Uplink;
@@ -72,6 +74,7 @@ use ingest::MessageIds;
 use lanes::Lanes;
 use leaving::Leaving;
 use links::Links;
+use mail::Mail;
 use presence::Sessions;
 use quota::QuotaState;
 use report::Report;
@@ -118,6 +121,8 @@ pub struct BrokerOptions {
     pub hostname: String,
     /// What `$edgeHub` reports as its version.
     pub version: BuildVersion,
+    /// The devices below this edge.
+    pub children: Arc<Children>,
     /// How the queue behaves. Its bounds are the broker's to set.
     pub queue: QueueOptions,
     /// Owns the broker's tasks.
@@ -127,6 +132,7 @@ pub struct BrokerOptions {
 /// The broker of one edge.
 pub struct Broker {
     keys: Arc<dyn ModuleKeys>,
+    children: Arc<Children>,
     /// The names that tokens may name: the hub's and the edge's own.
     hosts: [String; 2],
     edge_hub: Identity,
@@ -137,6 +143,7 @@ pub struct Broker {
     inboxes: Inboxes,
     sessions: Sessions,
     links: Links,
+    mail: Mail,
     directory: Arc<Directory>,
     report: Report,
     counters: Counters,
@@ -215,8 +222,16 @@ impl Broker {
             hosts: [keys.hub_host().to_owned(), options.hostname],
             edge_hub: Identity::of_module(keys.device().clone(), ModuleId::edge_hub()),
             twins: Replicas::new(state.clone()),
-            links: Links::new(uplink, Arc::clone(&keys), options.scope.clone(), broker.clone()),
+            links: Links::new(
+                uplink,
+                Arc::clone(&keys),
+                Arc::clone(&options.children),
+                options.scope.clone(),
+                broker.clone(),
+            ),
             keys,
+            children: options.children,
+            mail: Mail::default(),
             state,
             lanes,
             routes: Routes::default(),

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use holm_gateway::{Admission, CloseReason, Presence, Refusal, Resumed, SessionHandle, SessionId, Subscriptions};
 use holm_model::manifest::{ClientReported, client_key};
 use holm_model::wire::Subscription;
-use holm_model::{Identity, ModuleId, Timestamp};
+use holm_model::{Identity, Timestamp};
 
 use tokio::sync::watch;
 
@@ -65,6 +65,10 @@ impl Sessions {
         if let Some(times) = state.clients.get_mut(handle.identity()) {
             times.sessions = times.sessions.saturating_sub(1);
             times.disconnected = now;
+            // As published: a module that has gone is named on, a device is not.
+            if times.sessions == 0 && !handle.identity().is_module() {
+                state.clients.remove(handle.identity());
+            }
         }
     }
 
@@ -92,19 +96,18 @@ impl Sessions {
         state.clients.iter().take(MAX_REPORTED_CLIENTS).map(of).collect()
     }
 
-    /// Closes the sessions of identities that are no more, or are others of the same name.
-    fn revoke(&self, generation: impl Fn(&ModuleId) -> Option<String>) {
+    /// Closes the sessions of identities that are no more, or are others of the same name, or prove themselves otherwise now.
+    fn revoke(&self, grant: impl Fn(&Identity) -> Option<String>) {
         let mut state = lock(&self.state);
         for (handle, admitted) in state.open.values() {
-            let now = handle.identity().module.as_ref().and_then(&generation);
-            if now.as_ref() != Some(admitted) {
-                tracing::info!(identity = %handle.identity(), "the identity is no more; closing its session");
+            if grant(handle.identity()).as_ref() != Some(admitted) {
+                tracing::info!(identity = %handle.identity(), "the identity is no more, or not as it was; closing its session");
                 handle.close(CloseReason::Revoked);
             }
         }
         state
             .clients
-            .retain(|identity, times| times.sessions > 0 || identity.module.as_ref().and_then(&generation).is_some());
+            .retain(|identity, times| times.sessions > 0 || grant(identity).is_some());
     }
 }
 
@@ -123,12 +126,10 @@ impl Presence for Broker {
         self.sessions.opened(session, &of.generation_id, super::now());
         let filters = kept.as_deref().unwrap_or_default();
         // The front takes these up by itself, and does not tell again.
-        let resumes_methods = filters
+        let resumed = filters
             .iter()
-            .any(|(filter, _)| Subscription::parse(filter, &of.identity) == Ok(Subscription::Methods));
-        if let Some(link) = self.links.ensure(&of.identity) {
-            link.listen_to_methods(resumes_methods);
-        }
+            .filter_map(|(filter, _)| subscription(filter, &of.identity));
+        self.listen_above(&of.identity, resumed.fold(Subscriptions::NONE, Subscriptions::with));
         self.report.wake();
         Ok(Resumed {
             present: kept.is_some(),
@@ -147,9 +148,7 @@ impl Presence for Broker {
             let kept = self.state.put_session(&of.identity, Some(&filters)).await;
             kept.map_err(|error| unavailable(&error))?;
         }
-        if let Some(link) = self.links.ensure(&of.identity) {
-            link.listen_to_methods(all.contains(Subscriptions::METHODS));
-        }
+        self.listen_above(&of.identity, all);
         Ok(())
     }
 
@@ -157,32 +156,98 @@ impl Presence for Broker {
         if let Some(module) = &of.identity.module {
             self.inboxes.close(session, module);
         }
+        self.mail.close(session, &of.identity);
         self.leaving.forget(&of.identity);
         self.sessions.closed(session, super::now());
         if let Some(link) = self.links.find(&of.identity) {
             // A newer session of the identity may be here already.
             let now = self.directory.find(&of.identity);
             let all = now.map_or(Subscriptions::NONE, |newer| newer.subscriptions());
-            link.listen_to_methods(all.contains(Subscriptions::METHODS));
+            link.listen(all);
+        } else if self.links.is_child(&of.identity) {
+            self.twins.release(&of.identity);
         }
         self.report.wake();
     }
 }
 
+/// What a filter brings from above.
+fn subscription(filter: &str, of: &Identity) -> Option<Subscriptions> {
+    match Subscription::parse(filter, of) {
+        Ok(Subscription::Methods) => Some(Subscriptions::METHODS),
+        Ok(Subscription::CloudToDevice) => Some(Subscriptions::CLOUD_TO_DEVICE),
+        Ok(Subscription::DesiredPatches) => Some(Subscriptions::DESIRED_PROPERTIES),
+        _ => None,
+    }
+}
+
+/// What needs a connection above.
+pub(super) const fn needs_link(all: Subscriptions) -> bool {
+    all.contains(Subscriptions::METHODS)
+        || all.contains(Subscriptions::CLOUD_TO_DEVICE)
+        || all.contains(Subscriptions::DESIRED_PROPERTIES)
+}
+
 impl Broker {
-    /// Follows the set of modules: sessions and uplinks of those that are gone end.
+    /// Listens above to what somebody here listens to.
+    fn listen_above(&self, identity: &Identity, all: Subscriptions) {
+        let link = if self.links.is_child(identity) && !needs_link(all) {
+            self.links.find(identity)
+        } else {
+            self.links.ensure(identity)
+        };
+        if let Some(link) = link {
+            link.listen(all);
+        }
+    }
+
+    /// The link is up: opens what children need above. Those that wait to send are opened by the forwarder.
+    pub(super) async fn open_children(&self) {
+        for session in self.directory.all() {
+            if self.links.is_child(session.identity()) {
+                self.listen_above(session.identity(), session.subscriptions());
+            }
+        }
+        match self.state.pending_twins().await {
+            Ok(pending) => pending.iter().for_each(|identity| drop(self.links.ensure(identity))),
+            Err(error) => tracing::warn!(%error, "reported properties wait until their devices connect"),
+        }
+    }
+
+    /// Follows the set of modules and children: sessions and uplinks of those that are gone end.
     pub(super) async fn follow_identities(&self, mut changes: watch::Receiver<u64>) {
-        while changes.changed().await.is_ok() {
-            self.sessions.revoke(|module| self.keys.generation(module));
+        let mut children = self.children.changes();
+        // What changed between the opening and now is looked at first.
+        children.mark_changed();
+        loop {
+            let changed = tokio::select! {
+                changed = changes.changed() => changed,
+                changed = children.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+            self.sessions.revoke(|identity| self.grant(identity));
             for identity in self.links.without_keys() {
                 self.links.close(&identity);
-                if let Err(error) = self.state.forget(&identity).await {
-                    tracing::warn!(%identity, %error, "what was kept of a removed module stays");
-                }
-                self.twins.forget(&identity);
+            }
+            if let Err(error) = self.forget_gone().await {
+                tracing::warn!(error = %holm_net::error_chain(&error), "what was kept of removed identities stays for now");
             }
             self.links.changed();
             self.report.wake();
         }
+    }
+
+    /// Forgets twins and sessions of those that the hub does not have any more, also of those that were not connected.
+    async fn forget_gone(&self) -> Result<(), StateError> {
+        for identity in self.state.remembered().await? {
+            if self.is_gone(&identity) {
+                self.state.forget(&identity).await?;
+                self.twins.forget(&identity);
+                self.mail.forget(&identity);
+            }
+        }
+        Ok(())
     }
 }

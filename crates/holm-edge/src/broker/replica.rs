@@ -105,6 +105,12 @@ impl Replica {
         self.desired_version
     }
 
+    /// The version of the last reported section that the node above confirmed.
+    #[cfg(test)]
+    pub(super) const fn reported_version(&self) -> u64 {
+        self.reported_version
+    }
+
     /// What the module says of itself.
     pub(super) const fn reported(&self) -> &Properties {
         &self.reported
@@ -155,8 +161,13 @@ impl Replica {
 
     /// Takes a whole twin read from above. Gives what is new in the desired section, with `$version`; `None` when nothing
     /// is. `is_first` says that it is the first on its connection; a later one may have been overtaken by a patch.
+    ///
+    /// The reported section is taken over only from the first: nothing of this connection is on its way then. A later read may
+    /// have been overtaken by a patch whose answer is here already, and nobody but this edge reports while it is connected.
     pub(super) fn adopt(&mut self, above: &Above, is_first: bool) -> Option<Properties> {
-        self.adopt_reported(above);
+        if is_first || !self.known {
+            self.adopt_reported(above);
+        }
         if above.desired_version < self.desired_version && !is_first {
             return None;
         }

@@ -21,10 +21,13 @@ use tokio::time::Instant;
 
 use super::Broker;
 use super::links::Link;
+use super::presence::needs_link;
 use super::replica::{Above, Heard};
 
 /// How long a connection that nobody needs stays open.
 const IDLE: Duration = Duration::from_secs(3600);
+/// The same for a child.
+const CHILD_IDLE: Duration = Duration::from_secs(300);
 /// How often it is looked whether one is still needed.
 const IDLE_CHECK: Duration = Duration::from_secs(60);
 /// The first and the longest wait before twins are compared again after a failure.
@@ -68,6 +71,10 @@ impl Serving {
     }
 
     pub(super) async fn run(mut self, mut events: Events) {
+        let _ending = Ending {
+            broker: Arc::clone(&self.broker),
+            link: Arc::clone(&self.link),
+        };
         let mut idle = tokio::time::interval(IDLE_CHECK);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -86,6 +93,9 @@ impl Serving {
                 _ = idle.tick() => if self.is_idle().await {
                     tracing::debug!(identity = %self.link.identity(), "nobody needs the connection any more; closing it");
                     self.broker.links.close(self.link.identity());
+                    if self.broker.links.is_child(self.link.identity()) {
+                        self.broker.twins.release(self.link.identity());
+                    }
                     return;
                 },
             }
@@ -100,8 +110,21 @@ impl Serving {
 
     async fn is_idle(&self) -> bool {
         let identity = self.link.identity();
-        let is_recent = self.link.unused_for() < IDLE;
-        if is_recent || *identity == self.broker.edge_hub || self.broker.directory.find(identity).is_some() {
+        if self.broker.links.is_child(identity) && !self.broker.links.is_up() && !self.is_connected {
+            // It is opened again with the link.
+            return true;
+        }
+        let session = self.broker.directory.find(identity);
+        let (is_child, all) = (
+            self.broker.links.is_child(identity),
+            session.map(|session| session.subscriptions()),
+        );
+        let (patience, is_needed) = if is_child {
+            (CHILD_IDLE, all.is_some_and(needs_link))
+        } else {
+            (IDLE, all.is_some() || *identity == self.broker.edge_hub)
+        };
+        if is_needed || self.link.unused_for() < patience {
             return false;
         }
         // One that can't be read is not known to have nothing to send.
@@ -116,6 +139,12 @@ impl Serving {
                 self.tell(true, None);
                 self.broker.links.changed();
                 self.above = None;
+                if *self.link.identity() == self.broker.edge_hub {
+                    let broker = Arc::clone(&self.broker);
+                    self.broker
+                        .scope
+                        .spawn_until_stopped(async move { broker.open_children().await });
+                }
                 self.synchronise().await;
             }
             Event::Disconnected(reason) => {
@@ -123,6 +152,11 @@ impl Serving {
                 self.above = None;
                 self.retry = None;
                 self.tell(false, Some(reason));
+                self.broker.mail.lost(self.link.identity(), self.link.source());
+                // Somebody above may have ended it: the device has another parent, another key, or is gone.
+                if self.broker.links.is_child(self.link.identity()) && self.broker.links.is_up() {
+                    self.broker.children.hint(self.link.identity());
+                }
                 self.broker.links.changed();
             }
             Event::Method(call) => {
@@ -138,8 +172,16 @@ impl Serving {
                 self.above = None;
                 self.synchronise().await;
             }
-            // Nothing is subscribed that brings messages.
-            Event::Message(message) => message.complete().await,
+            // Inputs are not subscribed above.
+            Event::Message(message) => {
+                if let Some(known) = self
+                    .broker
+                    .mail
+                    .arrived(self.link.identity(), self.link.source(), message)
+                {
+                    known.complete().await;
+                }
+            }
         }
     }
 
@@ -155,13 +197,17 @@ impl Serving {
 
     async fn desired_changed(&mut self, changes: Map<String, Value>) {
         let identity = self.link.identity();
-        match self
-            .broker
-            .twins
-            .change(identity, |replica| Ok(replica.hear(&changes)))
-            .await
-        {
-            Ok(Heard::Applied) => self.broker.tell_desired(identity, changes).await,
+        let heard = self.broker.twins.change_then(
+            identity,
+            |replica| Ok(replica.hear(&changes)),
+            |heard| {
+                if *heard == Heard::Applied {
+                    self.broker.tell_session(identity, &changes);
+                }
+            },
+        );
+        match heard.await {
+            Ok(Heard::Applied) => self.broker.desired_changed(identity).await,
             Ok(Heard::Known) => tracing::trace!(%identity, "a desired change that is known already"),
             Ok(Heard::Missed) => {
                 self.above = None;
@@ -256,9 +302,25 @@ impl Serving {
     }
 }
 
+/// What came over a connection is lost with it, however it ends; it comes again over the next.
+struct Ending {
+    broker: Arc<Broker>,
+    link: Arc<Link>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.broker.mail.lost(self.link.identity(), self.link.source());
+    }
+}
+
 impl Broker {
     /// Calls a method of a module that is connected here, for somebody above.
     async fn call(&self, identity: &Identity, call: MethodCall) {
+        if *identity == self.edge_hub {
+            let response = self.own_method(&call).await;
+            return call.answer(response).await;
+        }
         let response = match MethodRequest::new(call.name.clone(), call.payload.clone()) {
             Ok(request) => {
                 let request = MethodRequest {
@@ -273,6 +335,27 @@ impl Broker {
             Err(error) => answer(400, &error.message),
         };
         call.answer(response).await;
+    }
+}
+
+impl Broker {
+    /// The one method of `$edgeHub`: the hub is asked about the devices below this edge (`edge-broker.md` §4.2).
+    async fn own_method(&self, call: &MethodCall) -> MethodResponse {
+        if call.name != "RefreshDeviceScopeIdentityCache" {
+            return answer(404, &format!("`$edgeHub` has no method `{}`", call.name));
+        }
+        // The devices that the call may name are looked at with all others.
+        let named = call.payload.get("deviceIds");
+        if named.is_some_and(|named| !named.is_array()) {
+            return answer(400, "`deviceIds` must be an array of device ids");
+        }
+        match self.children.refresh().await {
+            Ok(()) => MethodResponse {
+                status: 200,
+                payload: Value::Null,
+            },
+            Err(reason) => answer(500, &reason),
+        }
     }
 }
 

@@ -22,8 +22,10 @@ pub struct BrokerStatus {
     pub uplinks_open: usize,
     /// Identities that the node above refuses, by name.
     pub refused: Vec<Refused>,
-    /// Modules that are connected here.
+    /// Modules and devices that are connected here.
     pub clients_connected: usize,
+    /// Devices below this edge and their modules, as the hub told.
+    pub children: usize,
     /// What waits, by endpoint and priority.
     pub endpoints: Vec<EndpointDepth>,
     /// What waits for the node above.
@@ -138,6 +140,7 @@ impl Broker {
             uplinks_open,
             refused: self.links.refused(),
             clients_connected: self.sessions.count(),
+            children: self.children.count(),
             endpoints,
             upstream,
             upstream_held: Depth {

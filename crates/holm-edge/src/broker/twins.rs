@@ -1,4 +1,4 @@
-//! The twins of this device's modules: answered from above when the link is up, from the copy kept here when it is not.
+//! The twins of this device's modules and of the devices below it: answered from above when the link is up, from the copy kept here when it is not.
 //!
 //! - A change of a copy is on disk before anybody is told of it.
 //! - A reported patch is acknowledged as soon as it is kept; [`super::serving`] sends it on. So the node above sees what a
@@ -20,7 +20,7 @@ use crate::state::{State, StateError};
 /// How long a module that asks for its twin waits for the node above before it gets the copy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The copies in memory: at most one a module of this device.
+/// The copies in memory: of each module of this device, and of children that are connected or have a connection above.
 #[derive(Debug)]
 pub(super) struct Replicas {
     state: State,
@@ -50,30 +50,61 @@ impl Replicas {
         identity: &Identity,
         change: impl FnOnce(&mut Replica) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
+        self.change_then(identity, change, |_| ()).await
+    }
+
+    /// As [`Replicas::change`]; `then` is called when the change is on disk, before anybody else can make another: what it tells
+    /// is told in the order of the changes. It must not block.
+    pub(super) async fn change_then<T>(
+        &self,
+        identity: &Identity,
+        change: impl FnOnce(&mut Replica) -> Result<T, ServiceError>,
+        then: impl FnOnce(&T),
+    ) -> Result<T, ServiceError> {
         let entry = self.of(identity);
         let mut entry = entry.lock().await;
         let known = match entry.take() {
             Some(known) => known,
             None => {
-                let kept = self
-                    .state
-                    .twin(identity)
-                    .await
-                    .map_err(|error| failed(identity, &error))?;
+                let kept = match self.state.twin(identity).await {
+                    // The key was lost. Nothing is overwritten by mistake: what can't be read can't be written either, unless
+                    // there is another key now.
+                    Err(error @ StateError::Sealed(_)) => {
+                        let error = holm_net::error_chain(&error);
+                        tracing::error!(%identity, error, "what was kept of a twin is lost; it is read anew from the hub");
+                        None
+                    }
+                    kept => kept.map_err(|error| failed(identity, &error))?,
+                };
                 kept.unwrap_or_default()
             }
         };
         let mut changed = known.clone();
         let outcome = change(&mut changed);
-        if outcome.is_err() || changed == known {
+        let Ok(value) = outcome else {
             *entry = Some(known);
             return outcome;
+        };
+        if changed == known {
+            *entry = Some(known);
+            then(&value);
+            return Ok(value);
         }
         let kept = self.state.put_twin(identity, &changed, changed.is_pending()).await;
         // Left empty after a failure: what is on disk counts, and is read again.
         kept.map_err(|error| failed(identity, &error))?;
         *entry = Some(changed);
-        outcome
+        then(&value);
+        Ok(value)
+    }
+
+    /// Lets go of a copy that nobody uses now: it is on disk.
+    pub(super) fn release(&self, identity: &Identity) {
+        let mut all = lock(&self.all);
+        // Whoever works with it holds a second reference, which is taken under this lock.
+        if all.get(identity).is_some_and(|copy| Arc::strong_count(copy) == 1) {
+            all.remove(identity);
+        }
     }
 
     /// Forgets an identity that is no more.
@@ -149,20 +180,29 @@ impl Broker {
     pub(super) async fn adopt(&self, identity: &Identity, above: &Above, is_first: bool) -> Result<(), ServiceError> {
         let news = self
             .twins
-            .change(identity, |replica| Ok(replica.adopt(above, is_first)))
+            .change_then(
+                identity,
+                |replica| Ok(replica.adopt(above, is_first)),
+                |news| news.iter().for_each(|news| self.tell_session(identity, news)),
+            )
             .await?;
-        if let Some(news) = news {
-            self.tell_desired(identity, news).await;
+        if news.is_some() {
+            self.desired_changed(identity).await;
         }
         Ok(())
     }
 
-    /// Desired properties have changed, and the copy is up to date: tells the module, or puts the configuration in force.
-    pub(super) async fn tell_desired(&self, identity: &Identity, news: Map<String, Value>) {
+    /// Desired properties have changed, and the copy is up to date: tells the session of the identity.
+    pub(super) fn tell_session(&self, identity: &Identity, news: &Map<String, Value>) {
+        if let Some(session) = self.directory.find(identity) {
+            session.desired_changed(Value::Object(news.clone()));
+        }
+    }
+
+    /// Desired properties have changed: puts the configuration in force, if they are those of `$edgeHub`.
+    pub(super) async fn desired_changed(&self, identity: &Identity) {
         if *identity == self.edge_hub {
             self.configure().await;
-        } else if let Some(session) = self.directory.find(identity) {
-            session.desired_changed(Value::Object(news));
         }
     }
 }

@@ -35,7 +35,7 @@ use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::symmetric_key::InvalidKey;
 use holm_identity::tls::TlsError;
 use holm_identity::{
-    CertificateAuthority, CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate,
+    CertificateAuthority, CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, Roots,
     StoredKey, SymmetricKey,
 };
 use holm_model::{DeviceId, Timestamp};
@@ -240,6 +240,17 @@ impl Security {
             self.options.system_roots.as_deref(),
             self.options.trust_bundle_cert.as_deref(),
         )
+    }
+
+    /// The operator's own roots, which may vouch for devices below this edge; `None` when there are none.
+    ///
+    /// # Errors
+    /// [`SecurityError::TrustBundle`] when the operator's file can't be used.
+    pub fn operators_roots(&self) -> Result<Option<Roots>, SecurityError> {
+        let roots = self.options.trust_bundle_cert.as_deref();
+        roots
+            .map(|path| Roots::none().with_file(path).map_err(SecurityError::TrustBundle))
+            .transpose()
     }
 
     /// What modules and downstream devices have to trust, in PEM.

@@ -10,9 +10,12 @@
 //! - A file of another version is refused with both versions named, and not touched.
 //! - Messages are not here: they are in the queue.
 //!
-//! Values are stored in the clear for now, in a file of mode 0600; encryption at rest comes with the key store's next step.
+//! Twins and what is known of the devices below this edge are encrypted ([`Vault`]). Documents (routes, the deployment) and
+//! sessions are in the clear, in a file of mode 0600.
 
+mod children;
 mod schema;
+mod vault;
 mod writer;
 
 #[cfg(test)]
@@ -24,8 +27,12 @@ use holm_model::Identity;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use zeroize::Zeroizing;
+
+use holm_identity::key_store::KeyStoreError;
 
 pub use schema::VERSION;
+pub use vault::Vault;
 use writer::Writer;
 
 /// Why the state did not open.
@@ -57,6 +64,15 @@ pub enum OpenStateError {
         #[source]
         source: rusqlite::Error,
     },
+    /// What an earlier release left in the clear can't be encrypted. It was not touched.
+    #[error("the state in `{path}` can't be encrypted", path = path.display())]
+    Encrypt {
+        /// The file.
+        path: PathBuf,
+        /// The key store's answer.
+        #[source]
+        source: KeyStoreError,
+    },
     /// The file or the writer's thread can't be made.
     #[error("the state in `{path}` can't be made", path = path.display())]
     Io {
@@ -83,6 +99,11 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// The key store can't encrypt or decrypt.
+    #[error(
+        "the key store can't encrypt or decrypt what the state keeps; is `keys/state.key` the one that belongs to it?"
+    )]
+    Sealed(#[source] KeyStoreError),
     /// The commit failed, or the state is closed.
     #[error("the edge's state was not written; the disk may be full or failing")]
     NotCommitted,
@@ -92,23 +113,37 @@ pub enum StateError {
 #[derive(Clone, Debug)]
 pub struct State {
     writer: std::sync::Arc<Writer>,
+    vault: Vault,
 }
 
 impl State {
-    /// Opens the state in a file, or makes it with mode 0600.
+    /// Opens the state in a file, or makes it with mode 0600. What the release before left in the clear is encrypted.
     ///
     /// # Errors
     /// [`OpenStateError`].
-    pub fn open(path: &Path) -> Result<Self, OpenStateError> {
+    pub async fn open(path: &Path, vault: Vault) -> Result<Self, OpenStateError> {
         let io = |source| OpenStateError::Io {
             path: path.to_owned(),
             source,
         };
         schema::make_private(path).map_err(io)?;
-        let connection = schema::open(path)?;
+        let (connection, clear) = schema::open(path)?;
+        if let Some(clear) = clear {
+            let mut sealed = Vec::with_capacity(clear.len());
+            for (identity, body, pending) in clear {
+                let body = vault.seal(&twin_place(&identity), body.as_bytes()).await;
+                let body = body.map_err(|source| OpenStateError::Encrypt {
+                    path: path.to_owned(),
+                    source,
+                })?;
+                sealed.push((identity, body, pending));
+            }
+            schema::encrypt(path, &connection, &sealed)?;
+        }
         let writer = Writer::start(connection).map_err(io)?;
         Ok(Self {
             writer: std::sync::Arc::new(writer),
+            vault,
         })
     }
 
@@ -124,8 +159,7 @@ impl State {
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        text.map(|text| read(&text, || format!("document `{name}`")))
-            .transpose()
+        text.map(|text| read(text, || format!("document `{name}`"))).transpose()
     }
 
     /// Stores a document under a name; replaces an earlier one.
@@ -157,13 +191,15 @@ impl State {
     /// [`StateError`].
     pub async fn twin<T: DeserializeOwned>(&self, of: &Identity) -> Result<Option<T>, StateError> {
         let key = of.to_string();
-        let text = self
+        let sealed = self
             .look(move |db| {
                 let mut find = db.prepare_cached("SELECT body FROM twins WHERE identity = ?1")?;
-                find.query_row([key], |row| row.get::<_, String>(0)).optional()
+                find.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()
             })
             .await?;
-        text.map(|text| read(&text, || format!("twin of `{of}`"))).transpose()
+        let Some(sealed) = sealed else { return Ok(None) };
+        let text = self.unseal(&twin_place(&of.to_string()), &sealed).await?;
+        read(&text, || format!("twin of `{of}`")).map(Some)
     }
 
     /// Keeps a twin of an identity; replaces an earlier one. `pending` says whether it holds changes that the node above
@@ -172,11 +208,12 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub async fn put_twin<T: Serialize>(&self, of: &Identity, twin: &T, pending: bool) -> Result<(), StateError> {
-        let body = serde_json::to_string(twin).map_err(|source| StateError::Content {
+        let body = serde_json::to_vec(twin).map_err(|source| StateError::Content {
             what: format!("twin of `{of}`"),
             source,
         })?;
         let key = of.to_string();
+        let body = self.seal(&twin_place(&key), &body).await?;
         self.change(move |db| {
             let mut put =
                 db.prepare_cached("INSERT OR REPLACE INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)")?;
@@ -213,8 +250,7 @@ impl State {
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        text.map(|text| read(&text, || format!("session of `{of}`")))
-            .transpose()
+        text.map(|text| read(text, || format!("session of `{of}`"))).transpose()
     }
 
     /// Keeps what a session is subscribed to; `None` forgets it.
@@ -237,6 +273,21 @@ impl State {
         .await
     }
 
+    /// Everybody of whom a twin or a session is kept.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn remembered(&self) -> Result<Vec<Identity>, StateError> {
+        let names = self
+            .look(|db| {
+                let mut find = db.prepare_cached("SELECT identity FROM twins UNION SELECT identity FROM sessions")?;
+                let rows = find.query_map([], |row| row.get::<_, String>(0))?;
+                rows.collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Forgets twin and session of an identity that is no more.
     ///
     /// # Errors
@@ -249,6 +300,14 @@ impl State {
                 .map(|_| ())
         })
         .await
+    }
+
+    async fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, StateError> {
+        self.vault.seal(place, plain).await.map_err(StateError::Sealed)
+    }
+
+    async fn unseal(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        self.vault.unseal(place, sealed).await.map_err(StateError::Sealed)
     }
 
     /// Whether changes reach the disk.
@@ -285,6 +344,10 @@ impl State {
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> String) -> Result<T, StateError> {
-    serde_json::from_str(text).map_err(|source| StateError::Content { what: what(), source })
+fn twin_place(identity: &str) -> String {
+    format!("twin:{identity}")
+}
+
+fn read<T: DeserializeOwned>(text: impl AsRef<[u8]>, what: impl FnOnce() -> String) -> Result<T, StateError> {
+    serde_json::from_slice(text.as_ref()).map_err(|source| StateError::Content { what: what(), source })
 }

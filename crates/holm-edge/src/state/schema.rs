@@ -10,14 +10,23 @@ use rusqlite::{Connection, OpenFlags};
 use super::OpenStateError;
 
 /// The version of the tables that this release reads and writes (`user_version`).
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
+
+/// The version before it, whose twins are in the clear: it is read once, and rewritten.
+const CLEAR: i64 = 1;
 
 /// Marks the file as ours (`application_id`): `HOLM`.
 const APPLICATION: i64 = 0x484f_4c4d;
 
-const TABLES: &str = "
+/// The tables that are encrypted.
+const SEALED: &str = "
+    CREATE TABLE twins (identity TEXT PRIMARY KEY, body BLOB NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE children (identity TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// The others.
+const OPEN: &str = "
     CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE twins (identity TEXT PRIMARY KEY, body TEXT NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE sessions (identity TEXT PRIMARY KEY, filters TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
@@ -40,7 +49,14 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn open(path: &Path) -> Result<Connection, OpenStateError> {
+/// Identity, twin and whether it has pending changes, in the clear.
+pub(super) type Clear = Vec<(String, String, bool)>;
+
+/// The same, encrypted.
+pub(super) type Sealed = (String, Vec<u8>, bool);
+
+/// Opens the file; also gives the twins of the version before, which are to be encrypted and given to [`encrypt`].
+pub(super) fn open(path: &Path) -> Result<(Connection, Option<Clear>), OpenStateError> {
     let database = |source| OpenStateError::Database {
         path: path.to_owned(),
         source,
@@ -58,14 +74,46 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenStateError> {
     if !is_new && number(&connection, "application_id").map_err(database)? != APPLICATION {
         return Err(OpenStateError::Foreign { path: path.to_owned() });
     }
-    if !is_new && found != VERSION {
+    if !is_new && ![CLEAR, VERSION].contains(&found) {
         return Err(OpenStateError::Version {
             path: path.to_owned(),
             found,
         });
     }
     prepare(&connection, is_new).map_err(database)?;
-    Ok(connection)
+    let clear = (found == CLEAR).then(|| read_clear(&connection)).transpose();
+    Ok((connection, clear.map_err(database)?))
+}
+
+fn read_clear(connection: &Connection) -> rusqlite::Result<Clear> {
+    let mut find = connection.prepare("SELECT identity, body, pending FROM twins")?;
+    let rows = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
+}
+
+/// Makes a file of the version before one of this version, in one commit, and wipes what was in the clear.
+pub(super) fn encrypt(path: &Path, connection: &Connection, twins: &[Sealed]) -> Result<(), OpenStateError> {
+    let rewrite = || {
+        connection.execute_batch(&format!(
+            "PRAGMA secure_delete = ON; BEGIN IMMEDIATE; DROP TABLE twins; {SEALED}"
+        ))?;
+        for (identity, body, pending) in twins {
+            let sql = "INSERT INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)";
+            connection.execute(sql, rusqlite::params![identity, body, pending])?;
+        }
+        connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))
+    };
+    rewrite().map_err(|source| OpenStateError::Database {
+        path: path.to_owned(),
+        source,
+    })?;
+    let wiped = connection
+        .execute_batch("VACUUM")
+        .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    if let Err(error) = wiped {
+        tracing::warn!(%error, "twins are encrypted now, and pages of before may still hold some in the clear: the disk is full?");
+    }
+    Ok(())
 }
 
 fn exclusive(connection: &Connection) -> rusqlite::Result<()> {
@@ -77,7 +125,7 @@ fn prepare(connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
     if is_new {
         connection.execute_batch(&format!(
-            "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN; {OPEN} {SEALED} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         ))?;
     }
     // Takes the lock now, so that a second process is refused at its opening and not at its first write.

@@ -10,6 +10,11 @@ fn path(directory: &tempfile::TempDir) -> PathBuf {
     directory.path().join("state.db")
 }
 
+async fn open(directory: &tempfile::TempDir) -> Result<State, OpenStateError> {
+    let vault = Vault::in_directory(&directory.path().join("keys")).await.unwrap();
+    State::open(&path(directory), vault).await
+}
+
 fn identity(text: &str) -> Identity {
     text.parse().unwrap()
 }
@@ -17,7 +22,7 @@ fn identity(text: &str) -> Identity {
 #[tokio::test]
 async fn what_was_answered_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
-    let state = State::open(&path(&directory)).unwrap();
+    let state = open(&directory).await.unwrap();
     let filters = [("$iothub/twin/res/#".to_owned(), 1)];
 
     state
@@ -28,7 +33,7 @@ async fn what_was_answered_is_there_after_reopening() {
     state.put_session(&identity("d/m"), Some(&filters)).await.unwrap();
     drop(state);
 
-    let state = State::open(&path(&directory)).unwrap();
+    let state = open(&directory).await.unwrap();
     assert_eq!(
         state.document("deployment").await.unwrap(),
         Some(json!({"a": [1, null]}))
@@ -44,7 +49,7 @@ async fn what_was_answered_is_there_after_reopening() {
 #[tokio::test]
 async fn what_is_removed_is_gone_and_what_never_was_is_none() {
     let directory = tempfile::tempdir().unwrap();
-    let state = State::open(&path(&directory)).unwrap();
+    let state = open(&directory).await.unwrap();
     state.put_document("a", &json!(1)).await.unwrap();
     state.put_twin(&identity("d/m"), &json!({}), false).await.unwrap();
     state.put_session(&identity("d/m"), Some(&[])).await.unwrap();
@@ -62,7 +67,7 @@ async fn what_is_removed_is_gone_and_what_never_was_is_none() {
 #[tokio::test]
 async fn a_file_of_another_version_is_refused_with_both_versions_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    drop(State::open(&path(&directory)).unwrap());
+    drop(open(&directory).await.unwrap());
     let other = Connection::open(path(&directory)).unwrap();
     other
         .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 7;")
@@ -70,10 +75,10 @@ async fn a_file_of_another_version_is_refused_with_both_versions_and_left_alone(
     drop(other);
     let before = std::fs::read(path(&directory)).unwrap();
 
-    let error = State::open(&path(&directory)).unwrap_err();
+    let error = open(&directory).await.unwrap_err();
 
     let text = error.to_string();
-    assert!(text.contains("version 7") && text.contains("version 1"), "{text}");
+    assert!(text.contains("version 7") && text.contains("version 2"), "{text}");
     assert_eq!(std::fs::read(path(&directory)).unwrap(), before);
 }
 
@@ -87,7 +92,7 @@ async fn a_file_that_is_no_database_is_refused_by_name() {
     .unwrap();
     std::fs::set_permissions(path(&directory), std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    let error = State::open(&path(&directory)).unwrap_err();
+    let error = open(&directory).await.unwrap_err();
 
     assert!(error.to_string().contains("state.db"), "{error}");
 }
@@ -95,22 +100,22 @@ async fn a_file_that_is_no_database_is_refused_by_name() {
 #[tokio::test]
 async fn a_second_opening_is_refused_while_the_first_lives() {
     let directory = tempfile::tempdir().unwrap();
-    let first = State::open(&path(&directory)).unwrap();
+    let first = open(&directory).await.unwrap();
 
-    assert!(State::open(&path(&directory)).is_err());
+    assert!(open(&directory).await.is_err());
 
     drop(first);
-    assert!(State::open(&path(&directory)).is_ok());
+    assert!(open(&directory).await.is_ok());
 }
 
 #[tokio::test]
 async fn the_file_is_private_and_a_wider_one_is_refused_with_the_way_out() {
     let directory = tempfile::tempdir().unwrap();
-    drop(State::open(&path(&directory)).unwrap());
+    drop(open(&directory).await.unwrap());
     let mode = std::fs::metadata(path(&directory)).unwrap().permissions().mode();
     std::fs::set_permissions(path(&directory), std::fs::Permissions::from_mode(0o644)).unwrap();
 
-    let error = State::open(&path(&directory)).unwrap_err();
+    let error = open(&directory).await.unwrap_err();
 
     assert_eq!(mode & 0o777, 0o600);
     let cause = std::error::Error::source(&error).unwrap().to_string();
@@ -120,7 +125,7 @@ async fn the_file_is_private_and_a_wider_one_is_refused_with_the_way_out() {
 #[tokio::test]
 async fn a_failing_operation_is_undone_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let state = State::open(&path(&directory)).unwrap();
+    let state = open(&directory).await.unwrap();
 
     let bad = state.change(|db| {
         db.execute("INSERT INTO documents (name, body) VALUES ('half', '1')", [])?;
@@ -136,10 +141,102 @@ async fn a_failing_operation_is_undone_alone() {
     assert_eq!(state.document("whole").await.unwrap(), Some(json!(2)));
 }
 
+/// Everything that is on disk for the state.
+fn bytes_on_disk(directory: &tempfile::TempDir) -> Vec<u8> {
+    let files = ["state.db", "state.db-wal"];
+    let read = |name: &&str| std::fs::read(directory.path().join(name)).unwrap_or_default();
+    files.iter().flat_map(read).collect()
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test]
+async fn twins_and_children_are_not_readable_on_disk_and_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    let child = json!({"generationId": "1", "key": "very-secret-key"});
+
+    let put = vec![(identity("leaf"), child.clone()), (identity("gone"), json!({}))];
+    state.change_children(put, vec![]).await.unwrap();
+    state.change_children(vec![], vec![identity("gone")]).await.unwrap();
+    state
+        .put_twin(&identity("d/m"), &json!({"x": "very-secret-twin"}), false)
+        .await
+        .unwrap();
+    drop(state);
+
+    let bytes = bytes_on_disk(&directory);
+    assert!(contains(&bytes, "leaf") && !contains(&bytes, "very-secret"));
+    let state = open(&directory).await.unwrap();
+    assert_eq!(state.children().await.unwrap(), (vec![(identity("leaf"), child)], 0));
+    assert_eq!(
+        state.twin::<Value>(&identity("d/m")).await.unwrap(),
+        Some(json!({"x": "very-secret-twin"}))
+    );
+    assert_eq!(state.remembered().await.unwrap(), [identity("d/m")]);
+}
+
+#[tokio::test]
+async fn a_twin_in_the_place_of_another_and_one_of_another_key_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    state.put_twin(&identity("d/m"), &json!({"x": 1}), false).await.unwrap();
+    let moved = state.change(|db| db.execute("UPDATE twins SET identity = 'd/n'", []).map(|_| ()));
+    moved.await.unwrap();
+
+    let foreign = state.twin::<Value>(&identity("d/n")).await;
+
+    assert!(matches!(foreign, Err(StateError::Sealed(_))));
+    state.put_twin(&identity("d/n"), &json!({"x": 2}), false).await.unwrap();
+    state
+        .change_children(vec![(identity("leaf"), json!(1))], vec![])
+        .await
+        .unwrap();
+    drop(state);
+    std::fs::remove_dir_all(directory.path().join("keys")).unwrap();
+    let state = open(&directory).await.unwrap();
+    assert!(matches!(
+        state.twin::<Value>(&identity("d/n")).await,
+        Err(StateError::Sealed(_))
+    ));
+    assert_eq!(state.children().await.unwrap(), (vec![], 1), "told of, and left out");
+}
+
+#[tokio::test]
+async fn a_file_of_the_version_before_is_encrypted_and_keeps_what_it_knew() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(&directory).await.unwrap());
+    let old = Connection::open(path(&directory)).unwrap();
+    old.execute_batch(
+        "DROP TABLE children; DROP TABLE twins;
+        CREATE TABLE twins (identity TEXT PRIMARY KEY, body TEXT NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO twins VALUES ('d/m', '{\"x\":\"very-secret-twin\"}', 1);
+        INSERT INTO documents VALUES ('a', '2');
+        PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);",
+    )
+    .unwrap();
+    drop(old);
+    assert!(contains(&bytes_on_disk(&directory), "very-secret"));
+
+    let state = open(&directory).await.unwrap();
+
+    assert_eq!(
+        state.twin::<Value>(&identity("d/m")).await.unwrap(),
+        Some(json!({"x": "very-secret-twin"}))
+    );
+    assert_eq!(state.pending_twins().await.unwrap(), [identity("d/m")]);
+    assert_eq!(state.document("a").await.unwrap(), Some(json!(2)));
+    drop(state);
+    assert!(!contains(&bytes_on_disk(&directory), "very-secret"));
+    drop(open(&directory).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_commit_that_fails_refuses_its_changes_answers_looks_and_counts_until_a_write_succeeds() {
     let directory = tempfile::tempdir().unwrap();
-    let state = State::open(&path(&directory)).unwrap();
+    let state = open(&directory).await.unwrap();
     state.put_document("kept", &json!("before")).await.unwrap();
     // A rule that is checked by COMMIT, as the space on the disk is.
     let rule = "PRAGMA foreign_keys = ON; CREATE TABLE p (x PRIMARY KEY);

@@ -1,9 +1,9 @@
 //! The way to the node above: one carrier that holds many identities, each of which speaks as itself.
 //!
 //! ```text
-//!   open($edgeHub) ─┐
-//!   open(sensor)  ──┼── a connection each (MQTT) ──> hub or parent
-//!   open(watcher) ──┘   tokens signed by `ModuleKeys`
+//!   open($edgeHub)   ─┐
+//!   open(sensor)    ──┼── a connection each (MQTT) ──> hub or parent
+//!   open_child(leaf) ─┘   tokens signed by `ModuleKeys`: a module's with its own key, a child's with that of `$edgeHub`
 //! ```
 //!
 //! The first carrier is MQTT, where an identity costs a connection; with AMQP all will share one. Nothing outside of this
@@ -20,6 +20,7 @@ use holm_client::{Client, Credential, Endpoint, Events, Interests, Options, Tran
 use holm_model::{Identity, ModuleId};
 use holm_net::Scope;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 
 use crate::keys::ModuleKeys;
 pub use refusals::{Refusals, Refused};
@@ -57,14 +58,20 @@ impl UplinkSettings {
     }
 }
 
-/// Opens connections to the node above in the name of this device's modules. Clones are the same carrier.
+/// Opens connections to the node above in the name of this device's modules and of the devices below it. Clones are the same carrier.
 #[derive(Clone)]
 pub struct Uplink {
     settings: Arc<UplinkSettings>,
     keys: Arc<dyn ModuleKeys>,
     scope: Scope,
     refusals: Refusals,
+    child_refusals: Refusals,
+    /// In which children connect.
+    turns: Arc<Semaphore>,
 }
+
+/// Children that connect at a time: a few handshakes fill a small device's processor.
+const TURNS: usize = 8;
 
 impl fmt::Debug for Uplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,10 +90,18 @@ impl Uplink {
             keys,
             scope,
             refusals: Refusals::default(),
+            child_refusals: Refusals::default(),
+            turns: Arc::new(Semaphore::new(TURNS)),
         }
     }
 
-    /// The identities that the node above refuses.
+    /// The children that the node above refuses.
+    #[must_use]
+    pub fn child_refusals(&self) -> Refusals {
+        self.child_refusals.clone()
+    }
+
+    /// The modules of this device that the node above refuses.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         self.refusals.clone()
@@ -98,7 +113,25 @@ impl Uplink {
     #[must_use]
     pub fn open(&self, module: &ModuleId, interests: Interests) -> (Client, Events) {
         let identity = Identity::of_module(self.keys.device().clone(), module.clone());
-        let tokens = ModuleTokens::new(Arc::clone(&self.keys), module.clone());
+        let options = self.options(identity, module, interests);
+        self.start(options, self.refusals.clone())
+    }
+
+    /// Connects as a device below this edge, or as a module of one: as [`Uplink::open`], with the key of `$edgeHub`.
+    #[must_use]
+    pub fn open_child(&self, child: &Identity, interests: Interests) -> (Client, Events) {
+        let mut options = self.options(child.clone(), &ModuleId::edge_hub(), interests);
+        let device = self.keys.device();
+        options.auth_chain = Some(match &child.module {
+            None => format!("{child};{device}"),
+            Some(_) => format!("{child};{};{device}", child.device),
+        });
+        options.turns = Some(Arc::clone(&self.turns));
+        self.start(options, self.child_refusals.clone())
+    }
+
+    fn options(&self, identity: Identity, signer: &ModuleId, interests: Interests) -> Options {
+        let tokens = ModuleTokens::new(Arc::clone(&self.keys), signer.clone(), identity.clone());
         let settings = self.settings.as_ref();
         let mut options = Options::new(
             identity,
@@ -113,8 +146,11 @@ impl Uplink {
         options.longest_retry_wait = settings.longest_retry_wait;
         options.window = settings.window;
         options.user_agent = concat!("holm-edge/", env!("CARGO_PKG_VERSION")).to_owned();
+        options
+    }
+
+    fn start(&self, options: Options, refusals: Refusals) -> (Client, Events) {
         let (client, events) = Client::start(&self.scope, options);
-        let refusals = self.refusals.clone();
         let (identity, state) = (client.identity().clone(), client.state());
         self.scope.spawn_until_stopped(refusals.follow(identity, state));
         (client, events)

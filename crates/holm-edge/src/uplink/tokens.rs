@@ -15,21 +15,21 @@ use crate::keys::ModuleKeys;
 #[error("this device has no key for a module `{0}`")]
 struct NoKey(ModuleId);
 
-/// Makes the tokens of one module.
+/// Makes the tokens of one identity with the key of a module: its own, or `$edgeHub`'s for a child.
 pub(super) struct ModuleTokens {
     keys: Arc<dyn ModuleKeys>,
     module: ModuleId,
+    identity: Identity,
 }
 
 impl ModuleTokens {
-    pub(super) fn new(keys: Arc<dyn ModuleKeys>, module: ModuleId) -> Self {
-        Self { keys, module }
+    pub(super) fn new(keys: Arc<dyn ModuleKeys>, module: ModuleId, identity: Identity) -> Self {
+        Self { keys, module, identity }
     }
 
     fn sign(&self, now: Timestamp) -> Result<Token, NoToken> {
-        let identity = Identity::of_module(self.keys.device().clone(), self.module.clone());
         let expires = now.unix_seconds().saturating_add(TOKEN_LIFE_SECONDS);
-        let token = SasToken::unsigned(&resource_uri(self.keys.hub_host(), &identity), expires, None);
+        let token = SasToken::unsigned(&resource_uri(self.keys.hub_host(), &self.identity), expires, None);
         let signature = self
             .keys
             .sign(&self.module, token.string_to_sign().as_bytes())

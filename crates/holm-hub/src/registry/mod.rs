@@ -8,16 +8,20 @@
 //!
 //! - A device, its twin and, on an edge device, `$edgeAgent` and `$edgeHub` with their twins appear and go in one
 //!   transaction.
-//! - A change of proof, a disabling and a removal end the sessions of the identity.
+//! - A change of proof or parent, a disabling and a removal end the sessions of the identity; where an edge device can't act any
+//!   more, also those of the devices below it.
 //!
 //! Source: `hub-service-api.md` §2.1, §2.3.
 
 mod document;
 mod entry;
+mod family;
 mod rules;
 
 pub use document::{Wish, to_json};
 pub use entry::{Authentication, Entry, Keys, Thumbprints};
+pub(crate) use family::is_below;
+pub use family::{MAX_CHILDREN, MAX_LEVELS, ScopePage};
 
 use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Twin, etag};
 
@@ -167,15 +171,15 @@ impl Registry {
                             rules::check_new(transaction, &identity, current.as_ref(), caller)?;
                             let entry = rules::created(transaction, identity, wish, now)?;
                             insert(transaction, &entry, &hub_name, now)?;
-                            (entry, false)
+                            (entry, Vec::new())
                         }
                         (None, Some(_)) => return Err(not_found(transaction, &identity)?),
                         (Some(current), Some(if_match)) => {
                             check_etag(&current, Some(&if_match))?;
                             rules::check_change(&current, caller)?;
                             let entry = rules::updated(transaction, &current, wish, now)?;
-                            let lost =
-                                current.authentication != entry.authentication || (current.enabled && !entry.enabled);
+                            let lost = family::who_loses(transaction, &current, Some(&entry))?;
+                            family::free_if_childless(transaction, &current, Some(&entry))?;
                             transaction.put_entry(&entry)?;
                             (entry, lost)
                         }
@@ -183,10 +187,8 @@ impl Registry {
                     add_system_modules(transaction, &entry, &hub_name, now)?;
                     Ok((describe(transaction, entry)?, revoked))
                 },
-                move |(described, revoked)| {
-                    if *revoked {
-                        signals.revoked(&described.entry.identity);
-                    }
+                move |(_, revoked)| {
+                    revoked.iter().for_each(|identity| signals.revoked(identity));
                     signals.outbox_filled();
                 },
             )
@@ -215,11 +217,13 @@ impl Registry {
                         return Err(rules::system_module(&identity));
                     }
                     rules::check_change(&entry, caller)?;
+                    let lost = family::who_loses(transaction, &entry, None)?;
+                    family::free_if_childless(transaction, &entry, None)?;
                     delete(transaction, &entry, &hub_name, now)?;
-                    Ok(identity)
+                    Ok((identity, lost))
                 },
-                move |identity| {
-                    signals.revoked(identity);
+                move |(identity, lost)| {
+                    lost.iter().for_each(|identity| signals.revoked(identity));
                     presence.forget(identity);
                     signals.outbox_filled();
                 },

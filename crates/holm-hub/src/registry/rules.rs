@@ -2,7 +2,7 @@
 
 use holm_model::{ErrorCode, Identity, ModuleId, ServiceError, Timestamp};
 
-use super::{Caller, Entry, Wish, check_room, existing};
+use super::{Caller, Entry, Wish, check_room, existing, family};
 use crate::storage::View;
 
 /// Ids in the body, where given, must be those in the path.
@@ -139,11 +139,16 @@ fn place(view: &View<'_>, entry: &mut Entry, wish: &Wish) -> Result<(), ServiceE
         return Err(invalid_scope("a device has at most one parent; give one scope"));
     }
     for scope in &scopes {
-        let parent = view.edge_of_scope(scope)?;
-        if parent.is_none_or(|parent| parent.identity == entry.identity) {
-            return Err(invalid_scope(&format!(
+        let parent = view
+            .edge_of_scope(scope)?
+            .filter(|parent| parent.identity != entry.identity);
+        let parent = parent.ok_or_else(|| {
+            invalid_scope(&format!(
                 "`{scope}` is not the scope of another edge device; read `deviceScope` of the parent"
-            )));
+            ))
+        })?;
+        if entry.parent_scopes.first() != Some(scope) {
+            family::check_place(view, &parent, scope, entry)?;
         }
     }
     if !entry.edge {
@@ -153,6 +158,6 @@ fn place(view: &View<'_>, entry: &mut Entry, wish: &Wish) -> Result<(), ServiceE
     Ok(())
 }
 
-fn invalid_scope(text: &str) -> ServiceError {
+pub(super) fn invalid_scope(text: &str) -> ServiceError {
     ServiceError::new(ErrorCode::InvalidDeviceScope, text)
 }

@@ -5,6 +5,7 @@
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
 //!   twins.rs       /twins/{id}, …/methods
 //!   messages.rs    …/messages/deviceBound, …/commands
+//!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
 //! ```
 //!
@@ -17,6 +18,7 @@ mod devices;
 mod events;
 mod messages;
 mod query;
+mod scope;
 mod target;
 mod twins;
 
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holm_gateway::Credential;
 use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
-use holm_model::{ErrorCode, Identity, ServiceError};
+use holm_model::{ErrorCode, Identity, ModuleId, ServiceError};
 use holm_net::Peer;
 use holm_net::http::{self, BodyError, Handler, ResponseBody};
 use hyper::body::Incoming;
@@ -142,6 +144,8 @@ impl RestApi {
             Target::Devices => self.devices(call).await,
             Target::Identity(identity) => self.identity(call, identity).await,
             Target::Modules(device) => self.modules(call, device).await,
+            Target::Scope(device, what) => self.scope_call(call, device, what).await,
+            Target::Children(device) => self.children(call, device).await,
             Target::ApplyContent(device) => self.apply_content(call, device).await,
             Target::DeviceStatistics => self.device_statistics(call).await,
             Target::ServiceStatistics => self.service_statistics(&call),
@@ -158,7 +162,8 @@ impl RestApi {
         }
     }
 
-    /// Whether the caller may do this. A device may look after its own modules with its own proof.
+    /// Whether the caller may do this. A device may look after its own modules with its own proof, and the module `$edgeHub`
+    /// of an edge device asks about the devices below it, and nobody else does.
     async fn permit(
         &self,
         target: &Target,
@@ -169,18 +174,23 @@ impl RestApi {
     ) -> Result<Caller, Failure> {
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let own = match target {
-            Target::Modules(device) => Some(device),
-            Target::Identity(identity) if identity.is_module() => Some(&identity.device),
+            Target::Modules(device) => Some(Identity::of_device(device.clone())),
+            Target::Identity(identity) if identity.is_module() => Some(Identity::of_device(identity.device.clone())),
+            Target::Scope(device, _) => Some(Identity::of_module(device.clone(), ModuleId::edge_hub())),
             _ => None,
         };
-        if let Some(device) = own
-            && Authority::is_identity_proof(authorization, certificates)
+        let is_identity_proof = Authority::is_identity_proof(authorization, certificates);
+        if matches!(target, Target::Scope(..)) && !is_identity_proof {
+            let text = "only the module `$edgeHub` of the edge device asks this, with its own token";
+            return Err(ServiceError::unauthorized(text).into());
+        }
+        if let Some(identity) = own
+            && is_identity_proof
         {
             let credential = match authorization {
                 Some(token) => Credential::Token(token.to_owned()),
                 None => Credential::Certificate(Arc::clone(certificates)),
             };
-            let identity = Identity::of_device(device.clone());
             self.backend.authority.permit_device(identity, credential).await?;
             return Ok(Caller::Device);
         }
@@ -194,10 +204,11 @@ impl RestApi {
 fn rights(target: &Target, method: &Method) -> &'static [Rights] {
     match (target, method) {
         (Target::Devices | Target::Identity(_) | Target::Modules(_), &Method::GET)
-        | (Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
-        (Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::ApplyContent(_), _) => {
-            &[Rights::REGISTRY_WRITE]
-        }
+        | (Target::Children(_) | Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
+        (
+            Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::Scope(..) | Target::ApplyContent(_),
+            _,
+        ) => &[Rights::REGISTRY_WRITE],
         (
             Target::CloudToDevice(_)
             | Target::Commands(_)

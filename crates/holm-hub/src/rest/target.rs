@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
+use super::scope::ScopeCall;
+
 /// A resource of the service API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
@@ -17,6 +19,10 @@ pub(super) enum Target {
     Identity(Identity),
     /// `/devices/{id}/modules`
     Modules(DeviceId),
+    /// `/devices/{id}/modules/$edgeHub/devicesAndModulesInTargetDeviceScope` and its like
+    Scope(DeviceId, ScopeCall),
+    /// `/holm/v1/devices/{id}/children`
+    Children(DeviceId),
     /// `/devices/{id}/messages/deviceBound`
     CloudToDevice(DeviceId),
     /// `/devices/{id}/commands`
@@ -94,6 +100,9 @@ impl Target {
             [a, id, b] if is(a, "devices") && is(b, "commands") => Self::Commands(device(id)?),
             [a, id, b] if is(a, "devices") && is(b, "applyConfigurationContent") => Self::ApplyContent(device(id)?),
             [a, id, b, m] if is(a, "devices") && is(b, "modules") => Self::Identity(module(id, m)?),
+            [a, id, b, m, c] if is(a, "devices") && is(b, "modules") && is(m, "$edgeHub") => {
+                Self::Scope(device(id)?, ScopeCall::of(c).ok_or(Unroutable::Unknown)?)
+            }
             [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
                 Self::CloudToDevice(device(id)?)
             }
@@ -103,6 +112,7 @@ impl Target {
             [a, id, b, m, c] if is(a, "twins") && is(b, "modules") && is(c, "methods") => Self::Methods(module(id, m)?),
             [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
             [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
+            ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
             _ => return Err(Unroutable::Unknown),
@@ -112,7 +122,7 @@ impl Target {
     /// Whether the resource is one of ours, without `api-version`.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
-        matches!(self, Self::Events | Self::Partitions)
+        matches!(self, Self::Events | Self::Partitions | Self::Children(_))
     }
 }
 

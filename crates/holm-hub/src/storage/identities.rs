@@ -5,10 +5,11 @@ use holm_identity::x509_auth::Thumbprint;
 use holm_model::{DeviceId, Identity, ServiceError, Timestamp};
 use rusqlite::{Row, params};
 
+use super::family::stored_scopes;
 use super::{Transaction, View, damaged, fault, identity_of, module_key};
 use crate::registry::{Authentication, Entry, Keys};
 
-const COLUMNS: &str = "device, module, generation, etag, enabled, status_reason, status_updated, auth, primary_secret, \
+pub(super) const COLUMNS: &str = "device, module, generation, etag, enabled, status_reason, status_updated, auth, primary_secret, \
                        secondary_secret, edge, device_scope, parent_scopes, managed_by";
 
 impl View<'_> {
@@ -74,7 +75,7 @@ impl Transaction<'_> {
             "INSERT OR REPLACE INTO identities ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
         );
         let (auth, primary, secondary) = secrets(&entry.authentication);
-        let scopes = serde_json::to_string(&entry.parent_scopes).map_err(|_| damaged("list of parent scopes"))?;
+        let scopes = stored_scopes(&entry.parent_scopes)?;
         self.write(
             &sql,
             params![
@@ -133,7 +134,7 @@ fn secrets(authentication: &Authentication) -> (&'static str, Option<String>, Op
     (authentication.kind(), primary, secondary)
 }
 
-fn read(row: &Row<'_>) -> Result<Entry, ServiceError> {
+pub(super) fn read(row: &Row<'_>) -> Result<Entry, ServiceError> {
     let text = |index: usize| row.get::<_, String>(index).map_err(|error| fault(&error));
     let optional = |index: usize| row.get::<_, Option<String>>(index).map_err(|error| fault(&error));
     Ok(Entry {

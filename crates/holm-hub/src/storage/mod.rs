@@ -14,6 +14,7 @@
 
 mod activities;
 mod c2d;
+mod family;
 mod identities;
 mod outbox;
 mod policies;

@@ -145,6 +145,11 @@ CREATE TABLE outbox (
 );
 ";
 
+/// By which the children of an edge device are found. Made at every opening: databases of earlier releases have none, and it
+/// changes no format, since such a release reads and writes a database with it.
+const CHILDREN: &str = "CREATE INDEX IF NOT EXISTS identities_by_parent ON identities (parent_scopes, device)
+    WHERE module = '' AND parent_scopes != '[]'";
+
 /// Makes the file with mode 0600 before SQLite would make it with a wider one: it holds the keys of all devices. SQLite gives
 /// the files beside it the same mode.
 fn make_private(path: &Path) -> Result<(), OpenError> {
@@ -199,6 +204,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             ))
             .map_err(sqlite)?;
     }
+    connection.execute_batch(CHILDREN).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)

@@ -7,6 +7,7 @@ mod authorization;
 mod data_directory;
 mod deployment;
 mod events;
+mod family;
 mod mail;
 mod methods;
 mod metrics;

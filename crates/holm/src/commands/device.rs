@@ -1,5 +1,7 @@
 //! `holm device …`.
 
+mod children;
+
 use anyhow::Context;
 use holm_identity::Thumbprint;
 use holm_model::wire::percent;
@@ -41,7 +43,7 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
             let service = hub_access::open(&hub)?;
             let path = format!("/devices?top={LIST_LIMIT}");
             let devices = service.call(Method::GET, &path, &[], None).await?.body;
-            list(&devices, hub.json)?;
+            list(&devices, hub.json, true)?;
         }
         Device::Delete { id, hub } => {
             let service = hub_access::open(&hub)?;
@@ -50,6 +52,7 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
                 .await?;
             output::note(&format!("deleted `{id}`"));
         }
+        Device::Children(command) => children::run(command).await?,
     }
     Ok(())
 }
@@ -102,7 +105,7 @@ fn show(service: &Service, device: &Value, as_json: bool) {
     ));
 }
 
-fn list(devices: &Value, as_json: bool) -> anyhow::Result<()> {
+fn list(devices: &Value, as_json: bool, is_limited: bool) -> anyhow::Result<()> {
     let devices = devices.as_array().context("the hub's answer is not a list")?;
     if as_json {
         output::json(&json!(devices));
@@ -125,7 +128,7 @@ fn list(devices: &Value, as_json: bool) -> anyhow::Result<()> {
         })
         .collect();
     output::table(&["DEVICE", "STATUS", "CONNECTION", "KIND"], &rows);
-    if devices.len() >= LIST_LIMIT {
+    if is_limited && devices.len() >= LIST_LIMIT {
         output::note(&format!("only the first {LIST_LIMIT} are shown"));
     }
     Ok(())

@@ -142,7 +142,14 @@ impl Device {
             version: "1.2.3".to_owned(),
             period: Duration::from_millis(20),
             trial: Duration::from_millis(100),
-            state: State::open(&self.data.path().join("state.sqlite")).unwrap(),
+            state: State::open(
+                &self.data.path().join("state.sqlite"),
+                crate::state::Vault::in_directory(&self.data.path().join("vault"))
+                    .await
+                    .unwrap(),
+            )
+            .await
+            .unwrap(),
             identities: Arc::clone(&self.registry) as Arc<dyn IdentitySource>,
             runtimes: Runtimes::new([Arc::clone(&self.runtime) as Arc<dyn holm_runtime::ModuleRuntime>]),
             sockets: Arc::new(NoSockets),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use holm_gateway::session::SessionInbox;
 use holm_gateway::{
-    Admission, Announced, AuthKind, Command, Delivery, Inbox, Ingest, IngestError, Mailbox, Presence, Principal,
-    SessionHandle, Settlement, Subscriptions,
+    Admission, Announced, Attempt, AuthKind, Authority, Command, Credential, Delivery, Inbox, Ingest, IngestError,
+    Mailbox, Presence, Principal, Refusal, SessionHandle, Settlement, Subscriptions, Twins,
 };
+use holm_identity::SymmetricKey;
 use holm_model::manifest::BuildVersion;
 use holm_model::{Message, SystemProperty};
 use holm_net::Scope;
@@ -20,8 +21,9 @@ use super::hub::{Hub, configuration};
 use super::keys::Keys;
 use super::{EDGE_HOST, identity, soon, until};
 use crate::broker::{Broker, BrokerOptions, Receipt};
+use crate::children::{self, Child, Children};
 use crate::keys::ModuleKeys;
-use crate::state::State;
+use crate::state::{State, Vault};
 use crate::uplink::{Uplink, UplinkSettings};
 
 pub(super) struct Edge {
@@ -29,6 +31,7 @@ pub(super) struct Edge {
     pub(super) scope: Scope,
     pub(super) files: MemoryFiles,
     pub(super) state: State,
+    pub(super) children: Arc<Children>,
     disk: TempDir,
 }
 
@@ -46,7 +49,7 @@ impl Edge {
     pub(super) async fn with_configuration(hub: &Hub, keys: &Arc<Keys>, desired: Value) -> Self {
         hub.desire("$edgeHub", desired.clone());
         let disk = tempfile::tempdir().unwrap();
-        let state = State::open(&disk.path().join("state.db")).unwrap();
+        let state = open_state(&disk).await;
         let document = serde_json::json!({"version": 1, "desired": desired});
         state
             .put_document(crate::broker::CONFIGURATION, &document)
@@ -58,7 +61,10 @@ impl Edge {
 
     async fn open(hub: &Hub, keys: &Arc<Keys>, files: MemoryFiles, disk: TempDir) -> Self {
         let scope = Scope::new();
-        let state = State::open(&disk.path().join("state.db")).unwrap();
+        let state = open_state(&disk).await;
+        let children = Children::new().0;
+        children::restore(&children, &state).await;
+        let children = Arc::new(children);
         let keys: Arc<dyn ModuleKeys> = Arc::clone(keys) as _;
         let settings = UplinkSettings {
             longest_retry_wait: Duration::from_millis(200),
@@ -68,6 +74,7 @@ impl Edge {
         let options = BrokerOptions {
             hostname: EDGE_HOST.to_owned(),
             version: BuildVersion::default(),
+            children: Arc::clone(&children),
             queue: QueueOptions::default(),
             scope: scope.clone(),
         };
@@ -80,8 +87,39 @@ impl Edge {
             scope,
             files,
             state,
+            children,
             disk,
         }
+    }
+
+    /// The hub tells of the devices below this edge; they have the keys of [`child_key`].
+    pub(super) async fn adopt(&self, names: &[&str]) {
+        let told = names.iter().map(|name| (name.parse().unwrap(), child(name)));
+        let changed = self.children.replace(told.collect());
+        let put = changed
+            .put
+            .into_iter()
+            .map(|(identity, child)| (identity, child.document()));
+        self.state
+            .change_children(put.collect(), changed.removed)
+            .await
+            .unwrap();
+    }
+
+    /// A session of a device below this edge.
+    pub(super) async fn device(&self, name: &str) -> Module {
+        let token = Keys::token(&name.parse().unwrap(), EDGE_HOST, FAR, &child_key(name));
+        let admission = self.admit(name, token).await.unwrap();
+        self.session(admission).await
+    }
+
+    pub(super) async fn admit(&self, name: &str, token: String) -> Result<Admission, Refusal> {
+        let attempt = Attempt {
+            identity: name.parse().unwrap(),
+            credential: Credential::Token(token),
+            announced: Announced::default(),
+        };
+        soon(self.broker.authenticate(attempt)).await
     }
 
     /// The process dies without a word, and what the disk did not have is gone; then it starts again.
@@ -92,6 +130,7 @@ impl Edge {
             files,
             state,
             disk,
+            ..
         } = self;
         files.crash(CrashStyle::LoseAll);
         scope.drain(Duration::from_secs(10)).await.unwrap();
@@ -121,8 +160,11 @@ impl Edge {
     }
 
     pub(super) async fn module(&self, name: &str) -> Module {
-        let (handle, inbox) = SessionHandle::new(identity(name));
-        let admission = admission(name);
+        self.session(admission(name)).await
+    }
+
+    async fn session(&self, admission: Admission) -> Module {
+        let (handle, inbox) = SessionHandle::new(admission.identity.clone());
         self.broker.opened(&handle, &admission, true).await.unwrap();
         self.broker.directory().enter(&handle);
         Module {
@@ -140,6 +182,25 @@ impl Edge {
         })
         .await;
     }
+}
+
+async fn open_state(disk: &TempDir) -> State {
+    let vault = Vault::in_directory(&disk.path().join("keys")).await.unwrap();
+    State::open(&disk.path().join("state.db"), vault).await.unwrap()
+}
+
+/// A moment at which no test runs any more, in seconds since 1970.
+const FAR: i64 = 9_000_000_000;
+
+pub(super) fn child_key(name: &str) -> SymmetricKey {
+    SymmetricKey::from_bytes(format!("a key of a device below: {name}")).unwrap()
+}
+
+fn child(name: &str) -> Child {
+    let key = child_key(name).to_base64();
+    let keys = serde_json::json!({"primaryKey": key.expose(), "secondaryKey": key.expose()});
+    let document = serde_json::json!({"generationId": "1", "authentication": {"type": "sas", "symmetricKey": keys}});
+    Child::read(&document).unwrap()
 }
 
 pub(super) fn message(output: &str, body: &str) -> Message {
@@ -172,6 +233,43 @@ impl Module {
     /// Waits for up to so many messages.
     pub(super) async fn receive(&self, most: usize) -> Vec<Delivery> {
         soon(self.waiting(most)).await
+    }
+
+    /// Waits for up to so many cloud-to-device messages.
+    pub(super) async fn mail(&self, most: usize) -> Vec<Delivery> {
+        let (id, admission) = (self.handle.id(), &self.admission);
+        let mail = self.broker.receive(id, admission, Mailbox::CloudToDevice, most);
+        soon(mail).await.unwrap()
+    }
+
+    /// The twin, as the device reads it.
+    pub(super) async fn twin(&self) -> Value {
+        soon(self.broker.twin(&self.admission)).await.unwrap()
+    }
+
+    /// Reports, and waits until that is kept.
+    pub(super) async fn report(&self, patch: Value) {
+        let reported = self.broker.patch_reported(&self.admission, patch, None);
+        soon(reported).await.unwrap();
+    }
+
+    pub(super) fn complete_mail(&self, delivery: &Delivery) {
+        let (id, admission) = (self.handle.id(), &self.admission);
+        self.broker.settle(
+            id,
+            admission,
+            Mailbox::CloudToDevice,
+            delivery.lease,
+            Settlement::Complete,
+        );
+    }
+
+    /// Hands in a message of a device and waits until it is safe. Its id is its body.
+    pub(super) async fn send(&self, body: &str) {
+        let mut message = Message::new(body.to_owned());
+        message.system.set(SystemProperty::MessageId, body);
+        let receipt = self.broker.ingest(&self.admission, message).await.unwrap();
+        soon(receipt).await.unwrap();
     }
 
     pub(super) async fn waiting(&self, most: usize) -> Vec<Delivery> {

@@ -1,6 +1,6 @@
 //! A small hub: the real front over TLS, a registry of twins, and a list of what came in. Its link can be cut.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use holm_identity::client_verifier::ProofOfKeyVerifier;
 use holm_identity::tls::{ReloadableCertificate, Roots, client_config, server_config};
 use holm_model::error::ServiceError;
 use holm_model::method::{MethodRequest, MethodResponse};
-use holm_model::{Identity, Message, ModuleId, SystemProperty, Twin, TwinUpdate};
+use holm_model::{Identity, Message, SystemProperty, Twin, TwinUpdate};
 use holm_net::listener::ListenerOptions;
 use holm_net::{Listener, Scope};
 use rustls::{ClientConfig, ServerConfig};
@@ -31,7 +31,12 @@ use super::{HUB_HOST, identity, module, until};
 struct Registry {
     events: Vec<(Identity, Message)>,
     twins: HashMap<Identity, Twin>,
-    refused: HashSet<ModuleId>,
+    /// By identity.
+    refused: HashSet<String>,
+    mail: VecDeque<(Identity, Message)>,
+    leases: u64,
+    leased: HashMap<(SessionId, u64), (Identity, Message)>,
+    settled: Vec<String>,
 }
 
 /// What the small hub does for the front.
@@ -40,6 +45,7 @@ pub(crate) struct Node {
     directory: Arc<Directory>,
     /// Whether messages are acknowledged.
     acknowledges: watch::Sender<bool>,
+    posted: watch::Sender<u64>,
 }
 
 impl Node {
@@ -57,16 +63,39 @@ impl Node {
     }
 }
 
+impl Node {
+    fn lease(&self, session: SessionId, to: &Identity) -> Option<Delivery> {
+        let mut registry = self.registry();
+        let index = registry.mail.iter().position(|(addressee, _)| addressee == to)?;
+        let letter = registry.mail.remove(index)?;
+        registry.leases += 1;
+        let lease = registry.leases;
+        let delivery = Delivery {
+            message: letter.1.clone(),
+            input: None,
+            lease,
+            redelivered: false,
+        };
+        registry.leased.insert((session, lease), letter);
+        Some(delivery)
+    }
+}
+
 impl Authority for Node {
     async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         let refused = |reason: &str| Refusal::NotAuthorized(reason.to_owned());
-        let module = attempt.identity.module.clone().ok_or_else(|| refused("a device"))?;
+        // An edge speaks for a device below it with the key of its `$edgeHub`.
+        let signer = match (&attempt.announced.auth_chain, &attempt.identity.module) {
+            (Some(chain), _) if *chain == format!("{};box", attempt.identity) => module("$edgeHub"),
+            (None, Some(module)) => module.clone(),
+            _ => return Err(refused("a device, or a chain that is not its edge's")),
+        };
         let Credential::Token(text) = &attempt.credential else {
             return Err(refused("no token"));
         };
         let token = SasToken::parse(text).map_err(|error| refused(&error.to_string()))?;
-        let is_right = token.covers(&[HUB_HOST], &attempt.identity) && token.verify(&Keys::key(&module, "primary"));
-        if !is_right || self.registry().refused.contains(&module) {
+        let is_right = token.covers(&[HUB_HOST], &attempt.identity) && token.verify(&Keys::key(&signer, "primary"));
+        if !is_right || self.registry().refused.contains(&attempt.identity.to_string()) {
             return Err(refused("not now"));
         }
         Ok(Admission {
@@ -115,11 +144,32 @@ impl Twins for Node {
 }
 
 impl Inbox for Node {
-    async fn receive(&self, _: SessionId, _: &Admission, _: Mailbox, _: usize) -> Result<Vec<Delivery>, Refusal> {
-        std::future::pending().await
+    async fn receive(
+        &self,
+        session: SessionId,
+        of: &Admission,
+        _: Mailbox,
+        _: usize,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        let mut posted = self.posted.subscribe();
+        loop {
+            posted.borrow_and_update();
+            if let Some(delivery) = self.lease(session, &of.identity) {
+                return Ok(vec![delivery]);
+            }
+            posted.changed().await.unwrap();
+        }
     }
 
-    fn settle(&self, _: SessionId, _: &Admission, _: Mailbox, _: u64, _: Settlement) {}
+    fn settle(&self, session: SessionId, _: &Admission, _: Mailbox, lease: u64, settlement: Settlement) {
+        let mut registry = self.registry();
+        if let Some((to, message)) = registry.leased.remove(&(session, lease)) {
+            match settlement {
+                Settlement::Complete => registry.settled.push(String::from_utf8(message.body.to_vec()).unwrap()),
+                _ => registry.mail.push_front((to, message)),
+            }
+        }
+    }
 }
 
 impl Presence for Node {
@@ -137,7 +187,21 @@ impl Presence for Node {
         Ok(())
     }
 
-    async fn closed(&self, _: SessionId, _: &Admission) {}
+    async fn closed(&self, session: SessionId, _: &Admission) {
+        let mut registry = self.registry();
+        let held: Vec<_> = registry
+            .leased
+            .keys()
+            .filter(|(holder, _)| *holder == session)
+            .copied()
+            .collect();
+        for key in held {
+            let letter = registry.leased.remove(&key).unwrap();
+            registry.mail.push_front(letter);
+        }
+        drop(registry);
+        self.posted.send_modify(|count| *count += 1);
+    }
 }
 
 /// The hub, and the link to it.
@@ -171,6 +235,7 @@ impl Hub {
                 registry: Mutex::default(),
                 directory: Arc::default(),
                 acknowledges: watch::Sender::new(true),
+                posted: watch::Sender::new(0),
             }),
             server: Arc::new(server_config(certificate, Arc::new(ProofOfKeyVerifier)).unwrap()),
             client: Arc::new(client_config(roots, None).unwrap()),
@@ -215,10 +280,22 @@ impl Hub {
     pub(crate) fn refuse(&self, name: &str, refuse: bool) {
         let mut registry = self.node.registry();
         if refuse {
-            registry.refused.insert(module(name));
+            registry.refused.insert(identity(name).to_string());
         } else {
-            registry.refused.remove(&module(name));
+            registry.refused.remove(&identity(name).to_string());
         }
+    }
+
+    /// Sends a message to a device.
+    pub(crate) fn post(&self, to: &str, body: &str) {
+        let letter = (to.parse().unwrap(), Message::new(body.to_owned()));
+        self.node.registry().mail.push_back(letter);
+        self.node.posted.send_modify(|count| *count += 1);
+    }
+
+    /// The bodies of messages to devices that were completed, in that order.
+    pub(crate) fn settled(&self) -> Vec<String> {
+        self.node.registry().settled.clone()
     }
 
     /// Acknowledges messages, or keeps their senders waiting.

@@ -304,16 +304,7 @@ async fn everybody_else_is_refused_with_the_reason() {
             token("$edgeHub", EDGE_HOST, LATER, "$edgeHub"),
             "built into the edge",
         ),
-        (
-            "box",
-            token("sensor", HUB_HOST, LATER, "sensor"),
-            "devices behind the edge",
-        ),
-        (
-            "other/sensor",
-            token("sensor", HUB_HOST, LATER, "sensor"),
-            "devices behind the edge",
-        ),
+        ("box", token("sensor", HUB_HOST, LATER, "sensor"), "this edge itself"),
     ];
 
     for (who, token, reason) in cases {

@@ -3,14 +3,15 @@
 mod aside;
 mod configuration;
 mod dead_letters;
+mod downstream;
 mod edge;
 mod front;
 pub(crate) mod hub;
 pub(crate) mod keys;
 mod local;
-mod memory;
 mod offline;
 mod quota;
+mod reconcile;
 mod twins;
 
 use std::time::Duration;
@@ -27,7 +28,11 @@ pub(crate) fn module(name: &str) -> ModuleId {
     ModuleId::new(name).unwrap()
 }
 
+/// A module of the edge, by its name; a device below it begins with `leaf`.
 pub(crate) fn identity(name: &str) -> Identity {
+    if name.starts_with("leaf") {
+        return name.parse().unwrap();
+    }
     format!("box/{name}").parse().unwrap()
 }
 

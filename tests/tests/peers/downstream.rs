@@ -1,0 +1,354 @@
+//! Devices below an edge, on the original SDKs, with nothing but the gateway's host name added to their connection string.
+#![allow(clippy::print_stderr, reason = "a test tells what it measured")]
+
+use holm_e2e::Language::{Node, Python};
+use holm_e2e::Transport::{Mqtt, MqttWs};
+use holm_e2e::edge::{self, Runtime, SdkModule};
+use holm_e2e::sdk::Running;
+use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Transport, patience};
+use serde_json::{Value, json};
+
+const GATEWAY: &str = "gateway-1";
+
+fn is_here(language: Language) -> bool {
+    let peer = match language {
+        Python => Need::Python,
+        Node => Need::Node,
+    };
+    Need::all(&[peer, Need::LowPorts])
+}
+
+/// An edge that sends up all telemetry, and has modules if they are given.
+fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
+    let device = hub.create_edge_device(GATEWAY);
+    let edge = Edge::start(hub, &device);
+    let routes = json!({
+        "up": "FROM /messages/* INTO $upstream",
+        "local": "FROM /messages/* WHERE NOT IS_DEFINED($connectionModuleId) INTO BrokeredEndpoint(\"/modules/watcher/inputs/in\")",
+    });
+    edge::deploy(hub, &device, &edge.manifest(modules, &routes));
+    patience::wait(
+        "the routes in force",
+        patience::long(),
+        || match edge.status()["configuration"]["version"].as_u64() {
+            Some(version) if version > 0 => Ok(()),
+            _ => Err(edge.status().to_string()),
+        },
+    );
+    edge
+}
+
+fn child(hub: &Hub, id: &str) -> Device {
+    let device = hub.create_device(id);
+    hub.holm(&["device", "children", "add", GATEWAY, id]);
+    device
+}
+
+fn below(language: Language, transport: Transport, hub: &Hub, edge: &Edge, device: &Device) -> Running {
+    Sdk::device(language, transport, hub, device)
+        .through(edge, device)
+        .start()
+}
+
+#[track_caller]
+fn connect(device: &mut Control) {
+    device.call("connect", json!({}));
+    for what in ["messages", "methods", "desired"] {
+        device.call("listen", json!({"what": what}));
+    }
+}
+
+#[test]
+fn a_python_device_with_a_key_lives_its_story_through_a_gateway() {
+    story_with_keys(Python, Mqtt);
+}
+
+#[test]
+fn a_python_device_lives_its_story_through_a_gateway_over_websocket() {
+    story_with_keys(Python, MqttWs);
+}
+
+#[test]
+fn a_node_device_with_a_key_lives_its_story_through_a_gateway() {
+    story_with_keys(Node, Mqtt);
+}
+
+fn story_with_keys(language: Language, transport: Transport) {
+    if !is_here(language) {
+        return;
+    }
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    let device = child(&hub, "leaf");
+    let mut leaf = below(language, transport, &hub, &edge, &device);
+
+    story(&hub, &mut leaf);
+}
+
+#[test]
+fn a_python_device_with_a_certificate_lives_its_story_through_a_gateway() {
+    if !is_here(Python) {
+        return;
+    }
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    let certificate = Certificate::self_signed(hub.scratch(), "leaf");
+    let device = hub.create_x509_device("leaf", &certificate.sha256, "");
+    hub.holm(&["device", "children", "add", GATEWAY, "leaf"]);
+    let sdk = Sdk::device(Python, Mqtt, &hub, &device);
+    let mut leaf = sdk.with_certificate(&certificate).through(&edge, &device).start();
+
+    story(&hub, &mut leaf);
+}
+
+/// Telemetry, twin, method and cloud-to-device message of the device `leaf`.
+#[track_caller]
+fn story(hub: &Hub, leaf: &mut Control) {
+    let mut monitor = hub.monitor();
+    connect(leaf);
+
+    leaf.call(
+        "send",
+        json!({"body": "{\"flow\":1}", "message_id": "m1", "content_type": "application/json",
+        "content_encoding": "utf-8", "properties": {"unit": "l/s"}}),
+    );
+    let event = monitor.wait_for("the reading", |event| event.system["messageId"] == "m1");
+    assert_eq!((event.device.as_str(), event.module.as_deref()), ("leaf", None));
+    assert_eq!(
+        (&event.body["flow"], &event.properties["unit"]),
+        (&json!(1), &json!("l/s"))
+    );
+
+    let desired = json!({"properties": {"desired": {"rate": 7}}});
+    hub.service().call("PATCH", "/twins/leaf", Some(&desired));
+    leaf.event("desired", |event| event["patch"]["rate"] == 7);
+    leaf.call("report", json!({"patch": {"rate": 7}}));
+    assert_eq!(leaf.call("twin", json!({}))["reported"]["rate"], 7);
+    wait_for_reported(hub, "rate", &json!(7));
+
+    let call = json!({"methodName": "echo", "payload": {"n": 1}, "responseTimeoutInSeconds": 20, "connectTimeoutInSeconds": 20});
+    let answer = hub.service().call("POST", "/twins/leaf/methods", Some(&call));
+    assert_eq!(
+        answer,
+        json!({"status": 200, "payload": {"method": "echo", "payload": {"n": 1}}})
+    );
+
+    hub.holm(&["c2d", "send", "--device", "leaf", "open the valve"]);
+    leaf.event("message", |event| event["body"] == "open the valve");
+    patience::wait("the message settled at the hub", patience::short(), || {
+        let waiting = hub.service().call("GET", "/devices/leaf", None)["cloudToDeviceMessageCount"].clone();
+        if waiting == 0 { Ok(()) } else { Err(waiting.to_string()) }
+    });
+}
+
+#[track_caller]
+fn wait_for_reported(hub: &Hub, name: &str, value: &Value) {
+    patience::wait("the reported property", patience::long(), || {
+        let reported = hub.service().call("GET", "/twins/leaf", None)["properties"]["reported"].clone();
+        if reported[name] == *value {
+            Ok(())
+        } else {
+            Err(reported.to_string())
+        }
+    });
+}
+
+#[test]
+fn a_module_reads_a_devices_telemetry_and_calls_its_methods_with_no_hub() {
+    if !is_here(Python) {
+        return;
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let watcher = SdkModule {
+        name: "watcher",
+        language: Python,
+        transport: Mqtt,
+        runtime: Runtime::Process,
+    };
+    let edge = gateway(&hub, &[watcher]);
+    let mut watcher = edge.accept();
+    watcher.call("connect", json!({}));
+    watcher.call("listen", json!({"what": "messages"}));
+    let device = child(&hub, "leaf");
+    let mut leaf = below(Python, Mqtt, &hub, &edge, &device);
+    connect(&mut leaf);
+
+    link.cut();
+    leaf.call("send", json!({"body": "hot"}));
+    watcher.event("message", |event| event["body"] == "hot" && event["input"] == "in");
+    let call = json!({"device": "leaf", "method": "echo", "payload": {"fan": true}});
+    let answer = watcher.call("invoke", call);
+
+    assert_eq!(answer["payload"]["payload"], json!({"fan": true}));
+}
+
+#[test]
+fn a_device_goes_on_without_a_hub_also_after_a_restart_of_the_edge_and_all_arrives_once() {
+    if !is_here(Python) {
+        return;
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let mut edge = gateway(&hub, &[]);
+    let device = child(&hub, "leaf");
+    let mut leaf = below(Python, Mqtt, &hub, &edge, &device);
+    connect(&mut leaf);
+    let desired = json!({"properties": {"desired": {"rate": 1}}});
+    hub.service().call("PATCH", "/twins/leaf", Some(&desired));
+    leaf.event("desired", |event| event["patch"]["rate"] == 1);
+
+    link.cut();
+    for number in 0..10 {
+        leaf.call(
+            "send",
+            json!({"body": number.to_string(), "message_id": number.to_string()}),
+        );
+    }
+    edge.crash();
+    edge.restart();
+    leaf.event("connection", |event| event["connected"] == true);
+    for number in 10..20 {
+        let message = json!({"body": number.to_string(), "message_id": number.to_string()});
+        patience::wait("a message through the new edge", patience::long(), || {
+            leaf.try_call("send", message.clone())
+                .map_err(|failure| failure.message)
+        });
+    }
+    let twin = leaf.call("twin", json!({}));
+    leaf.call("report", json!({"patch": {"mode": "alone"}}));
+    let desired = json!({"properties": {"desired": {"rate": 2}}});
+    hub.service().call("PATCH", "/twins/leaf", Some(&desired));
+    link.restore();
+
+    assert_eq!(twin["desired"]["rate"], 1);
+    leaf.event("desired", |event| event["patch"]["rate"] == 2);
+    wait_for_reported(&hub, "mode", &json!("alone"));
+    let mut monitor = hub.monitor();
+    monitor.wait_until("all messages", |seen| of(seen, "leaf").count() >= 20);
+    let bodies: Vec<_> = of(monitor.seen(), "leaf").map(|event| event.body.clone()).collect();
+    assert_eq!(
+        bodies,
+        (0..20).map(Value::from).collect::<Vec<_>>(),
+        "once, and in order"
+    );
+}
+
+/// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.
+#[test]
+fn many_devices_listen_and_send_through_one_gateway() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let count = std::env::var("HOLM_E2E_DEVICES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(100);
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    let scope = hub.service().call("GET", "/devices/gateway-1", None)["deviceScope"].clone();
+    let devices: Vec<Device> = (0..count)
+        .map(|number| {
+            let device = hub.create_device(&format!("leaf-{number}"));
+            place(&hub, &device.id, &json!({"deviceScope": scope}));
+            device
+        })
+        .collect();
+    let ca = edge.ca();
+    let before = edge.daemon().resident_kib();
+
+    let mut clients: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let mut client = edge.mqtt(&ca).expect("the edge takes connections");
+            let mut hello = hub.connect_packet(device);
+            hello.keep_alive = 0;
+            patience::wait("a device let in", patience::long(), || {
+                let welcome = client.open(&hello).map(drop);
+                welcome.or_else(|error| {
+                    client = edge.mqtt(&ca).map_err(|error| error.to_string())?;
+                    Err(error.to_string())
+                })
+            });
+            client
+        })
+        .collect();
+    let idle = edge.daemon().resident_kib();
+    for (client, device) in clients.iter_mut().zip(&devices) {
+        client
+            .subscribe(&[("$iothub/methods/POST/#", 1)])
+            .expect("a subscription");
+        let topic = format!("devices/{}/messages/events/", device.id);
+        client
+            .publish(&topic, 1, false, device.id.as_bytes())
+            .expect("a message");
+    }
+    patience::wait("a connection above for each", 10 * patience::long(), || {
+        match edge.status()["uplinksConnected"].as_u64() {
+            Some(up) if up > count => Ok(()),
+            other => Err(format!("{other:?} are up")),
+        }
+    });
+
+    let busy = edge.daemon().resident_kib();
+    eprintln!("{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a connection above each");
+    assert_eq!(edge.status()["children"], count);
+    let mut monitor = hub.monitor();
+    monitor.wait_until("a message of each", |seen| {
+        let senders: std::collections::BTreeSet<_> = seen.iter().map(|event| &event.device).collect();
+        senders.len() == devices.len()
+    });
+}
+
+/// Gives a device another parent by REST: the command goes over the link.
+#[track_caller]
+fn place(hub: &Hub, id: &str, scopes: &Value) {
+    let path = format!("/devices/{id}");
+    let answer = hub.service().try_call("PUT", &path, &[("If-Match", "*")], Some(scopes));
+    assert_eq!(answer.expect("the hub answers").status, 200);
+}
+
+fn of<'e>(events: &'e [holm_e2e::Event], device: &'e str) -> impl Iterator<Item = &'e holm_e2e::Event> {
+    events.iter().filter(move |event| event.device == device)
+}
+
+#[test]
+fn children_that_come_and_go_while_the_link_is_cut_are_learned_on_return() {
+    if !is_here(Python) {
+        return;
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let edge = gateway(&hub, &[]);
+    let device = child(&hub, "leaf");
+    let mut leaf = below(Python, Mqtt, &hub, &edge, &device);
+    leaf.call("connect", json!({}));
+
+    link.cut();
+    let newcomer = hub.create_device("newcomer");
+    let scope = hub.service().call("GET", "/devices/gateway-1", None)["deviceScope"].clone();
+    place(&hub, "newcomer", &json!({"deviceScope": scope}));
+    place(&hub, "leaf", &json!({"deviceScope": "", "parentScopes": []}));
+    leaf.call("send", json!({"body": "still let in"}));
+    let mut new = below(Python, Mqtt, &hub, &edge, &newcomer);
+    assert!(
+        new.try_call("connect", json!({})).is_err(),
+        "nobody could tell of it yet"
+    );
+    link.restore();
+
+    leaf.event("connection", |event| event["connected"] == false);
+    patience::wait("the newcomer let in", patience::long(), || {
+        new.try_call("connect", json!({})).map_err(|failure| failure.message)
+    });
+    let mut monitor: Monitor = hub.monitor();
+    new.call("send", json!({"body": "hello", "message_id": "n1"}));
+    monitor.wait_for("the newcomer's message", |event| event.system["messageId"] == "n1");
+    let listed = hub.holm(&["device", "children", "list", GATEWAY]);
+    assert!(listed.contains("newcomer") && !listed.contains("leaf"), "{listed}");
+    hub.holm(&["device", "children", "remove", GATEWAY, "newcomer"]);
+    new.event("connection", |event| event["connected"] == false);
+    let call = json!({"methodName": "RefreshDeviceScopeIdentityCache", "responseTimeoutInSeconds": 20});
+    let told = hub
+        .service()
+        .call("POST", "/twins/gateway-1/modules/$edgeHub/methods", Some(&call));
+    assert_eq!(told["status"], 200);
+    assert_eq!(edge.status()["children"], 0);
+}
