@@ -25,9 +25,9 @@ fn resident() -> u64 {
 }
 
 #[tokio::test]
-#[ignore = "the figure means something only when nothing else runs in the process; `cargo xtask` and people run it alone"]
+#[ignore = "the figure means something only when nothing else runs in the process: run it alone"]
 async fn a_long_backlog_costs_no_memory() {
-    let records: u64 = std::env::var("HOLM_BACKLOG").map_or(1_000_000, |text| text.parse().unwrap());
+    let records: u64 = std::env::var("HOLM_BACKLOG").map_or(300_000, |text| text.parse().unwrap());
     let hub = Hub::unreachable().await;
     let disk = tempfile::tempdir().unwrap();
     let state = State::open(&disk.path().join("state.db")).unwrap();
@@ -61,7 +61,8 @@ async fn a_long_backlog_costs_no_memory() {
             .ingest(&sender, message("raw", &format!("{number:0>128}")))
             .await
             .unwrap();
-        if number % 100 == 0 {
+        // Small commits: what is kept of each would show.
+        if number % 10 == 0 {
             receipt.await.unwrap();
         }
         if (number + 1) % (records / 10) == 0 {
@@ -78,6 +79,6 @@ async fn a_long_backlog_costs_no_memory() {
     until("all of it waits", || broker.status().upstream.messages == records).await;
     let grown = resident().saturating_sub(first);
 
-    assert!(grown < 8 << 20, "{grown} bytes more for {} messages", records * 4 / 5);
+    assert!(grown < 2 << 20, "{grown} bytes more for {} messages", records * 4 / 5);
     scope.drain(std::time::Duration::from_secs(10)).await.unwrap();
 }
