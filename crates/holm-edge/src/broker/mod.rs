@@ -28,6 +28,7 @@ mod leaving;
 mod links;
 mod presence;
 mod quota;
+mod reading;
 mod rehome;
 mod replica;
 mod report;
