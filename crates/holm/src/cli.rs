@@ -190,6 +190,10 @@ pub(crate) enum Edge {
     /// Look at messages that could not reach their destination, and send them again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show how far the deployment is carried out, and what is planned next.
+    Plan(OnDevice),
+    /// Try the deployment that was taken back once more.
+    Retry(OnDevice),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
     /// List the checks.

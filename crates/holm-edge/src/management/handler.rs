@@ -54,6 +54,8 @@ impl Management {
             (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
                 dead_letters::answer(&self.managed.broker, &call, rest).await
             }
+            (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
+            (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
             (&Method::POST, ["modules" | "identities"])
             | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
                 let text =
@@ -89,6 +91,15 @@ impl Management {
             runtime.start(&state.id).await.map_err(|error| failure(&error))?;
         }
         Ok(no_content())
+    }
+
+    async fn retry(&self) -> Result<Response<ResponseBody>, Failure> {
+        tracing::info!("an operator wants the deployment that was taken back to be tried again");
+        if self.managed.agent.retry().await {
+            return Ok(no_content());
+        }
+        let text = "no deployment was taken back, so there is none to try again; `holm edge plan` shows how it stands";
+        Err(Failure::new(StatusCode::CONFLICT, text))
     }
 
     fn identities(&self) -> serde_json::Value {

@@ -1,5 +1,5 @@
 //! The management API: what operators and tools of this device ask about its modules, on a socket of its own, and
-//! what is ours under `/holm/v1/`: the edge's status and its dead letters.
+//! what is ours under `/holm/v1/`: the edge's status, the agent's plan and another try, and dead letters.
 //!
 //! Modules are created and removed by the deployment alone; callers that are not the agent are forbidden to, as published,
 //! and here the agent is no caller.
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use holm_net::Scope;
 use serde_json::Value;
 
+use crate::agent::Agent;
 use crate::broker::Broker;
 use crate::keys::ModuleKeys;
 use crate::local_api::{Admission, Socket, SocketError};
@@ -38,6 +39,8 @@ pub struct Managed {
     pub broker: Arc<Broker>,
     /// How the edge stands, for `/holm/v1/status`.
     pub status: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Who keeps the modules.
+    pub agent: Agent,
 }
 
 impl std::fmt::Debug for Managed {
