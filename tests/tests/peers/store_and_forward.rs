@@ -21,7 +21,7 @@ fn routes() -> Value {
 fn storing(edge: &Edge, modules: &[SdkModule], keys: &Value) -> Value {
     let mut manifest = edge.manifest(modules, &routes());
     let desired = &mut manifest["modulesContent"]["$edgeHub"]["properties.desired"];
-    for (key, value) in keys.as_object().expect("it is an object") {
+    for (key, value) in keys.as_object().into_iter().flatten() {
         desired["storeAndForwardConfiguration"][key] = value.clone();
     }
     manifest

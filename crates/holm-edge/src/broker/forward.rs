@@ -22,10 +22,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use holm_client::SendError;
-use holm_model::manifest::ForwardOrder;
 use holm_model::{Identity, Message};
 use holm_query::Sink;
-use holm_queue::{LaneId, ReadError, Record};
+use holm_queue::{LaneId, ReadError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -33,6 +32,7 @@ use super::aside::Aside;
 use super::dead_letters::{Burial, Reason};
 use super::feed::{Source, wait_any};
 use super::links::Link;
+use super::reading::{Room, limit};
 use super::senders::{Held, Senders, TURN};
 use super::{Broker, lock};
 
@@ -50,10 +50,10 @@ type Sent = (Identity, Held, Result<(), SendError>);
 /// The task that forwards.
 pub(super) struct Forwarder {
     broker: Weak<Broker>,
-    lanes: watch::Receiver<u64>,
+    pub(super) lanes: watch::Receiver<u64>,
     links: watch::Receiver<u64>,
     /// Most urgent first.
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
     pub(super) senders: Senders,
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
     pub(super) aside: Aside,
@@ -66,7 +66,7 @@ pub(super) struct Forwarder {
     /// Something was done with that nobody else tells of.
     again: bool,
     /// Whether the link was up at the last look.
-    was_up: bool,
+    pub(super) was_up: bool,
 }
 
 /// What woke the forwarder.
@@ -181,100 +181,6 @@ impl Forwarder {
         let sent = self.in_flight.next().now_or_never().flatten().map(News::Sent);
         let moved = || self.moving.next().now_or_never().flatten().map(News::Moved);
         sent.or_else(moved).unwrap_or(News::Other)
-    }
-
-    fn open_lanes(&mut self, broker: &Broker) -> Result<(), ReadError> {
-        if !self.lanes.has_changed().unwrap_or(false) {
-            return Ok(());
-        }
-        self.lanes.borrow_and_update();
-        for (name, lane) in broker.lanes.all() {
-            if name.endpoint != Sink::Upstream {
-                continue;
-            }
-            if name.aside.is_some() {
-                self.know_aside(name, lane);
-            } else if self.sources.iter().all(|source| source.live.lane != lane) {
-                let source = Source::open(broker.lanes.queue(), lane, name.priority)?;
-                self.sources.push(source);
-            }
-        }
-        self.sources.sort_by_key(|source| source.live.priority);
-        Ok(())
-    }
-
-    /// When the link comes up and what is new shall go first, all that waits is a backlog from then on.
-    fn order(&mut self, broker: &Broker) -> Result<(), ReadError> {
-        let is_up = broker.links.is_up();
-        let came_up = is_up && !std::mem::replace(&mut self.was_up, is_up);
-        let order = broker.routes.current().map(|table| table.order).unwrap_or_default();
-        if !came_up || order == ForwardOrder::OldestFirst {
-            return Ok(());
-        }
-        for source in &mut self.sources {
-            let lane = source.live.lane;
-            self.senders.make_backlog(lane);
-            source.split(broker.lanes.queue(), self.senders.positions(lane))?;
-        }
-        Ok(())
-    }
-
-    /// Reads ahead, most urgent lanes first.
-    fn read(&mut self, broker: &Broker) -> Result<(), ReadError> {
-        let count = self.sources.len();
-        for index in 0..count {
-            while let Some((record, is_backlog)) = self.next_of(index, broker)? {
-                self.take(broker, index, record, is_backlog);
-            }
-        }
-        Ok(())
-    }
-
-    fn next_of(&mut self, index: usize, broker: &Broker) -> Result<Option<(Record, bool)>, ReadError> {
-        let limit = limit(index, self.sources.len());
-        let Some(source) = self.sources.get_mut(index) else {
-            return Ok(None);
-        };
-        let room = Room::of(&self.senders, source.live.lane, limit);
-        if room.live > 0
-            && source.live.peek(room.live, &broker.counters)?.is_some()
-            && let Some(record) = source.live.pop()
-        {
-            return Ok(Some((record, false)));
-        }
-        if room.backlog == 0 {
-            return Ok(None);
-        }
-        let record = source.next_of_backlog(room.backlog, &broker.counters)?;
-        Ok(record.map(|record| (record, true)))
-    }
-
-    fn take(&mut self, broker: &Broker, index: usize, record: Record, is_backlog: bool) {
-        let Some(source) = self.sources.get(index) else { return };
-        let (lane, priority) = (source.live.lane, source.live.priority);
-        let Ok(sender) = record.sender().parse::<Identity>() else {
-            broker.counters.dropped_unknown_sender.count();
-            return broker.bury(Burial {
-                record,
-                lane,
-                endpoint: Sink::Upstream,
-                priority,
-                reason: Reason::UnknownSender,
-                detail: "its sender is no identity".to_owned(),
-            });
-        };
-        let held = Held {
-            record,
-            lane,
-            priority,
-            is_backlog,
-        };
-        if self.aside.is_aside(&sender, priority) {
-            self.senders.hold(&held);
-            self.to_move.push_back((sender, held));
-        } else {
-            self.senders.put(sender, held);
-        }
     }
 
     /// Sends what waits, senders in turns.
@@ -417,32 +323,6 @@ impl Forwarder {
     }
 }
 
-/// How many messages may be read of a lane.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    live: usize,
-    /// Half as many, so that what is new never waits for what is old.
-    backlog: usize,
-}
-
-impl Room {
-    fn of(senders: &Senders, lane: LaneId, limit: usize) -> Self {
-        let (held, bytes) = (senders.held_of(lane), senders.total().bytes);
-        let room = |most: usize, limit: usize| if bytes < limit { most.saturating_sub(held) } else { 0 };
-        Self {
-            live: room(LOOK_AHEAD, limit),
-            backlog: room(LOOK_AHEAD / 2, limit / 2),
-        }
-    }
-}
-
-/// Bytes that may be held when a lane is read on; the most urgent of `count` is the first. The others leave it room, so that
-/// it never waits for them.
-fn limit(index: usize, count: usize) -> usize {
-    let half = MAX_HELD_BYTES / 2;
-    half + half.checked_div(count).unwrap_or(0) * (count - index)
-}
-
 /// What the forwarder holds in memory.
 #[derive(Debug, Default)]
 pub(super) struct HeldUpstream {
@@ -472,21 +352,5 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_urgent_lanes_always_have_room_that_less_urgent_ones_leave() {
-        for count in 1..=11 {
-            let limits: Vec<_> = (0..count).map(|index| limit(index, count)).collect();
-
-            assert!(limits[0] <= MAX_HELD_BYTES);
-            assert!(limits.windows(2).all(|pair| pair[0] > pair[1]), "{limits:?}");
-        }
-        assert_eq!(limit(0, 1), MAX_HELD_BYTES);
     }
 }

@@ -29,6 +29,7 @@ mod links;
 mod mail;
 mod presence;
 mod quota;
+mod reading;
 mod rehome;
 mod replica;
 mod report;

@@ -343,3 +343,6 @@ pub(super) enum Stall {
     /// Some are on their way back.
     Recalled,
 }
+
+#[cfg(test)]
+mod tests;
