@@ -250,6 +250,7 @@ impl Edge {
         let managed = Managed {
             runtimes,
             keys,
+            broker: Arc::clone(&broker),
             status: status(&broker, &agent),
             agent: agent.clone(),
         };

@@ -17,5 +17,6 @@ mod other_data;
 mod plain_client;
 mod rest_rules;
 mod service_story;
+mod store_and_forward;
 mod survival;
 mod tour;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use super::{Managed, logs, system, view};
+use super::{Managed, dead_letters, logs, system, view};
 use crate::local_api::answer::{no_content, ok};
 use crate::local_api::{Call, Failure};
 
@@ -51,6 +51,9 @@ impl Management {
             (&Method::GET, ["identities"]) => Ok(ok(&self.identities())),
             (&Method::GET, ["systeminfo"]) => Ok(ok(&system::info())),
             (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
+            (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
+                dead_letters::answer(&self.managed.broker, &call, rest).await
+            }
             (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
             (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
             (&Method::POST, ["modules" | "identities"])

@@ -12,6 +12,7 @@ use crate::management::{LogStream, Management};
 use crate::output;
 
 mod check;
+mod dead_letters;
 mod plan;
 mod service;
 mod status;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
+        Edge::DeadLetters(command) => dead_letters::run(command).await?,
         Edge::Plan(on) => plan(&on).await?,
         Edge::Retry(on) => {
             reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
