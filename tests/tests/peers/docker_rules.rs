@@ -174,3 +174,36 @@ fn one_manifest_runs_as_process_and_as_container() {
     let names = engine::docker(&["ps", "--format", "{{.Names}}"]);
     assert!(names.lines().any(|name| name == "sensor"), "{names}");
 }
+
+#[test]
+fn a_container_that_the_engine_has_lost_is_made_again_and_no_other_is_touched() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_edge_device("pump-7");
+    let edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("lost");
+    edge.owns_container("kept");
+    deploy(&hub, &device, &json!({"lost": sleeper(IMAGE), "kept": sleeper(IMAGE)}));
+    wait_until_running(&hub, &device, "lost");
+    wait_until_running(&hub, &device, "kept");
+    let started = |name: &str| engine::docker(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name]);
+    let (lost, kept) = (started("lost"), started("kept"));
+
+    engine::docker(&["rm", "--force", "lost"]);
+
+    holm_e2e::patience::wait("another container", holm_e2e::patience::long(), || {
+        let status = edge.status();
+        let is_there =
+            status["agent"]["modules"]["lost"]["status"] == "running" && status["agent"]["plan"]["steps"] == json!([]);
+        let ids = engine::docker(&["ps", "--no-trunc", "--quiet", "--filter", "name=^/lost$"]);
+        let is_new = !ids.trim().is_empty() && !lost.starts_with(ids.trim());
+        if is_there && is_new {
+            Ok(())
+        } else {
+            Err(status["agent"].to_string())
+        }
+    });
+    assert_eq!(started("kept"), kept);
+}
