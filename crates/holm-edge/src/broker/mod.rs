@@ -186,7 +186,13 @@ impl Broker {
             ..options.queue
         };
         let (queue, report) = open_queue(queue_options)?;
-        tracing::info!(?report, "messages are open");
+        tracing::info!(
+            segments = report.segments,
+            records = report.records_scanned,
+            disk_bytes = queue.stats().disk_bytes,
+            irregular = report.irregularities(),
+            "messages are open"
+        );
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
         let lanes = Lanes::open(queue, is_wanted);
         let message_ids = MessageIds::new().map_err(OpenBrokerError::Random)?;
