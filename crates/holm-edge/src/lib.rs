@@ -5,6 +5,7 @@ pub mod agent;
 pub mod broker;
 pub mod check;
 pub mod config;
+mod data_directory;
 pub mod edge;
 pub mod front;
 pub mod identities;
