@@ -11,9 +11,9 @@
 //!
 //! Nothing here waits for the hub: what was known last is enough to start with.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +37,7 @@ use crate::agent::{self, Agent, AgentParts, Surroundings};
 use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
 use crate::children::{self, Children, Keeper, KeeperParts, ScopeApi};
 use crate::config::EdgeConfig;
+use crate::data_directory;
 use crate::front::Front;
 use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
 use crate::keys::ModuleKeys;
@@ -135,11 +136,7 @@ impl Edge {
     /// [`StartEdgeError`].
     pub async fn start(config: EdgeConfig, executable: PathBuf) -> Result<Self, StartEdgeError> {
         let data = &config.data;
-        std::fs::create_dir_all(data).map_err(|source| StartEdgeError::Directory {
-            path: data.clone(),
-            source,
-        })?;
-        let lock = lock(data)?;
+        let lock = data_directory::open(data)?;
         let scope = Scope::new();
         let security = Security::open(SecurityOptions::from_config(&config), now()).await;
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
@@ -337,25 +334,6 @@ impl Edge {
             tracing::warn!(left, "tasks were still running at the stop");
         }
         self.broker.close().await;
-    }
-}
-
-/// Takes the data directory for this process; the lock ends with the file.
-fn lock(data: &Path) -> Result<File, StartEdgeError> {
-    let failed = |source| StartEdgeError::Directory {
-        path: data.to_owned(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data.join("lock"))
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartEdgeError::Locked { path: data.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

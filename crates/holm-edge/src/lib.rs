@@ -6,6 +6,7 @@ pub mod broker;
 pub mod check;
 pub mod children;
 pub mod config;
+mod data_directory;
 pub mod edge;
 pub mod front;
 pub mod identities;

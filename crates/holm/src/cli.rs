@@ -10,17 +10,36 @@ use holm_identity::Thumbprint;
 use serde_json::Value;
 
 use crate::logging::LogFormat;
+use crate::output::WrongUse;
 use values::{Begin, Property};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
 #[command(name = "holm", version = version(), propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// How log lines look.
-    #[arg(long, global = true, value_enum, default_value_t, env = "HOLM_LOG_FORMAT")]
-    pub(crate) log_format: LogFormat,
+    /// How log lines look: `text` or `json` [else HOLM_LOG_FORMAT, else text]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = "Global options"
+    )]
+    pub(crate) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// How log lines look.
+    pub(crate) fn log_format(&self) -> Result<LogFormat, WrongUse> {
+        let read = |text: &str| LogFormat::from_str(text, true);
+        match self.log_format {
+            Some(format) => Ok(format),
+            None => Ok(values::variable("HOLM_LOG_FORMAT", read)?.unwrap_or_default()),
+        }
+    }
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more; 2 wrong\n\
@@ -314,16 +333,28 @@ pub(crate) enum DeadLetters {
 #[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct OnDevice {
-    /// The edge's management socket. Default: `unix:///var/run/iotedge/mgmt.sock`, or, where that is not,
-    /// `unix:///var/lib/holm/edge/mgmt.sock`.
-    #[arg(short = 'H', long, value_name = "URI", env = "IOTEDGE_HOST", value_parser = values::socket)]
-    pub(crate) host: Option<String>,
+    /// The edge's management socket [else IOTEDGE_HOST, else `unix:///var/run/iotedge/mgmt.sock` or, where that is not,
+    /// `unix:///var/lib/holm/edge/mgmt.sock`]
+    #[arg(short = 'H', long, value_name = "URI", value_parser = values::socket)]
+    host: Option<String>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How to reach a hub. Without options: `HOLM_HUB`, then what `holm login` remembered.
+#[cfg(feature = "edge")]
+impl OnDevice {
+    /// The management socket that was named.
+    pub(crate) fn socket(&self) -> Result<Option<String>, WrongUse> {
+        match &self.host {
+            Some(uri) => Ok(Some(uri.clone())),
+            None => values::variable("IOTEDGE_HOST", values::socket),
+        }
+    }
+}
+
+/// How to reach a hub. Variables are read where options are used, not here: what they give would stand among the compulsory
+/// options of each usage error. Without options: `HOLM_HUB`, then what `holm login` remembered.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct HubAccess {
     /// The connection string; others on this machine can read it from the process list: prefer HOLM_HUB or --hub-file.
@@ -332,12 +363,19 @@ pub(crate) struct HubAccess {
     /// A file that holds the connection string.
     #[arg(long, value_name = "FILE", conflicts_with = "hub")]
     pub(crate) hub_file: Option<PathBuf>,
-    /// A further authority to trust: the hub's `ca.pem`.
-    #[arg(long, value_name = "FILE", env = "HOLM_CA")]
-    pub(crate) ca: Option<PathBuf>,
+    /// A further authority to trust: the hub's `ca.pem` [else HOLM_CA]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl HubAccess {
+    /// The further authority to trust.
+    pub(crate) fn authority(&self) -> Option<PathBuf> {
+        self.ca.clone().or_else(values::authority)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -345,9 +383,16 @@ pub(crate) struct Login {
     /// The connection string; `-` (the default) reads it from standard input.
     #[arg(default_value = "-")]
     pub(crate) connection_string: String,
-    /// A further authority to trust: the hub's `ca.pem`.
-    #[arg(long, value_name = "FILE", env = "HOLM_CA")]
-    pub(crate) ca: Option<PathBuf>,
+    /// A further authority to trust: the hub's `ca.pem` [else HOLM_CA]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Login {
+    /// The further authority to trust.
+    pub(crate) fn authority(&self) -> Option<PathBuf> {
+        self.ca.clone().or_else(values::authority)
+    }
 }
 
 /// How a device proves who it is.

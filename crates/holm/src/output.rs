@@ -11,6 +11,9 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
+/// No column is cut to less.
+const LEAST_WIDTH: usize = 12;
+
 /// The command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The command line is wrong.
@@ -60,37 +63,105 @@ pub(crate) fn error(error: &anyhow::Error) {
 
 /// Writes a JSON value: on one line for scripts, indented on a terminal.
 pub(crate) fn json(value: &Value) {
-    let text = if std::io::stdout().is_terminal() {
-        serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+    if std::io::stdout().is_terminal() {
+        indented(value);
     } else {
-        value.to_string()
-    };
-    line(&text);
+        line(&value.to_string());
+    }
 }
 
-/// Writes rows under headings, in columns as wide as they need.
+/// Writes a JSON value indented, for people.
+pub(crate) fn indented(value: &Value) {
+    line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+}
+
+/// Writes rows under headings: in a pipe in columns as wide as they need, on a terminal no wider than it is.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
-    for text in columns(headings, rows) {
+    for text in columns(headings, rows, room()) {
         line(&text);
     }
 }
 
-/// Rows under headings, in columns as wide as they need.
-pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+/// How many columns there are: those of the terminal; `None` in a pipe, where nothing is cut.
+pub(crate) fn room() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    (stdout.is_terminal() && size.ws_col > 0).then(|| usize::from(size.ws_col))
+}
+
+/// Rows under headings, in columns as wide as they need. Where there is not room for that, cells of the widest columns are cut
+/// and end in `…`. Headings are not, nor is the last column: it has texts for people, and a terminal folds it.
+pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>], room: Option<usize>) -> Vec<String> {
+    let least: Vec<_> = headings
+        .iter()
+        .map(|heading| heading.chars().count().max(LEAST_WIDTH))
+        .collect();
     let mut widths: Vec<_> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
+    let room = room.unwrap_or(usize::MAX);
+    let last = widths.len().saturating_sub(1);
+    let needed = |widths: &[usize]| {
+        let of_last = widths.last().map_or(0, |width| LEAST_WIDTH.min(*width));
+        widths.iter().take(last).map(|width| width + 2).sum::<usize>() + of_last
+    };
+    while needed(&widths) > room {
+        let wide = widths
+            .iter_mut()
+            .take(last)
+            .zip(&least)
+            .filter(|(width, least)| **width > **least);
+        let Some((widest, _)) = wide.max_by_key(|(width, _)| **width) else {
+            break;
+        };
+        *widest -= 1;
+    }
     let padded = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<_> = cells
             .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}"))
+            .map(|(cell, &width)| format!("{:width$}", cut(cell, width)))
             .collect();
         padded.join("  ").trim_end().to_owned()
     };
     std::iter::once(padded(&mut headings.iter().copied()))
         .chain(rows.iter().map(|row| padded(&mut row.iter().map(String::as_str))))
         .collect()
+}
+
+fn cut(cell: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if cell.chars().count() <= width {
+        return cell.into();
+    }
+    let kept: String = cell.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_cells_are_cut_where_there_is_no_room_and_nowhere_else() {
+        let long = "m".repeat(128);
+        let rows = [
+            vec![long.clone(), "running".to_owned()],
+            vec!["a".to_owned(), "stopped".to_owned()],
+        ];
+
+        let piped = columns(&["NAME", "STATUS"], &rows, None);
+        let shown = columns(&["NAME", "STATUS"], &rows, Some(40));
+        let narrow = columns(&["NAME", "STATUS"], &rows, Some(3));
+
+        assert!(
+            piped[1].starts_with(&long) && piped[1].ends_with("  running"),
+            "{piped:?}"
+        );
+        assert_eq!(shown[1], format!("{}…  running", "m".repeat(30)));
+        assert_eq!(shown[2], format!("a{}  stopped", " ".repeat(30)));
+        assert!(shown.iter().all(|line| line.chars().count() <= 40), "{shown:?}");
+        assert_eq!(narrow[1], format!("{}…  running", "m".repeat(11)));
+    }
 }

@@ -156,3 +156,93 @@ fn the_exit_code_of_a_method_call_says_whether_the_method_did_it() -> Result<()>
     assert!(error(&bad).contains("503"), "{}", error(&bad));
     Ok(())
 }
+
+#[test]
+fn a_usage_error_names_what_is_missing_and_nothing_that_a_variable_gives() {
+    let done = Command::new(need::holm())
+        .args(["device", "show"])
+        .envs([
+            ("HOLM_CA", "/ca.pem"),
+            ("HOLM_LOG_FORMAT", "json"),
+            ("IOTEDGE_HOST", "unix:///s"),
+        ])
+        .output()
+        .expect("the binary can be started");
+
+    assert_eq!(done.status.code(), Some(2));
+    assert!(error(&done).contains("<ID>"), "{}", error(&done));
+    for option in ["--ca", "--log-format"] {
+        assert!(!error(&done).contains(option), "{}", error(&done));
+    }
+}
+
+#[test]
+fn a_wrong_value_of_a_variable_is_a_wrong_command_line_and_is_named() {
+    for (name, arguments) in [
+        ("HOLM_LOG_FORMAT", &["device", "list"][..]),
+        ("IOTEDGE_HOST", &["edge", "list"]),
+    ] {
+        let done = Command::new(need::holm())
+            .args(arguments)
+            .env(name, "nonsense")
+            .output();
+        let done = done.expect("the binary can be started");
+
+        assert_eq!(done.status.code(), Some(2), "{}", error(&done));
+        assert!(error(&done).contains(name), "{}", error(&done));
+    }
+}
+
+#[test]
+fn help_tells_a_commands_own_options_before_those_of_all() {
+    let done = holm(&["device", "create", "--help"]);
+
+    let help = String::from_utf8_lossy(&done.stdout).into_owned();
+    let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("no `{text}` in:\n{help}"));
+    assert!(at("--edge") < at("--hub-file"), "{help}");
+    assert!(at("--hub-file") < at("Global options:"), "{help}");
+    let (_, global) = help.split_once("Global options:").expect("they are there");
+    let global: Vec<_> = global.trim().lines().collect();
+    assert!(global.len() <= 2 && global[0].contains("--log-format"), "{global:?}");
+}
+
+#[test]
+fn a_device_that_is_there_and_one_that_sdks_cannot_name_are_told_with_what_to_do() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let run = |arguments: &[&str]| hub.command(arguments).output().expect("the binary can be started");
+
+    let first = run(&["device", "create", "pump"]);
+    let again = run(&["device", "create", "pump"]);
+    let odd = run(&["device", "create", "a;b"]);
+
+    assert_eq!((first.status.code(), error(&first)), (Some(0), String::new()));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(error(&again).contains("holm device delete pump"), "{}", error(&again));
+    assert!(!error(&again).contains("If-Match"), "{}", error(&again));
+    assert_eq!(odd.status.code(), Some(0), "{}", error(&odd));
+    for done in [odd, run(&["device", "show", "a;b"])] {
+        assert!(
+            error(&done).contains("`a;b`") && error(&done).contains("`;`"),
+            "{}",
+            error(&done)
+        );
+    }
+}
+
+#[test]
+fn a_twin_is_indented_for_people_and_one_line_for_scripts() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let _device = hub.create_device("dev1");
+
+    let people = hub.holm(&["twin", "show", "--device", "dev1"]);
+    let scripts = hub.holm(&["twin", "show", "--device", "dev1", "--json"]);
+
+    assert!(people.contains("\n  \"deviceId\": \"dev1\""), "{people}");
+    assert_eq!(scripts.lines().count(), 1, "{scripts}");
+}

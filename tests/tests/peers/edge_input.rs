@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use holm_e2e::daemon::{Daemon, Directory};
 use holm_e2e::sas::spoiled;
 use holm_e2e::{Address, Device, Hub, Need, edge, need};
+use serde_json::json;
 
 /// A hub with an edge device, and a directory for what is told to the edge.
 struct Bench {
@@ -188,6 +189,124 @@ fn an_edge_whose_hub_is_not_there_waits_for_it() {
         report["lastDesiredStatus"]["code"].is_number()
     });
     assert!(running.ended().is_none());
+}
+
+#[test]
+fn files_that_the_configuration_names_are_looked_at_before_the_edge_starts() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let bench = Bench::new();
+    let good = bench.good();
+    let ca = bench.hub.ca().display().to_string();
+
+    bench.assert_refused(
+        &good.replace(&ca, "/nonexistent/roots.pem"),
+        0o600,
+        &["/nonexistent/roots.pem", "trust_bundle_cert"],
+    );
+    let authority = "[edge_ca]\ncert = \"file:///nonexistent/ca.pem\"\npk = \"file:///nonexistent/ca.key\"\n";
+    bench.assert_refused(
+        &format!("{good}{authority}"),
+        0o600,
+        &["/nonexistent/ca", "edge_ca.cert"],
+    );
+}
+
+#[test]
+fn an_edge_goes_on_without_the_usual_metrics_address_and_not_without_one_that_was_asked_for() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let bench = Bench::new();
+    let asked = format!("metrics_bind = \"{}:9600\"\n", bench.address.ip());
+    let good = bench.good();
+    assert!(good.contains(&asked), "{good}");
+    // Where it can't be had here, somebody else has it, which is as good.
+    let _usual = std::net::TcpListener::bind("127.0.0.1:9600");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string()));
+    let (_taken, address) = taken.expect("it is bound");
+
+    let refused = bench
+        .command(&good.replace(&asked, &format!("metrics_bind = \"{address}\"\n")), 0o600)
+        .output()
+        .expect("the binary can be started");
+    let mut command = bench.command(&good.replace(&asked, ""), 0o600);
+    let mut running = Daemon::start("edge", bench.directory.path(), &mut command);
+
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains(&address) && error.contains("metrics_bind"), "{error}");
+    running.wait_until("an edge that is ready", || {
+        let log = running_log(&bench);
+        running_without_metrics(&log).then_some(()).ok_or(log)
+    });
+}
+
+fn running_without_metrics(log: &str) -> bool {
+    let warned = log
+        .lines()
+        .any(|line| line.contains("WARN") && line.contains("127.0.0.1:9600"));
+    let ready = log.lines().find(|line| line.starts_with("ready "));
+    warned && ready.is_some_and(|line| !line.contains("status="))
+}
+
+#[test]
+fn a_module_with_a_user_of_its_own_reaches_its_socket_whatever_the_umask_was() {
+    // Who may mount may become another user.
+    if !Need::all(&[Need::LowPorts, Need::Mount]) {
+        return;
+    }
+    let bench = Bench::new();
+    let outer = bench.directory.path();
+    std::fs::set_permissions(outer, std::fs::Permissions::from_mode(0o711)).expect("its mode can be set");
+    drop(bench.command(&bench.good(), 0o600));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "umask 077; exec \"$0\" edge run --config \"$1\""])
+        .arg(need::holm())
+        .arg(outer.join("edge.toml"));
+    let mut running = Daemon::start("edge", outer, &mut command);
+    // It says once whether it may connect, and again after each start.
+    let script = "test -w \"${IOTEDGE_WORKLOADURI#unix://}\" && echo reached || echo barred; sleep 3600";
+    let options = json!({"User": "4242:4242", "Entrypoint": ["/bin/sh", "-c", script]});
+    let probe = json!({"type": "process", "version": "1.0", "status": "running", "restartPolicy": "always",
+        "settings": {"image": "holm/sensor", "createOptions": options.to_string()}});
+    edge::deploy(
+        &bench.hub,
+        &bench.device,
+        &edge::manifest(&json!({"probe": probe}), &json!({})),
+    );
+    let socket = format!("unix://{}", outer.join("mgmt.sock").display());
+    let ask = |what: &str| {
+        let mut command = Command::new(need::holm());
+        command.args(["edge", what, "probe"]).env("IOTEDGE_HOST", &socket);
+        let done = command.output().expect("the binary can be started");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let mut last_word = |word: &str| {
+        running.wait_until(word, || {
+            let log = ask("logs");
+            let said = log.lines().last().is_some_and(|line| line.ends_with(word));
+            if said { Ok(()) } else { Err(log) }
+        });
+    };
+
+    last_word("reached");
+    let data = outer.join("edge");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("its mode can be set");
+    ask("restart");
+    last_word("barred");
+
+    let log = running_log(&bench);
+    let remedy = format!("chmod o+x {}", data.display());
+    assert!(
+        log.lines().any(|line| line.contains("WARN") && line.contains(&remedy)),
+        "{log}"
+    );
+    running.kill();
+    holm_e2e::processes::end_modules(&data);
 }
 
 fn running_log(bench: &Bench) -> String {

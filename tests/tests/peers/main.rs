@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod connect_rules;
+mod demo;
 mod deployments;
 mod device_story;
 mod docker_rules;

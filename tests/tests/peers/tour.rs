@@ -99,4 +99,16 @@ fn the_tour_of_the_readme_goes_through_as_it_is_written() {
         "{status:?}\n{}",
         end.join("\n")
     );
+    let shown = said
+        .lines()
+        .filter(|line| line.contains("  gauge  {\"count\":"))
+        .count();
+    assert_eq!(shown, 3, "the step with the Python SDK shows no telemetry:\n{said}");
+    let sent = said
+        .lines()
+        .find_map(|line| line.strip_prefix("sent ")?.strip_suffix(" messages"));
+    assert!(
+        sent.is_some_and(|count| count.parse::<u32>().is_ok_and(|count| count >= 3)),
+        "{sent:?}"
+    );
 }

@@ -213,7 +213,13 @@ impl Broker {
             ..options.queue
         };
         let (queue, report) = open_queue(queue_options)?;
-        tracing::info!(?report, "messages are open");
+        tracing::info!(
+            segments = report.segments,
+            records = report.records_scanned,
+            disk_bytes = queue.stats().disk_bytes,
+            irregular = report.irregularities(),
+            "messages are open"
+        );
         queue.set_max_bytes(in_force.as_ref().and_then(|table| table.quota.max_bytes));
         let dead_letters = DeadLetters::open(&queue);
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));

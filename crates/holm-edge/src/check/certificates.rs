@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use holm_identity::certificate::{CertificateInfo, MAX_PEM_BYTES, certificates_from_pem};
-use holm_identity::{TlsIdentity, private_file};
+use holm_identity::{CertificateAuthority, private_file};
 use holm_model::Timestamp;
 use holm_net::error_chain;
 
 use super::{Check, Group, Looking, Subject, Verdict};
-use crate::config::{DeviceKey, EdgeCa, EdgeConfig};
+use crate::config::{EdgeCa, EdgeConfig};
+use crate::security::read_device_key;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -37,6 +38,16 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// The checks that an edge must pass to start and work. Its own authority it replaces itself.
+pub(super) fn before_start(subject: &Subject) -> impl Iterator<Item = &'static Check> {
+    let is_given = subject
+        .config()
+        .is_ok_and(|config| matches!(config.edge_ca, EdgeCa::Files { .. }));
+    CHECKS
+        .iter()
+        .filter(move |check| is_given || check.id != "local-ca-certificate-expiry")
+}
+
 /// What is left when somebody should look after it; the published figure.
 const WARN_DAYS: i64 = 7;
 
@@ -45,16 +56,16 @@ fn at_once(verdict: Verdict) -> Looking<'static> {
 }
 
 fn device_key(subject: &Subject) -> Looking<'_> {
-    at_once(match subject.config().map(|config| &config.device_key) {
-        Err(verdict) => verdict,
-        Ok(DeviceKey::Given(_)) => Verdict::Fine(None),
-        Ok(DeviceKey::File(path)) => match private_file::read(path, MAX_PEM_BYTES) {
-            Ok(_) => Verdict::Fine(None),
-            Err(error) => Verdict::error(
-                format!("the device's key: {}", error_chain(&error)),
-                "give a file with mode 0600 that this user may read in `provisioning.authentication.device_id_pk.uri`",
-            ),
-        },
+    let read = match subject.config() {
+        Ok(config) => read_device_key(&config.device_key),
+        Err(verdict) => return at_once(verdict),
+    };
+    at_once(match read {
+        Ok(_) => Verdict::Fine(None),
+        Err(error) => Verdict::error(
+            error_chain(&error),
+            "give a file with the key in base64, with mode 0600, that this user may read, in `provisioning.authentication.device_id_pk.uri`",
+        ),
     })
 }
 
@@ -80,19 +91,17 @@ fn authority_pair(subject: &Subject) -> Looking<'_> {
             "the edge makes its authority at the first start".to_owned(),
         ));
     }
-    at_once(
-        match TlsIdentity::load(&cert, &key).and_then(|pair| pair.certified_key()) {
-            Ok(_) => Verdict::Fine(None),
-            Err(error) => Verdict::error(
-                format!("`{}` and `{}`: {}", cert.display(), key.display(), error_chain(&error)),
-                if is_given {
-                    "give the pair that was made together in `edge_ca.cert` and `edge_ca.pk`, readable for the edge's user"
-                } else {
-                    "remove both files and start the edge: it makes others; give downstream devices the new one (`holm edge ca`)"
-                },
-            ),
-        },
-    )
+    at_once(match CertificateAuthority::load(&cert, &key) {
+        Ok(_) => Verdict::Fine(None),
+        Err(error) => Verdict::error(
+            format!("`{}` and `{}`: {}", cert.display(), key.display(), error_chain(&error)),
+            if is_given {
+                "give the pair that was made together in `edge_ca.cert` and `edge_ca.pk`, readable for the edge's user"
+            } else {
+                "remove both files and start the edge: it makes others; give downstream devices the new one (`holm edge ca`)"
+            },
+        ),
+    })
 }
 
 fn authority_expiry(subject: &Subject) -> Looking<'_> {

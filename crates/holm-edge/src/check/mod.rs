@@ -233,7 +233,20 @@ fn one(verdict: &Verdict) -> Value {
 
 /// Looks at everything but `dont_run`.
 pub async fn run(subject: &Subject, dont_run: &BTreeSet<String>) -> Report {
-    let looks = CHECKS.iter().copied().flatten().map(|check| async move {
+    look_at(subject, CHECKS.iter().copied().flatten(), dont_run).await
+}
+
+/// Looks at the keys and certificates that the configuration names: an edge without them does not start.
+pub async fn before_start(subject: &Subject) -> Report {
+    look_at(subject, certificates::before_start(subject), &BTreeSet::new()).await
+}
+
+async fn look_at(
+    subject: &Subject,
+    checks: impl Iterator<Item = &'static Check>,
+    dont_run: &BTreeSet<String>,
+) -> Report {
+    let looks = checks.map(|check| async move {
         if dont_run.contains(check.id) {
             return (*check, Verdict::Ignored);
         }

@@ -126,3 +126,34 @@ async fn the_report_in_json_has_the_published_form() {
         CHECKS.iter().map(|group| group.len()).sum::<usize>()
     );
 }
+
+#[tokio::test]
+async fn what_an_edge_cannot_start_without_is_looked_at_before_it_starts() {
+    let key = "connection_string = \"HostName=127.0.0.1:1;DeviceId=box;SharedAccessKey=c29tZWJvZHkgZWxzZSdzIGtleSBvZiAzMiBieXRlcyE=\"";
+    let in_a_file = "iothub_hostname = \"127.0.0.1\"\ndevice_id = \"box\"\n[provisioning.authentication]\nmethod = \"sas\"\n\
+                     device_id_pk = { uri = \"file:///nonexistent/key\" }";
+    for (text, id, named) in [
+        (
+            format!("trust_bundle_cert = \"file:///nonexistent/roots.pem\"{GOOD}"),
+            "certs-read",
+            "roots.pem",
+        ),
+        (
+            format!("{GOOD}[edge_ca]\ncert = \"file:///nonexistent/ca.pem\"\npk = \"file:///nonexistent/ca.key\""),
+            "certs-match-private-keys",
+            "ca.pem",
+        ),
+        (GOOD.replace(key, in_a_file), "key-pairs-read", "/nonexistent/key"),
+    ] {
+        let (_directory, subject) = subject(&text);
+        assert!(subject.config.is_ok(), "{:?}", subject.config);
+
+        let report = before_start(&subject).await;
+
+        let (_, verdict) = report.iter().find(|(check, _)| check.id == id).unwrap();
+        assert_eq!(verdict.word(), "error", "{id}");
+        assert!(format!("{verdict:?}").contains(named), "{verdict:?}");
+    }
+    let (_directory, good) = subject(GOOD);
+    assert!(!before_start(&good).await.has_errors());
+}

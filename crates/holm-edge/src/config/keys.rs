@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
         "address:port or `\"\"`",
         "`\"127.0.0.1:9600\"`",
         Used,
-        "Where `/healthz` and `/metrics` are served without TLS; empty: nowhere.",
+        "Where `/healthz` and `/metrics` are served without TLS; empty: nowhere. An edge goes on without them when only this default is taken, and does not start when an address that was given is.",
     ),
     key(
         "holm.data",

@@ -20,7 +20,7 @@ mod read;
 mod reference;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub struct EdgeConfig {
     /// The port for HTTPS and WebSocket.
     pub https_port: u16,
     /// Where `/healthz` and `/metrics` are served, without TLS.
-    pub metrics_bind: Option<SocketAddr>,
+    pub metrics_bind: MetricsBind,
     /// The directory of everything that the edge keeps.
     pub data: PathBuf,
     /// Where images of process modules are looked for, in this order.
@@ -76,6 +76,22 @@ pub struct EdgeConfig {
     pub log: LogLimits,
     /// How long a new deployment must run well until it counts as good.
     pub deployment_trial: Duration,
+}
+
+/// Where `/healthz` and `/metrics` are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsBind {
+    /// Nobody said where: at the usual address if it is free, else nowhere.
+    Usual,
+    /// At the address that was asked for, or the edge does not start.
+    At(SocketAddr),
+    /// Nowhere, as was asked for.
+    Nowhere,
+}
+
+impl MetricsBind {
+    /// The usual address.
+    pub const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9600);
 }
 
 /// Where the hub is.

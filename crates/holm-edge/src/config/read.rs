@@ -1,6 +1,6 @@
 //! From a document whose keys are known to a typed configuration.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use holm_runtime::docker::{NetworkConfig, Subnet};
 use toml_edit::{Item, TableLike, Value};
 
 use super::check::position;
-use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, Problem};
+use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, MetricsBind, Problem};
 
 const DEFAULT_DATA: &str = "/var/lib/holm/edge";
 const DEFAULT_MODULE_PATH: &str = "/usr/lib/holm/modules";
@@ -427,12 +427,14 @@ fn module_paths(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     }
 }
 
-fn metrics_bind(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+fn metrics_bind(reader: &mut Reader<'_>) -> MetricsBind {
     const PATH: &str = "holm.metrics_bind";
     match reader.item(PATH) {
-        None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9600))),
-        Some(item) if item.as_str() == Some("") => None,
-        Some(_) => reader.parsed(PATH, "an address and port, such as `127.0.0.1:9600`"),
+        None => MetricsBind::Usual,
+        Some(item) if item.as_str() == Some("") => MetricsBind::Nowhere,
+        Some(_) => reader
+            .parsed(PATH, "an address and port, such as `127.0.0.1:9600`")
+            .map_or(MetricsBind::Nowhere, MetricsBind::At),
     }
 }
 

@@ -36,6 +36,20 @@ fn a_connection_string_is_enough() {
 }
 
 #[test]
+fn a_metrics_address_that_was_asked_for_is_told_apart_from_the_usual_one() {
+    for (text, expected) in [
+        ("", MetricsBind::Usual),
+        ("[holm]\nmetrics_bind = \"\"", MetricsBind::Nowhere),
+        (
+            "[holm]\nmetrics_bind = \"127.0.0.1:9600\"",
+            MetricsBind::At(MetricsBind::USUAL),
+        ),
+    ] {
+        assert_eq!(config(&with(text)).metrics_bind, expected, "{text}");
+    }
+}
+
+#[test]
 fn a_complete_file_is_read_key_by_key() {
     let loaded = EdgeConfig::parse(include_str!("complete.toml")).unwrap();
     let config = loaded.config;
@@ -60,7 +74,7 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!(config.network.subnets[0].gateway.as_deref(), Some("172.20.0.1"));
     assert_eq!(config.bind.to_string(), "127.0.0.2");
     assert_eq!((config.mqtt_port, config.https_port), (18883, 18443));
-    assert_eq!(config.metrics_bind.unwrap().port(), 9700);
+    assert_eq!(config.metrics_bind, MetricsBind::At("127.0.0.1:9700".parse().unwrap()));
     assert_eq!(config.data, PathBuf::from("/srv/holm"));
     assert_eq!(config.module_paths.len(), 2);
     assert_eq!(config.deployment_trial, Duration::from_secs(45));

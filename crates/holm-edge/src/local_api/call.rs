@@ -45,7 +45,7 @@ impl Call {
             method: head.method,
             path: path.map(|segment| percent::decode(segment).into_owned()).collect(),
             query: pairs(head.uri.query().unwrap_or_default()),
-            body: body::read(incoming, MAX_BODY).await.map_err(|error| {
+            body: body::read_request(incoming, MAX_BODY).await.map_err(|error| {
                 let status = match &error {
                     BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
                     BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,

@@ -361,7 +361,8 @@ impl Security {
     }
 }
 
-fn read_device_key(key: &DeviceKey) -> Result<SymmetricKey, SecurityError> {
+/// The device's key, from the configuration or the file that it names.
+pub(crate) fn read_device_key(key: &DeviceKey) -> Result<SymmetricKey, SecurityError> {
     let path = match key {
         DeviceKey::Given(key) => return Ok(key.clone()),
         DeviceKey::File(path) => path,

@@ -102,7 +102,7 @@ where
     }
     let target = target?;
 
-    let bytes = body::read(request.into_body(), MAX_BODY)
+    let bytes = body::read_request(request.into_body(), MAX_BODY)
         .await
         .map_err(|error| match error {
             BodyError::TooLarge(_) => ServiceError::new(ErrorCode::MessageTooLarge, error.to_string()),

@@ -58,7 +58,7 @@ where
         Event::Connect(connect) => match admit::admit(gateway, &connect, &peer).await {
             Ok(admitted) => serve::run(gateway, scope, &mut connection, &peer, admitted, connect.will).await,
             Err(refusal) => {
-                tracing::info!(client = %connect.client_id, peer = ?peer.address, reason = %refusal.reason, "a client was refused");
+                tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
                 connection.session_mut().refuse(refusal.code);
                 metrics.refused.of(refusal.counted()).increment();
                 End::Refused

@@ -130,7 +130,13 @@ impl EventLog {
             path: directory.to_owned(),
             source,
         })?;
-        tracing::debug!(?report, "event log opened");
+        tracing::info!(
+            segments = report.segments,
+            records = report.records_scanned,
+            disk_bytes = queue.stats().disk_bytes,
+            irregular = report.irregularities(),
+            "the event log is open"
+        );
         // The number is part of every lane's name: a crash while the first lanes are made leaves no doubt about it.
         let lanes = queue.lanes();
         let found = lanes.iter().find_map(|lane| lane.name.rsplit_once('/')?.1.parse().ok());

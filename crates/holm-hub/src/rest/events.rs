@@ -20,6 +20,8 @@ use holm_model::{DeviceId, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::http::body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -153,46 +155,65 @@ fn to_line(partition: u16, stored: Stored, wanted: &Wanted) -> Option<io::Result
     {
         return None;
     }
-    let mut line = to_json(partition, sequence, enqueued, &message).to_string();
-    line.push('\n');
-    Some(Ok(line.into()))
+    let line = to_json(partition, sequence, enqueued, &message);
+    Some(match line {
+        Ok(line) => Ok((line + "\n").into()),
+        Err(error) => Err(io::Error::other(error)),
+    })
 }
 
-fn to_json(partition: u16, sequence: u64, enqueued: Timestamp, message: &Message) -> Value {
-    let system: Map<String, Value> = message
-        .system
-        .iter()
-        .map(|(name, value)| (name.route_name().to_owned(), json!(value)))
-        .collect();
-    let properties: Map<String, Value> = message
-        .properties
-        .iter()
-        .map(|(name, value)| (name.to_owned(), json!(value)))
-        .collect();
-    let (encoding, body) = readable(message);
-    json!({
-        "partition": partition,
-        "sequenceNumber": sequence,
-        "enqueuedTime": enqueued,
-        "messageSource": message.system.get(SystemProperty::MessageSource),
-        "connectionDeviceId": message.system.get(SystemProperty::ConnectionDeviceId),
-        "connectionModuleId": message.system.get(SystemProperty::ConnectionModuleId),
-        "systemProperties": system,
-        "properties": properties,
-        "bodyEncoding": encoding,
-        "body": body,
+/// An event as it is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    partition: u16,
+    sequence_number: u64,
+    enqueued_time: Timestamp,
+    message_source: Option<&'a str>,
+    connection_device_id: Option<&'a str>,
+    connection_module_id: Option<&'a str>,
+    system_properties: Map<String, Value>,
+    properties: Map<String, Value>,
+    body_encoding: &'static str,
+    body: Box<RawValue>,
+}
+
+fn to_json(partition: u16, sequence: u64, enqueued: Timestamp, message: &Message) -> serde_json::Result<String> {
+    let system = message.system.iter();
+    let properties = message.properties.iter();
+    let (body_encoding, body) = readable(&message.body)?;
+    serde_json::to_string(&Told {
+        partition,
+        sequence_number: sequence,
+        enqueued_time: enqueued,
+        message_source: message.system.get(SystemProperty::MessageSource),
+        connection_device_id: message.system.get(SystemProperty::ConnectionDeviceId),
+        connection_module_id: message.system.get(SystemProperty::ConnectionModuleId),
+        system_properties: system
+            .map(|(name, value)| (name.route_name().to_owned(), json!(value)))
+            .collect(),
+        properties: properties
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect(),
+        body_encoding,
+        body,
     })
 }
 
 /// The body as JSON if it is JSON, else as text, else in base64, and which of them.
-fn readable(message: &Message) -> (&'static str, Value) {
-    if let Ok(value) = serde_json::from_slice::<Value>(&message.body) {
-        return ("json", value);
+///
+/// JSON stays as it was written: digits, order and repetition of keys. Only line ends, which in JSON are never part of a
+/// value, become spaces, since an event is a line. What is JSON but can't be read by everybody (`1e999`, a thousand brackets)
+/// is text.
+fn readable(body: &[u8]) -> serde_json::Result<(&'static str, Box<RawValue>)> {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Ok(("base64", to_raw_value(&STANDARD.encode(body))?));
+    };
+    if serde_json::from_str::<Value>(text).is_ok() {
+        let line = text.trim_ascii().replace(['\n', '\r'], " ");
+        return Ok(("json", RawValue::from_string(line)?));
     }
-    match std::str::from_utf8(&message.body) {
-        Ok(text) => ("text", json!(text)),
-        Err(_) => ("base64", json!(STANDARD.encode(&message.body))),
-    }
+    Ok(("text", to_raw_value(text)?))
 }
 
 const NAMES: [&str; 8] = [
@@ -255,4 +276,28 @@ fn wanted(query: &Query, partitions: u16) -> Result<Wanted, ServiceError> {
         source: given("source").map(str::to_owned),
         max: max.transpose()?.unwrap_or(u64::MAX),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_told_exactly_and_on_one_line() {
+        for (body, encoding, told) in [
+            (
+                &b"{\"z\":12345678901234567890.123,\n \"a\":1e2,\"a\":[ ]}\r\n"[..],
+                "json",
+                "{\"z\":12345678901234567890.123,  \"a\":1e2,\"a\":[ ]}",
+            ),
+            (b"1e999", "text", "\"1e999\""),
+            (b"one\ntwo", "text", "\"one\\ntwo\""),
+            (b"", "text", "\"\""),
+            (&[0xff], "base64", "\"/w==\""),
+        ] {
+            let (named, raw) = readable(body).unwrap();
+
+            assert_eq!((named, raw.get()), (encoding, told));
+        }
+    }
 }

@@ -90,7 +90,7 @@ impl Handler for RestApi {
             Ok((Target::CloudToDevice(_), _)) => MAX_CLOUD_TO_DEVICE_BYTES,
             _ => MAX_BODY,
         };
-        match http::body::read(incoming, limit).await {
+        match http::body::read_request(incoming, limit).await {
             Ok(body) => self.answer(Request::from_parts(head, body), &peer.certificates).await,
             Err(error) => {
                 let code = match error {

@@ -55,6 +55,38 @@ pub struct OpenReport {
     pub disk_full: bool,
 }
 
+impl OpenReport {
+    /// What is out of the ordinary, for the log; `None` when all is as it was left.
+    #[must_use]
+    pub fn irregularities(&self) -> Option<String> {
+        let lost: u64 = self
+            .lost
+            .iter()
+            .map(|lost| lost.positions.end - lost.positions.start)
+            .sum();
+        let counts = [
+            (self.torn_bytes, "bytes of an unfinished write cut off"),
+            (self.damaged_entries, "damaged entries"),
+            (self.damaged_stretches, "damaged stretches"),
+            (self.damaged_segments, "damaged segments"),
+            (lost, "records gone"),
+            (self.pulled_back.len() as u64, "cursors beyond their lane's end"),
+            (self.nameless_lanes.len() as u64, "lanes without a name"),
+        ];
+        let counted = counts.iter().filter(|(count, _)| *count > 0);
+        let mut all: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
+        for (is_so, what) in [
+            (self.reserve_used, "progress taken from the reserve"),
+            (self.disk_full, "the disk is full"),
+        ] {
+            if is_so {
+                all.push(what.to_owned());
+            }
+        }
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+}
+
 /// Counters since opening, and sizes now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -88,4 +120,34 @@ pub struct Stats {
     pub uncommitted_bytes: u64,
     /// Newest bytes held in memory now, those that wait included.
     pub hot_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_out_of_the_ordinary_is_told() {
+        let usual = OpenReport {
+            epoch: 3,
+            segments: 2,
+            records_scanned: 9,
+            ..OpenReport::default()
+        };
+        let torn = OpenReport {
+            torn_bytes: 17,
+            disk_full: true,
+            lost: vec![Lost {
+                lane: LaneId(1),
+                positions: 5..9,
+            }],
+            ..usual.clone()
+        };
+
+        assert_eq!(usual.irregularities(), None);
+        assert_eq!(
+            torn.irregularities().unwrap(),
+            "17 bytes of an unfinished write cut off, 4 records gone, the disk is full"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::body::OWNER;
@@ -59,6 +60,11 @@ pub(super) async fn ensure(engine: &Engine, config: &NetworkConfig) -> Result<Ed
         Ok(network) => network,
         Err(RuntimeError::Engine { status: 404, .. }) => {
             create(engine, config).await?;
+            settle(engine, config).await?;
+            engine.json(&call).await?
+        }
+        Err(RuntimeError::Engine { message, .. }) if message.contains("ambiguous") => {
+            settle(engine, config).await?;
             engine.json(&call).await?
         }
         Err(error) => return Err(error),
@@ -76,6 +82,47 @@ async fn create(engine: &Engine, config: &NetworkConfig) -> Result<(), RuntimeEr
         Err(RuntimeError::Engine { status: 409, .. }) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Two that make the network at the same moment may both be let: engines look for the name and make it without a lock. The
+/// oldest is the network, whoever looks; those that came after it go while nobody is in them.
+async fn settle(engine: &Engine, config: &NetworkConfig) -> Result<(), RuntimeError> {
+    let operation = format!("list the networks `{}`", config.name);
+    let filters = json!({"name": [config.name]}).to_string();
+    let call = Call::get(operation, format!("/networks?filters={}", encode(&filters)));
+    let all = engine.json(&call).await?;
+    for id in surplus(&config.name, &all) {
+        let operation = format!("remove the second network `{}`", config.name);
+        match engine
+            .send(&Call::new(
+                Method::DELETE,
+                operation,
+                format!("/networks/{}", encode(&id)),
+            ))
+            .await
+        {
+            Ok(answer) => answer.done().await?,
+            // Whoever made it has removed it meanwhile.
+            Err(RuntimeError::Engine { status: 404, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The ids of those networks of this name that are ours and are not the oldest.
+fn surplus(name: &str, all: &Value) -> Vec<String> {
+    let text = |network: &Value, key: &str| network.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let all = all.as_array().into_iter().flatten();
+    let mut named: Vec<_> = all.filter(|network| text(network, "Name") == name).collect();
+    named.sort_by_key(|network| (text(network, "Created"), text(network, "Id")));
+    let ours = |network: &&&Value| network.get("Labels").and_then(|labels| labels.get(OWNER.0)).is_some();
+    named
+        .iter()
+        .skip(1)
+        .filter(ours)
+        .map(|network| text(network, "Id"))
+        .collect()
 }
 
 fn request(config: &NetworkConfig) -> Value {
@@ -135,6 +182,20 @@ fn first_address(subnet: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_networks_with_one_name_the_later_one_of_ours_is_surplus() {
+        let ours = json!({OWNER.0: OWNER.1});
+        let all = json!([
+            {"Name": "n", "Id": "b", "Created": "2026-01-01T00:00:02Z", "Labels": ours},
+            {"Name": "n", "Id": "a", "Created": "2026-01-01T00:00:01Z", "Labels": ours},
+            {"Name": "n", "Id": "c", "Created": "2026-01-01T00:00:03Z", "Labels": {}},
+            {"Name": "n2", "Id": "d", "Created": "2026-01-01T00:00:04Z", "Labels": ours},
+        ]);
+
+        assert_eq!(surplus("n", &all), ["b"]);
+        assert_eq!(surplus("n2", &all), Vec::<String>::new());
+    }
 
     #[test]
     fn gateway_is_read_or_made_from_the_subnet() {

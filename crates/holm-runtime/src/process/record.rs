@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -98,9 +98,16 @@ impl Directory {
         }
     }
 
-    /// Makes the directory. Others may pass through it, to a working directory of their own, but see nothing in it.
+    /// Makes the directory, in one for all modules. Others may pass through both, to a working directory of their own, but see
+    /// nothing in them; the umask has no say in that.
     pub(crate) fn create(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.0)
+        for path in self.0.parent().into_iter().chain([self.0.as_path()]) {
+            if !path.is_dir() {
+                fs::DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use super::end::BEYOND_GRACE;
 use super::observe::{self, Run};
 use super::plan::{self, Sources};
 use super::record::{Directory, FORMAT, ModuleRecord, Plan, write};
-use super::{end, image, logs, procfs};
+use super::{end, image, logs, procfs, user};
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::{LogLimits, LogStream, LogsOptions};
 use crate::runtime::{BoxFuture, ModuleRuntime, Prepared};
@@ -252,6 +252,7 @@ impl Inner {
         };
         let plan = plan::make(&module, &directory, sources, &self.groups)?;
         make_working_dir(&directory, &plan)?;
+        warn_of_a_barred_way(&module, &plan);
         write(&directory.plan(), &plan).map_err(RuntimeError::io("write", &directory.plan()))?;
         let failed = |reason| RuntimeError::StartFailed { id: id.clone(), reason };
         match self.launch(&directory).map_err(|error| failed(error.to_string()))? {
@@ -414,4 +415,17 @@ fn make_working_dir(directory: &Directory, plan: &Plan) -> Result<(), RuntimeErr
         std::os::unix::fs::chown(&work, uid, gid)
     };
     make().map_err(RuntimeError::io("create", &work))
+}
+
+/// A module whose user can't get to its socket starts and can do nothing: say which directory it is, and leave it as it is,
+/// since an operator made it so.
+fn warn_of_a_barred_way(module: &ModuleRecord, plan: &Plan) {
+    let barred = plan.user.and_then(|ids| user::barred_way(&module.module_dir, ids));
+    if let Some(path) = barred {
+        let path = path.display();
+        tracing::warn!(
+            module = %module.id,
+            "the module's user can't get to its workload socket, because `{path}` lets no other user through; run `chmod o+x {path}`, or use another data directory"
+        );
+    }
 }

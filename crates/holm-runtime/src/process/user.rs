@@ -4,6 +4,8 @@
 //! binary. A number needs no entry.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use crate::process::record::UserIds;
 
@@ -46,6 +48,27 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<UserIds, String> 
         },
     };
     Ok(UserIds { uid, gid })
+}
+
+/// The outermost directory on the way into `place` that a user may not pass, by its mode.
+pub(crate) fn barred_way(place: &Path, user: UserIds) -> Option<&Path> {
+    if user.uid == 0 {
+        return None;
+    }
+    let is_barred = |path: &&Path| {
+        let Ok(metadata) = fs::metadata(path) else {
+            return false;
+        };
+        let pass = if metadata.uid() == user.uid {
+            0o100
+        } else if metadata.gid() == user.gid {
+            0o010
+        } else {
+            0o001
+        };
+        metadata.mode() & pass == 0
+    };
+    place.ancestors().filter(is_barred).last()
 }
 
 struct Entry {
@@ -92,6 +115,36 @@ mod tests {
         for (text, (uid, gid)) in rows {
             assert_eq!(resolve_in(text, PASSWD, GROUP), Ok(UserIds { uid, gid }), "{text}");
         }
+    }
+
+    #[test]
+    fn the_outermost_directory_that_bars_a_user_is_found() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("data/modules");
+        fs::create_dir_all(&inner).unwrap();
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let owner = fs::metadata(&inner).unwrap();
+        let owner = UserIds {
+            uid: owner.uid(),
+            gid: owner.gid(),
+        };
+        let stranger = UserIds {
+            uid: 64_000,
+            gid: 64_000,
+        };
+
+        open(directory.path(), 0o700);
+        open(&directory.path().join("data"), 0o700);
+        assert_eq!(barred_way(&inner, owner), None);
+        assert_eq!(barred_way(&inner, stranger), Some(directory.path()));
+        open(directory.path(), 0o711);
+        assert_eq!(
+            barred_way(&inner, stranger),
+            Some(directory.path().join("data").as_path())
+        );
+        open(&directory.path().join("data"), 0o711);
+        assert_eq!(barred_way(&inner, stranger), None);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Values of options that are more than text: read here, once, so that a wrong one is a wrong command line (exit code 2)
 //! and nothing was done.
 
+use std::path::PathBuf;
+
 use holm_identity::Thumbprint;
 use holm_model::Timestamp;
 use holm_model::wire::percent;
 use serde_json::Value;
+
+use crate::output::WrongUse;
 
 /// Where `holm monitor` begins to read, as the hub's interface says it: `from=…` or `time=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,23 @@ pub(super) fn socket(text: &str) -> Result<String, String> {
         Some(path) if !path.is_empty() => Ok(text.to_owned()),
         _ => Err("it is no socket of an edge; give `unix:///path/to/mgmt.sock`".to_owned()),
     }
+}
+
+/// The value of a variable of the environment; an empty one is none.
+pub(super) fn variable<T>(name: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, WrongUse> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => match read(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err(why) => Err(WrongUse(format!("the variable `{name}` is `{text}`: {why}"))),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// The further authority to trust that `HOLM_CA` names.
+pub(super) fn authority() -> Option<PathBuf> {
+    let named = std::env::var_os("HOLM_CA").filter(|text| !text.is_empty());
+    named.map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -2,16 +2,16 @@
 
 mod children;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use holm_identity::Thumbprint;
 use holm_model::wire::percent;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::hub_access;
 use crate::cli::{Auth, Device};
 use crate::output;
-use crate::service::Service;
+use crate::service::{Refused, Service};
 
 /// How many devices `list` shows at most: what the published call gives.
 const LIST_LIMIT: usize = 1000;
@@ -31,7 +31,8 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
                 "capabilities": { "iotEdge": edge },
                 "authentication": authentication(auth, thumbprint.as_ref().map(Thumbprint::as_str)),
             });
-            let device = service.call(Method::PUT, &path(&id), &[], Some(&body)).await?.body;
+            let created = service.call(Method::PUT, &path(&id), &[], Some(&body)).await;
+            let device = created.map_err(|error| told_for_people(error, &id))?.body;
             show(&service, &device, hub.json);
         }
         Device::Show { id, hub } => {
@@ -55,6 +56,18 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
         Device::Children(command) => children::run(command).await?,
     }
     Ok(())
+}
+
+/// What the API answers to a device that is there already is for programs: "send `If-Match`".
+fn told_for_people(error: anyhow::Error, id: &str) -> anyhow::Error {
+    let refused = error.downcast_ref::<Refused>();
+    if refused.is_some_and(|refused| refused.status == StatusCode::CONFLICT) {
+        return anyhow!(
+            "device `{id}` is registered already; `holm device show {id}` shows it, `holm device delete {id}` deletes it with its \
+             modules, twin and waiting messages"
+        );
+    }
+    error
 }
 
 fn path(id: &str) -> String {
@@ -92,6 +105,12 @@ fn show(service: &Service, device: &Value, as_json: bool) {
     output::line(&format!("authentication     {}", text("/authentication/type")));
     output::line(&format!("edge               {}", if edge { "yes" } else { "no" }));
     let id = text("/deviceId");
+    if id.contains(';') {
+        output::note(&format!(
+            "holm: SDKs can't read the connection string of `{id}`, since they split it at `;`; take an id without, or give host \
+             name, id and key to the program one by one"
+        ));
+    }
     let credential = match device
         .pointer("/authentication/symmetricKey/primaryKey")
         .and_then(Value::as_str)

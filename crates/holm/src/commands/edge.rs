@@ -61,7 +61,7 @@ const SOCKETS: [&str; 2] = [
 fn reach(on: &OnDevice) -> anyhow::Result<Management> {
     let is_there = |uri: &&str| uri.strip_prefix("unix://").is_some_and(|path| Path::new(path).exists());
     let usual = || SOCKETS.into_iter().find(is_there).unwrap_or(SOCKETS[0]);
-    Management::new(on.host.as_deref().unwrap_or_else(usual))
+    Management::new(on.socket()?.as_deref().unwrap_or_else(usual))
 }
 
 async fn list(on: &OnDevice) -> anyhow::Result<()> {
@@ -121,7 +121,7 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
         output::json(&status);
         return Ok(());
     }
-    for line in status::lines(&status) {
+    for line in status::lines(&status, output::room()) {
         output::line(&line);
     }
     Ok(())
@@ -133,7 +133,7 @@ async fn plan(on: &OnDevice) -> anyhow::Result<()> {
         output::json(&answer);
         return Ok(());
     }
-    for line in plan::lines(&answer) {
+    for line in plan::lines(&answer, output::room()) {
         output::line(&line);
     }
     Ok(())

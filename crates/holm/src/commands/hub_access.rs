@@ -14,7 +14,7 @@ use crate::service::Service;
 /// Opens the way to the hub.
 pub(crate) fn open(access: &HubAccess) -> anyhow::Result<Service> {
     let (text, remembered_ca) = connection_string(access)?;
-    let ca = access.ca.clone().or(remembered_ca);
+    let ca = access.authority().or(remembered_ca);
     Service::new(&text, ca.as_deref())
 }
 
@@ -84,8 +84,8 @@ pub(crate) fn login(login: &Login) -> anyhow::Result<()> {
     let directory = file.parent().context("the configuration directory has no parent")?;
     std::fs::create_dir_all(directory).with_context(|| format!("`{}` can't be made", directory.display()))?;
     write_private(&file, text)?;
-    if let Some(ca) = &login.ca {
-        std::fs::copy(ca, file.with_file_name("ca.pem"))
+    if let Some(ca) = login.authority() {
+        std::fs::copy(&ca, file.with_file_name("ca.pem"))
             .with_context(|| format!("`{}` can't be copied", ca.display()))?;
     }
     output::note(&format!("remembered `{}` in `{}`", parsed.host_name, file.display()));

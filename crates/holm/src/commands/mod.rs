@@ -35,7 +35,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let services = services || matches!(&cli.command, Command::Hub(crate::cli::Hub::Run(_)));
     #[cfg(feature = "edge")]
     let services = services || matches!(&cli.command, Command::Edge(crate::cli::Edge::Run { .. }));
-    logging::start(cli.log_format, if services { "info" } else { "warn" })?;
+    logging::start(cli.log_format()?, if services { "info" } else { "warn" })?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,10 +1,13 @@
 //! `holm monitor`: the messages at the hub, as JSON lines or for people.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, bail};
 use holm_model::wire::percent;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::hub_access;
 use crate::cli::Monitor;
@@ -90,6 +93,9 @@ fn show(line: &[u8], as_json: bool) -> anyhow::Result<()> {
         Some(module) => format!("{}/{module}", of("connectionDeviceId")),
         None => of("connectionDeviceId").to_owned(),
     };
-    output::line(&format!("{}  {sender}  {}", of("enqueuedTime"), event["body"]));
+    // As it was sent; what is in a `Value` is rounded.
+    let raw: BTreeMap<&str, &RawValue> = serde_json::from_str(text).context("the hub's answer is not JSON")?;
+    let body = raw.get("body").map_or("-", |body| body.get());
+    output::line(&format!("{}  {sender}  {body}", of("enqueuedTime")));
     Ok(())
 }

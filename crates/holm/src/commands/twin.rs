@@ -12,7 +12,12 @@ pub(crate) async fn run(command: Twin) -> anyhow::Result<()> {
     match command {
         Twin::Show { of, hub } => {
             let service = hub_access::open(&hub)?;
-            output::json(&service.call(Method::GET, &path(&of), &[], None).await?.body);
+            let twin = service.call(Method::GET, &path(&of), &[], None).await?.body;
+            if hub.json {
+                output::json(&twin);
+            } else {
+                output::indented(&twin);
+            }
         }
         Twin::Update {
             of,

@@ -437,6 +437,7 @@ fn write_config(file: &Path, config: &Config<'_>) -> anyhow::Result<()> {
          bind = \"{LOOPBACK}\"\n\
          mqtt_port = 0\n\
          https_port = 0\n\
+         metrics_bind = \"\"\n\
          data = \"{data}\"\n\
          hub_mqtt_port = {mqtt}\n\
          hub_https_port = {https}\n",

@@ -46,7 +46,7 @@ pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
 
 /// The socket that was named, else the one of the configuration, else the usual ones.
 fn management(options: &Check, subject: &Subject) -> anyhow::Result<crate::management::Management> {
-    match (&options.on.host, &subject.config) {
+    match (options.on.socket()?, &subject.config) {
         (None, Ok(loaded)) => {
             crate::management::Management::new(&format!("unix://{}", loaded.config.management_socket.display()))
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::output;
 
 /// The edge's answer as lines.
-pub(super) fn lines(answer: &Value) -> Vec<String> {
+pub(super) fn lines(answer: &Value, room: Option<usize>) -> Vec<String> {
     let rollout = answer.get("rollout").unwrap_or(&Value::Null);
     let mut lines = vec![phase(rollout)];
     for (id, reason) in reasons(rollout, "/notReady").chain(reasons(rollout, "/takenBack/reasons")) {
@@ -22,7 +22,7 @@ pub(super) fn lines(answer: &Value) -> Vec<String> {
         };
         if !rows.is_empty() {
             lines.extend([String::new(), format!("{title}, for version {of}:")]);
-            lines.extend(output::columns(headings, &rows));
+            lines.extend(output::columns(headings, &rows, room));
         } else if plan == "plan" && rollout.get("inForce").is_some_and(Value::is_u64) {
             lines.push("nothing to do now".to_owned());
         }
@@ -111,7 +111,7 @@ nothing to do now
 When all is ready, for version 5:
 STAGE  TO DO    MODULE  RUNTIME  WHY
 2      prepare  pump    docker   its specification has changed";
-        assert_eq!(lines(&answer).join("\n"), expected);
+        assert_eq!(lines(&answer, None).join("\n"), expected);
     }
 
     #[test]
@@ -135,7 +135,7 @@ STAGE  TO DO    MODULE  RUNTIME  WHY
                 "m: it fell",
             ),
         ] {
-            let text = lines(&json!({"rollout": rollout, "plan": {"steps": []}})).join("\n");
+            let text = lines(&json!({"rollout": rollout, "plan": {"steps": []}}), None).join("\n");
 
             assert!(text.contains(word), "{text}");
         }

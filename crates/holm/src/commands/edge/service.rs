@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::Context;
-use holm_edge::config::EdgeConfig;
+use anyhow::{Context, bail};
+use holm_edge::check::{self, Subject, Verdict};
+use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::Edge;
 use holm_edge::security::{Security, SecurityOptions};
+use holm_net::Listener;
 use serde_json::Value;
 
 use crate::output;
@@ -14,24 +16,24 @@ use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
 
 /// Runs the edge until it is told to stop.
-pub(super) async fn run(file: &Path, check: bool) -> anyhow::Result<()> {
+pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let config = load(file)?;
-    if check {
+    if check_only {
+        check_files(file).await?;
         output::line(&format!("`{}` is in order", file.display()));
         return Ok(());
     }
-    let metrics = config.metrics_bind;
+    let page = status_listener(config.metrics_bind).await?;
     let program = std::env::current_exe().context("this program does not know its own file")?;
     let hostname = config.hostname.clone();
     let edge = Edge::start(config, program).await.context("the edge can't start")?;
-    let status = match metrics {
-        Some(address) => {
+    let status = match page {
+        Some(listener) => {
             let page = EdgeStatus {
                 status: edge.status(),
                 health: edge.health(),
             };
-            let listener = status_page::bind(address).await?;
             Some(status_page::serve(edge.scope(), listener, page)?)
         }
         None => None,
@@ -57,6 +59,51 @@ pub(super) async fn run(file: &Path, check: bool) -> anyhow::Result<()> {
     edge.stop().await;
     tracing::info!("the edge has stopped; its modules go on");
     Ok(())
+}
+
+/// Looks at the files that the configuration names, by the checks of `holm edge check`.
+async fn check_files(file: &Path) -> anyhow::Result<()> {
+    let report = check::before_start(&Subject::new(file.to_owned(), None)).await;
+    let mut wrong = Vec::new();
+    for (_, verdict) in report.iter() {
+        match verdict {
+            Verdict::Error(finding) | Verdict::Fatal(finding) => {
+                wrong.push(format!("{}; {}", finding.reason, finding.remedy));
+            }
+            Verdict::Warning(finding) => output::note(&format!("holm: {}; {}", finding.reason, finding.remedy)),
+            Verdict::Fine(_) | Verdict::Skipped(_) | Verdict::Ignored => {}
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "`{}` names files that can't be used\n  {}",
+        file.display(),
+        wrong.join("\n  ")
+    )
+}
+
+/// The port of the status page, before anything is changed on this device. An address that nobody asked for is no reason not
+/// to start.
+async fn status_listener(bind: MetricsBind) -> anyhow::Result<Option<Listener>> {
+    match bind {
+        MetricsBind::Nowhere => Ok(None),
+        MetricsBind::At(address) => {
+            let listener = status_page::bind(address).await;
+            listener.context("`holm.metrics_bind` can't be used").map(Some)
+        }
+        MetricsBind::Usual => match status_page::bind(MetricsBind::USUAL).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "health and metrics are not served; give them an address in `holm.metrics_bind`"
+                );
+                Ok(None)
+            }
+        },
+    }
 }
 
 /// The edge's authority, as PEM.

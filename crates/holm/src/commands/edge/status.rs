@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::output;
 
 /// The edge's answer as lines.
-pub(super) fn lines(status: &Value) -> Vec<String> {
+pub(super) fn lines(status: &Value, room: Option<usize>) -> Vec<String> {
     let facts = facts(status);
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut lines: Vec<_> = facts
@@ -23,7 +23,7 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
     ] {
         if !rows.is_empty() {
             lines.push(String::new());
-            lines.extend(output::columns(headings, &rows));
+            lines.extend(output::columns(headings, &rows, room));
         }
     }
     lines
@@ -234,7 +234,7 @@ mod tests {
             },
         });
 
-        let text = lines(&status).join("\n");
+        let text = lines(&status, None).join("\n");
 
         let expected = "\
 link           down since 2026-01-02T03:04:05Z: can't connect to `hub`
@@ -265,7 +265,7 @@ refused too large  1";
 
     #[test]
     fn an_edge_that_has_just_begun_is_shown_too() {
-        let text = lines(&json!({"link": {"connected": true, "since": "T"}})).join("\n");
+        let text = lines(&json!({"link": {"connected": true, "since": "T"}}), None).join("\n");
 
         assert!(text.contains("up since T") && text.contains("none yet"), "{text}");
     }
