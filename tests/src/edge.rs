@@ -518,6 +518,7 @@ bind = "{ip}"
 metrics_bind = "{ip}:9600"
 data = "{shown}/edge"
 module_paths = ["{shown}/modules"]
+deployment_trial_sec = 2
 {NO_ENGINE}"#,
         ca = hub.ca().display(),
         connection = device.connection_string,

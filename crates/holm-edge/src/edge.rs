@@ -140,6 +140,7 @@ impl Edge {
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
         scope.spawn(Arc::clone(&security).run(scope.clone()));
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
+        let upload_tls = Arc::clone(&upstream_tls);
         let identities = IdentitiesOptions {
             cache: data.join("identities.json"),
             hub: Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port),
@@ -196,14 +197,14 @@ impl Edge {
             edge_hostname: Some(config.hostname.clone()),
             instance: None,
             allow_elevated: config.allow_elevated_docker_permissions,
+            log: config.log,
         });
         let docker = Arc::new(docker.map_err(StartEdgeError::Engine)?);
         let network = watch::Sender::new(None);
-        let process = ProcessRuntime::new(ProcessConfig::new(
-            data.join("processes"),
-            config.module_paths.clone(),
-            executable,
-        ));
+        let process = ProcessRuntime::new(ProcessConfig {
+            log: config.log,
+            ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), executable)
+        });
         let runtimes = Runtimes::new([
             Arc::new(process) as Arc<dyn ModuleRuntime>,
             Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
@@ -221,12 +222,14 @@ impl Edge {
             },
             version: version().version,
             period: agent::PERIOD,
+            trial: config.deployment_trial,
             state,
             identities,
             runtimes: runtimes.clone(),
             sockets: Arc::new(sockets),
             outbox: Arc::<Broker>::clone(&broker),
             refusals: uplink.refusals(),
+            upload_tls,
         });
         let agent = agent.await.map_err(StartEdgeError::Agent)?;
         let (running, agent_scope) = (agent.clone(), scope.clone());
@@ -244,7 +247,9 @@ impl Edge {
         let managed = Managed {
             runtimes,
             keys,
+            broker: Arc::clone(&broker),
             status: status(&broker, &agent),
+            agent: agent.clone(),
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
         Ok(Self {

@@ -12,6 +12,7 @@ pub mod identities;
 pub mod keys;
 pub mod local_api;
 pub mod management;
+mod moment;
 pub mod runtimes;
 pub mod security;
 pub mod state;

@@ -1,9 +1,13 @@
 //! The module runtimes of this device, one a kind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::ModuleId;
 use holm_runtime::{ModuleRuntime, ModuleState, RuntimeError, RuntimeKind};
+
+/// How long a runtime may take to tell what is there: it does so in milliseconds, on a busy device in a second or two.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The runtimes that work on this device.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +34,15 @@ impl Runtimes {
     /// Every module of every runtime, by id; and the runtimes that could not tell.
     pub async fn list(&self) -> (Vec<ModuleState>, Vec<(RuntimeKind, RuntimeError)>) {
         let (mut modules, mut silent) = (Vec::new(), Vec::new());
+        let mut looks = Vec::new();
         for runtime in &self.0 {
-            match runtime.list().await {
+            looks.push(async { (runtime.kind(), in_time("list its modules", runtime.list()).await) });
+        }
+        // At once: an engine that hangs keeps nobody from looking after the modules of another runtime.
+        for (kind, found) in futures_util::future::join_all(looks).await {
+            match found {
                 Ok(found) => modules.extend(found),
-                Err(error) => silent.push((runtime.kind(), error)),
+                Err(error) => silent.push((kind, error)),
             }
         }
         modules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -47,7 +56,7 @@ impl Runtimes {
     pub async fn find(&self, module: &ModuleId) -> Result<(Arc<dyn ModuleRuntime>, ModuleState), RuntimeError> {
         let mut failed = None;
         for runtime in &self.0 {
-            match runtime.inspect(module).await {
+            match in_time("tell of a module", runtime.inspect(module)).await {
                 Ok(state) => return Ok((Arc::clone(runtime), state)),
                 Err(RuntimeError::NotFound(_)) => {}
                 Err(error) => {
@@ -71,4 +80,13 @@ impl Runtimes {
         }
         Vec::new()
     }
+}
+
+async fn in_time<T>(operation: &str, work: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
+        Err(RuntimeError::Timeout {
+            operation: operation.to_owned(),
+            after: PATIENCE,
+        })
+    })
 }

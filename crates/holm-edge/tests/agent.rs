@@ -116,6 +116,7 @@ impl Device {
             host: "127.0.0.1".to_owned(),
             port: 1,
         };
+        let upload_tls = Arc::clone(&tls);
         let uplink = Uplink::new(
             UplinkSettings::new(endpoint, tls),
             Arc::clone(&identities) as Arc<_>,
@@ -132,12 +133,14 @@ impl Device {
             },
             version: "0".to_owned(),
             period: Duration::from_millis(100),
+            trial: Duration::from_millis(200),
             state,
             identities,
             runtimes,
             sockets: Arc::new(sockets),
             outbox: Arc::new(NothingSent),
             refusals: uplink.refusals(),
+            upload_tls,
         })
         .await
         .unwrap();

@@ -127,6 +127,17 @@ pub enum IngestError {
         /// The limit.
         limit: usize,
     },
+    /// Its properties could not be passed on: written as a topic has them they are too long.
+    #[error(
+        "the properties take {bytes} bytes as a topic carries them, and at most {limit} are allowed; send fewer or shorter \
+         ones (`/` and other signs count three)"
+    )]
+    PropertiesTooLong {
+        /// Their size in a topic.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// There is no room for it, or the disk failed: the sender keeps it and tries again.
     #[error("the message can't be stored now: {0}")]
     Unavailable(String),

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_gateway::{Delivery, SessionId, Settlement};
 use holm_model::message::{DecodeError, MAX_CLOUD_TO_DEVICE_BYTES};
+use holm_model::wire::bag;
 use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::Scope;
 
@@ -365,6 +366,16 @@ fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Wa
         return Err(ServiceError::new(
             ErrorCode::MessageTooLarge,
             format!("the message has {size} bytes; at most {MAX_CLOUD_TO_DEVICE_BYTES} are allowed"),
+        ));
+    }
+    let bytes = bag::longest(&message);
+    if bytes > bag::MAX_BYTES {
+        return Err(ServiceError::new(
+            ErrorCode::MessageTooLarge,
+            format!(
+                "the properties take {bytes} bytes as a topic carries them; at most {} are allowed; send fewer or shorter ones",
+                bag::MAX_BYTES
+            ),
         ));
     }
     let ack = message

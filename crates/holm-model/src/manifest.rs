@@ -26,7 +26,7 @@ mod reported;
 pub use agent::{AgentDesired, RegistryCredential, RuntimeSettings};
 pub use content::{DeploymentContent, ModuleContent};
 pub use create_options::chunks as create_options_chunks;
-pub use edge_hub::{EdgeHubDesired, RouteSpec, StoreAndForward};
+pub use edge_hub::{EdgeHubDesired, ForwardOrder, RouteSpec, StoreAndForward, WhenFull};
 pub use module::{ImagePullPolicy, LAST_STARTUP_ORDER, ModuleSpec, ModuleStatus, ModuleType, RestartPolicy};
 pub use reported::{
     AgentReported, BuildVersion, ClientReported, DesiredStatus, EdgeHubReported, ModuleReported, Platform,

@@ -18,7 +18,7 @@ use crate::lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 use crate::options::{Clock, Options};
 use crate::pending::Pending;
 use crate::reader::Reader;
-use crate::record::{NewRecord, Start, Visibility};
+use crate::record::{Appended, NewRecord, Start, Visibility};
 use crate::signal::{CommitSignal, Promise, lock};
 use crate::writer;
 
@@ -229,11 +229,28 @@ impl Queue {
     /// # Errors
     /// Nothing is appended: see [`AppendError`]. After `Busy`, [`Self::room`] tells when to try again.
     pub fn append(&self, record: &NewRecord<'_>) -> Result<Pending, AppendError> {
+        self.append_with(record, Log::append)
+    }
+
+    /// [`Self::append`] that [`Options::max_bytes`] does not refuse: for a record that takes the place of one that is there
+    /// and is acknowledged as soon as this one is on disk.
+    ///
+    /// # Errors
+    /// As [`Self::append`], `QueueFull` aside.
+    pub fn append_in_place(&self, record: &NewRecord<'_>) -> Result<Pending, AppendError> {
+        self.append_with(record, Log::append_in_place)
+    }
+
+    fn append_with(
+        &self,
+        record: &NewRecord<'_>,
+        append: impl FnOnce(&mut Log, &NewRecord<'_>) -> Result<Appended, AppendError>,
+    ) -> Result<Pending, AppendError> {
         let mut state = self.shared().lock();
         if state.is_closing {
             return Err(AppendError::Closed);
         }
-        let appended = state.log.as_mut().ok_or(AppendError::Closed)?.append(record)?;
+        let appended = append(state.log.as_mut().ok_or(AppendError::Closed)?, record)?;
         let pending = Pending::new(appended, Arc::clone(&state.next_commit.0));
         if state.waiting_for_appends == 0 {
             self.shared().wake_writer(state);
@@ -291,6 +308,22 @@ impl Queue {
             .acknowledge(lane, positions)?;
         self.shared().wake_writer(state);
         Ok(())
+    }
+
+    /// Acknowledges positions because the time of their records is over: counted as expired, if they were not acknowledged.
+    /// Says how many were not.
+    pub fn expire(&self, lane: LaneId, positions: Range<u64>) -> u64 {
+        let mut state = self.shared().lock();
+        let expired = state.log.as_mut().map_or(0, |log| log.expire(lane, positions));
+        self.shared().wake_writer(state);
+        expired
+    }
+
+    /// Changes [`Options::max_bytes`]. Segments get smaller with it, so that space comes back in parts of it.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
+        if let Some(log) = &mut self.shared().lock().log {
+            log.set_max_bytes(max_bytes);
+        }
     }
 
     /// Waits until everything appended and acknowledged so far is on disk.

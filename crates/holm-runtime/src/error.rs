@@ -134,6 +134,12 @@ impl RuntimeError {
         matches!(self, Self::NotFound(_))
     }
 
+    /// Whether the runtime itself did not answer, so that nothing is said of the module.
+    #[must_use]
+    pub const fn is_of_runtime(&self) -> bool {
+        matches!(self, Self::EngineUnreachable { .. } | Self::Timeout { .. })
+    }
+
     /// The error and its causes in one line, joined by `: `.
     #[must_use]
     pub fn chain(&self) -> String {

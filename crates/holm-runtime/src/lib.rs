@@ -17,8 +17,8 @@ pub mod supervisor;
 
 pub use docker::{DockerConfig, DockerRuntime, EdgeNetwork};
 pub use error::{RuntimeError, UnsupportedOption};
-pub use logs::{LogStream, LogsOptions, Tail};
+pub use logs::{LogLimits, LogStream, LogsOptions, Tail};
 pub use process::{ProcessConfig, ProcessRuntime};
 pub use runtime::{BoxFuture, ModuleRuntime, Prepared};
 pub use spec::{ModuleSpec, PullPolicy, RegistryAuth, RuntimeKind};
-pub use state::{ModuleState, ModuleStats, Reachability, RuntimeStatus};
+pub use state::{Health, ModuleState, ModuleStats, Reachability, RuntimeStatus};

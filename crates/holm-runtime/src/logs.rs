@@ -14,6 +14,7 @@ use std::pin::Pin;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use holm_model::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// The framed bytes; a chunk may hold part of a frame or many. Dropping it ends the reading.
 pub type LogStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -41,6 +42,25 @@ pub struct LogsOptions {
     pub until: Option<Timestamp>,
     /// Begin each line with its point in time (RFC 3339 with nanoseconds) and a space.
     pub timestamps: bool,
+}
+
+/// How much of a module's output is kept, unless its create options say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// A file is closed before it grows beyond this, in bytes.
+    pub max_bytes: u64,
+    /// Files kept, the one written to included.
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    /// 30 MiB a module: fifty of them fit on a small device.
+    fn default() -> Self {
+        Self {
+            max_bytes: 10 * 1024 * 1024,
+            files: 3,
+        }
+    }
 }
 
 /// Where a line was written to.

@@ -75,6 +75,31 @@ impl fmt::Display for RuntimeStatus {
     }
 }
 
+/// What a module's health check says while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It has not passed yet since the start, and has not failed often enough to count.
+    Starting,
+    /// It passed.
+    Healthy,
+    /// It failed as often as is tolerated.
+    Unhealthy,
+}
+
+impl Health {
+    /// Reads the Docker engine's word; `None` when there is no health check.
+    #[must_use]
+    pub fn from_docker(word: &str) -> Option<Self> {
+        match word {
+            "starting" => Some(Self::Starting),
+            "healthy" => Some(Self::Healthy),
+            "unhealthy" => Some(Self::Unhealthy),
+            _ => None,
+        }
+    }
+}
+
 /// One module as its runtime finds it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleState {
@@ -84,6 +109,8 @@ pub struct ModuleState {
     pub kind: RuntimeKind,
     /// What it does.
     pub status: RuntimeStatus,
+    /// What its health check says; `None` when it has none or does not run.
+    pub health: Option<Health>,
     /// More about the status when there is more to say, such as why it failed.
     pub description: Option<String>,
     /// How it last ended; `None` before it ended for the first time. 128 + n means: ended by signal n.

@@ -206,6 +206,13 @@ pub(crate) enum Edge {
     },
     /// Show modules, link and queues.
     Status(OnDevice),
+    /// Look at messages that could not reach their destination, and send them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Show how far the deployment is carried out, and what is planned next.
+    Plan(OnDevice),
+    /// Try the deployment that was taken back once more.
+    Retry(OnDevice),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
     /// List the checks.
@@ -293,6 +300,33 @@ pub(crate) enum CheckOutput {
     Text,
     /// For scripts, in the published form.
     Json,
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them, oldest first.
+    List(OnDevice),
+    /// Print one with its message.
+    Show {
+        /// Its number in the list.
+        id: u64,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Send some again to the endpoints that they were for.
+    Resend {
+        /// Their numbers in the list.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<u64>,
+        /// All there are.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Remove all of them.
+    Purge(OnDevice),
 }
 
 /// How to reach the edge of this device.

@@ -1,18 +1,19 @@
-//! Which deployment is in force: the desired properties of `$edgeAgent`, the last of them that could be read, and both kept
-//! over restarts.
+//! The desired properties of `$edgeAgent`, as they come from the hub, and the rollout of what they say.
 //!
 //! ```text
-//! twin or patch --> received (desired, version) --parse--> good: in force, kept | bad: status for the report
+//! twin or patch --> received (desired, version) --read--> good: an edition for the rollout | bad: status for the report
 //! ```
 //!
-//! - A deployment that can't be read changes nothing: the last good one stays in force, also after a restart without a hub.
+//! - A deployment that can't be read changes nothing: what is in force stays so, also after a restart without a hub.
 //! - A patch is applied only when it is the next version; else the whole twin must be read.
 //!
 //! Source: `edge-agent.md` §1.4 and §2.1.
 
 use holm_model::manifest::{AgentDesired, ConfigError, DesiredStatus};
 use holm_model::twin::patch;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use super::rollout::{Edition, Rollout};
 
 /// The name of the document in the state.
 pub(super) const DOCUMENT: &str = "agent.deployment";
@@ -22,107 +23,92 @@ pub(super) const DOCUMENT: &str = "agent.deployment";
 pub struct Deployment {
     /// The desired properties as received last, without what the hub adds.
     received: Option<(Map<String, Value>, u64)>,
-    in_force: Option<InForce>,
-    refused: Option<ConfigError>,
+    unreadable: Option<ConfigError>,
+    /// What has become of those that could be read.
+    pub(super) rollout: Rollout,
 }
 
-/// The deployment that is carried out.
-#[derive(Clone, Debug)]
-pub struct InForce {
-    /// As the manifest says.
-    pub desired: AgentDesired,
-    properties: Map<String, Value>,
-    version: u64,
+/// What came of desired properties.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// They are known already.
+    Known,
+    /// They don't follow what is known: the whole twin must be read.
+    Gap,
+    /// They can't be read; the report says why.
+    Unreadable,
+    /// This is wanted now.
+    Edition(Edition),
 }
 
 impl Deployment {
-    /// From the document of an earlier run. A document that can't be read counts as none; the hub has the original.
+    /// From the document of an earlier run. What can't be read counts as not there; the hub has the original.
     #[must_use]
-    pub fn from_document(document: Option<Value>) -> Self {
-        let mut deployment = Self::default();
-        let Some(document) = document else { return deployment };
-        let version = document.get("version").and_then(Value::as_u64).unwrap_or(0);
-        if let Some(Value::Object(properties)) = document.get("desired") {
-            deployment.read(properties.clone(), version);
+    pub fn from_document(document: Option<&Value>) -> Self {
+        Self {
             // What was received must come from the hub anew: it may have changed since.
-            deployment.received = None;
+            received: None,
+            unreadable: None,
+            rollout: Rollout::from_document(document),
         }
-        deployment
     }
 
-    /// What to keep: the deployment in force.
+    /// What modules are kept by.
     #[must_use]
-    pub fn to_document(&self) -> Option<Value> {
-        let in_force = self.in_force.as_ref()?;
-        Some(json!({"desired": in_force.properties, "version": in_force.version}))
+    pub fn in_force(&self) -> Option<&AgentDesired> {
+        self.rollout.in_force().map(|edition| &*edition.desired)
     }
 
-    /// The deployment that is carried out.
+    /// Why the last deployment can't be used, and its version.
     #[must_use]
-    pub const fn in_force(&self) -> Option<&InForce> {
-        self.in_force.as_ref()
+    pub fn refusal(&self) -> Option<(Option<u64>, DesiredStatus)> {
+        let error = self.unreadable.as_ref()?;
+        let version = self.received.as_ref().map(|(_, version)| *version);
+        Some((version, DesiredStatus::from(error)))
     }
 
-    /// The version that the report speaks of: the last one received, or that of the deployment from before the restart.
-    #[must_use]
-    pub fn version(&self) -> Option<u64> {
-        let received = self.received.as_ref().map(|(_, version)| *version);
-        received
-            .or_else(|| self.in_force.as_ref().map(|in_force| in_force.version))
-            .filter(|version| *version > 0)
-    }
-
-    /// Why the last deployment is not in force.
-    #[must_use]
-    pub fn refusal(&self) -> Option<DesiredStatus> {
-        self.refused.as_ref().map(DesiredStatus::from)
-    }
-
-    /// Takes the desired section of a whole twin. Says whether it was news.
-    pub fn take_twin(&mut self, desired: &Value) -> bool {
+    /// Takes the desired section of a whole twin.
+    pub fn take_twin(&mut self, desired: &Value) -> Taken {
         let (properties, version) = split(desired);
         if self
             .received
             .as_ref()
             .is_some_and(|known| known.1 == version && known.0 == properties)
         {
-            return false;
+            return Taken::Known;
         }
-        self.read(properties, version);
-        true
+        self.read(properties, version)
     }
 
-    /// Takes a patch. `false` when it does not follow what is known, so that the whole twin must be read.
-    #[must_use]
-    pub fn take_patch(&mut self, desired: &Value) -> bool {
+    /// Takes a patch.
+    pub fn take_patch(&mut self, desired: &Value) -> Taken {
         let (changes, version) = split(desired);
         let Some((mut properties, known)) = self.received.clone() else {
-            return false;
+            return Taken::Gap;
         };
+        if version <= known {
+            return Taken::Known;
+        }
         if version != known + 1 {
-            return version <= known;
+            return Taken::Gap;
         }
         patch::apply(&mut properties, &changes);
-        self.read(properties, version);
-        true
+        self.read(properties, version)
     }
 
-    fn read(&mut self, properties: Map<String, Value>, version: u64) {
-        match AgentDesired::parse(&properties) {
-            Ok(desired) => {
-                self.refused = None;
-                self.in_force = Some(InForce {
-                    desired,
-                    properties: properties.clone(),
-                    version,
-                });
+    fn read(&mut self, properties: Map<String, Value>, version: u64) -> Taken {
+        self.received = Some((properties.clone(), version));
+        match Edition::read(properties, version) {
+            Ok(edition) => {
+                self.unreadable = None;
+                Taken::Edition(edition)
             }
             Err(error) => {
                 tracing::warn!(version, error = %error, "the deployment can't be used; the last good one stays in force");
-                self.refused = Some(error);
+                self.unreadable = Some(error);
+                Taken::Unreadable
             }
         }
-        self.received = Some((properties, version));
     }
 }
 
@@ -135,6 +121,10 @@ fn split(desired: &Value) -> (Map<String, Value>, u64) {
 
 #[cfg(test)]
 mod tests {
+    use holm_model::Timestamp;
+    use serde_json::json;
+
+    use super::super::rollout::Event;
     use super::*;
 
     fn desired(version: u64, image: &str) -> Value {
@@ -142,57 +132,61 @@ mod tests {
             "modules": {"m": {"type": "docker", "status": "running", "settings": {"image": image}}}})
     }
 
-    fn image(deployment: &Deployment) -> &str {
-        let module = deployment.in_force().unwrap().desired.modules.values().next().unwrap();
-        &module.image
+    fn image(taken: &Taken) -> &str {
+        let Taken::Edition(edition) = taken else {
+            panic!("{taken:?}")
+        };
+        &edition.desired.modules.values().next().unwrap().image
     }
 
     #[test]
-    fn a_deployment_that_cannot_be_read_leaves_the_last_good_one_in_force() {
+    fn a_deployment_that_cannot_be_read_says_why_and_wants_nothing() {
         let mut deployment = Deployment::default();
-        deployment.take_twin(&desired(1, "a:1"));
+        assert_eq!(image(&deployment.take_twin(&desired(1, "a:1"))), "a:1");
 
         let mut bad = desired(2, "a:2");
         bad["modules"]["m"]["status"] = json!("perhaps");
-        deployment.take_twin(&bad);
+        assert_eq!(deployment.take_twin(&bad), Taken::Unreadable);
 
-        assert_eq!(image(&deployment), "a:1");
-        assert_eq!(deployment.version(), Some(2));
-        assert_eq!(deployment.refusal().unwrap().code, 400);
+        let (version, status) = deployment.refusal().unwrap();
+        assert_eq!((version, status.code), (Some(2), 400));
         let mut newer = desired(3, "a:1");
         newer["schemaVersion"] = json!("2.0");
         deployment.take_twin(&newer);
-        assert_eq!(deployment.refusal().unwrap().code, 412);
+        assert_eq!(deployment.refusal().unwrap().1.code, 412);
         deployment.take_twin(&json!({"$version": 4}));
-        assert_eq!(deployment.refusal().unwrap().code, 417);
+        assert_eq!(deployment.refusal().unwrap().1.code, 417);
+        deployment.take_twin(&desired(5, "a:1"));
+        assert_eq!(deployment.refusal(), None);
     }
 
     #[test]
     fn patches_are_applied_only_in_order() {
         let mut deployment = Deployment::default();
-        assert!(!deployment.take_patch(&json!({"$version": 1})));
+        assert_eq!(deployment.take_patch(&json!({"$version": 1})), Taken::Gap);
         deployment.take_twin(&desired(4, "a:1"));
 
         let patch = |version| json!({"modules": {"m": {"settings": {"image": "a:2"}}}, "$version": version});
-        assert!(!deployment.take_patch(&patch(6)));
-        assert_eq!(image(&deployment), "a:1");
-        assert!(deployment.take_patch(&patch(5)));
-        assert_eq!(image(&deployment), "a:2");
-        assert!(deployment.take_patch(&patch(5)));
-        assert_eq!(deployment.version(), Some(5));
+        assert_eq!(deployment.take_patch(&patch(6)), Taken::Gap);
+        assert_eq!(image(&deployment.take_patch(&patch(5))), "a:2");
+        assert_eq!(deployment.take_patch(&patch(5)), Taken::Known);
     }
 
     #[test]
-    fn a_restart_has_the_last_good_deployment() {
+    fn a_restart_has_what_was_in_force_and_hears_of_the_rest_from_the_hub() {
         let mut deployment = Deployment::default();
-        deployment.take_twin(&desired(4, "a:1"));
+        let Taken::Edition(edition) = deployment.take_twin(&desired(4, "a:1")) else {
+            panic!()
+        };
+        let at = Timestamp::from_unix_seconds(1);
+        deployment.rollout = deployment.rollout.after(Event::Deployed { edition, at }).unwrap();
         deployment.take_twin(&json!({"schemaVersion": "9.0", "$version": 5}));
 
-        let mut restarted = Deployment::from_document(deployment.to_document());
+        let mut restarted = Deployment::from_document(deployment.rollout.to_document().as_ref());
 
-        assert_eq!(image(&restarted), "a:1");
-        assert_eq!((restarted.version(), restarted.refusal()), (Some(4), None));
-        assert!(!restarted.take_patch(&json!({"$version": 5})));
-        assert!(restarted.take_twin(&desired(4, "a:1")));
+        assert_eq!(restarted.rollout, deployment.rollout);
+        assert_eq!(restarted.refusal(), None);
+        assert_eq!(restarted.take_patch(&json!({"$version": 5})), Taken::Gap);
+        assert_eq!(image(&restarted.take_twin(&desired(4, "a:1"))), "a:1");
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use holm_model::ModuleId;
 use holm_net::error_chain;
-use holm_runtime::{ModuleRuntime, ModuleSpec, Reachability, RuntimeError, RuntimeKind};
+use holm_runtime::{ModuleRuntime, ModuleSpec, Reachability, RuntimeKind};
 
 use super::plan::{Action, Plan, Step};
+use super::restarts::Trouble;
 use super::sockets::ModuleSockets;
 use crate::runtimes::Runtimes;
 
@@ -23,7 +24,7 @@ pub(super) struct Outcome {
     /// The restarts that were carried out.
     pub restarts: u32,
     /// Why a step failed; those after it were left out.
-    pub error: Option<String>,
+    pub error: Option<Trouble>,
 }
 
 /// Carries out plans.
@@ -74,10 +75,11 @@ impl Executor {
         (!told.is_empty()).then(|| told.join("; "))
     }
 
-    /// Carries out a plan. `specs` holds what modules are made of.
+    /// Carries out a plan up to and with its first startup order: whether the next one may begin is to be seen then. `specs`
+    /// holds what modules are made of.
     pub(super) async fn execute(&self, plan: &Plan, specs: &BTreeMap<ModuleId, ModuleSpec>) -> Vec<Outcome> {
         let mut outcomes: BTreeMap<ModuleId, Outcome> = BTreeMap::new();
-        for stage in 0..plan.stages() {
+        for stage in 0..=plan.first_turn() {
             let mut chains: BTreeMap<&ModuleId, Vec<&Step>> = BTreeMap::new();
             for step in plan.steps.iter().filter(|step| step.stage == stage) {
                 let has_failed = outcomes
@@ -114,7 +116,8 @@ impl Executor {
             match self.step(step, specs.get(module)).await {
                 Ok(()) => outcome.restarts += u32::from(step.action == Action::Restart),
                 Err(error) => {
-                    tracing::warn!(module = %module, action = ?step.action, error, "module: a command failed");
+                    let reason = &error.reason;
+                    tracing::warn!(module = %module, action = ?step.action, reason, "module: a command failed");
                     outcome.error = Some(error);
                     break;
                 }
@@ -123,15 +126,14 @@ impl Executor {
         outcome
     }
 
-    async fn step(&self, step: &Step, spec: Option<&ModuleSpec>) -> Result<(), String> {
+    async fn step(&self, step: &Step, spec: Option<&ModuleSpec>) -> Result<(), Trouble> {
         let id = &step.module;
         let missing = || format!("the runtime `{}` has gone", step.runtime);
         let runtime = self.runtimes.of_kind(step.runtime).ok_or_else(missing)?;
-        let told = |error: RuntimeError| error.chain();
         match step.action {
-            Action::Stop => runtime.stop(id, None).await.map_err(told),
+            Action::Stop => runtime.stop(id, None).await.map_err(Trouble::from),
             Action::Remove => {
-                runtime.remove(id).await.map_err(told)?;
+                runtime.remove(id).await?;
                 if step.stage == 0 {
                     self.sockets.close(id);
                     self.forget_note(id);
@@ -146,20 +148,21 @@ impl Executor {
                 let spec = spec.ok_or_else(|| format!("nobody knows what `{id}` is made of"))?;
                 // Its directory is mounted when it is created, so it must be there before.
                 self.sockets.ensure(id).map_err(|error| error_chain(&error))?;
-                runtime.create(spec).await.map_err(told)
+                runtime.create(spec).await.map_err(Trouble::from)
             }
             Action::Start | Action::Restart => {
                 self.sockets.ensure(id).map_err(|error| error_chain(&error))?;
-                runtime.start(id).await.map_err(told)?;
+                runtime.start(id).await?;
                 self.probe(runtime.as_ref(), id, spec).await;
                 Ok(())
             }
         }
     }
 
-    async fn prepare(&self, runtime: &dyn ModuleRuntime, spec: &ModuleSpec) -> Result<(), String> {
+    /// Makes an image present, and notes what is to be said about it.
+    pub(super) async fn prepare(&self, runtime: &dyn ModuleRuntime, spec: &ModuleSpec) -> Result<(), Trouble> {
         self.forget_note(&spec.id);
-        let prepared = runtime.prepare(spec).await.map_err(|error| error.chain())?;
+        let prepared = runtime.prepare(spec).await?;
         if let Some(note) = prepared.note {
             tracing::warn!(module = %spec.id, note, "module image");
             self.note_down(&spec.id, |notes| notes.image = Some(note));

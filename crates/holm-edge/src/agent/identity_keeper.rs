@@ -110,6 +110,7 @@ pub(super) async fn run(agent: &Inner) {
         let has_failed = error.is_some();
         agent.memory().identities_tried = Some((modules, error));
         agent.wake.notify_one();
+        agent.prepare_due.notify_one();
         tokio::select! {
             changed = wanted.changed() => match changed {
                 Ok(()) => {

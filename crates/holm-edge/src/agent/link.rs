@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_client::{Client, Event, Events, MethodCall};
+use holm_client::{Client, Event as ClientEvent, Events, MethodCall};
+use holm_model::ModuleId;
 use holm_model::manifest::DesiredStatus;
+use holm_model::method::MethodResponse;
 use holm_net::Scope;
 use serde_json::{Value, json};
 
+use super::deployment::Taken;
 use super::methods::{self, Call};
-use super::{Inner, deployment, modules_of};
-use crate::runtimes::Runtimes;
+use super::rollout::Event;
+use super::{Agent, Inner, advance, now};
 
 /// The published period of reading the whole twin.
 const REFRESH_PERIOD: Duration = Duration::from_secs(3600);
@@ -41,13 +44,13 @@ pub(super) async fn run(agent: &Arc<Inner>, scope: &Scope, client: &Client, mut 
 }
 
 /// Handles an event; says whether the whole twin must be read.
-async fn handle(agent: &Arc<Inner>, scope: &Scope, event: Event) -> bool {
+async fn handle(agent: &Arc<Inner>, scope: &Scope, event: ClientEvent) -> bool {
     match event {
-        Event::Connected => {
+        ClientEvent::Connected => {
             agent.reachable.notify_one();
             true
         }
-        Event::Disconnected(reason) => {
+        ClientEvent::Disconnected(reason) => {
             tracing::info!(
                 reason,
                 "the agent has no connection to the hub; modules go on as deployed"
@@ -55,13 +58,18 @@ async fn handle(agent: &Arc<Inner>, scope: &Scope, event: Event) -> bool {
             agent.memory().reported = None;
             false
         }
-        Event::DesiredChanged(patch) => !take(agent, &patch, Taken::Patch).await,
-        Event::Method(call) => {
-            let runtimes = agent.runtimes.clone();
-            scope.spawn_until_stopped(answer(runtimes, call));
+        ClientEvent::DesiredChanged(patch) => {
+            let taken = agent.memory().deployment.take_patch(&patch);
+            !take(agent, taken).await
+        }
+        ClientEvent::Method(call) => {
+            let agent = Agent {
+                inner: Arc::clone(agent),
+            };
+            scope.spawn_until_stopped(answer(agent, scope.clone(), call));
             false
         }
-        Event::Message(message) => {
+        ClientEvent::Message(message) => {
             // The agent has no inputs; what is sent to it all the same must not come for ever.
             message.complete().await;
             false
@@ -88,72 +96,59 @@ async fn read_twin(agent: &Inner, client: &Client) -> bool {
         memory.reported = Some(reported);
         memory.refused = None;
     }
-    take(agent, twin.get("desired").unwrap_or(&Value::Null), Taken::Twin).await;
+    let taken = agent
+        .memory()
+        .deployment
+        .take_twin(twin.get("desired").unwrap_or(&Value::Null));
+    take(agent, taken).await;
     agent.wake.notify_one();
     true
 }
 
-#[derive(Clone, Copy)]
-enum Taken {
-    Twin,
-    Patch,
-}
-
-/// Takes desired properties in, keeps them, and has them carried out. `false`: the whole twin must be read first.
-async fn take(agent: &Inner, desired: &Value, kind: Taken) -> bool {
-    let (document, modules) = {
-        let mut memory = agent.memory();
-        let before = memory.deployment.to_document();
-        let is_taken = match kind {
-            Taken::Twin => memory.deployment.take_twin(desired),
-            Taken::Patch => memory.deployment.take_patch(desired),
-        };
-        if !is_taken {
-            return false;
+/// Does what is to be done about desired properties. `false`: the whole twin must be read first.
+async fn take(agent: &Inner, taken: Taken) -> bool {
+    match taken {
+        Taken::Known => {}
+        Taken::Gap => return false,
+        Taken::Unreadable => agent.wake.notify_one(),
+        Taken::Edition(edition) => {
+            advance::advance(agent, Event::Deployed { edition, at: now() }).await;
         }
-        let modules = modules_of(&memory.deployment);
-        let document = memory
-            .deployment
-            .to_document()
-            .filter(|after| before.as_ref() != Some(after));
-        if let (Some(_), Some(modules)) = (&document, &modules) {
-            tracing::info!(version = memory.deployment.version(), "a deployment is in force");
-            memory.bookkeeping.begin_deployment(modules);
-        }
-        (document, modules)
-    };
-    if let Some(document) = document
-        && let Err(error) = agent.state.put_document(deployment::DOCUMENT, &document).await
-    {
-        tracing::error!(%error, "the deployment is carried out, but a restart without hub would not know it");
     }
-    agent.wanted.send_if_modified(|known| {
-        let is_new = *known != modules;
-        *known = modules;
-        is_new
-    });
-    agent.wake.notify_one();
     true
 }
 
-async fn answer(runtimes: Runtimes, call: MethodCall) {
+async fn answer(agent: Agent, scope: Scope, call: MethodCall) {
+    let logs = &agent.inner.logs;
     let response = match methods::read(&call.name, &call.payload) {
         Err(response) => response,
         Ok(Call::Ping) => methods::done(),
-        Ok(Call::RestartModule(id)) => {
-            tracing::info!(module = %id, "restart asked by a method");
-            let restarted = async {
-                let (runtime, _) = runtimes.find(&id).await?;
-                runtime.stop(&id, None).await?;
-                runtime.start(&id).await
-            };
-            match restarted.await {
-                Ok(()) => methods::done(),
-                Err(error) => methods::refusal(500, error.chain()),
-            }
+        Ok(Call::RestartModule(id)) => restart(&agent.inner, &id).await,
+        Ok(Call::GetModuleLogs) => methods::of_logs(logs.get(&call.payload).await),
+        Ok(Call::UploadModuleLogs) => methods::of_logs(logs.upload(&scope, &call.payload).await),
+        Ok(Call::UploadSupportBundle) => {
+            let facts = vec![
+                ("status.json".to_owned(), agent.status()),
+                ("plan.json".to_owned(), agent.plan()),
+            ];
+            methods::of_logs(logs.upload_bundle(&scope, &call.payload, facts).await)
         }
+        Ok(Call::GetTaskStatus) => methods::of_logs(logs.task(&call.payload)),
     };
     call.answer(response).await;
+}
+
+async fn restart(agent: &Inner, id: &ModuleId) -> MethodResponse {
+    tracing::info!(module = %id, "restart asked by a method");
+    let restarted = async {
+        let (runtime, _) = agent.runtimes.find(id).await?;
+        runtime.stop(id, None).await?;
+        runtime.start(id).await
+    };
+    match restarted.await {
+        Ok(()) => methods::done(),
+        Err(error) => methods::refusal(500, error.chain()),
+    }
 }
 
 /// Tells the hub that the agent stops. Modules go on, so nothing is said of them.

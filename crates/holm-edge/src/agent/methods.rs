@@ -4,10 +4,20 @@
 
 use holm_model::ModuleId;
 use holm_model::method::MethodResponse;
+use holm_net::error_chain;
 use serde_json::{Value, json};
 
+use super::logs::LogsError;
+
 /// The methods that there are.
-const METHODS: [&str; 2] = ["ping", "RestartModule"];
+const METHODS: [&str; 6] = [
+    "ping",
+    "RestartModule",
+    "GetModuleLogs",
+    "UploadModuleLogs",
+    "UploadSupportBundle",
+    "GetTaskStatus",
+];
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +26,14 @@ pub(super) enum Call {
     Ping,
     /// Stop a module and start it again; it is not counted.
     RestartModule(ModuleId),
+    /// Lines of modules' logs in the answer.
+    GetModuleLogs,
+    /// The same into a store.
+    UploadModuleLogs,
+    /// Everything that helps to find a fault, into a store.
+    UploadSupportBundle,
+    /// How an upload stands.
+    GetTaskStatus,
 }
 
 /// Reads a call.
@@ -23,19 +41,30 @@ pub(super) enum Call {
 /// # Errors
 /// The answer to give: 400 with what is wrong.
 pub(super) fn read(name: &str, payload: &Value) -> Result<Call, MethodResponse> {
-    if name.eq_ignore_ascii_case("ping") {
-        return Ok(Call::Ping);
-    }
-    if !name.eq_ignore_ascii_case("RestartModule") {
+    let known = METHODS.iter().find(|known| known.eq_ignore_ascii_case(name)).copied();
+    let Some(method) = known else {
         let known = METHODS.join(", ");
         let text = format!("Command '{name}' not found. The supported commands are - {known}");
         return Err(refusal(400, text));
+    };
+    if method == "ping" {
+        return Ok(Call::Ping);
     }
     let version = payload.get("schemaVersion").and_then(Value::as_str).unwrap_or_default();
     if version.split('.').next() != Some("1") {
         let text = format!("`schemaVersion` is `{version}`; give `1.0`");
         return Err(refusal(400, text));
     }
+    match method {
+        "GetModuleLogs" => Ok(Call::GetModuleLogs),
+        "UploadModuleLogs" => Ok(Call::UploadModuleLogs),
+        "UploadSupportBundle" => Ok(Call::UploadSupportBundle),
+        "GetTaskStatus" => Ok(Call::GetTaskStatus),
+        _ => restart(payload),
+    }
+}
+
+fn restart(payload: &Value) -> Result<Call, MethodResponse> {
     let id = payload.get("id").and_then(Value::as_str).unwrap_or_default();
     let id = ModuleId::new(id).map_err(|error| refusal(400, format!("`id` names no module: {error}")))?;
     Ok(Call::RestartModule(id))
@@ -47,6 +76,16 @@ pub(super) fn refusal(status: i32, message: impl Into<String>) -> MethodResponse
     MethodResponse {
         status,
         payload: json!({"message": message.into()}),
+    }
+}
+
+/// The answer to a call about logs.
+#[must_use]
+pub(super) fn of_logs(outcome: Result<Value, LogsError>) -> MethodResponse {
+    match outcome {
+        Ok(payload) => MethodResponse { status: 200, payload },
+        Err(error @ LogsError::BadRequest(_)) => refusal(400, error_chain(&error)),
+        Err(error) => refusal(500, error_chain(&error)),
     }
 }
 
@@ -80,7 +119,8 @@ mod tests {
 
         assert_eq!(
             message("Nap", json!(null)),
-            "Command 'Nap' not found. The supported commands are - ping, RestartModule"
+            "Command 'Nap' not found. The supported commands are - ping, RestartModule, GetModuleLogs, UploadModuleLogs, \
+             UploadSupportBundle, GetTaskStatus"
         );
         assert!(message("RestartModule", json!({"schemaVersion": "2.0", "id": "m"})).contains("`schemaVersion`"));
         assert!(message("RestartModule", json!({"schemaVersion": "1.0"})).contains("`id`"));

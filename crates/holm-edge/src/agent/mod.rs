@@ -13,20 +13,26 @@
 //! - Without a hub it goes on with the last good deployment, also after a restart.
 //! - A restart of the edge touches no module that is as it shall be; stopping the edge stops none.
 //! - What fails is reported, and tried again with a wait that is bounded.
+//! - A deployment is made ready whole, comes into force once, proves itself or is taken back whole ([`rollout`]).
 //!
 //! Source: `edge-agent.md` §2.
 
+mod advance;
 mod deployment;
 mod executor;
 mod identity_keeper;
 mod link;
+mod logs;
 mod methods;
 pub mod plan;
+mod prepare;
 mod reconcile;
 pub mod report;
 pub mod restarts;
+pub mod rollout;
 mod sockets;
 pub mod spec;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +72,8 @@ pub struct AgentParts {
     pub version: String,
     /// How often everything is looked at; [`PERIOD`].
     pub period: Duration,
+    /// How long every module of a new deployment must have been well until it counts as good.
+    pub trial: Duration,
     /// Where deployment and restarts are kept.
     pub state: State,
     /// The identities of modules.
@@ -78,6 +86,8 @@ pub struct AgentParts {
     pub outbox: Arc<dyn Outbox>,
     /// Who is refused there.
     pub refusals: Refusals,
+    /// Whom to trust where logs are uploaded to.
+    pub upload_tls: Arc<rustls::ClientConfig>,
 }
 
 impl std::fmt::Debug for AgentParts {
@@ -97,6 +107,7 @@ struct Inner {
     surroundings: Surroundings,
     version: String,
     period: Duration,
+    trial: Duration,
     started_at: Timestamp,
     state: State,
     identities: Identities,
@@ -104,11 +115,18 @@ struct Inner {
     sockets: Sockets,
     outbox: Leftovers,
     refusals: Refusals,
+    logs: logs::Logs,
     executor: Executor,
     /// The modules that need an identity; `None` until a deployment is known.
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
     /// There may be something to do.
     wake: Notify,
+    /// There may be something to make ready.
+    prepare_due: Notify,
+    /// Another edition may be the next one.
+    next_changed: Notify,
+    /// Held while the rollout goes a step.
+    turn: tokio::sync::Mutex<()>,
     /// A pass is over: what changed may be reported.
     report_due: Notify,
     /// The whole twin must be read.
@@ -124,6 +142,10 @@ struct Inner {
 struct Memory {
     deployment: Deployment,
     bookkeeping: Bookkeeping,
+    /// Why modules of the next edition are not ready.
+    unprepared: BTreeMap<ModuleId, String>,
+    /// The digests of what was made ready for the edition in force.
+    prepared: BTreeMap<ModuleId, String>,
     /// The last attempt to bring identities up to date: for which modules, and what went wrong.
     identities_tried: Option<(Option<BTreeSet<ModuleId>>, Option<String>)>,
     /// What the hub has as reported; `None` while that is not known.
@@ -165,20 +187,29 @@ impl Agent {
     /// # Errors
     /// [`StateError`].
     pub async fn open(parts: AgentParts) -> Result<Self, StateError> {
-        let deployment = Deployment::from_document(parts.state.document(deployment::DOCUMENT).await?);
+        let deployment = Deployment::from_document(parts.state.document(deployment::DOCUMENT).await?.as_ref());
         let bookkeeping = parts.state.document(BOOKKEEPING).await?;
         // Restarts are counted anew when their memory can't be read; nothing else depends on it.
         let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
-        let wanted = modules_of(&deployment);
+        let wanted = deployment.rollout.modules();
         let executor = Executor::new(
             parts.runtimes.clone(),
             Arc::clone(&parts.sockets),
             parts.surroundings.mqtt_port,
         );
+        let logs = logs::Logs {
+            hub: parts.surroundings.hub_host.clone(),
+            device: parts.surroundings.device.to_string(),
+            runtimes: parts.runtimes.clone(),
+            tls: parts.upload_tls,
+            tasks: logs::Tasks::default(),
+        };
         let inner = Inner {
+            logs,
             surroundings: parts.surroundings,
             version: parts.version,
             period: parts.period,
+            trial: parts.trial,
             started_at: now(),
             state: parts.state,
             identities: Identities(parts.identities),
@@ -189,6 +220,9 @@ impl Agent {
             executor,
             wanted: watch::Sender::new(wanted),
             wake: Notify::new(),
+            prepare_due: Notify::new(),
+            next_changed: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
             report_due: Notify::new(),
             refresh: Notify::new(),
             reachable: Notify::new(),
@@ -210,6 +244,7 @@ impl Agent {
                 identity_keeper::run(inner),
                 link::run(inner, &scope, &client, events),
                 reconcile::run(inner),
+                prepare::run(inner),
                 reconcile::run_reports(inner, &client),
             )
         };
@@ -225,29 +260,75 @@ impl Agent {
         self.inner.wake.notify_one();
     }
 
-    /// How things stand, for `holm edge status`: the deployment, each module, and what is planned next.
+    /// How the deployment stands, as it is reported.
+    #[must_use]
+    pub fn desired_status(&self) -> DesiredStatus {
+        let memory = self.inner.memory();
+        report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared).1
+    }
+
+    /// What is planned: for the edition in force, and for the one that is made ready, as things are now.
+    #[must_use]
+    pub fn plan(&self) -> Value {
+        let (next, actual, status) = {
+            let memory = self.inner.memory();
+            let actual = plan::Actual {
+                modules: memory.states.clone(),
+                ..plan::Actual::default()
+            };
+            let next = memory.deployment.rollout.next().cloned();
+            let status = json!({"rollout": rollout_status(&memory), "plan": memory.plan});
+            (next, actual, status)
+        };
+        let next = next.map(|edition| {
+            let (intents, _) = reconcile::intents_of(&self.inner, &edition.desired);
+            plan::plan(&intents, &actual, &Bookkeeping::default(), now())
+        });
+        let mut answer = status;
+        answer["nextPlan"] = json!(next);
+        answer
+    }
+
+    /// Tries the deployment that was taken back once more. `false`: none was.
+    pub async fn retry(&self) -> bool {
+        advance::advance(&self.inner, rollout::Event::Retry).await
+    }
+
+    /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each
+    /// module, and what is planned next.
     #[must_use]
     pub fn status(&self) -> Value {
         let memory = self.inner.memory();
-        let status = report::desired_status(&memory.deployment, &memory.verdicts);
+        let (version, status) = report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared);
         let identities = memory.identities_tried.as_ref().and_then(|(_, error)| error.clone());
         json!({
-            "lastDesiredVersion": memory.deployment.version(),
+            "lastDesiredVersion": version,
             "lastDesiredStatus": status,
             "hasDeployment": memory.deployment.in_force().is_some(),
+            "rollout": rollout_status(&memory),
             "modules": memory.verdicts,
             "plan": memory.plan,
             "lastPass": memory.last_pass,
             "identitiesError": identities,
         })
     }
+}
 
-    /// Whether the deployment of this version is carried out; for tests and `holm edge status`.
-    #[must_use]
-    pub fn desired_status(&self) -> DesiredStatus {
-        let memory = self.inner.memory();
-        report::desired_status(&memory.deployment, &memory.verdicts)
-    }
+fn rollout_status(memory: &Memory) -> Value {
+    let rollout = &memory.deployment.rollout;
+    let version = |edition: Option<&rollout::Edition>| edition.map(|edition| edition.version);
+    json!({
+        "phase": rollout.phase().as_str(),
+        "good": version(rollout.good()),
+        "inForce": version(rollout.in_force()),
+        "next": version(rollout.next()),
+        "notReady": memory.unprepared,
+        "trialSince": rollout.trial().map(|trial| trial.since),
+        "takenBack": rollout.refused().map(|refused| json!({
+            "version": refused.edition.version,
+            "reasons": refused.reasons.iter().cloned().collect::<BTreeMap<_, _>>(),
+        })),
+    })
 }
 
 impl Inner {
@@ -262,12 +343,6 @@ impl Inner {
         // Each change leaves it whole, so a panic elsewhere does too.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The user's modules of the deployment in force; `None` when there is none.
-fn modules_of(deployment: &Deployment) -> Option<BTreeSet<ModuleId>> {
-    let in_force = deployment.in_force()?;
-    Some(in_force.desired.modules.keys().cloned().collect())
 }
 
 fn now() -> Timestamp {

@@ -6,11 +6,15 @@
 //! stage 2, 3 … by startup order: prepare, take away what is made of something else, create, start; stop
 //! ```
 //!
+//! A startup order is held back while a module of an earlier one runs and its health check has yet to pass for the first time,
+//! for two minutes at most. After the device was restarted, modules start in this order too, as if for the first time.
+//!
 //! - Pure: the same input gives the same plan, and the plan leaves its executor no choice.
 //! - Idempotent: once a plan has been carried out, the next one is empty.
 //! - Nothing is done to a module that is as it shall be. Whether it is made of what was deployed is read from the runtime
 //!   (the digest that it was created with), so a lost memory of ours recreates nothing.
 //! - What a module is made of is prepared (pulled) before the old module is touched: when that fails, the old one goes on.
+//!   A new edition of the deployment was prepared whole before it came here ([`super::rollout`]).
 //! - Steps of one stage on different modules may be done at once; steps on one module are in order.
 //!
 //! Source: `edge-agent.md` §2.2 to §2.4.
@@ -20,7 +24,7 @@ use std::fmt;
 
 use holm_model::manifest::{ModuleStatus, RestartPolicy};
 use holm_model::{ModuleId, Timestamp};
-use holm_runtime::{ModuleState, RuntimeKind, RuntimeStatus};
+use holm_runtime::{Health, ModuleState, RuntimeKind, RuntimeStatus};
 use serde::Serialize;
 
 use super::restarts::{Bookkeeping, INTENSIVE_CARE_MILLIS, RESTARTS_UNTIL_FAILED, due};
@@ -38,6 +42,8 @@ pub struct Wanted {
     pub restart_policy: RestartPolicy,
     /// Lower ones first.
     pub startup_order: u32,
+    /// Whether its image is known to be there: it was prepared before its edition came into force.
+    pub is_prepared: bool,
 }
 
 /// A module that shall be there.
@@ -61,6 +67,17 @@ pub struct Actual {
     pub modules: Vec<ModuleState>,
     /// The runtimes that could not, and why. Nothing is decided about their modules.
     pub unavailable: BTreeMap<RuntimeKind, String>,
+    /// When the device was started, where that is known.
+    pub booted_at: Option<Timestamp>,
+}
+
+impl Actual {
+    /// Whether a module has not been started since the device was: its end says nothing about it.
+    #[must_use]
+    pub fn is_from_before_boot(&self, state: &ModuleState) -> bool {
+        self.booted_at
+            .is_some_and(|booted| state.started_at.is_some_and(|started| started < booted))
+    }
 }
 
 /// One thing to do.
@@ -124,10 +141,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The number of stages.
+    /// The stage up to which the plan is carried out before everything is looked at anew: that of the first startup order
+    /// that has anything to do.
     #[must_use]
-    pub fn stages(&self) -> usize {
-        self.steps.iter().map(|step| step.stage + 1).max().unwrap_or(0)
+    pub fn first_turn(&self) -> usize {
+        let turns = self.steps.iter().map(|step| step.stage);
+        turns
+            .filter(|stage| *stage >= FIRST_ORDER_STAGE)
+            .min()
+            .unwrap_or(RESTART_STAGE)
     }
 }
 
@@ -163,13 +185,19 @@ impl fmt::Display for Step {
 /// Stage of modules that ended; those of the startup orders follow.
 const RESTART_STAGE: usize = 1;
 const FIRST_ORDER_STAGE: usize = 2;
+/// How long a startup order waits for the health checks of those before it: until `StartPeriod` and a few intervals of most.
+const LONGEST_HOLD_MILLIS: i64 = 120_000;
+/// How soon to look again at a health check that holds others back.
+const HOLD_LOOK_MILLIS: i64 = 500;
 
 /// Makes the plan.
 #[must_use]
 pub fn plan(intents: &BTreeMap<ModuleId, Intent>, actual: &Actual, bookkeeping: &Bookkeeping, now: Timestamp) -> Plan {
     let mut planner = Planner {
         bookkeeping,
+        actual,
         now,
+        held: None,
         plan: Plan::default(),
     };
     for state in &actual.modules {
@@ -180,7 +208,18 @@ pub fn plan(intents: &BTreeMap<ModuleId, Intent>, actual: &Actual, bookkeeping: 
     let mut orders: Vec<u32> = intents.values().filter_map(order_of).collect();
     orders.sort_unstable();
     orders.dedup();
-    for (id, intent) in intents {
+    // By startup order, so that what holds the later ones back is known when their turn comes.
+    let mut by_order: Vec<_> = intents.iter().collect();
+    by_order.sort_by_key(|(_, intent)| order_of(intent));
+    let mut before = None;
+    let mut starting = None;
+    for (id, intent) in by_order {
+        let order = order_of(intent);
+        if order != before {
+            planner.held = planner.held.take().or_else(|| starting.take());
+            before = order;
+        }
+        starting = starting.or_else(|| planner.not_ready(id, intent));
         let states: Vec<&ModuleState> = actual.modules.iter().filter(|state| state.id == *id).collect();
         match intent {
             Intent::Blocked { reason, is_error } => planner.blocked(id, &states, reason, *is_error),
@@ -208,11 +247,34 @@ const fn order_of(intent: &Intent) -> Option<u32> {
 
 struct Planner<'a> {
     bookkeeping: &'a Bookkeeping,
+    actual: &'a Actual,
     now: Timestamp,
+    /// The module of an earlier startup order that this one waits for.
+    held: Option<ModuleId>,
     plan: Plan,
 }
 
 impl Planner<'_> {
+    /// The module, when it runs and later ones should wait until its health check has passed.
+    fn not_ready(&self, id: &ModuleId, intent: &Intent) -> Option<ModuleId> {
+        let Intent::Run(wanted) = intent else { return None };
+        let mut states = self.actual.modules.iter().filter(|state| state.id == *id);
+        let state = states.find(|state| state.spec_digest.as_ref() == Some(&wanted.digest))?;
+        let waits_since = state.started_at.filter(|started| *started <= self.now)?;
+        let is_starting = state.status == RuntimeStatus::Running && state.health == Some(Health::Starting);
+        let is_late = self.now.millis_since(waits_since) > LONGEST_HOLD_MILLIS;
+        (is_starting && !is_late && wanted.status == ModuleStatus::Running).then(|| id.clone())
+    }
+
+    /// Whether a module may not be started yet; it is then said why.
+    fn is_held(&mut self, id: &ModuleId, status: RuntimeStatus) -> bool {
+        let Some(first) = &self.held else { return false };
+        let text = format!("it is started when the health check of `{first}`, which starts before it, has passed");
+        self.wake_at(self.now.plus_millis(HOLD_LOOK_MILLIS));
+        self.verdict_unless_set(id, status, Some(text));
+        true
+    }
+
     fn module(&mut self, id: &ModuleId, wanted: &Wanted, states: &[&ModuleState], stage: usize) {
         let state = states.iter().find(|state| state.kind == wanted.kind);
         let failure = self.bookkeeping.failures.get(id);
@@ -247,7 +309,13 @@ impl Planner<'_> {
             [old, ..] if old.status == RuntimeStatus::Dead => "the runtime gave it up",
             _ => "its specification has changed",
         };
-        self.step(stage, id, wanted.kind, Action::Prepare, reason);
+        let status = olds.first().map_or(RuntimeStatus::Unknown, |old| old.status);
+        if self.is_held(id, status) {
+            return;
+        }
+        if !wanted.is_prepared {
+            self.step(stage, id, wanted.kind, Action::Prepare, reason);
+        }
         for old in olds {
             self.take_away(stage, old, reason);
         }
@@ -255,7 +323,6 @@ impl Planner<'_> {
         if wanted.status == ModuleStatus::Running {
             self.step(stage, id, wanted.kind, Action::Start, reason);
         }
-        let status = olds.first().map_or(RuntimeStatus::Unknown, |old| old.status);
         self.verdict_unless_set(id, status, None);
     }
 
@@ -276,33 +343,51 @@ impl Planner<'_> {
             }
             // A failure that is remembered of a module that runs is over.
             self.verdict(id, state.status, state.description.clone(), None);
+            let policy = wanted.restart_policy;
+            if state.status == RuntimeStatus::Unhealthy
+                && matches!(policy, RestartPolicy::OnUnhealthy | RestartPolicy::Always)
+            {
+                self.unhealthy(state, wanted);
+            }
             return;
         }
         if state.status == RuntimeStatus::Unknown {
             self.verdict_unless_set(id, state.status, state.description.clone());
         } else if state.started_at.is_none() || (has_failed && wanted.restart_policy != RestartPolicy::Never) {
-            self.step(
-                stage,
-                id,
-                wanted.kind,
-                Action::Start,
-                "it shall run and was not started yet",
-            );
-            self.verdict_unless_set(id, state.status, state.description.clone());
+            self.begin(state, wanted, stage, "it shall run and was not started yet");
+        } else if self.actual.is_from_before_boot(state) && is_restarted(state, wanted) {
+            self.begin(state, wanted, stage, "the device was restarted");
         } else {
             self.ended(state, wanted);
+        }
+    }
+
+    /// A start in the module's turn; it is not counted.
+    fn begin(&mut self, state: &ModuleState, wanted: &Wanted, stage: usize, reason: &str) {
+        if !self.is_held(&state.id, state.status) {
+            self.step(stage, &state.id, wanted.kind, Action::Start, reason);
+        }
+        self.verdict_unless_set(&state.id, state.status, state.description.clone());
+    }
+
+    /// A module that runs and does not do its work. Restarts wait as after an end, from the last one on.
+    fn unhealthy(&mut self, state: &ModuleState, wanted: &Wanted) {
+        let restarts = self.bookkeeping.restarts(&state.id);
+        let last = restarts.last.filter(|_| restarts.count > 0);
+        match last.and_then(|last| due(last, restarts.count, self.now)) {
+            Some(at) => self.wake_at(at),
+            None => {
+                let reason = format!("its health check fails; restart {}", restarts.count.saturating_add(1));
+                self.step(RESTART_STAGE, &state.id, wanted.kind, Action::Stop, &reason);
+                self.step(RESTART_STAGE, &state.id, wanted.kind, Action::Restart, &reason);
+            }
         }
     }
 
     /// A module that shall run, ran, and ended.
     fn ended(&mut self, state: &ModuleState, wanted: &Wanted) {
         let id = &state.id;
-        let is_restarted = match wanted.restart_policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure | RestartPolicy::OnUnhealthy => state.status == RuntimeStatus::Failed,
-            RestartPolicy::Never => false,
-        };
-        if !is_restarted {
+        if !is_restarted(state, wanted) {
             self.verdict(id, state.status, state.description.clone(), None);
             return;
         }
@@ -379,6 +464,15 @@ impl Planner<'_> {
 
     fn wake_at(&mut self, at: Timestamp) {
         self.plan.next_due = Some(self.plan.next_due.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// Whether a module that has ended is started again.
+fn is_restarted(state: &ModuleState, wanted: &Wanted) -> bool {
+    match wanted.restart_policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure | RestartPolicy::OnUnhealthy => state.status == RuntimeStatus::Failed,
+        RestartPolicy::Never => false,
     }
 }
 

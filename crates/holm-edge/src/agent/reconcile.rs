@@ -1,21 +1,24 @@
-//! The loop: look, plan, carry out, report.
+//! The loop: look, plan, carry out, judge, report.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_client::{Client, TwinError};
-use holm_model::ModuleId;
-use holm_model::manifest::DesiredStatus;
+use holm_model::manifest::{AgentDesired, DesiredStatus};
 use holm_model::twin::patch;
+use holm_model::{ModuleId, Timestamp};
 use holm_net::error_chain;
-use holm_runtime::{ModuleSpec, ModuleState, RuntimeError};
+use holm_runtime::{ModuleSpec, ModuleState, RuntimeError, RuntimeKind};
 use serde_json::{Map, Value, json};
 
+use super::advance::advance;
 use super::plan::{Actual, Intent, Plan, Wanted, plan};
 use super::report::{Facts, document};
+use super::rollout::{Event, Trial};
+use super::trial::{self, Judgement};
 use super::{BOOKKEEPING, Inner, Memory, now};
 
-/// What the deployment in force asks for, and what each module is made of.
+/// What an edition asks for, and what each module is made of.
 type Intents = (BTreeMap<ModuleId, Intent>, BTreeMap<ModuleId, ModuleSpec>);
 
 pub(super) async fn run(agent: &Inner) {
@@ -37,47 +40,101 @@ pub(super) async fn run_reports(agent: &Inner, client: &Client) {
     }
 }
 
-/// One look at everything. Gives how long nothing will be to do.
+/// How many times a pass looks and does in a row: once for each startup order, and for what comes of it.
+const MOST_TURNS: usize = 64;
+
+/// One look at everything, and what is to be done. Gives how long nothing will be to do.
 async fn pass(agent: &Inner) -> Duration {
-    let Some((intents, specs)) = intents(agent) else {
+    let before = agent.memory().bookkeeping.clone();
+    let Some(mut seen) = see(agent).await else {
         // Nothing was ever deployed: nothing is known to be right or wrong.
         agent.memory().last_pass = Some(now());
         return agent.period;
     };
     // Modules that were running when the edge started find their sockets again.
-    for id in intents.keys() {
+    for id in seen.intents.keys() {
         if let Err(error) = agent.sockets.0.ensure(id) {
             tracing::error!(module = %id, error = %error_chain(&error), "the workload socket of a module can't be made");
         }
     }
-    let before = agent.memory().bookkeeping.clone();
-    let mut actual = look(agent).await;
-    let mut next = plan(&intents, &actual, &before, now());
-    if !next.steps.is_empty() || !next.recovered.is_empty() {
-        tracing::debug!(plan = %next, "plan");
-        carry_out(agent, &next, &intents, &specs).await;
-        let bookkeeping = agent.memory().bookkeeping.clone();
-        actual = look(agent).await;
-        next = plan(&intents, &actual, &bookkeeping, now());
+    for _ in 0..MOST_TURNS {
+        if seen.plan.steps.is_empty() && seen.plan.recovered.is_empty() {
+            break;
+        }
+        tracing::debug!(plan = %seen.plan, "plan");
+        carry_out(agent, &seen).await;
+        let Some(next) = see(agent).await else { break };
+        seen = next;
     }
-    annotate(agent, &mut next);
+    let judged = judge(agent, &seen).await;
+    annotate(agent, &mut seen.plan);
     let at = now();
-    let wait = next.next_due.map_or(agent.period, |due| {
+    let due = [seen.plan.next_due, judged].into_iter().flatten().min();
+    let wait = due.map_or(agent.period, |due| {
         let millis = u64::try_from(due.millis_since(at)).unwrap_or(0);
         Duration::from_millis(millis).min(agent.period)
     });
     keep(agent, &before).await;
     let mut memory = agent.memory();
-    memory.verdicts = next.verdicts.clone();
-    memory.plan = next;
-    memory.states = actual.modules;
+    memory.verdicts = seen.plan.verdicts.clone();
+    memory.plan = seen.plan;
+    memory.states = seen.actual.modules;
     memory.last_pass = Some(at);
     wait
 }
 
-fn intents(agent: &Inner) -> Option<Intents> {
+/// What one look finds, and what follows from it.
+struct Seen {
+    /// The trial that went on at the look.
+    trial: Option<Trial>,
+    intents: BTreeMap<ModuleId, Intent>,
+    specs: BTreeMap<ModuleId, ModuleSpec>,
+    actual: Actual,
+    plan: Plan,
+}
+
+/// Looks at everything; `None` when nothing was ever deployed.
+async fn see(agent: &Inner) -> Option<Seen> {
+    let (desired, trial) = {
+        let memory = agent.memory();
+        let rollout = &memory.deployment.rollout;
+        (memory.deployment.in_force()?.clone(), rollout.trial().cloned())
+    };
+    let (intents, specs) = intents_of(agent, &desired);
+    let actual = look(agent).await;
+    let bookkeeping = agent.memory().bookkeeping.clone();
+    let plan = plan(&intents, &actual, &bookkeeping, now());
+    Some(Seen {
+        trial,
+        intents,
+        specs,
+        actual,
+        plan,
+    })
+}
+
+/// Judges the edition that is on trial, and does what follows. Gives when to look again.
+async fn judge(agent: &Inner, seen: &Seen) -> Option<Timestamp> {
+    let trial = seen.trial.as_ref()?;
+    let bookkeeping = agent.memory().bookkeeping.clone();
+    let gate = i64::try_from(agent.trial.as_millis()).unwrap_or(i64::MAX);
+    let judgement = trial::judge(trial, &seen.intents, &seen.actual, &bookkeeping, gate, now());
+    let event = match judgement {
+        Judgement::Open(until) => return Some(until),
+        Judgement::Passed => Event::Passed { began: trial.since },
+        Judgement::Failed(reasons) => Event::Failed {
+            began: trial.since,
+            reasons,
+        },
+        Judgement::ClockMoved => Event::ClockMoved { at: now() },
+    };
+    advance(agent, event).await;
+    None
+}
+
+/// What an edition asks for, and what each module is made of.
+pub(super) fn intents_of(agent: &Inner, desired: &AgentDesired) -> Intents {
     let memory = agent.memory();
-    let desired = &memory.deployment.in_force()?.desired;
     let mut all: Intents = Default::default();
     for (id, module) in &desired.modules {
         let Some(generation) = agent.identities.0.generation(id) else {
@@ -94,9 +151,11 @@ fn intents(agent: &Inner) -> Option<Intents> {
                     blocked(RuntimeError::Unsupported { id, options }.chain())
                 }
                 _ => {
+                    let digest = spec.digest();
                     let wanted = Wanted {
                         kind: spec.kind,
-                        digest: spec.digest(),
+                        is_prepared: memory.prepared.get(id) == Some(&digest),
+                        digest,
                         status: module.status,
                         restart_policy: module.restart_policy,
                         startup_order: module.startup_order,
@@ -108,7 +167,7 @@ fn intents(agent: &Inner) -> Option<Intents> {
         };
         all.0.insert(id.clone(), intent);
     }
-    Some(all)
+    all
 }
 
 const fn blocked(reason: String) -> Intent {
@@ -131,27 +190,38 @@ fn without_identity(memory: &Memory, id: &ModuleId) -> Intent {
 }
 
 async fn look(agent: &Inner) -> Actual {
+    let (modules, unavailable) = listed(agent).await;
+    Actual {
+        modules,
+        unavailable,
+        booted_at: Some(boot_time()),
+    }
+}
+
+/// Every module, and the runtimes that can't tell of theirs.
+pub(super) async fn listed(agent: &Inner) -> (Vec<ModuleState>, BTreeMap<RuntimeKind, String>) {
     let (modules, silent) = agent.runtimes.list().await;
     let mut unavailable: BTreeMap<_, _> = silent.into_iter().map(|(kind, error)| (kind, error.chain())).collect();
-    for kind in holm_runtime::RuntimeKind::ALL {
+    for kind in RuntimeKind::ALL {
         if agent.runtimes.of_kind(kind).is_none() {
             let reason = "this edge has none; see that its engine is installed and `moby_runtime.uri` names it";
             unavailable.entry(kind).or_insert_with(|| reason.to_owned());
         }
     }
-    Actual { modules, unavailable }
+    (modules, unavailable)
 }
 
-async fn carry_out(
-    agent: &Inner,
-    plan: &Plan,
-    intents: &BTreeMap<ModuleId, Intent>,
-    specs: &BTreeMap<ModuleId, ModuleSpec>,
-) {
-    let outcomes = agent.executor.execute(plan, specs).await;
+/// When the device was started, by its clock of now; a second too early rather than too late.
+fn boot_time() -> Timestamp {
+    let seconds = rustix::system::sysinfo().uptime;
+    now().plus_millis(seconds.saturating_add(1).saturating_mul(-1000))
+}
+
+async fn carry_out(agent: &Inner, seen: &Seen) {
+    let outcomes = agent.executor.execute(&seen.plan, &seen.specs).await;
     let mut memory = agent.memory();
     let at = now();
-    for id in &plan.recovered {
+    for id in &seen.plan.recovered {
         memory.bookkeeping.recovered(id);
     }
     for outcome in outcomes {
@@ -161,22 +231,36 @@ async fn carry_out(
         }
         match outcome.error {
             None => memory.bookkeeping.succeeded(id),
-            Some(reason) => {
-                let digest = match intents.get(id) {
+            Some(trouble) => {
+                // What was prepared may have been taken away by somebody.
+                memory.prepared.remove(id);
+                let digest = match seen.intents.get(id) {
                     Some(Intent::Run(wanted)) => wanted.digest.as_str(),
                     _ => "",
                 };
-                memory.bookkeeping.failed(id, digest, reason, at);
+                memory.bookkeeping.failed(id, digest, trouble, at);
             }
         }
     }
 }
 
-/// Adds what the executor noted of modules that are otherwise well.
+/// Adds what the executor noted of modules that are otherwise well, and what was taken back.
 fn annotate(agent: &Inner, plan: &mut Plan) {
+    let refused = agent.memory().deployment.rollout.refused().cloned();
     for (id, verdict) in &mut plan.verdicts {
         if verdict.description.is_none() {
             verdict.description = agent.executor.note(id);
+        }
+        let reasons = refused.iter().flat_map(|refused| &refused.reasons);
+        if let (Some((_, reason)), Some(refused), None) = (
+            reasons.into_iter().find(|(module, _)| module == id),
+            &refused,
+            &verdict.description,
+        ) {
+            let version = refused.edition.version;
+            verdict.description = Some(format!(
+                "as it was before version {version} of the deployment: {reason}"
+            ));
         }
     }
 }
@@ -233,6 +317,7 @@ fn whole_report(agent: &Inner, memory: &Memory) -> Map<String, Value> {
         states,
         verdicts: &memory.verdicts,
         bookkeeping: &memory.bookkeeping,
+        unprepared: &memory.unprepared,
     })
 }
 
@@ -242,7 +327,7 @@ async fn refused(agent: &Inner, client: &Client, whole: Map<String, Value>, stat
     let version = {
         let mut memory = agent.memory();
         memory.refused = Some(whole);
-        memory.deployment.version()
+        super::report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared).0
     };
     let text = format!("the report of the modules was refused with status {status}: {reason}");
     let least = json!({"lastDesiredVersion": version, "lastDesiredStatus": DesiredStatus::failed(text)});

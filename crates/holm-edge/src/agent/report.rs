@@ -34,23 +34,53 @@ pub struct Facts<'a> {
     pub verdicts: &'a BTreeMap<ModuleId, Verdict>,
     /// What is remembered of restarts.
     pub bookkeeping: &'a Bookkeeping,
+    /// Why the next edition is not ready.
+    pub unprepared: &'a BTreeMap<ModuleId, String>,
 }
 
-/// Whether the deployment is in force.
+/// Which version the report speaks of, and how that one stands.
+///
+/// The last that came from the hub, if it can't be used, was taken back or can't be made ready; else the one that is in force.
+/// An edition on trial is not spoken of as in force until it has proved itself, since a hub counts 200 as success; but what
+/// is wrong with it is told at once.
 #[must_use]
-pub fn desired_status(deployment: &Deployment, verdicts: &BTreeMap<ModuleId, Verdict>) -> DesiredStatus {
-    if let Some(refusal) = deployment.refusal() {
-        return cut(refusal);
+pub fn standing(
+    deployment: &Deployment,
+    verdicts: &BTreeMap<ModuleId, Verdict>,
+    unprepared: &BTreeMap<ModuleId, String>,
+) -> (Option<u64>, DesiredStatus) {
+    if let Some((version, refusal)) = deployment.refusal() {
+        return (version, cut(refusal));
+    }
+    let rollout = &deployment.rollout;
+    let good = rollout.good().map_or(0, |good| good.version);
+    if let Some(refused) = rollout.refused() {
+        let text = format!(
+            "the device went back to version {good}, since version {} did not run well: {}; it is tried again when the \
+             desired properties are set anew, or with `holm edge retry` on the device",
+            refused.edition.version,
+            refused.told()
+        );
+        return (Some(refused.edition.version), cut(DesiredStatus::failed(text)));
+    }
+    if let Some(next) = rollout.next().filter(|_| !unprepared.is_empty()) {
+        let all: Vec<String> = unprepared
+            .iter()
+            .map(|(id, reason)| format!("{id}: {reason}"))
+            .collect();
+        let text = format!("what runs goes on as it is until all is ready: {}", all.join("; "));
+        return (Some(next.version), cut(DesiredStatus::failed(text)));
     }
     let errors: Vec<String> = verdicts
         .iter()
         .filter_map(|(id, verdict)| verdict.error.as_ref().map(|error| format!("{id}: {error}")))
         .collect();
-    if errors.is_empty() {
-        DesiredStatus::applied()
-    } else {
-        cut(DesiredStatus::failed(errors.join("; ")))
+    let in_force = rollout.in_force().map(|edition| edition.version);
+    if !errors.is_empty() {
+        return (in_force, cut(DesiredStatus::failed(errors.join("; "))));
     }
+    let version = rollout.good().map_or(in_force, |good| Some(good.version));
+    (version.filter(|version| *version > 0), DesiredStatus::applied())
 }
 
 fn cut(mut status: DesiredStatus) -> DesiredStatus {
@@ -69,7 +99,8 @@ fn shortened(text: &str) -> String {
 /// The whole document.
 #[must_use]
 pub fn document(facts: &Facts<'_>) -> Map<String, Value> {
-    let desired = facts.deployment.in_force().map(|in_force| &in_force.desired);
+    let desired = facts.deployment.in_force();
+    let (version, status) = standing(facts.deployment, facts.verdicts, facts.unprepared);
     let settings = desired.map(|desired| RuntimeSettingsReported {
         min_docker_version: desired.runtime.min_docker_version.clone(),
         logging_options: desired.runtime.logging_options.clone(),
@@ -83,8 +114,8 @@ pub fn document(facts: &Facts<'_>) -> Map<String, Value> {
             version: facts.version.to_owned(),
             ..BuildVersion::default()
         },
-        last_desired_version: facts.deployment.version(),
-        last_desired_status: desired_status(facts.deployment, facts.verdicts),
+        last_desired_version: version,
+        last_desired_status: status,
         runtime: RuntimeReported {
             kind: ModuleType::Docker,
             settings: settings.unwrap_or_default(),

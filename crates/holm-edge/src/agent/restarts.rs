@@ -57,6 +57,36 @@ pub struct Failure {
     pub at: Timestamp,
     /// What went wrong.
     pub reason: String,
+    /// Whether the runtime could not be asked at all, so that nothing is said of the module.
+    #[serde(default)]
+    pub is_of_runtime: bool,
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// For people.
+    pub reason: String,
+    /// As [`Failure::is_of_runtime`].
+    pub is_of_runtime: bool,
+}
+
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_of_runtime: false,
+        }
+    }
+}
+
+impl From<holm_runtime::RuntimeError> for Trouble {
+    fn from(error: holm_runtime::RuntimeError) -> Self {
+        Self {
+            reason: error.chain(),
+            is_of_runtime: error.is_of_runtime(),
+        }
+    }
 }
 
 /// What is remembered of modules between two looks at them; kept over restarts of the edge.
@@ -90,13 +120,14 @@ impl Bookkeeping {
     }
 
     /// Notes that a command on a module failed.
-    pub fn failed(&mut self, id: &ModuleId, digest: &str, reason: String, now: Timestamp) {
+    pub fn failed(&mut self, id: &ModuleId, digest: &str, trouble: Trouble, now: Timestamp) {
         let before = self.failures.get(id).filter(|failure| failure.digest == digest);
         let failure = Failure {
             digest: digest.to_owned(),
             count: before.map_or(0, |failure| failure.count.saturating_add(1)),
             at: now,
-            reason,
+            reason: trouble.reason,
+            is_of_runtime: trouble.is_of_runtime,
         };
         self.failures.insert(id.clone(), failure);
     }
@@ -143,10 +174,10 @@ mod tests {
         let (id, now) = (ModuleId::new("m").unwrap(), Timestamp::from_unix_seconds(1));
         let mut bookkeeping = Bookkeeping::default();
 
-        bookkeeping.failed(&id, "a", "no".to_owned(), now);
-        bookkeeping.failed(&id, "a", "no".to_owned(), now);
+        bookkeeping.failed(&id, "a", "no".to_owned().into(), now);
+        bookkeeping.failed(&id, "a", "no".to_owned().into(), now);
         assert_eq!(bookkeeping.failures[&id].count, 1);
-        bookkeeping.failed(&id, "b", "no".to_owned(), now);
+        bookkeeping.failed(&id, "b", "no".to_owned().into(), now);
         assert_eq!(bookkeeping.failures[&id].count, 0);
     }
 }

@@ -52,6 +52,8 @@ counters! {
     refused_too_large,
     /// Messages not taken in because there was no room or no configuration; their senders send them again.
     refused_unavailable,
+    /// Of those, messages for which the queue had no room within its limit.
+    refused_quota,
     /// Messages that no route took: acknowledged, and gone.
     dropped_no_route,
     /// Deliveries whose time-to-live ended first.
@@ -62,6 +64,8 @@ counters! {
     dropped_unsendable,
     /// Deliveries upstream whose sender is no identity any more.
     dropped_unknown_sender,
+    /// Deliveries dropped to make room within the queue's limit.
+    dropped_quota,
     /// Stored records found damaged or written by a newer release.
     dropped_unreadable,
     /// Messages made of changes of reported properties that could not be stored.
@@ -74,4 +78,16 @@ counters! {
     redelivered,
     /// Deliveries that the node above has acknowledged.
     forwarded,
+    /// Deliveries upstream moved to a lane of their sender's own, because it could not be sent for.
+    set_aside,
+    /// Deliveries dropped above that were kept as dead letters.
+    dead_letters,
+    /// Dead letters sent again by an operator.
+    dead_letters_resent,
+    /// Dead letters removed by an operator.
+    dead_letters_purged,
+    /// Dead letters that went because there were too many, or they were too old.
+    dead_letters_dropped,
+    /// Dead letters that could not be kept: the disk refused.
+    dead_letters_lost,
 }

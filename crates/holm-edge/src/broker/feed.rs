@@ -1,7 +1,7 @@
 //! One lane as it is read: a few records ahead, and what was passed over on the way.
 
 use holm_queue::{LaneId, Queue, ReadError, Reader, Record, Start, Visibility};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::counters::Counters;
 
@@ -20,10 +20,19 @@ pub(super) struct Feed {
 impl Feed {
     /// Begins at the first record that is not acknowledged.
     pub(super) fn open(queue: &Queue, lane: LaneId, priority: u32, sees: Visibility) -> Result<Self, ReadError> {
+        Self::open_at(queue, lane, priority, (Start::LowWater, sees))
+    }
+
+    fn open_at(
+        queue: &Queue,
+        lane: LaneId,
+        priority: u32,
+        (start, sees): (Start, Visibility),
+    ) -> Result<Self, ReadError> {
         Ok(Self {
             lane,
             priority,
-            reader: queue.reader(lane, Start::LowWater, sees)?,
+            reader: queue.reader(lane, start, sees)?,
             ahead: VecDeque::new(),
         })
     }
@@ -33,7 +42,6 @@ impl Feed {
         if self.ahead.is_empty() {
             self.ahead.extend(self.reader.try_read(most.max(1), READ_BYTES)?);
             let skipped = self.reader.take_skipped();
-            counters.dropped_expired.add(skipped.expired);
             counters.dropped_unreadable.add(skipped.corrupt);
         }
         Ok(self.ahead.front())
@@ -51,6 +59,85 @@ impl Feed {
         } else {
             Ok(())
         }
+    }
+}
+
+/// A lane that is forwarded: what is new, and, when that goes first, what waited before it.
+///
+/// ```text
+///   low water ····· acknowledged or held ····· split ········· end
+///       └────────── backlog ──────────────────┘ └──── live ────┘
+/// ```
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) live: Feed,
+    backlog: Option<Backlog>,
+}
+
+#[derive(Debug)]
+struct Backlog {
+    feed: Feed,
+    /// Where what is live began.
+    until: u64,
+    /// What was held when it began.
+    skip: BTreeSet<u64>,
+}
+
+impl Source {
+    /// All of a lane, in order.
+    pub(super) fn open(queue: &Queue, lane: LaneId, priority: u32) -> Result<Self, ReadError> {
+        Ok(Self {
+            live: Feed::open(queue, lane, priority, Visibility::Durable)?,
+            backlog: None,
+        })
+    }
+
+    /// Makes all that is there now a backlog, of which `held` was read before.
+    pub(super) fn split(&mut self, queue: &Queue, held: BTreeSet<u64>) -> Result<(), ReadError> {
+        let (lane, priority) = (self.live.lane, self.live.priority);
+        let Some(bounds) = queue.lane_bounds(lane) else {
+            return Ok(());
+        };
+        let until = bounds.durable_next;
+        let start = (Start::Position(until), Visibility::Durable);
+        let backlog = Feed::open(queue, lane, priority, Visibility::Durable)?;
+        self.live = Feed::open_at(queue, lane, priority, start)?;
+        self.backlog = Some(Backlog {
+            feed: backlog,
+            until,
+            skip: held,
+        });
+        Ok(())
+    }
+
+    /// The next record of the backlog.
+    pub(super) fn next_of_backlog(&mut self, most: usize, counters: &Counters) -> Result<Option<Record>, ReadError> {
+        let Some(backlog) = &mut self.backlog else {
+            return Ok(None);
+        };
+        while let Some(record) = backlog.feed.peek(most, counters)? {
+            if record.position >= backlog.until {
+                break;
+            }
+            let record = backlog.feed.pop();
+            let is_held = record
+                .as_ref()
+                .is_some_and(|record| backlog.skip.remove(&record.position));
+            if !is_held {
+                return Ok(record);
+            }
+        }
+        self.backlog = None;
+        Ok(None)
+    }
+
+    /// What there is to wait for.
+    pub(super) fn feeds(&mut self, with_backlog: bool) -> impl Iterator<Item = &mut Feed> {
+        let backlog = self.backlog.as_mut().filter(|_| with_backlog);
+        backlog
+            .map(|backlog| &mut backlog.feed)
+            .into_iter()
+            .chain([&mut self.live])
     }
 }
 

@@ -4,17 +4,17 @@
 //! ```text
 //!   upstream/p0 ─┐                                  ┌─ sensor:  window ──> its connection ──acknowledged──> lane
 //!   upstream/p1 ─┼─ read, most urgent first ─ by ───┼─ watcher: window ──> …
-//!   upstream/p… ─┘   (what is on disk)      sender  └─ gone:    waits
+//!   upstream/p… ─┘   (what is on disk)      sender  └─ gone:    set aside
 //! ```
 //!
 //! - Only what is on disk is read, and a position is acknowledged when the node above has acknowledged the message. A crash in
 //!   between makes a duplicate, never a loss.
 //! - With the link down at most [`LOOK_AHEAD`] messages of a lane and [`MAX_HELD_BYTES`] in all are in memory, whatever the
-//!   queue holds.
-//! - A sender that can't be sent for holds up nobody, until it fills that look-ahead: then its lane waits for it, or for the
-//!   time-to-live of its messages. What would lift that (a cursor a sender) comes with devices behind the edge.
+//!   queue holds; less urgent lanes leave room for more urgent ones.
+//! - With `newestFirst` what waits when the link comes up is a backlog: read and sent when nothing newer is there.
+//! - Senders take turns of a few messages. One that can't be sent for is set aside before it holds up others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,12 +22,18 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use holm_client::SendError;
+use holm_model::manifest::ForwardOrder;
 use holm_model::{Identity, Message};
 use holm_query::Sink;
-use holm_queue::{LaneId, ReadError, Record, Visibility};
+use holm_queue::{LaneId, ReadError, Record};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::feed::{Feed, is_expired, wait_any};
+use super::aside::Aside;
+use super::dead_letters::{Burial, Reason};
+use super::feed::{Source, wait_any};
+use super::links::Link;
+use super::senders::{Held, Senders, TURN};
 use super::{Broker, lock};
 
 /// Messages of one lane that are read and not yet acknowledged above. Ten windows; and fewer than the separate ranges that a
@@ -38,27 +44,6 @@ pub(super) const MAX_HELD_BYTES: usize = 8 << 20;
 /// How long the forwarder waits after the queue could not be read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
-/// A message between its lane and the node above.
-#[derive(Debug)]
-struct Held {
-    record: Record,
-    lane: LaneId,
-    priority: u32,
-}
-
-impl Held {
-    const fn place(&self) -> (u32, u64) {
-        (self.priority, self.record.position)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Sender {
-    /// By urgency, then in order.
-    waiting: BTreeMap<(u32, u64), Held>,
-    in_flight: usize,
-}
-
 /// A message that was sent, and how that ended.
 type Sent = (Identity, Held, Result<(), SendError>);
 
@@ -68,13 +53,27 @@ pub(super) struct Forwarder {
     lanes: watch::Receiver<u64>,
     links: watch::Receiver<u64>,
     /// Most urgent first.
-    feeds: Vec<Feed>,
-    senders: HashMap<Identity, Sender>,
+    sources: Vec<Source>,
+    pub(super) senders: Senders,
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
-    held: HashMap<LaneId, usize>,
-    held_bytes: usize,
-    /// No message that waits expires before this, in milliseconds since 1970; the maximum: none expires.
-    first_expiry: u64,
+    pub(super) aside: Aside,
+    /// On their way to lanes aside, in order.
+    pub(super) to_move: VecDeque<(Identity, Held)>,
+    /// When a move that failed is tried again.
+    pub(super) move_again: Option<Instant>,
+    /// Resolve when a message is on disk where it goes.
+    pub(super) moving: FuturesUnordered<BoxFuture<'static, Held>>,
+    /// Something was done with that nobody else tells of.
+    again: bool,
+    /// Whether the link was up at the last look.
+    was_up: bool,
+}
+
+/// What woke the forwarder.
+enum News {
+    Sent(Sent),
+    Moved(Held),
+    Other,
 }
 
 impl Forwarder {
@@ -85,12 +84,15 @@ impl Forwarder {
             lanes,
             links: broker.links.changes(),
             broker: Arc::downgrade(broker),
-            feeds: Vec::new(),
-            senders: HashMap::new(),
+            sources: Vec::new(),
+            was_up: false,
+            senders: Senders::default(),
             in_flight: FuturesUnordered::new(),
-            held: HashMap::new(),
-            held_bytes: 0,
-            first_expiry: u64::MAX,
+            aside: Aside::default(),
+            to_move: VecDeque::new(),
+            move_again: None,
+            moving: FuturesUnordered::new(),
+            again: false,
         }
     }
 
@@ -113,42 +115,72 @@ impl Forwarder {
     /// Reads and sends what can be, and waits until something changes.
     async fn step(&mut self, broker: &Broker) -> Result<(), ReadError> {
         self.open_lanes(broker)?;
+        self.order(broker)?;
         self.read(broker)?;
+        self.read_aside(broker)?;
+        self.drop_expired(broker);
         self.send_all(broker).await;
+        self.set_aside(broker).await;
+        self.move_on(broker).await;
+        self.senders.tidy();
         self.publish_held(broker);
-        let expiry = moment(self.first_expiry);
+        let mut news = self.wait().await?;
+        loop {
+            match news {
+                News::Sent((sender, held, outcome)) => self.sent(broker, &sender, held, outcome),
+                News::Moved(held) => self.finish(broker, &held),
+                News::Other => return Ok(()),
+            }
+            news = self.more();
+        }
+    }
+
+    async fn wait(&mut self) -> Result<News, ReadError> {
+        if std::mem::take(&mut self.again) {
+            return Ok(self.more());
+        }
+        let expiry = moment(self.senders.first_expiry());
+        let stall = self.next_stall(Instant::now());
+        let look = [expiry, stall, self.move_again].into_iter().flatten().min();
         let Self {
-            feeds,
-            held,
+            sources,
+            senders,
             lanes,
             links,
             in_flight,
+            moving,
             ..
         } = self;
-        let is_full = self.held_bytes >= MAX_HELD_BYTES;
-        let readable = feeds
-            .iter_mut()
-            .filter(|feed| !is_full && held.get(&feed.lane).is_none_or(|held| *held < LOOK_AHEAD));
-        let done = tokio::select! {
-            ready = wait_any(readable) => {
-                ready?;
-                None
+        let count = sources.len();
+        let mut readable = Vec::new();
+        for (index, source) in sources.iter_mut().enumerate() {
+            let room = Room::of(senders, source.live.lane, limit(index, count));
+            if room.live > 0 {
+                readable.extend(source.feeds(room.backlog > 0));
             }
-            done = in_flight.next(), if !in_flight.is_empty() => done,
+        }
+        Ok(tokio::select! {
+            ready = wait_any(readable.into_iter()) => {
+                ready?;
+                News::Other
+            }
+            Some(sent) = in_flight.next(), if !in_flight.is_empty() => News::Sent(sent),
+            Some(moved) = moving.next(), if !moving.is_empty() => News::Moved(moved),
             _ = lanes.changed() => {
                 // Left as changed, for `open_lanes`.
                 lanes.mark_changed();
-                None
+                News::Other
             }
-            _ = links.changed() => None,
-            () = until(expiry) => None,
-        };
-        let mut next = done;
-        while let Some((sender, held, outcome)) = next {
-            self.sent(broker, &sender, held, outcome);
-            next = self.in_flight.next().now_or_never().flatten();
-        }
-        Ok(())
+            _ = links.changed() => News::Other,
+            () = until(look) => News::Other,
+        })
+    }
+
+    /// What has come meanwhile.
+    fn more(&mut self) -> News {
+        let sent = self.in_flight.next().now_or_never().flatten().map(News::Sent);
+        let moved = || self.moving.next().now_or_never().flatten().map(News::Moved);
+        sent.or_else(moved).unwrap_or(News::Other)
     }
 
     fn open_lanes(&mut self, broker: &Broker) -> Result<(), ReadError> {
@@ -157,172 +189,258 @@ impl Forwarder {
         }
         self.lanes.borrow_and_update();
         for (name, lane) in broker.lanes.all() {
-            if name.endpoint == Sink::Upstream && self.feeds.iter().all(|feed| feed.lane != lane) {
-                let feed = Feed::open(broker.lanes.queue(), lane, name.priority, Visibility::Durable)?;
-                self.feeds.push(feed);
+            if name.endpoint != Sink::Upstream {
+                continue;
+            }
+            if name.aside.is_some() {
+                self.know_aside(name, lane);
+            } else if self.sources.iter().all(|source| source.live.lane != lane) {
+                let source = Source::open(broker.lanes.queue(), lane, name.priority)?;
+                self.sources.push(source);
             }
         }
-        self.feeds.sort_by_key(|feed| feed.priority);
+        self.sources.sort_by_key(|source| source.live.priority);
+        Ok(())
+    }
+
+    /// When the link comes up and what is new shall go first, all that waits is a backlog from then on.
+    fn order(&mut self, broker: &Broker) -> Result<(), ReadError> {
+        let is_up = broker.links.is_up();
+        let came_up = is_up && !std::mem::replace(&mut self.was_up, is_up);
+        let order = broker.routes.current().map(|table| table.order).unwrap_or_default();
+        if !came_up || order == ForwardOrder::OldestFirst {
+            return Ok(());
+        }
+        for source in &mut self.sources {
+            let lane = source.live.lane;
+            self.senders.make_backlog(lane);
+            source.split(broker.lanes.queue(), self.senders.positions(lane))?;
+        }
         Ok(())
     }
 
     /// Reads ahead, most urgent lanes first.
     fn read(&mut self, broker: &Broker) -> Result<(), ReadError> {
-        for feed in &mut self.feeds {
-            let held = self.held.entry(feed.lane).or_default();
-            while *held < LOOK_AHEAD && self.held_bytes < MAX_HELD_BYTES {
-                if feed.peek(LOOK_AHEAD - *held, &broker.counters)?.is_none() {
-                    break;
-                }
-                let Some(record) = feed.pop() else { break };
-                let Ok(sender) = record.sender().parse::<Identity>() else {
-                    broker.counters.dropped_unknown_sender.count();
-                    acknowledge(broker, feed.lane, record.position);
-                    continue;
-                };
-                *held += 1;
-                self.held_bytes += record.payload_len();
-                self.first_expiry = self.first_expiry.min(expiry_of(&record));
-                let held = Held {
-                    record,
-                    lane: feed.lane,
-                    priority: feed.priority,
-                };
-                let sender = self.senders.entry(sender).or_default();
-                sender.waiting.insert(held.place(), held);
+        let count = self.sources.len();
+        for index in 0..count {
+            while let Some((record, is_backlog)) = self.next_of(index, broker)? {
+                self.take(broker, index, record, is_backlog);
             }
         }
         Ok(())
     }
 
-    async fn send_all(&mut self, broker: &Broker) {
-        let now = millis();
-        if self.first_expiry <= now {
-            self.drop_expired(broker, now);
+    fn next_of(&mut self, index: usize, broker: &Broker) -> Result<Option<(Record, bool)>, ReadError> {
+        let limit = limit(index, self.sources.len());
+        let Some(source) = self.sources.get_mut(index) else {
+            return Ok(None);
+        };
+        let room = Room::of(&self.senders, source.live.lane, limit);
+        if room.live > 0
+            && source.live.peek(room.live, &broker.counters)?.is_some()
+            && let Some(record) = source.live.pop()
+        {
+            return Ok(Some((record, false)));
         }
-        let waiting = self.senders.iter().filter(|(_, sender)| !sender.waiting.is_empty());
-        let waiting: Vec<_> = waiting.map(|(identity, _)| identity.clone()).collect();
-        for identity in waiting {
-            self.send_for(broker, &identity).await;
+        if room.backlog == 0 {
+            return Ok(None);
         }
-        self.senders
-            .retain(|_, sender| sender.in_flight > 0 || !sender.waiting.is_empty());
+        let record = source.next_of_backlog(room.backlog, &broker.counters)?;
+        Ok(record.map(|record| (record, true)))
     }
 
-    /// Sends what waits of one sender, as far as its window goes.
-    async fn send_for(&mut self, broker: &Broker, identity: &Identity) {
-        let Some(link) = broker.links.ensure(identity) else {
-            if broker.are_identities_known() {
-                self.drop_unknown(broker, identity);
+    fn take(&mut self, broker: &Broker, index: usize, record: Record, is_backlog: bool) {
+        let Some(source) = self.sources.get(index) else { return };
+        let (lane, priority) = (source.live.lane, source.live.priority);
+        let Ok(sender) = record.sender().parse::<Identity>() else {
+            broker.counters.dropped_unknown_sender.count();
+            return broker.bury(Burial {
+                record,
+                lane,
+                endpoint: Sink::Upstream,
+                priority,
+                reason: Reason::UnknownSender,
+                detail: "its sender is no identity".to_owned(),
+            });
+        };
+        let held = Held {
+            record,
+            lane,
+            priority,
+            is_backlog,
+        };
+        if self.aside.is_aside(&sender, priority) {
+            self.senders.hold(&held);
+            self.to_move.push_back((sender, held));
+        } else {
+            self.senders.put(sender, held);
+        }
+    }
+
+    /// Sends what waits, senders in turns.
+    async fn send_all(&mut self, broker: &Broker) {
+        // Whoever is set aside has something that waits, also when nothing of it is read.
+        for identity in self.aside.senders().cloned().collect::<Vec<_>>() {
+            self.link(broker, &identity).await;
+        }
+        let mut turns: VecDeque<_> = self.senders.waiting().into();
+        while let Some(identity) = turns.pop_front() {
+            if self.send_turn(broker, &identity).await {
+                turns.push_back(identity);
             }
-            return;
+        }
+    }
+
+    /// The connection of a sender. What waits of one that is no identity any more is dropped.
+    async fn link(&mut self, broker: &Broker, identity: &Identity) -> Option<Arc<Link>> {
+        if self.senders.is_recalled(identity) {
+            return None;
+        }
+        let link = broker.links.ensure(identity);
+        if link.is_none() && broker.are_identities_known() {
+            self.drop_unknown(broker, identity).await;
+        }
+        link
+    }
+
+    /// Sends a few of the messages that wait of one sender, as far as its window goes. Says whether more could be sent.
+    async fn send_turn(&mut self, broker: &Broker, identity: &Identity) -> bool {
+        let Some(link) = self.link(broker, identity).await else {
+            return false;
         };
         let window = broker.links.window();
-        // Without a connection nothing is handed over: what waits stays here, where it is bounded for all together.
-        while link.client().is_connected() {
-            let Some(sender) = self.senders.get_mut(identity) else {
-                return;
-            };
-            if sender.in_flight >= window {
-                return;
+        for _ in 0..TURN {
+            // Without a connection nothing is handed over: what waits stays here, where it is bounded for all together.
+            if !link.client().is_connected() {
+                return false;
             }
-            let Some((_, held)) = sender.waiting.pop_first() else {
-                return;
+            let Some(held) = self.senders.next(identity, window, Instant::now()) else {
+                return false;
             };
             let message = match Message::decode(held.record.payload()) {
                 Ok(message) => message,
                 Err(error) => {
                     broker.counters.dropped_unreadable.count();
-                    tracing::error!(offset = %held.record.offset, %error, "a stored message can't be read and was dropped");
-                    self.finish(broker, &held);
+                    tracing::error!(offset = %held.record.offset, %error, "a stored message can't be read and is a dead letter now");
+                    self.senders.landed(identity);
+                    self.bury(broker, held, Reason::Undecodable, error.to_string());
                     continue;
                 }
             };
             match link.client().send(message).await {
                 Ok(sent) => {
-                    sender.in_flight += 1;
                     let identity = identity.clone();
                     self.in_flight.push(async move { (identity, held, sent.await) }.boxed());
                 }
                 Err(_) => {
-                    sender.waiting.insert(held.place(), held);
-                    return;
+                    self.senders.put_back(identity, held);
+                    return false;
                 }
             }
         }
+        self.senders.has_waiting(identity)
     }
 
-    /// Drops what has waited too long, and looks when the next will have.
-    fn drop_expired(&mut self, broker: &Broker, now: u64) {
-        let mut expired = Vec::new();
-        self.first_expiry = u64::MAX;
-        for sender in self.senders.values_mut() {
-            let of_sender = sender.waiting.extract_if(.., |_, held| is_expired(&held.record, now));
-            expired.extend(of_sender.map(|(_, held)| held));
-            let next = sender.waiting.values().map(|held| expiry_of(&held.record)).min();
-            self.first_expiry = self.first_expiry.min(next.unwrap_or(u64::MAX));
-        }
-        for held in expired {
-            broker.counters.dropped_expired.count();
+    /// Drops what has waited too long.
+    fn drop_expired(&mut self, broker: &Broker) {
+        for held in self.senders.take_expired(millis()) {
+            let position = held.record.position;
+            broker.lanes.queue().expire(held.lane, position..position + 1);
             self.finish(broker, &held);
         }
     }
 
     /// Somebody deleted the identity at the hub. One that leaves with its deployment is deleted only when nothing of it waits.
-    fn drop_unknown(&mut self, broker: &Broker, identity: &Identity) {
-        let Some(sender) = self.senders.get_mut(identity) else {
-            return;
-        };
-        let waiting = std::mem::take(&mut sender.waiting);
+    async fn drop_unknown(&mut self, broker: &Broker, identity: &Identity) {
+        let waiting = self.senders.take_waiting(identity);
         if waiting.is_empty() {
             return;
         }
-        tracing::error!(%identity, messages = waiting.len(), "messages were dropped: the hub has no such module any more, and nobody else may send them");
-        for held in waiting.into_values() {
+        tracing::error!(%identity, messages = waiting.len(), "messages are dead letters now: the hub has no such module any more, and nobody else may send them");
+        for held in waiting {
             broker.counters.dropped_unknown_sender.count();
-            self.finish(broker, &held);
+            broker.room_for_dead_letters().await;
+            self.bury(
+                broker,
+                held,
+                Reason::UnknownSender,
+                format!("the hub has no `{identity}` any more"),
+            );
         }
     }
 
     /// A message was acknowledged above, or never will be.
     fn sent(&mut self, broker: &Broker, identity: &Identity, held: Held, outcome: Result<(), SendError>) {
-        let Some(sender) = self.senders.get_mut(identity) else {
-            return;
-        };
-        sender.in_flight -= 1;
         match outcome {
             Ok(()) => {
                 broker.counters.forwarded.count();
+                self.senders.answered(identity, Instant::now());
                 self.finish(broker, &held);
             }
             Err(SendError::Invalid(reason)) => {
                 broker.counters.dropped_unsendable.count();
-                tracing::warn!(%identity, reason, "a message has no form upstream and was dropped");
-                self.finish(broker, &held);
+                tracing::warn!(%identity, reason, "a message has no form upstream and is a dead letter now");
+                self.senders.answered(identity, Instant::now());
+                self.bury(broker, held, Reason::Unsendable, reason.to_string());
             }
             // Its connection was closed; the next one sends it.
-            Err(SendError::Stopped) => {
-                self.first_expiry = self.first_expiry.min(expiry_of(&held.record));
-                sender.waiting.insert(held.place(), held);
-            }
+            Err(SendError::Stopped) => self.senders.put_back(identity, held),
         }
     }
 
+    fn bury(&mut self, broker: &Broker, held: Held, reason: Reason, detail: String) {
+        self.senders.done(&held);
+        self.again |= self.aside.has(held.lane);
+        broker.bury(Burial {
+            record: held.record,
+            lane: held.lane,
+            endpoint: Sink::Upstream,
+            priority: held.priority,
+            reason,
+            detail,
+        });
+    }
+
     fn finish(&mut self, broker: &Broker, held: &Held) {
-        self.held_bytes -= held.record.payload_len();
-        if let Some(count) = self.held.get_mut(&held.lane) {
-            *count -= 1;
-        }
+        self.senders.done(held);
+        self.again |= self.aside.has(held.lane);
         acknowledge(broker, held.lane, held.record.position);
     }
 
     /// Tells what is held, for the status.
     fn publish_held(&self, broker: &Broker) {
+        let total = self.senders.total();
         *lock(&broker.held) = HeldUpstream {
-            messages: self.held.values().sum(),
-            bytes: self.held_bytes,
+            messages: total.messages,
+            bytes: total.bytes,
         };
     }
+}
+
+/// How many messages may be read of a lane.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    live: usize,
+    /// Half as many, so that what is new never waits for what is old.
+    backlog: usize,
+}
+
+impl Room {
+    fn of(senders: &Senders, lane: LaneId, limit: usize) -> Self {
+        let (held, bytes) = (senders.held_of(lane), senders.total().bytes);
+        let room = |most: usize, limit: usize| if bytes < limit { most.saturating_sub(held) } else { 0 };
+        Self {
+            live: room(LOOK_AHEAD, limit),
+            backlog: room(LOOK_AHEAD / 2, limit / 2),
+        }
+    }
+}
+
+/// Bytes that may be held when a lane is read on; the most urgent of `count` is the first. The others leave it room, so that
+/// it never waits for them.
+fn limit(index: usize, count: usize) -> usize {
+    let half = MAX_HELD_BYTES / 2;
+    half + half.checked_div(count).unwrap_or(0) * (count - index)
 }
 
 /// What the forwarder holds in memory.
@@ -333,7 +451,7 @@ pub(super) struct HeldUpstream {
 }
 
 impl Broker {
-    fn are_identities_known(&self) -> bool {
+    pub(super) fn are_identities_known(&self) -> bool {
         *self.keys.changes().borrow() > 0
     }
 }
@@ -349,24 +467,32 @@ fn millis() -> u64 {
     u64::try_from(super::now().unix_millis()).unwrap_or(0)
 }
 
-/// When a record expires; the maximum: never.
-const fn expiry_of(record: &Record) -> u64 {
-    match record.expires_at {
-        0 => u64::MAX,
-        at => at,
-    }
-}
-
-fn moment(expiry: u64) -> Option<tokio::time::Instant> {
+fn moment(expiry: u64) -> Option<Instant> {
     if expiry == u64::MAX {
         return None;
     }
-    tokio::time::Instant::now().checked_add(Duration::from_millis(expiry.saturating_sub(millis())))
+    Instant::now().checked_add(Duration::from_millis(expiry.saturating_sub(millis())))
 }
 
-async fn until(moment: Option<tokio::time::Instant>) {
+async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_urgent_lanes_always_have_room_that_less_urgent_ones_leave() {
+        for count in 1..=11 {
+            let limits: Vec<_> = (0..count).map(|index| limit(index, count)).collect();
+
+            assert!(limits[0] <= MAX_HELD_BYTES);
+            assert!(limits.windows(2).all(|pair| pair[0] > pair[1]), "{limits:?}");
+        }
+        assert_eq!(limit(0, 1), MAX_HELD_BYTES);
     }
 }

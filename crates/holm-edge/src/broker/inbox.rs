@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holm_gateway::{Admission, Delivery, Inbox, Mailbox, Refusal, SessionId, Settlement};
-use holm_model::{Message, ModuleId};
+use holm_model::{Identity, Message, ModuleId};
 use holm_query::Sink;
 use holm_queue::{ReadError, Visibility};
 use tokio::sync::{Notify, watch};
 
+use super::dead_letters::{Burial, Reason};
 use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
@@ -152,7 +153,8 @@ impl Inbox for Broker {
             returned.as_mut().enable();
             let unreadable = |error: ReadError| Refusal::Unavailable(error.to_string());
             feeds.refresh(&self.lanes).map_err(unreadable)?;
-            let deliveries = self.take(&inbox, &mut feeds, session, most).map_err(unreadable)?;
+            let deliveries = self.take(&inbox, &mut feeds, (session, &of.identity), most);
+            let deliveries = deliveries.map_err(unreadable)?;
             if !deliveries.is_empty() {
                 return Ok(deliveries);
             }
@@ -177,8 +179,9 @@ impl Inbox for Broker {
             }
             Settlement::Reject => {
                 self.counters.dropped_rejected.count();
-                tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and dropped");
-                self.acknowledge(&delivery);
+                tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and is a dead letter now");
+                let detail = format!("`{}` rejected it", of.identity);
+                self.bury_delivery(&of.identity, delivery, Reason::Rejected, detail);
             }
             Settlement::Abandon => {
                 inbox.leases().abandon(delivery);
@@ -194,7 +197,7 @@ impl Broker {
         &self,
         inbox: &ModuleInbox,
         feeds: &mut Feeds,
-        session: SessionId,
+        (session, of): (SessionId, &Identity),
         most: usize,
     ) -> Result<Vec<Delivery>, ReadError> {
         let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
@@ -212,8 +215,8 @@ impl Broker {
                 None => break,
             };
             if is_expired(&next.record, now) {
-                self.counters.dropped_expired.count();
-                self.acknowledge(&next);
+                let position = next.record.position;
+                self.lanes.queue().expire(next.lane, position..position + 1);
                 continue;
             }
             match Message::decode(next.record.payload()) {
@@ -231,8 +234,8 @@ impl Broker {
                 }
                 Err(error) => {
                     self.counters.dropped_unreadable.count();
-                    tracing::error!(offset = %next.record.offset, %error, "a stored message can't be read and was dropped");
-                    self.acknowledge(&next);
+                    tracing::error!(offset = %next.record.offset, %error, "a stored message can't be read and is a dead letter now");
+                    self.bury_delivery(of, next, Reason::Undecodable, error.to_string());
                 }
             }
         }
@@ -264,6 +267,21 @@ impl Broker {
                 })
             }),
         })
+    }
+
+    fn bury_delivery(&self, of: &Identity, delivery: Leased, reason: Reason, detail: String) {
+        let Some(module) = of.module.clone() else { return };
+        self.bury(Burial {
+            endpoint: Sink::Module {
+                module,
+                input: delivery.input.as_ref().to_owned(),
+            },
+            lane: delivery.lane,
+            priority: delivery.priority,
+            record: delivery.record,
+            reason,
+            detail,
+        });
     }
 
     fn acknowledge(&self, delivery: &Leased) {

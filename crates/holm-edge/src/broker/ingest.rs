@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use holm_gateway::{Admission, Ingest, IngestError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
+use holm_model::wire::bag;
 use holm_model::{Identity, Message, SystemProperty, Timestamp};
 use holm_query::{MessageSource, Priority, Sink};
 use holm_queue::{AppendError, LaneId, NewRecord, Pending};
@@ -86,6 +87,14 @@ impl Ingest for Broker {
                 limit: MAX_DEVICE_TO_CLOUD_BYTES,
             });
         }
+        let bytes = bag::longest(&message);
+        if bytes > bag::MAX_BYTES {
+            self.counters.refused_too_large.count();
+            return Err(IngestError::PropertiesTooLong {
+                bytes,
+                limit: bag::MAX_BYTES,
+            });
+        }
         let now = super::now();
         self.stamp(&mut message, &from.identity, now);
         if let Some(model) = &from.announced.model_id {
@@ -154,6 +163,8 @@ impl Broker {
             }
             return Ok(Receipt(None));
         }
+        let most_urgent = planned.iter().map(|delivery| delivery.priority.number()).min();
+        let most_urgent = most_urgent.unwrap_or_default();
         let lanes = self.lanes_of(&table, planned).await?;
         let sender = sender.to_string();
         let record = NewRecord {
@@ -162,7 +173,7 @@ impl Broker {
             enqueued_at,
             payload: message.encode(),
         };
-        self.append(&record).await
+        self.append(&record, most_urgent).await
     }
 
     async fn lanes_of(&self, table: &Table, planned: Vec<Planned<'_>>) -> Result<Vec<(LaneId, u64)>, IngestError> {
@@ -181,11 +192,21 @@ impl Broker {
     }
 
     /// Appends; waits while too much waits for the disk, so that the senders feel it.
-    async fn append(&self, record: &NewRecord<'_>) -> Result<Receipt, IngestError> {
+    async fn append(&self, record: &NewRecord<'_>, most_urgent: u32) -> Result<Receipt, IngestError> {
         loop {
             match self.lanes.queue().append(record) {
-                Ok(pending) => return Ok(Receipt(Some(pending))),
+                Ok(pending) => {
+                    self.has_room();
+                    return Ok(Receipt(Some(pending)));
+                }
                 Err(AppendError::Busy { .. }) => self.lanes.queue().room().await,
+                Err(error @ AppendError::QueueFull { .. }) => {
+                    let bytes = (record.sender.len() + record.payload.len()) as u64;
+                    if !self.make_room(bytes, most_urgent).await {
+                        self.counters.refused_quota.count();
+                        return Err(IngestError::Unavailable(error.to_string()));
+                    }
+                }
                 Err(error) => return Err(IngestError::Unavailable(error.to_string())),
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   upstream/p0 … upstream/p2000000000        module/<module>/<input>/p<priority>
+//!   aside/<sender>/p<priority>                upstream, for a sender that can't be sent for
 //! ```
 //!
 //! A lane is made when the first message for it comes and stays while messages wait in it, even when no route names its
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
-use holm_model::ModuleId;
+use holm_model::{Identity, ModuleId};
 use holm_query::Sink;
 use holm_queue::{AppendError, LaneError, LaneId, LaneKind, Queue};
 use tokio::sync::watch;
@@ -21,23 +22,47 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneName {
     pub(super) endpoint: Sink,
+    /// The sender that was set aside; only upstream.
+    pub(super) aside: Option<Identity>,
     /// 0 to 9, or the published number of the default.
     pub(super) priority: u32,
 }
 
 impl fmt::Display for LaneName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.endpoint {
-            Sink::Upstream => write!(f, "upstream/p{}", self.priority),
-            Sink::Module { module, input } => write!(f, "module/{module}/{input}/p{}", self.priority),
+        match (&self.endpoint, &self.aside) {
+            (Sink::Upstream, None) => write!(f, "upstream/p{}", self.priority),
+            (Sink::Upstream, Some(sender)) => write!(f, "aside/{sender}/p{}", self.priority),
+            (Sink::Module { module, input }, _) => write!(f, "module/{module}/{input}/p{}", self.priority),
         }
     }
 }
 
 impl LaneName {
+    /// The lane of an endpoint, for all senders.
+    pub(super) const fn of(endpoint: Sink, priority: u32) -> Self {
+        Self {
+            endpoint,
+            aside: None,
+            priority,
+        }
+    }
+
+    /// The lane upstream of a sender that was set aside.
+    pub(super) const fn aside(sender: Identity, priority: u32) -> Self {
+        Self {
+            endpoint: Sink::Upstream,
+            aside: Some(sender),
+            priority,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (endpoint, priority) = text.rsplit_once("/p")?;
         let priority = priority.parse().ok()?;
+        if let Some(sender) = endpoint.strip_prefix("aside/") {
+            return Some(Self::aside(sender.parse().ok()?, priority));
+        }
         let endpoint = if endpoint == "upstream" {
             Sink::Upstream
         } else {
@@ -47,7 +72,7 @@ impl LaneName {
                 input: input.to_owned(),
             }
         };
-        Some(Self { endpoint, priority })
+        Some(Self::of(endpoint, priority))
     }
 }
 
@@ -65,6 +90,9 @@ impl Lanes {
     pub(super) fn open(queue: Queue, wanted: impl Fn(&Sink) -> bool) -> Self {
         let mut known = BTreeMap::new();
         for lane in queue.lanes() {
+            if lane.name == super::dead_letters::LANE {
+                continue;
+            }
             let Some(name) = LaneName::parse(&lane.name) else {
                 tracing::warn!(
                     lane = lane.name,
@@ -73,7 +101,8 @@ impl Lanes {
                 continue;
             };
             let is_empty = queue.depth(lane.id).is_none_or(|depth| depth.records == 0);
-            if is_empty && !wanted(&name.endpoint) && queue.remove_lane(lane.id).is_ok() {
+            let is_wanted = name.aside.is_none() && wanted(&name.endpoint);
+            if is_empty && !is_wanted && queue.remove_lane(lane.id).is_ok() {
                 continue;
             }
             known.insert(name, lane.id);
@@ -106,6 +135,17 @@ impl Lanes {
         }
     }
 
+    /// Removes a lane in which nothing waits.
+    pub(super) fn remove(&self, name: &LaneName) -> Result<(), LaneError> {
+        let Some(lane) = self.known.write().unwrap_or_else(PoisonError::into_inner).remove(name) else {
+            return Ok(());
+        };
+        self.queue.remove_lane(lane).inspect_err(|_| {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.insert(name.clone(), lane);
+        })
+    }
+
     /// Every lane with its name, by endpoint and urgency.
     pub(super) fn all(&self) -> Vec<(LaneName, LaneId)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -133,6 +173,8 @@ mod tests {
             "upstream/p2000000000",
             "module/a.b/in/p3",
             "module/m/odd/p/name/p9",
+            "aside/box/watcher/p3",
+            "aside/leaf/p2000000000",
         ] {
             assert_eq!(LaneName::parse(text).unwrap().to_string(), text);
         }
@@ -142,6 +184,8 @@ mod tests {
             "upstream/px",
             "module/m/p1",
             "other/m/i/p1",
+            "aside/p1",
+            "aside/a/b/c/p1",
             "module/b d/i/p1",
         ] {
             assert_eq!(LaneName::parse(text), None, "{text}");

@@ -17,6 +17,13 @@ pub(super) struct Leaving {
     ends: Mutex<HashMap<Identity, Vec<(LaneId, u64)>>>,
 }
 
+impl Leaving {
+    /// A session of this identity has ended: it may have sent more than was noted.
+    pub(super) fn forget(&self, identity: &Identity) {
+        lock(&self.ends).remove(identity);
+    }
+}
+
 impl Broker {
     /// Whether a module that was stopped has nothing on its way upstream. To be asked again until it has: the first call
     /// notes how far the queue reaches.
@@ -32,16 +39,25 @@ impl Broker {
             let low_water = self.lanes.queue().low_water(*lane);
             low_water.is_none_or(|low_water| low_water >= *end)
         };
-        let has_left = ends.iter().all(is_done);
+        let has_left = ends.iter().all(is_done) && !self.is_aside(&identity);
         if has_left {
             leaving.remove(&identity);
         }
         has_left
     }
 
+    /// Whether messages of a sender wait in lanes of its own. They are there before they leave the common ones.
+    fn is_aside(&self, sender: &Identity) -> bool {
+        let mut lanes = self.lanes.all().into_iter();
+        lanes.any(|(name, lane)| {
+            let depth = self.lanes.queue().depth(lane);
+            name.aside.as_ref() == Some(sender) && depth.is_some_and(|depth| depth.records > 0)
+        })
+    }
+
     fn ends_upstream(&self) -> Vec<(LaneId, u64)> {
         let lanes = self.lanes.all().into_iter();
-        let upstream = lanes.filter(|(name, _)| name.endpoint == Sink::Upstream);
+        let upstream = lanes.filter(|(name, _)| name.endpoint == Sink::Upstream && name.aside.is_none());
         upstream
             .filter_map(|(_, lane)| Some((lane, self.lanes.queue().lane_bounds(lane)?.next)))
             .collect()

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use holm_client::client::State;
 use holm_client::{Client, Interests};
+use holm_gateway::Subscriptions;
 use holm_model::{Identity, Timestamp};
 use holm_net::Scope;
 use serde::Serialize;
@@ -153,7 +154,10 @@ impl Links {
         if let Some(link) = open.get(identity) {
             return Some(Arc::clone(link));
         }
-        let (client, events) = self.uplink.open(module, interests(false));
+        // A connection that takes the place of another wants what that one wanted.
+        let session = broker.directory.find(identity);
+        let methods = session.is_some_and(|session| session.subscriptions().contains(Subscriptions::METHODS));
+        let (client, events) = self.uplink.open(module, interests(methods));
         let link = Arc::new(Link {
             identity: identity.clone(),
             client,

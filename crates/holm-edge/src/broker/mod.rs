@@ -12,10 +12,12 @@
 //!
 //! Invariants: a message that was acknowledged to its sender reaches every endpoint that its routes named, at least once, in
 //! order per sender and priority, until its time-to-live ends; what ends otherwise is counted under its reason
-//! ([`Counts`]). Nothing here waits for the node above but what asks it.
+//! ([`Counts`]), and kept as a dead letter where there is something to keep. Nothing here waits for the node above but what asks it.
 
+mod aside;
 mod authority;
 mod counters;
+mod dead_letters;
 mod feed;
 mod forward;
 mod inbox;
@@ -25,10 +27,14 @@ mod leases;
 mod leaving;
 mod links;
 mod presence;
+mod quota;
+mod rehome;
 mod replica;
 mod report;
 mod routes;
+mod senders;
 mod serving;
+mod space;
 mod status;
 mod twins;
 
@@ -49,14 +55,17 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub use counters::Counts;
+pub use dead_letters::{DeadLetter, DeadLetterError, Reason};
 pub use ingest::Receipt;
 pub use links::LinkState;
-pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth};
+pub use quota::Quota;
+pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus, Writes};
 
 use crate::keys::ModuleKeys;
 use crate::state::{State, StateError};
 use crate::uplink::Uplink;
 use counters::Counters;
+use dead_letters::DeadLetters;
 use forward::{Forwarder, HeldUpstream};
 use inbox::Inboxes;
 use ingest::MessageIds;
@@ -64,6 +73,7 @@ use lanes::Lanes;
 use leaving::Leaving;
 use links::Links;
 use presence::Sessions;
+use quota::QuotaState;
 use report::Report;
 use routes::{Routes, Table};
 use twins::Replicas;
@@ -74,6 +84,12 @@ const CONFIGURATION: &str = "broker.configuration";
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Separate ranges that a lane may have acknowledged beyond its oldest message: more than are ever read ahead.
 const MAX_RANGES: usize = 2 * forward::LOOK_AHEAD;
+
+/// Lanes of all endpoints and priorities, and of senders that were set aside.
+const MAX_LANES: usize = 4096;
+
+/// How soon space comes back that nothing needs any more.
+const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the broker did not open.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +118,7 @@ pub struct BrokerOptions {
     pub hostname: String,
     /// What `$edgeHub` reports as its version.
     pub version: BuildVersion,
-    /// How the queue behaves. Its `max_bytes` and `max_ranges` are the broker's to set.
+    /// How the queue behaves. Its bounds are the broker's to set.
     pub queue: QueueOptions,
     /// Owns the broker's tasks.
     pub scope: Scope,
@@ -126,6 +142,8 @@ pub struct Broker {
     counters: Counters,
     message_ids: MessageIds,
     leaving: Leaving,
+    dead_letters: DeadLetters,
+    quota_state: QuotaState,
     /// Written by the forwarder; held for a copy.
     held: Mutex<HeldUpstream>,
     scope: Scope,
@@ -181,8 +199,9 @@ impl Broker {
     ) -> Result<Arc<Self>, OpenBrokerError> {
         let in_force = configuration_in_force(&state).await?;
         let queue_options = QueueOptions {
-            max_bytes: in_force.as_ref().and_then(|table| table.max_bytes),
+            maintain_interval: MAINTAIN_INTERVAL,
             max_ranges: MAX_RANGES,
+            max_lanes: MAX_LANES,
             ..options.queue
         };
         let (queue, report) = open_queue(queue_options)?;
@@ -193,6 +212,8 @@ impl Broker {
             irregular = report.irregularities(),
             "messages are open"
         );
+        queue.set_max_bytes(in_force.as_ref().and_then(|table| table.quota.max_bytes));
+        let dead_letters = DeadLetters::open(&queue);
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
         let lanes = Lanes::open(queue, is_wanted);
         let message_ids = MessageIds::new().map_err(OpenBrokerError::Random)?;
@@ -212,6 +233,8 @@ impl Broker {
             counters: Counters::default(),
             message_ids,
             leaving: Leaving::default(),
+            dead_letters,
+            quota_state: QuotaState::default(),
             held: Mutex::default(),
             scope: options.scope,
         });
@@ -230,6 +253,10 @@ impl Broker {
         scope.spawn_until_stopped(async move { broker.keep_reporting(version).await });
         let broker = Arc::clone(self);
         scope.spawn_until_stopped(async move { broker.keep_links().await });
+        let broker = Arc::clone(self);
+        scope.spawn_until_stopped(async move { broker.keep_dead_letters().await });
+        let broker = Arc::clone(self);
+        scope.spawn_until_stopped(async move { broker.keep_space().await });
         scope.spawn_until_stopped(keep_trying(self.state.clone()));
     }
 

@@ -157,6 +157,7 @@ impl Presence for Broker {
         if let Some(module) = &of.identity.module {
             self.inboxes.close(session, module);
         }
+        self.leaving.forget(&of.identity);
         self.sessions.closed(session, super::now());
         if let Some(link) = self.links.find(&of.identity) {
             // A newer session of the identity may be here already.

@@ -51,6 +51,7 @@ impl Broker {
                     tracing::error!(%error, "the routes are in force, and would not be after a restart");
                 }
                 tracing::info!(version, routes = table.set.sinks().len(), "routes are in force");
+                self.lanes.queue().set_max_bytes(table.quota.max_bytes);
                 self.routes.put(table);
                 DesiredStatus::applied()
             }

@@ -9,12 +9,13 @@
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use holm_model::manifest::{DesiredStatus, EdgeHubDesired, RouteSpec as DesiredRoute};
+use holm_model::manifest::{DesiredStatus, EdgeHubDesired, ForwardOrder, RouteSpec as DesiredRoute};
 use holm_query::{Delivery, Priority, RouteSet, RouteSpec, Sink};
 use holm_queue::{LaneError, LaneId};
 use serde_json::{Map, Value};
 
 use super::lanes::{LaneName, Lanes};
+use super::quota::Quota;
 
 /// Priorities 0 to 9, and none.
 const PRIORITIES: usize = 11;
@@ -28,8 +29,10 @@ pub(super) struct Table {
     pub(super) set: RouteSet,
     /// How long messages wait whose route does not say; `None`: for ever.
     time_to_live: Option<Duration>,
-    /// The most bytes that may be stored.
-    pub(super) max_bytes: Option<u64>,
+    /// The size of the store.
+    pub(super) quota: Quota,
+    /// Which messages for the node above go first.
+    pub(super) order: ForwardOrder,
     /// For each sink of the set and each priority, the lane, once it was needed.
     lanes: Vec<[OnceLock<LaneId>; PRIORITIES]>,
 }
@@ -55,7 +58,11 @@ impl Table {
                 lanes: set.sinks().iter().map(|_| Default::default()).collect(),
                 set,
                 time_to_live: configuration.store_and_forward.time_to_live,
-                max_bytes: configuration.store_and_forward.max_size_bytes,
+                quota: Quota {
+                    max_bytes: configuration.store_and_forward.max_size_bytes,
+                    when_full: configuration.store_and_forward.when_full,
+                },
+                order: configuration.store_and_forward.order,
             }),
             (parsed, compiled) => {
                 let structure = parsed.err().map(|error| error.to_string());
@@ -94,10 +101,7 @@ impl Table {
         sink: &Sink,
         priority: Priority,
     ) -> Result<LaneId, LaneError> {
-        let name = LaneName {
-            endpoint: sink.clone(),
-            priority: priority.number(),
-        };
+        let name = LaneName::of(sink.clone(), priority.number());
         let lane = lanes.ensure(&name).await?;
         if let Some(known) = self
             .lanes

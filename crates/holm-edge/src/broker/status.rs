@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::counters::Counts;
 use super::links::LinkState;
+use super::quota::Quota;
 use super::{Broker, lock};
 use crate::uplink::Refused;
 use holm_query::Sink;
@@ -31,11 +32,44 @@ pub struct BrokerStatus {
     pub upstream_held: Depth,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
+    /// What the queue has written since the broker was opened: what flash wears by.
+    pub writes: Writes,
+    /// The limit of those bytes on disk.
+    pub quota: QuotaStatus,
+    /// Messages that came to their end elsewhere than at their destination and are kept.
+    pub dead_letters: Depth,
     /// The version of the last desired properties of `$edgeHub`, and the code and description of what became of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ConfigurationStatus>,
     /// What became of messages.
     pub counts: Counts,
+}
+
+/// What a queue has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Writes {
+    /// Bytes, acknowledgements and moves included.
+    pub disk_bytes_written: u64,
+    /// Records: each message once, however many endpoints it is for.
+    pub messages: u64,
+    /// Bytes of those records' content.
+    pub payload_bytes: u64,
+    /// Bytes written for each message; 0 before the first.
+    pub disk_bytes_per_message: u64,
+    /// Syncs of files and directories.
+    pub syncs: u64,
+}
+
+/// The limit of the queue's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaStatus {
+    /// What is in force.
+    #[serde(flatten)]
+    pub limit: Quota,
+    /// Whether the last message found no room.
+    pub is_full: bool,
 }
 
 /// What became of the last configuration.
@@ -56,6 +90,9 @@ pub struct EndpointDepth {
     pub endpoint: String,
     /// 0 to 9, or 2000000000 for none.
     pub priority: u32,
+    /// The sender whose messages these are, if it could not be sent for and was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
     /// What waits.
     #[serde(flatten)]
     pub depth: Depth,
@@ -94,6 +131,7 @@ impl Broker {
         });
         let (uplinks_connected, uplinks_open) = self.links.count();
         let held = lock(&self.held);
+        let (stats, counts) = (self.lanes.queue().stats(), self.counters.read());
         BrokerStatus {
             link: self.links.describe(&self.edge_hub),
             uplinks_connected,
@@ -106,13 +144,29 @@ impl Broker {
                 messages: held.messages as u64,
                 bytes: held.bytes as u64,
             },
-            disk_bytes: self.lanes.queue().stats().disk_bytes,
+            disk_bytes: stats.disk_bytes,
+            writes: Writes {
+                disk_bytes_written: stats.bytes_written,
+                messages: stats.appended,
+                payload_bytes: stats.payload_bytes,
+                disk_bytes_per_message: stats.bytes_written.checked_div(stats.appended).unwrap_or(0),
+                syncs: stats.syncs,
+            },
+            quota: QuotaStatus {
+                limit: self.quota(),
+                is_full: self.quota_state.is_full(),
+            },
+            dead_letters: self.dead_letter_depth(),
             configuration: self.report.desired().map(|(version, status)| ConfigurationStatus {
                 version,
                 code: status.code,
                 description: status.description,
             }),
-            counts: self.counters.read(),
+            counts: Counts {
+                // Whoever met them: readers, or the queue itself.
+                dropped_expired: counts.dropped_expired + stats.expired,
+                ..counts
+            },
         }
     }
 
@@ -131,6 +185,7 @@ impl Broker {
                 Sink::Module { module, input } => format!("{module}/{input}"),
             },
             priority: name.priority,
+            aside: name.aside.map(|sender| sender.to_string()),
             depth: depth(lane),
         })
         .collect()

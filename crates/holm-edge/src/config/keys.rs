@@ -259,6 +259,27 @@ pub const KEYS: &[Key] = &[
         "Where images of process modules are looked for, in this order. Absolute.",
     ),
     key(
+        "holm.deployment_trial_sec",
+        "seconds",
+        "`30`",
+        Used,
+        "How long every module of a new deployment must have run well until it counts as good; before that, the device goes back to the last good one by itself when a module fails. Longer finds more, and the hub is told of success later; 0: as soon as all run.",
+    ),
+    key(
+        "holm.log_max_bytes",
+        "bytes",
+        "`10485760`",
+        Used,
+        "The largest file of a module's log, where `HostConfig.LogConfig` in its create options does not say: of processes, and of containers whose engine keeps logs in files (`json-file`, `local`). A container has what held when it was created.",
+    ),
+    key(
+        "holm.log_max_files",
+        "number",
+        "`3`",
+        Used,
+        "How many such files are kept of a module, the one written to included; the oldest goes first.",
+    ),
+    key(
         "holm.hub_mqtt_port",
         "port",
         "`8883`",

@@ -27,6 +27,7 @@ use std::time::Duration;
 use holm_identity::SymmetricKey;
 use holm_identity::private_file::{self, PrivateFileError};
 use holm_model::DeviceId;
+use holm_runtime::LogLimits;
 use holm_runtime::docker::NetworkConfig;
 
 pub use reference::reference_markdown;
@@ -71,6 +72,10 @@ pub struct EdgeConfig {
     pub data: PathBuf,
     /// Where images of process modules are looked for, in this order.
     pub module_paths: Vec<PathBuf>,
+    /// How much output of a module is kept when its create options don't say.
+    pub log: LogLimits,
+    /// How long a new deployment must run well until it counts as good.
+    pub deployment_trial: Duration,
 }
 
 /// Where `/healthz` and `/metrics` are served.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holm_identity::{Credential, DeviceConnectionString, SymmetricKey};
 use holm_model::DeviceId;
+use holm_runtime::LogLimits;
 use holm_runtime::docker::{NetworkConfig, Subnet};
 use toml_edit::{Item, TableLike, Value};
 
@@ -176,6 +177,17 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let bind = reader.parsed("holm.bind", "an IP address");
     let mqtt_port = reader.own_port("holm.mqtt_port").unwrap_or(8883);
     let https_port = reader.own_port("holm.https_port").unwrap_or(443);
+    let trial = reader
+        .number("holm.deployment_trial_sec", 0, 3600)
+        .unwrap_or(30)
+        .unsigned_abs();
+    let log = LogLimits::default();
+    let log_bytes = reader
+        .number("holm.log_max_bytes", 4096, i64::MAX)
+        .map(i64::unsigned_abs);
+    let log_files = reader
+        .number("holm.log_max_files", 1, 100)
+        .and_then(|files| u32::try_from(files).ok());
     let (provisioned, data) = (provisioned?, data?);
     let management_socket = listen.unwrap_or_else(|| data.join("mgmt.sock"));
     Some(EdgeConfig {
@@ -200,6 +212,11 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         metrics_bind,
         data,
         module_paths,
+        log: LogLimits {
+            max_bytes: log_bytes.unwrap_or(log.max_bytes),
+            files: log_files.unwrap_or(log.files),
+        },
+        deployment_trial: Duration::from_secs(trial),
     })
 }
 

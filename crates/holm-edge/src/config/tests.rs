@@ -77,6 +77,8 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!(config.metrics_bind, MetricsBind::At("127.0.0.1:9700".parse().unwrap()));
     assert_eq!(config.data, PathBuf::from("/srv/holm"));
     assert_eq!(config.module_paths.len(), 2);
+    assert_eq!(config.deployment_trial, Duration::from_secs(45));
+    assert_eq!((config.log.max_bytes, config.log.files), (65_536, 2));
     assert!(!loaded.holds_secret);
 }
 

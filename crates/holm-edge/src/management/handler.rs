@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use super::{Managed, logs, system, view};
+use super::{Managed, dead_letters, logs, system, view};
 use crate::local_api::answer::{no_content, ok};
 use crate::local_api::{Call, Failure};
 
@@ -51,6 +51,11 @@ impl Management {
             (&Method::GET, ["identities"]) => Ok(ok(&self.identities())),
             (&Method::GET, ["systeminfo"]) => Ok(ok(&system::info())),
             (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
+            (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
+                dead_letters::answer(&self.managed.broker, &call, rest).await
+            }
+            (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
+            (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
             (&Method::POST, ["modules" | "identities"])
             | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
                 let text =
@@ -86,6 +91,15 @@ impl Management {
             runtime.start(&state.id).await.map_err(|error| failure(&error))?;
         }
         Ok(no_content())
+    }
+
+    async fn retry(&self) -> Result<Response<ResponseBody>, Failure> {
+        tracing::info!("an operator wants the deployment that was taken back to be tried again");
+        if self.managed.agent.retry().await {
+            return Ok(no_content());
+        }
+        let text = "no deployment was taken back, so there is none to try again; `holm edge plan` shows how it stands";
+        Err(Failure::new(StatusCode::CONFLICT, text))
     }
 
     fn identities(&self) -> serde_json::Value {

@@ -1,11 +1,12 @@
 //! The management API: what operators and tools of this device ask about its modules, on a socket of its own, and
-//! `GET /holm/v1/status`, which is ours.
+//! what is ours under `/holm/v1/`: the edge's status, the agent's plan and another try, and dead letters.
 //!
 //! Modules are created and removed by the deployment alone; callers that are not the agent are forbidden to, as published,
 //! and here the agent is no caller.
 //!
 //! Source: `edge-agent.md` §3.1, §3.3.
 
+mod dead_letters;
 mod handler;
 mod logs;
 mod system;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 use holm_net::Scope;
 use serde_json::Value;
 
+use crate::agent::Agent;
+use crate::broker::Broker;
 use crate::keys::ModuleKeys;
 use crate::local_api::{Admission, Socket, SocketError};
 use crate::runtimes::Runtimes;
@@ -32,8 +35,12 @@ pub struct Managed {
     pub runtimes: Runtimes,
     /// Their identities.
     pub keys: Arc<dyn ModuleKeys>,
+    /// What keeps their messages.
+    pub broker: Arc<Broker>,
     /// How the edge stands, for `/holm/v1/status`.
     pub status: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Who keeps the modules.
+    pub agent: Agent,
 }
 
 impl std::fmt::Debug for Managed {

@@ -80,7 +80,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     self.receipts.push(Box::pin(async move { (delivery, receipt.await) }));
                 }
             }
-            Err(error @ IngestError::TooLarge { .. }) => self.refuse_publish(delivery, &error.to_string()),
+            Err(error @ (IngestError::TooLarge { .. } | IngestError::PropertiesTooLong { .. })) => {
+                self.refuse_publish(delivery, &error.to_string());
+            }
             Err(error @ IngestError::Unavailable(_)) => self.not_stored(delivery, &error),
         }
     }

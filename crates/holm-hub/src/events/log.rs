@@ -199,6 +199,14 @@ impl EventLog {
         }
     }
 
+    /// Waits until everything that was appended so far is on disk.
+    ///
+    /// # Errors
+    /// [`LogError::Commit`]: not yet.
+    pub async fn flush(&self) -> Result<(), LogError> {
+        self.queue.flush().await.map_err(LogError::Commit)
+    }
+
     /// A reader of a partition; it sees only what is on disk.
     ///
     /// # Errors

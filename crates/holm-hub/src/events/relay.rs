@@ -4,9 +4,9 @@
 //! read the oldest events -> append those that the log does not hold -> wait until they are on disk -> delete them here
 //! ```
 //!
-//! A crash between append and delete leaves events in both places. Each event's key is its message id in the log, so the
-//! relay, at its first round after a start, looks at what the log holds from the time of the oldest waiting event on and
-//! leaves out what is there. An event is told once.
+//! A crash or a failure between append and delete leaves events in both places. Each event's key is its message id in the log,
+//! so the relay, at its first round after a start, looks at what the log holds from the time of the oldest waiting event on and
+//! leaves out what is there; later it remembers what it has appended until that is deleted here. An event is told once.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Relay {
     repository: Repository,
     log: EventLog,
     signals: Signals,
-    /// Keys that the log may hold already; filled by the first round.
+    /// Keys of events that the log has taken in and the outbox still holds; filled by the first round.
     told: Option<HashSet<String>>,
 }
 
@@ -88,7 +88,6 @@ impl Relay {
             .await
             .map_err(RelayError::Outbox)?;
         let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else {
-            // Nothing from before the start is left.
             self.told = Some(HashSet::new());
             return Ok(0);
         };
@@ -97,26 +96,29 @@ impl Relay {
             self.told = Some(self.keys_since(first.event.at).await.map_err(RelayError::Log)?);
         }
         let told = self.told.get_or_insert_default();
-        let mut receipts = Vec::new();
-        let count = waiting.len();
+        let mut keys = Vec::new();
         for emitted in waiting {
             let event = emitted.event;
-            if !told.remove(&event.key) {
-                let receipt = self
+            if !told.contains(&event.key) {
+                let appended = self
                     .log
                     .append_when_room(&event.device, event.at, event.message.into())
                     .await;
-                receipts.push(receipt.map_err(RelayError::Log)?);
+                // What was appended is written as soon as the disk allows, whatever comes of this round.
+                drop(appended.map_err(RelayError::Log)?);
+                told.insert(event.key.clone());
             }
+            keys.push(event.key);
         }
-        for receipt in receipts {
-            receipt.await.map_err(RelayError::Log)?;
-        }
+        self.log.flush().await.map_err(RelayError::Log)?;
         self.repository
             .change(move |transaction| transaction.relayed(last))
             .await
             .map_err(RelayError::Outbox)?;
-        Ok(count)
+        for key in &keys {
+            told.remove(key);
+        }
+        Ok(keys.len())
     }
 
     /// The message ids of the hub's own events in the log since a moment.

@@ -1,7 +1,7 @@
 //! Cloud-to-device messages: sent with their properties as headers, and removed.
 
 use holm_model::wire::http::from_headers;
-use holm_model::{DeviceId, Message, SystemProperty};
+use holm_model::{DeviceId, Message, ServiceError, SystemProperty};
 use hyper::Method;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::json;
@@ -14,9 +14,7 @@ impl RestApi {
         if call.method != Method::POST {
             return Err(not_allowed(&call, "POST"));
         }
-        let headers = call.head.headers.iter();
-        let texts = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let (mut system, properties) = from_headers(texts);
+        let (mut system, properties) = from_headers(texts(&call)?);
         for (header, property) in [
             (CONTENT_TYPE, SystemProperty::ContentType),
             (CONTENT_ENCODING, SystemProperty::ContentEncoding),
@@ -48,4 +46,18 @@ impl RestApi {
             "totalMessagesPurged": purged,
         })))
     }
+}
+
+/// The headers as text: HTTP leaves open what bytes beyond ASCII mean, and here they are UTF-8.
+fn texts(call: &Call) -> Result<Vec<(&str, &str)>, Failure> {
+    let mut texts = Vec::new();
+    for (name, value) in &call.head.headers {
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+            ServiceError::argument_invalid(format!(
+                "the header `{name}` is not UTF-8; send it as UTF-8, or encode its value in ASCII"
+            ))
+        })?;
+        texts.push((name.as_str(), text));
+    }
+    Ok(texts)
 }

@@ -1,6 +1,5 @@
 //! Events that the hub makes: told once, in the log, with their source.
 
-use bytes::Bytes;
 use holm_gateway::{Subscriptions, Twins};
 use holm_hub::events::{EventLog, Relay};
 use holm_hub::storage::{Event, Repository};
@@ -78,16 +77,30 @@ async fn a_twin_event_carries_what_changed() {
     assert_eq!(all[1]["properties"]["hubName"], "hub");
 }
 
-/// An event that was appended before a crash and is still in the outbox after it is recognised by its key.
-#[tokio::test]
-async fn an_event_that_is_in_the_log_already_is_not_told_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let clock = Clock::new(|| Timestamp::from_unix_millis(START));
-    let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
-    let day = std::time::Duration::from_secs(24 * 3600);
-    let log = EventLog::open(&directory.path().join("events"), 4, day, 1 << 30, &clock).unwrap();
-    let device = DeviceId::new("d1").unwrap();
-    let event = |key: &str| {
+const START_OF_LOG: holm_hub::events::From = holm_hub::events::From::Sequence(0);
+
+/// An outbox and an event log, without a hub.
+struct Outbox {
+    directory: tempfile::TempDir,
+    repository: Repository,
+    log: EventLog,
+}
+
+impl Outbox {
+    fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::new(|| Timestamp::from_unix_millis(START));
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let day = std::time::Duration::from_secs(24 * 3600);
+        let log = EventLog::open(&directory.path().join("events"), 4, day, 1 << 30, &clock).unwrap();
+        Self {
+            directory,
+            repository,
+            log,
+        }
+    }
+
+    fn event(key: &str) -> Event {
         let mut message = Message::new("{}");
         message.system.set(SystemProperty::MessageId, key);
         message.system.set(SystemProperty::MessageSource, "twinChangeEvents");
@@ -97,29 +110,66 @@ async fn an_event_that_is_in_the_log_already_is_not_told_again() {
             at: Timestamp::from_unix_millis(START),
             message: message.encode().into(),
         }
-    };
-    let events = [event("v3"), event("v4")];
-    let first = Bytes::from(events[0].message.clone());
-    repository
-        .change(move |transaction| events.iter().try_for_each(|event| transaction.emit(event)))
-        .await
-        .unwrap();
-    log.append(&device, Timestamp::from_unix_millis(START), first)
-        .unwrap()
-        .await
-        .unwrap();
+    }
 
-    let mut relay = Relay::new(repository.clone(), log.clone(), Signals::default());
+    async fn emit(&self, keys: &[&str]) {
+        let events: Vec<_> = keys.iter().map(|key| Self::event(key)).collect();
+        self.repository
+            .change(move |transaction| events.iter().try_for_each(|event| transaction.emit(event)))
+            .await
+            .unwrap();
+    }
+
+    fn told(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        for partition in 0..4 {
+            let mut reader = self.log.reader(partition, START_OF_LOG).unwrap();
+            while let Some(stored) = reader.try_next().unwrap() {
+                let message = Message::decode(stored.payload).unwrap();
+                keys.push(message.system.get(SystemProperty::MessageId).unwrap().to_owned());
+            }
+        }
+        keys
+    }
+}
+
+/// An event that was appended before a crash and is still in the outbox after it is recognised by its key.
+#[tokio::test]
+async fn an_event_that_is_in_the_log_already_is_not_told_again() {
+    let outbox = Outbox::open();
+    outbox.emit(&["v3", "v4"]).await;
+    let first = Outbox::event("v3");
+    let receipt = outbox
+        .log
+        .append(&first.device, first.at, first.message.into())
+        .unwrap();
+    receipt.await.unwrap();
+
+    let mut relay = Relay::new(outbox.repository.clone(), outbox.log.clone(), Signals::default());
     assert_eq!(relay.round().await.unwrap(), 2);
     assert_eq!(relay.round().await.unwrap(), 0);
 
-    let mut keys = Vec::new();
-    for partition in 0..4 {
-        let mut reader = log.reader(partition, holm_hub::events::From::Sequence(0)).unwrap();
-        while let Some(stored) = reader.try_next().unwrap() {
-            let message = Message::decode(stored.payload).unwrap();
-            keys.push(message.system.get(SystemProperty::MessageId).unwrap().to_owned());
-        }
+    assert_eq!(outbox.told(), ["v3", "v4"]);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_deleted_from_the_outbox_is_told_once_all_the_same() {
+    let outbox = Outbox::open();
+    let database = rusqlite::Connection::open(outbox.directory.path().join("hub.db")).unwrap();
+    database
+        .execute_batch("CREATE TRIGGER stuck BEFORE DELETE ON outbox BEGIN SELECT RAISE(FAIL, 'no'); END")
+        .unwrap();
+    let mut relay = Relay::new(outbox.repository.clone(), outbox.log.clone(), Signals::default());
+    outbox.emit(&["v3"]).await;
+
+    for _ in 0..3 {
+        assert!(relay.round().await.is_err());
     }
-    assert_eq!(keys, ["v3", "v4"]);
+    outbox.emit(&["v4"]).await;
+    assert!(relay.round().await.is_err());
+    database.execute_batch("DROP TRIGGER stuck").unwrap();
+    assert_eq!(relay.round().await.unwrap(), 2);
+
+    assert_eq!(outbox.told(), ["v3", "v4"]);
+    assert_eq!(relay.round().await.unwrap(), 0);
 }

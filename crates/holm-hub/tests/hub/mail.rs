@@ -298,3 +298,29 @@ async fn a_record_that_cannot_be_read_back_does_not_stop_others_from_expiring() 
     let left = repository.read(move |view| view.waiting_count(&device)).await.unwrap();
     assert_eq!((left, mailboxes.damaged()), (0, 1));
 }
+
+#[tokio::test]
+async fn properties_that_a_device_could_not_get_are_refused_with_what_is_wrong() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let slashes = "/".repeat(30_000);
+
+    let long = hub
+        .call(Method::POST, BOUND, &[("iothub-app-k", slashes.as_str())], "x")
+        .await;
+    let accents = hub
+        .call(
+            Method::POST,
+            BOUND,
+            &[("iothub-app-k", "žluť 💧"), ("iothub-messageid", "ünï")],
+            "x",
+        )
+        .await;
+
+    long.assert_error(413, "MessageTooLarge");
+    assert_eq!(accents.status, 204);
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let got = client.receive(1).await;
+    assert_eq!(got[0].message.properties.get("k"), Some(Some("žluť 💧")));
+    assert_eq!(got[0].message.system.get(SystemProperty::MessageId), Some("ünï"));
+}

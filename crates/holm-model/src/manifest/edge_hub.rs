@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, collect};
@@ -41,6 +42,32 @@ pub struct StoreAndForward {
     pub time_to_live: Option<Duration>,
     /// The most bytes that may be stored; `None` is no limit of the manifest's.
     pub max_size_bytes: Option<u64>,
+    /// What happens at that limit. Ours.
+    pub when_full: WhenFull,
+    /// Which of the messages for the node above go first. Ours.
+    pub order: ForwardOrder,
+}
+
+/// What happens to a message when the store is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenFull {
+    /// It is not taken in, and its sender not acknowledged.
+    #[default]
+    Refuse,
+    /// The oldest of the least urgent make room for it.
+    DropOldest,
+}
+
+/// Which of the messages for the node above go first, among those of one priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ForwardOrder {
+    /// In the order in which they came.
+    #[default]
+    OldestFirst,
+    /// What comes while the link is up, before what waited when it came up.
+    NewestFirst,
 }
 
 impl EdgeHubDesired {
@@ -164,10 +191,8 @@ fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
             }
         },
     };
-    let limits = fields
-        .object("storeLimits")?
-        .and_then(|limits| limits.get("maxSizeBytes"));
-    let max_size_bytes = match limits {
+    let limits = fields.object("storeLimits")?;
+    let max_size_bytes = match limits.and_then(|limits| limits.get("maxSizeBytes")) {
         None | Some(Value::Null) => None,
         Some(bytes) => Some(bytes.as_u64().filter(|bytes| *bytes > 0).ok_or_else(|| {
             format!(
@@ -176,9 +201,37 @@ fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
             )
         })?),
     };
+    let when_full = limits.and_then(|limits| limits.get("whenFull"));
+    let when_full = one_of(
+        &fields.path("storeLimits.whenFull"),
+        when_full,
+        &[("refuse", WhenFull::Refuse), ("dropOldest", WhenFull::DropOldest)],
+    )?;
+    let order = one_of(
+        &fields.path("order"),
+        fields.get("order"),
+        &[
+            ("oldestFirst", ForwardOrder::OldestFirst),
+            ("newestFirst", ForwardOrder::NewestFirst),
+        ],
+    )?;
     Ok(StoreAndForward {
         time_to_live,
         max_size_bytes,
+        when_full,
+        order,
+    })
+}
+
+/// A word of a few; the default where there is none.
+fn one_of<T: Copy + Default>(path: &str, value: Option<&Value>, words: &[(&str, T)]) -> Result<T, String> {
+    let Some(value) = value.filter(|value| !value.is_null()) else {
+        return Ok(T::default());
+    };
+    let known = words.iter().find(|(word, _)| value.as_str() == Some(word));
+    known.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let names: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        format!("`{path}` is {value}; give {}", names.join(" or "))
     })
 }
 
@@ -270,5 +323,40 @@ mod tests {
         assert_eq!(refusal(json!({"routes": {}})), "EdgeHub config missing SchemaVersion");
         assert_eq!(refusal(json!({})), "EdgeHub config missing SchemaVersion");
         assert!(refusal(json!({"schemaVersion": "2.0"})).contains("unsupported SchemaVersion `2.0`"));
+    }
+
+    #[test]
+    fn what_happens_at_the_limit_and_the_order_are_words_and_others_are_named() {
+        let parsed = |limits: Value, order: Value| {
+            parse(json!({
+                "schemaVersion": "1.1",
+                "storeAndForwardConfiguration": {"timeToLiveSecs": 1, "storeLimits": limits, "order": order},
+            }))
+        };
+
+        let plain = parsed(json!({}), Value::Null).unwrap().store_and_forward;
+        let ours = parsed(
+            json!({"maxSizeBytes": 9, "whenFull": "dropOldest"}),
+            json!("newestFirst"),
+        );
+        let ours = ours.unwrap().store_and_forward;
+        let wrong = parsed(json!({"whenFull": "explode"}), Value::Null)
+            .unwrap_err()
+            .to_string();
+        let unordered = parsed(json!({}), json!(3)).unwrap_err().to_string();
+
+        assert_eq!(
+            (plain.when_full, plain.order),
+            (WhenFull::Refuse, ForwardOrder::OldestFirst)
+        );
+        assert_eq!(
+            (ours.when_full, ours.order),
+            (WhenFull::DropOldest, ForwardOrder::NewestFirst)
+        );
+        assert!(
+            wrong.contains("storeLimits.whenFull` is \"explode\"; give `refuse` or `dropOldest`"),
+            "{wrong}"
+        );
+        assert!(unordered.contains("`oldestFirst` or `newestFirst`"), "{unordered}");
     }
 }

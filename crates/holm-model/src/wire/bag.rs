@@ -22,6 +22,10 @@ use std::borrow::Cow;
 use super::percent;
 use crate::{Identity, Message, Properties, SystemProperties, SystemProperty, Timestamp};
 
+/// The most bytes of properties that a topic carries wherever a message may go: what MQTT gives a topic (1.5.3), less the
+/// longest addresses.
+pub const MAX_BYTES: usize = 65_535 - 2_048;
+
 /// The application property that tells of the retain flag of a PUBLISH; its value is `true`.
 pub const MQTT_RETAIN: &str = "mqtt-retain";
 /// The application property that tells of the DUP flag of a PUBLISH; its value is `true`.
@@ -129,6 +133,26 @@ pub fn input(message: &Message, receiver: &Identity, input: &str) -> String {
             down(message, SystemProperty::To, &to, true)
         }
     }
+}
+
+/// The bytes that the properties of a message take in the longest of its topics: up to a hub, to an input, or down to a device.
+/// A node that takes in a message with more than [`MAX_BYTES`] could never pass it on: what a client sent as it is, `/` say, is
+/// three bytes here.
+#[must_use]
+pub fn longest(message: &Message) -> usize {
+    // Most have so few that nothing needs to be written to know.
+    let application = message.properties.iter();
+    let application = application.map(|(name, value)| name.len() + value.map_or(0, str::len));
+    let system = message.system.iter().map(|(_, value)| value.len());
+    let (bytes, pairs) = application
+        .chain(system)
+        .fold((0, 0), |(bytes, pairs), length| (bytes + length, pairs + 1));
+    let bound = bytes * 3 + pairs * 24;
+    if bound <= MAX_BYTES {
+        return bound;
+    }
+    let nobody = SystemProperty::DiagnosticContext;
+    to_server(message).len().max(down(message, nobody, "", true).len())
 }
 
 fn down(message: &Message, first: SystemProperty, first_value: &str, with_sender: bool) -> String {

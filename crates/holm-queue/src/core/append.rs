@@ -28,8 +28,20 @@ impl Log {
     /// # Errors
     /// Nothing is appended at a full or failing disk, a full queue, or a record that breaks a limit or names no known lane.
     pub fn append(&mut self, record: &NewRecord<'_>) -> Result<Appended, AppendError> {
+        self.append_within(record, self.options.max_bytes)
+    }
+
+    /// [`Self::append`] that the queue's size does not refuse: for a record that takes the place of one that is there.
+    ///
+    /// # Errors
+    /// As [`Self::append`], `QueueFull` aside.
+    pub fn append_in_place(&mut self, record: &NewRecord<'_>) -> Result<Appended, AppendError> {
+        self.append_within(record, None)
+    }
+
+    fn append_within(&mut self, record: &NewRecord<'_>, max_bytes: Option<u64>) -> Result<Appended, AppendError> {
         self.check_ready()?;
-        self.check_record(record)?;
+        self.check_record(record, max_bytes)?;
         self.make_segment_ready(record.enqueued_at)?;
         let mut positions = Positions::new();
         for &(lane, _) in record.lanes {
@@ -67,7 +79,7 @@ impl Log {
         Ok(())
     }
 
-    fn check_record(&self, record: &NewRecord<'_>) -> Result<(), AppendError> {
+    fn check_record(&self, record: &NewRecord<'_>, max_bytes: Option<u64>) -> Result<(), AppendError> {
         if record.lanes.is_empty() {
             return Err(AppendError::NoLane);
         }
@@ -84,7 +96,7 @@ impl Log {
             });
         }
         let held = self.disk_bytes + self.uncommitted + bytes;
-        match self.options.max_bytes {
+        match max_bytes {
             Some(max_bytes) if held > max_bytes => Err(AppendError::QueueFull {
                 bytes: self.disk_bytes + self.uncommitted,
                 max_bytes,

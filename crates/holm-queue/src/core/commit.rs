@@ -10,6 +10,7 @@
 //! A batch succeeds or fails as a whole, although it may touch two segments: the older one is synced before the newer one is
 //! written, so what is on disk is a prefix whatever happens.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -176,6 +177,11 @@ impl Log {
                 self.hot -= chunk.bytes.len() as u64;
                 segment.chunks.pop_front();
             }
+            // A chunk a commit: the list of a segment that grew by small ones is far larger than anything else that is kept
+            // of it.
+            if segment.chunks.is_empty() {
+                segment.chunks = VecDeque::new();
+            }
         }
     }
 }
@@ -247,4 +253,45 @@ pub(super) fn write_chunks(file: &dyn File, mut at: u64, chunks: &[Bytes]) -> io
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::lane::LaneKind;
+    use crate::options::Options;
+    use crate::record::NewRecord;
+    use crate::testing::MemoryFiles;
+
+    #[test]
+    fn segments_that_are_on_disk_keep_nothing_of_the_commits_that_made_them() {
+        let options = Options {
+            segment_bytes: 64 << 10,
+            hot_bytes: 16 << 10,
+            ..Options::default()
+        };
+        let (mut log, _) = Log::open(Arc::new(MemoryFiles::new()), options, 0).unwrap();
+        let lane = log.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+        let lanes = [(lane, 0)];
+        let record = NewRecord {
+            sender: "test",
+            lanes: &lanes,
+            enqueued_at: 0,
+            payload: vec![0; 100].into(),
+        };
+
+        for _ in 0..5000 {
+            log.append(&record).unwrap();
+            log.commit(0).unwrap();
+        }
+
+        let cold = log.journal.iter().filter(|segment| segment.chunks.is_empty());
+        let kept: Vec<_> = cold
+            .map(|segment| (segment.chunks.capacity(), segment.index.capacity()))
+            .collect();
+        assert!(kept.len() > 5, "{kept:?}");
+        assert!(kept.iter().all(|kept| *kept == (0, 0)), "{kept:?}");
+    }
 }

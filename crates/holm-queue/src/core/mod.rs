@@ -63,6 +63,10 @@ pub enum Health {
     Failing(String),
 }
 
+/// How many segments a queue of limited size has, at least.
+const SEGMENTS_OF_LIMIT: u64 = 16;
+/// No segment is made smaller than this.
+const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 impl Health {
     /// Whether appends are taken.
     ///
@@ -80,6 +84,8 @@ impl Health {
 /// A queue directory, opened.
 pub struct Log {
     options: Options,
+    /// What the options said at opening.
+    segment_bytes: u64,
     files: Arc<dyn FileSystem>,
     salt: u64,
     health: Health,
@@ -250,7 +256,15 @@ impl Log {
         Arc::clone(&self.files)
     }
 
-    /// What the log was told at opening.
+    /// Changes the size at which appends are refused. Segments become smaller with it, so that space comes back in parts of
+    /// it; they never become larger than they were told to be at opening.
+    pub fn set_max_bytes(&mut self, max_bytes: Option<u64>) {
+        self.options.max_bytes = max_bytes;
+        let part = max_bytes.map_or(u64::MAX, |max_bytes| max_bytes / SEGMENTS_OF_LIMIT);
+        self.options.segment_bytes = self.segment_bytes.min(part.max(MIN_SEGMENT_BYTES));
+    }
+
+    /// What the log was told at opening, and since then.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options

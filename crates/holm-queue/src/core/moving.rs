@@ -193,6 +193,7 @@ impl Log {
     fn adopt(&mut self, id: LaneId, output: Output, epoch: u32) {
         let Some(part) = output.part else { return };
         self.disk_bytes += output.end - output.start;
+        self.stats.bytes_written += output.end - output.start;
         self.stats.syncs += 1;
         let segments = self.moved.entry(id).or_default();
         if output.is_new {

@@ -10,16 +10,20 @@ use crate::error::CommitError;
 use crate::format::Stream;
 use crate::lane::{Lane, LaneId, LaneKind};
 
+/// A newest segment without anything that is needed is given back at this part of its full size. Small enough that little
+/// stays, large enough that a trickle does not start a file a second.
+const SPENT_PART: u64 = 16;
+
 impl Log {
     /// Looks after expiry, retention, and space; call it every few seconds to minutes. `now` is in milliseconds since 1970.
     /// What it decides becomes durable, and space is given back, with the next commit.
     pub fn maintain(&mut self, now: u64) {
+        self.expire_segments(now);
         let ids: Vec<LaneId> = self.lanes.keys().copied().collect();
         for id in ids {
-            self.expire(id, now);
             self.trim(id, now);
         }
-        if self.is_overdue(now) && self.health == super::Health::Good {
+        if (self.is_overdue(now) || self.is_spent()) && self.health == super::Health::Good {
             self.roll(now);
         }
         self.look_for_dead = true;
@@ -29,14 +33,34 @@ impl Log {
         }
     }
 
-    /// Acknowledges what a lane has in segments of which every record has expired.
-    fn expire(&mut self, id: LaneId, now: u64) {
-        let parts = self.segments_of(id).filter_map(|segment| segment.parts.get(&id));
-        let expired = parts.filter(|part| part.last_expiry != 0 && part.last_expiry <= now);
-        let ranges: Vec<_> = expired.map(|part| part.first..part.last.saturating_add(1)).collect();
-        for range in ranges {
-            self.stats.expired += self.settle_positions(id, range);
+    /// Acknowledges what lanes have in segments of which every record of theirs has expired.
+    fn expire_segments(&mut self, now: u64) {
+        let all = self.moved.values().flatten().chain(&self.journal);
+        let parts = all.flat_map(|segment| &segment.parts);
+        let expired = parts.filter(|(_, part)| part.last_expiry != 0 && part.last_expiry <= now);
+        let expired: Vec<_> = expired
+            .map(|(&id, part)| (id, part.first..part.last.saturating_add(1)))
+            .collect();
+        for (id, range) in expired {
+            self.expire(id, range);
         }
+    }
+
+    /// Acknowledges positions because the time of their records is over, and counts those that were not acknowledged.
+    pub fn expire(&mut self, lane: LaneId, positions: std::ops::Range<u64>) -> u64 {
+        let new = self.settle_positions(lane, positions);
+        self.stats.expired += new;
+        new
+    }
+
+    /// Whether the newest segment holds nothing that is needed and is large enough to be given back before it is full.
+    fn is_spent(&self) -> bool {
+        let active = self.active();
+        let needs = |id: LaneId| self.lanes.get(&id).map(|lane| &lane.progress);
+        active.end >= self.options.segment_bytes / SPENT_PART
+            && !active.parts.is_empty()
+            && active.durable == active.end
+            && active.needed(needs).next().is_none()
     }
 
     /// Acknowledges what a retained lane keeps longer, or more of, than it should.

@@ -51,6 +51,7 @@ impl Log {
             Content::Segments(salt) => salt,
         };
         let mut log = Self {
+            segment_bytes: options.segment_bytes,
             options,
             files,
             salt,

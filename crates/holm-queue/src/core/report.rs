@@ -102,7 +102,7 @@ pub struct Stats {
     pub commits: u64,
     /// Commits that failed.
     pub failed_commits: u64,
-    /// Bytes written to the journal by commits that succeeded.
+    /// Bytes written by commits and moves that succeeded, and to the reserve.
     pub bytes_written: u64,
     /// Syncs of files and directories.
     pub syncs: u64,

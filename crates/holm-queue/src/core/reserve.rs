@@ -130,6 +130,7 @@ impl Log {
     pub fn finish_reserve(&mut self, write: ReserveWrite, result: io::Result<()>) -> io::Result<()> {
         result?;
         self.stats.syncs += 1;
+        self.stats.bytes_written += write.bytes.len() as u64;
         self.reserve.saved_version = write.progress_version;
         self.reserve.saved_segment = write.segment;
         self.bury(&write.dead);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::runtime::DockerConfig;
 use crate::error::UnsupportedOption;
+use crate::logs::LogLimits;
 use crate::spec::ModuleSpec;
 
 /// What is added to the create options of a container: the option, and how.
@@ -35,6 +36,10 @@ pub const ADDED: &[(&str, &str)] = &[
     (
         "HostConfig.ExtraHosts",
         "get the edge's host name at the gateway of that network, unless they have it, or the module is on the host's or another container's network",
+    ),
+    (
+        "HostConfig.LogConfig",
+        "gets `max-size` and `max-file` from `holm.log_max_bytes` and `holm.log_max_files`, unless it is given, or the engine's own driver is neither `json-file` nor `local`",
     ),
     (
         "HostConfig.Privileged, CapAdd, CapDrop",
@@ -94,6 +99,30 @@ pub(super) fn make(
         Ok(Value::Object(body))
     } else {
         Err(wrong)
+    }
+}
+
+/// Whether the manifest says how the log is kept. A driver that is named has the engine's own settings beside the manifest's.
+pub(super) fn names_log_driver(body: &Value) -> bool {
+    let host = body
+        .as_object()
+        .and_then(|body| find(body, "HostConfig"))
+        .and_then(Value::as_object);
+    let log = host.and_then(|host| find(host, "LogConfig"));
+    log.is_some_and(|log| !crate::process::options::is_empty(log))
+}
+
+/// Bounds the log, where the engine's own driver keeps it in files; other drivers know no such settings.
+pub(super) fn limit_log(body: &mut Value, driver: &str, log: LogLimits) {
+    let Some(body) = body
+        .as_object_mut()
+        .filter(|_| ["json-file", "local"].contains(&driver))
+    else {
+        return;
+    };
+    if let Some(host) = slot(body, "HostConfig").as_object_mut() {
+        let config = json!({"max-size": log.max_bytes.to_string(), "max-file": log.files.to_string()});
+        *slot(host, "LogConfig") = json!({"Type": driver, "Config": config});
     }
 }
 
@@ -350,6 +379,32 @@ mod tests {
         assert_eq!(body["hostConfig"]["binds"][0], "/a:/a");
         assert_eq!(body["env"], json!(["A=1", "B=2", "C=3"]));
         assert!(body.get("HostConfig").is_none() && body.get("Env").is_none());
+    }
+
+    #[test]
+    fn a_log_is_bounded_where_the_engine_keeps_it_in_files_and_nobody_said_how() {
+        let log = LogLimits {
+            max_bytes: 5000,
+            files: 2,
+        };
+        let limited = |options: Value, driver: &str| {
+            let mut body = body(options);
+            if !names_log_driver(&body) {
+                limit_log(&mut body, driver, log);
+            }
+            body["HostConfig"]["LogConfig"].clone()
+        };
+        let bounded = |driver: &str| json!({"Type": driver, "Config": {"max-size": "5000", "max-file": "2"}});
+        let own = json!({"Type": "", "Config": {"max-size": "1m"}});
+
+        assert_eq!(limited(Value::Null, "json-file"), bounded("json-file"));
+        assert_eq!(limited(Value::Null, "local"), bounded("local"));
+        assert_eq!(limited(json!({"hostconfig": {}}), "journald"), Value::Null);
+        assert_eq!(limited(json!({"HostConfig": {"LogConfig": own}}), "json-file"), own);
+        assert_eq!(
+            limited(json!({"HostConfig": {"LogConfig": {"Type": ""}}}), "local"),
+            bounded("local")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::body::{INSTANCE, ORIGINAL_IMAGE, OWNER, SPEC_DIGEST};
 use crate::spec::RuntimeKind;
-use crate::state::{ModuleState, ModuleStats, RuntimeStatus};
+use crate::state::{Health, ModuleState, ModuleStats, RuntimeStatus};
 
 /// One container that is a module of this edge.
 #[derive(Clone, Debug)]
@@ -59,6 +59,9 @@ impl Container {
             id,
             kind: RuntimeKind::Docker,
             status,
+            health: text("/State/Health/Status")
+                .and_then(Health::from_docker)
+                .filter(|_| status.is_up()),
             description: describe(found),
             exit_code: exited_at
                 .filter(|_| !status.is_up())

@@ -15,7 +15,7 @@ use super::inspect::{Container, pids};
 use super::network::{self, EdgeNetwork, NetworkConfig};
 use super::{image, probe};
 use crate::error::{RuntimeError, UnsupportedOption};
-use crate::logs::{LogStream, LogsOptions, Output, Tail, put_frame};
+use crate::logs::{LogLimits, LogStream, LogsOptions, Output, Tail, put_frame};
 use crate::process::procfs;
 use crate::runtime::{BoxFuture, ModuleRuntime, Prepared};
 use crate::spec::{ModuleSpec, RuntimeKind};
@@ -40,6 +40,8 @@ pub struct DockerConfig {
     pub instance: Option<String>,
     /// Whether modules may be privileged and add capabilities; `allow_elevated_docker_permissions`.
     pub allow_elevated: bool,
+    /// How much output of a module is kept when its create options don't say, where the engine keeps it in files.
+    pub log: LogLimits,
 }
 
 impl Default for DockerConfig {
@@ -50,6 +52,7 @@ impl Default for DockerConfig {
             edge_hostname: None,
             instance: None,
             allow_elevated: true,
+            log: LogLimits::default(),
         }
     }
 }
@@ -103,6 +106,20 @@ impl DockerRuntime {
             .ok_or_else(|| RuntimeError::NotFound(id.clone()))
     }
 
+    /// Bounds what a container writes to its log, unless the manifest says how, or the engine hands logs on elsewhere.
+    async fn limit_log(&self, body: &mut serde_json::Value) -> Result<(), RuntimeError> {
+        if body::names_log_driver(body) {
+            return Ok(());
+        }
+        let info = self.engine.json(&Call::get("tell of its log driver", "/info")).await?;
+        let driver = info
+            .get("LoggingDriver")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default();
+        body::limit_log(body, driver, self.config.log);
+        Ok(())
+    }
+
     async fn create_container(&self, spec: &ModuleSpec) -> Result<(), RuntimeError> {
         let unsupported = |options| RuntimeError::Unsupported {
             id: spec.id.clone(),
@@ -110,7 +127,8 @@ impl DockerRuntime {
         };
         body::make(spec, &self.config, None).map_err(unsupported)?;
         let network = self.ensure_network().await?;
-        let body = body::make(spec, &self.config, Some(network.gateway)).map_err(unsupported)?;
+        let mut body = body::make(spec, &self.config, Some(network.gateway)).map_err(unsupported)?;
+        self.limit_log(&mut body).await?;
         let path = format!("/containers/create?name={}", encode(spec.id.as_str()));
         let call = Call::post(format!("create module `{}`", spec.id), path).with_body(&body);
         let refused = match self.engine.send(&call).await {

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holm_model::Timestamp;
 use rustix::fs::FlockOperation;
@@ -20,11 +20,14 @@ use super::record::{Directory, FORMAT, ModuleRecord, Phase, ReadError, RunState,
 use super::socket;
 use crate::error::RuntimeError;
 use crate::spec::RuntimeKind;
-use crate::state::{ModuleState, RuntimeStatus};
+use crate::state::{Health, ModuleState, RuntimeStatus};
 use crate::supervisor::protocol::{Answer, Content, Operation, Request, VERSION};
 
 /// How long a supervisor may take to answer at once.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// How long a supervisor that has closed its socket may take to exit.
+const LONGEST_EXIT: Duration = Duration::from_secs(2);
 
 /// A module's run.
 #[derive(Clone, Debug)]
@@ -45,6 +48,17 @@ pub(super) fn module(directory: &Directory) -> Result<Option<ModuleRecord>, Runt
 
 /// Finds out whether the module runs.
 pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
+    let deadline = Instant::now() + LONGEST_EXIT;
+    loop {
+        if let Some(run) = look(directory, Instant::now() >= deadline)? {
+            return Ok(run);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One look; `None` when only a supervisor knows that is about to exit, and so can't be asked, unless it is the last look.
+fn look(directory: &Directory, is_last: bool) -> Result<Option<Run>, RuntimeError> {
     let path = directory.state();
     let boot = boot_id().map_err(RuntimeError::io("read", "/proc/sys/kernel/random/boot_id".as_ref()))?;
     let (recorded, damaged) = match read::<RunState>(&path) {
@@ -53,7 +67,7 @@ pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
         Err(error) => return Err(error.at(&path)),
     };
     if let Some(state) = recorded.as_ref().filter(|state| is_up(state, &boot)) {
-        return Ok(Run::Up(state.clone()));
+        return Ok(Some(Run::Up(state.clone())));
     }
     let lock = try_lock(directory).map_err(RuntimeError::io("lock", &directory.lock()))?;
     if lock.is_none() {
@@ -62,30 +76,31 @@ pub(super) fn run(directory: &Directory) -> Result<Run, RuntimeError> {
             Ok(state) => Some(state),
             Err(_) => read(&path).ok().flatten().or(recorded),
         };
-        return Ok(match state {
+        return Ok(Some(match state {
+            None if damaged && !is_last => return Ok(None),
             None => Run::Never,
             // The program may have ended, but not what it left behind: it runs until its end is written down.
             Some(state) if state.phase == Phase::Running => Run::Up(state),
             Some(state) => Run::Down(state),
-        });
+        }));
     }
     match recorded {
         None if damaged => {
             let lost = lost_end(boot);
             write(&path, &lost).map_err(RuntimeError::io("write", &path))?;
-            Ok(Run::Down(lost))
+            Ok(Some(Run::Down(lost)))
         }
-        None => Ok(Run::Never),
-        Some(state) if state.phase == Phase::Ended => Ok(Run::Down(state)),
+        None => Ok(Some(Run::Never)),
+        Some(state) if state.phase == Phase::Ended => Ok(Some(Run::Down(state))),
         Some(state) => {
             // It may have ended and been written down between the reading above and the lock.
             let state = read(&path).ok().flatten().unwrap_or(state);
             if state.phase == Phase::Ended {
-                return Ok(Run::Down(state));
+                return Ok(Some(Run::Down(state)));
             }
             let ended = unseen_end(state, &boot);
             write(&path, &ended).map_err(RuntimeError::io("write", &path))?;
-            Ok(Run::Down(ended))
+            Ok(Some(Run::Down(ended)))
         }
     }
 }
@@ -102,6 +117,7 @@ fn lost_end(boot_id: String) -> RunState {
         exited_at_millis: now_millis(),
         exit_code: Some(255),
         description: Some("the record of its last run was damaged".to_owned()),
+        health: None,
     }
 }
 
@@ -170,6 +186,14 @@ pub(super) fn ask(directory: &Directory, operation: Operation, patience: Duratio
 pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
     let (status, run) = match run {
         Run::Never => (RuntimeStatus::Stopped, None),
+        Run::Up(run)
+            if run
+                .health
+                .as_ref()
+                .is_some_and(|health| health.health == Health::Unhealthy) =>
+        {
+            (RuntimeStatus::Unhealthy, Some(run))
+        }
         Run::Up(run) => (RuntimeStatus::Running, Some(run)),
         Run::Down(run) if run.phase == Phase::Starting => (RuntimeStatus::Stopped, Some(run)),
         Run::Down(run) if run.exit_code == Some(0) => (RuntimeStatus::Stopped, Some(run)),
@@ -180,12 +204,19 @@ pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
     let description = if orphan {
         Some("its supervisor is gone, so its output is lost; restart it".to_owned())
     } else {
-        run.and_then(|run| run.description.clone())
+        let failing = run.and_then(|run| run.health.as_ref()?.reason.as_ref());
+        let failing = failing.filter(|_| status == RuntimeStatus::Unhealthy);
+        failing
+            .map(|reason| format!("its health check fails: {reason}"))
+            .or_else(|| run.and_then(|run| run.description.clone()))
     };
     ModuleState {
         id: module.id,
         kind: RuntimeKind::Process,
         status,
+        health: run
+            .filter(|_| up)
+            .and_then(|run| run.health.as_ref().map(|health| health.health)),
         description,
         exit_code: run.and_then(|run| run.exit_code),
         started_at: run

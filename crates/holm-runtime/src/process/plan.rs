@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::cgroup::ControlGroups;
 use super::image::{self, Image};
 use super::options::{Device, ProcessOptions};
-use super::record::{Directory, FORMAT, ModuleRecord, Plan};
+use super::record::{Directory, FORMAT, HealthCheck, ModuleRecord, Plan};
 use crate::error::{RuntimeError, UnsupportedOption};
+use crate::logs::LogLimits;
 
 /// Where a module's programs are looked for when its environment names no other `PATH`; the Docker engine's default.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,15 +30,18 @@ const STOP_SIGNAL: rustix::process::Signal = rustix::process::Signal::TERM;
 pub(super) struct Sources<'a> {
     pub(super) module_paths: &'a [PathBuf],
     pub(super) holm: &'a Path,
+    /// How much of their output is kept where they don't say.
+    pub(super) log: LogLimits,
 }
 
 /// Reads create options on this device.
 pub(super) fn read_options(
     create_options: &Value,
     groups: &ControlGroups,
+    log: LogLimits,
 ) -> Result<ProcessOptions, Vec<UnsupportedOption>> {
     let is_root = rustix::process::geteuid().is_root();
-    ProcessOptions::read(create_options, &Device { groups, is_root })
+    ProcessOptions::read(create_options, &Device { groups, is_root, log })
 }
 
 /// Makes the plan for a module.
@@ -47,10 +51,11 @@ pub(super) fn make(
     sources: Sources<'_>,
     groups: &ControlGroups,
 ) -> Result<Plan, RuntimeError> {
-    let options = read_options(&module.create_options, groups).map_err(|options| RuntimeError::Unsupported {
-        id: module.id.clone(),
-        options,
-    })?;
+    let options =
+        read_options(&module.create_options, groups, sources.log).map_err(|options| RuntimeError::Unsupported {
+            id: module.id.clone(),
+            options,
+        })?;
     let no_image = |reason| RuntimeError::Image {
         image: module.image.clone(),
         reason,
@@ -68,6 +73,7 @@ pub(super) fn make(
         (None, Some(directory)) => directory.clone(),
         (None, None) => directory.work(),
     };
+    let health = health(&image, &options, search_path).map_err(cannot_start)?;
     Ok(Plan {
         format: FORMAT,
         program,
@@ -81,7 +87,28 @@ pub(super) fn make(
         stop_signal: options.stop_signal.unwrap_or(STOP_SIGNAL.as_raw()),
         stop_grace_millis: u64::try_from(options.stop_grace.unwrap_or(STOP_GRACE).as_millis()).unwrap_or(u64::MAX),
         log: options.log,
+        health,
     })
+}
+
+/// The health check, its program found as the module's own would be.
+fn health(image: &Image, options: &ProcessOptions, search_path: &str) -> Result<Option<HealthCheck>, String> {
+    let Some(health) = &options.health else { return Ok(None) };
+    let Some((program, arguments)) = health.command.split_first() else {
+        return Ok(None);
+    };
+    let program = image::find_entrypoint(program, image, search_path)
+        .map_err(|reason| format!("`Healthcheck` cannot be run: {reason}"))?;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Ok(Some(HealthCheck {
+        program,
+        arguments: arguments.to_vec(),
+        interval_millis: millis(health.interval),
+        timeout_millis: millis(health.timeout),
+        start_period_millis: millis(health.start_period),
+        start_interval_millis: millis(health.start_interval),
+        retries: health.retries,
+    }))
 }
 
 /// The module sees nothing of the edge's own environment. The create options win over everything (`edge-agent.md` §4).

@@ -30,8 +30,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::RuntimeError;
+use crate::logs::LogLimits;
 use crate::process::procfs::ProcessId;
 use crate::spec::hex;
+use crate::state::Health;
 
 /// The format of all three files. A reader refuses any other.
 pub(crate) const FORMAT: u32 = 1;
@@ -139,7 +141,29 @@ pub(crate) struct Plan {
     /// The signal that asks the program to end, by number.
     pub(crate) stop_signal: i32,
     pub(crate) stop_grace_millis: u64,
-    pub(crate) log: LogSettings,
+    pub(crate) log: LogLimits,
+    #[serde(default)]
+    pub(crate) health: Option<HealthCheck>,
+}
+
+/// A health check, resolved: what to run, and the engine's five figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HealthCheck {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) interval_millis: u64,
+    pub(crate) timeout_millis: u64,
+    pub(crate) start_period_millis: u64,
+    pub(crate) start_interval_millis: u64,
+    pub(crate) retries: u32,
+}
+
+/// What the health check says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HealthState {
+    pub(crate) health: Health,
+    /// Why it fails.
+    pub(crate) reason: Option<String>,
 }
 
 /// Whom a module runs as. It has no supplementary groups.
@@ -165,24 +189,6 @@ pub(crate) struct ResourceLimit {
     pub(crate) hard: Option<u64>,
 }
 
-/// How much output is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogSettings {
-    /// A file is closed before it grows beyond this.
-    pub(crate) max_bytes: u64,
-    /// Files kept, the one written to included.
-    pub(crate) files: u32,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            max_bytes: 10 * 1024 * 1024,
-            files: 3,
-        }
-    }
-}
-
 /// `state.json`: who runs, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunState {
@@ -196,6 +202,8 @@ pub(crate) struct RunState {
     pub(crate) exited_at_millis: Option<i64>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) description: Option<String>,
+    #[serde(default)]
+    pub(crate) health: Option<HealthState>,
 }
 
 /// Where a run is.
@@ -308,6 +316,7 @@ mod tests {
             exited_at_millis: None,
             exit_code: Some(4),
             description: None,
+            health: None,
         };
 
         write(&path, &state).unwrap();

@@ -19,7 +19,7 @@ use super::plan::{self, Sources};
 use super::record::{Directory, FORMAT, ModuleRecord, Plan, write};
 use super::{end, image, logs, procfs, user};
 use crate::error::{RuntimeError, UnsupportedOption};
-use crate::logs::{LogStream, LogsOptions};
+use crate::logs::{LogLimits, LogStream, LogsOptions};
 use crate::runtime::{BoxFuture, ModuleRuntime, Prepared};
 use crate::spec::{ModuleSpec, RuntimeKind};
 use crate::state::{ModuleState, ModuleStats, Reachability};
@@ -37,6 +37,8 @@ pub struct ProcessConfig {
     pub holm: PathBuf,
     /// The program and the words that lead to [`crate::supervisor::main`], such as `holm supervise`.
     pub supervise: Vec<OsString>,
+    /// How much output of a module is kept when its create options don't say.
+    pub log: LogLimits,
 }
 
 impl ProcessConfig {
@@ -49,6 +51,7 @@ impl ProcessConfig {
             module_paths,
             supervise: vec![holm.clone().into_os_string(), "supervise".into()],
             holm,
+            log: LogLimits::default(),
         }
     }
 }
@@ -99,7 +102,7 @@ impl ModuleRuntime for ProcessRuntime {
     }
 
     fn validate(&self, spec: &ModuleSpec) -> Result<(), Vec<UnsupportedOption>> {
-        plan::read_options(&spec.create_options, &self.inner.groups).map(|_| ())
+        plan::read_options(&spec.create_options, &self.inner.groups, self.inner.config.log).map(|_| ())
     }
 
     fn prepare<'a>(&'a self, spec: &'a ModuleSpec) -> BoxFuture<'a, Result<Prepared, RuntimeError>> {
@@ -203,11 +206,12 @@ impl Inner {
     }
 
     fn create(&self, spec: &ModuleSpec) -> Result<(), RuntimeError> {
-        let options =
-            plan::read_options(&spec.create_options, &self.groups).map_err(|options| RuntimeError::Unsupported {
+        let options = plan::read_options(&spec.create_options, &self.groups, self.config.log).map_err(|options| {
+            RuntimeError::Unsupported {
                 id: spec.id.clone(),
                 options,
-            })?;
+            }
+        })?;
         let directory = self.directory(&spec.id);
         match observe::module(&directory) {
             Ok(None) => {}
@@ -244,6 +248,7 @@ impl Inner {
         let sources = Sources {
             module_paths: &self.config.module_paths,
             holm: &self.config.holm,
+            log: self.config.log,
         };
         let plan = plan::make(&module, &directory, sources, &self.groups)?;
         make_working_dir(&directory, &plan)?;
@@ -358,7 +363,7 @@ impl Inner {
     fn stats(&self, id: &ModuleId) -> Result<ModuleStats, RuntimeError> {
         let (directory, module) = self.existing(id)?;
         let usage = procfs::usage(&processes(&observe::run(&directory)?));
-        let limits = plan::read_options(&module.create_options, &self.groups)
+        let limits = plan::read_options(&module.create_options, &self.groups, self.config.log)
             .unwrap_or_default()
             .limits;
         let docker_json = json!({

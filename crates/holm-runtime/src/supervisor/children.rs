@@ -10,14 +10,24 @@ use crate::process::procfs;
 /// How long processes that were sent SIGKILL may take to go; only one that waits for a broken disk takes longer.
 const LONGEST_KILL: Duration = Duration::from_secs(10);
 
-/// Collects every child that has ended, and returns how the main program ended if it is among them.
-pub(super) fn collect(main: Pid) -> Option<WaitStatus> {
-    let mut ended = None;
+/// The children whose end matters.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    /// How the main program ended.
+    pub(super) main: Option<WaitStatus>,
+    /// How the health check ended.
+    pub(super) check: Option<WaitStatus>,
+}
+
+/// Collects every child that has ended.
+pub(super) fn collect(main: Pid, check: Option<Pid>) -> Collected {
+    let mut collected = Collected::default();
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == main => ended = Some(status),
+            Ok(Some((pid, status))) if pid == main => collected.main = Some(status),
+            Ok(Some((pid, status))) if Some(pid) == check => collected.check = Some(status),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return ended,
+            Ok(None) | Err(_) => return collected,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::process::{cgroup, settings};
 /// Executes the plan in this directory; returns only when that failed.
 pub(crate) fn run(directory: &Directory, parent: u32) -> u8 {
     let report = io::stdin().as_fd().try_clone_to_owned();
-    let reason = match execute(directory, parent) {
+    let reason = match execute(directory, parent, Purpose::Module) {
         Ok(never) => match never {},
         Err(reason) => reason,
     };
@@ -29,7 +29,25 @@ pub(crate) fn run(directory: &Directory, parent: u32) -> u8 {
     127
 }
 
-fn execute(directory: &Directory, parent: u32) -> Result<std::convert::Infallible, String> {
+/// Executes the health check of the plan; returns only when that failed, and says why as the check would have.
+pub(crate) fn probe(directory: &Directory, parent: u32) -> u8 {
+    let reason = match execute(directory, parent, Purpose::Check) {
+        Ok(never) => match never {},
+        Err(reason) => reason,
+    };
+    // When the supervisor is gone there is nobody left to tell.
+    drop(io::stdout().write_all(reason.as_bytes()));
+    127
+}
+
+/// What is executed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Module,
+    Check,
+}
+
+fn execute(directory: &Directory, parent: u32, purpose: Purpose) -> Result<std::convert::Infallible, String> {
     let plan: Plan = match read(&directory.plan()) {
         Ok(Some(plan)) => plan,
         Ok(None) => return Err("its plan is gone".to_owned()),
@@ -67,13 +85,20 @@ fn execute(directory: &Directory, parent: u32) -> Result<std::convert::Infallibl
     nix::sys::signal::SigSet::empty()
         .thread_set_mask()
         .map_err(|error| format!("its signals cannot be unblocked: {error}"))?;
-    let error = Command::new(&plan.program)
-        .args(&plan.arguments)
-        .env_clear()
-        .envs(&plan.env)
-        .stdin(Stdio::null())
-        .exec();
-    Err(explain(&plan.program, plan.user, &error))
+    let (program, arguments) = match (purpose, &plan.health) {
+        (Purpose::Module, _) => (&plan.program, &plan.arguments),
+        (Purpose::Check, Some(check)) => (&check.program, &check.arguments),
+        (Purpose::Check, None) => return Err("its plan has no health check".to_owned()),
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(&plan.env).stdin(Stdio::null());
+    if purpose == Purpose::Check {
+        // Both in one, in the order in which they are said.
+        let output = io::stdout().as_fd().try_clone_to_owned();
+        command.stderr(output.map_or_else(|_| Stdio::null(), Stdio::from));
+    }
+    let error = command.exec();
+    Err(explain(program, plan.user, &error))
 }
 
 fn explain(program: &Path, user: Option<UserIds>, error: &io::Error) -> String {

@@ -3,7 +3,8 @@
 //! ```text
 //!   edge ── launch ──> supervise launch DIR      a session of its own; waits for one line from the next and ends
 //!                        └─> supervise run DIR   the supervisor: owns output, lock, socket and state of the module
-//!                              └─> supervise exec DIR PID   becomes user, limits, directory; then the module's program
+//!                              ├─> supervise exec DIR PID   becomes user, limits, directory; then the module's program
+//!                              └─> supervise probe DIR PID  the same, then the module's health check; now and then
 //! ```
 //!
 //! - The supervisor is no child of the edge, holds no pipe to it and shares no file with it: the edge may die or be upgraded,
@@ -16,6 +17,7 @@
 mod children;
 mod connections;
 mod exec;
+mod health;
 mod output;
 pub(crate) mod protocol;
 mod run;
@@ -59,12 +61,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match (stage, directory) {
         (Some("launch"), Some(directory)) => launch(&directory, prefix),
         (Some("run"), Some(directory)) => run::run(&directory, prefix),
-        (Some("exec"), Some(directory)) => {
+        (Some(stage @ ("exec" | "probe")), Some(directory)) => {
             let parent = arguments
                 .get(2)
                 .and_then(|pid| pid.to_str())
                 .and_then(|pid| pid.parse().ok());
-            exec::run(&directory, parent.unwrap_or(0))
+            let parent = parent.unwrap_or(0);
+            if stage == "exec" {
+                exec::run(&directory, parent)
+            } else {
+                exec::probe(&directory, parent)
+            }
         }
         _ => {
             complain("this command is for the edge alone; it starts modules of the kind `process`");

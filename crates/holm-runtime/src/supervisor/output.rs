@@ -17,8 +17,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::logs::LogLimits;
 use crate::logs::Output;
-use crate::process::record::{Directory, LogSettings};
+use crate::process::record::Directory;
 
 /// The longest part of a line that is written as one, in bytes; Docker splits at the same length.
 pub(crate) const LONGEST_PART: usize = 16 * 1024;
@@ -27,7 +28,7 @@ pub(crate) const LONGEST_PART: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     directory: Directory,
-    settings: LogSettings,
+    settings: LogLimits,
     file: Option<File>,
     size: u64,
     lost_lines: u64,
@@ -37,7 +38,7 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(crate) const fn new(directory: Directory, settings: LogSettings) -> Self {
+    pub(crate) const fn new(directory: Directory, settings: LogLimits) -> Self {
         Self {
             directory,
             settings,
@@ -206,7 +207,7 @@ mod tests {
     fn writer(directory: &tempfile::TempDir, max_bytes: u64, files: u32) -> LogWriter {
         LogWriter::new(
             Directory::at(directory.path().to_owned()),
-            LogSettings { max_bytes, files },
+            LogLimits { max_bytes, files },
         )
     }
 

@@ -22,9 +22,10 @@ use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use super::connections::Connections;
+use super::health::Checks;
 use super::output::LogWriter;
 use super::protocol::{Answer, Content, Operation};
 use super::{Launched, children, complain, stage};
@@ -103,6 +104,7 @@ struct Supervisor {
     stderr: Option<ChildStderr>,
     log: LogWriter,
     connections: Connections,
+    checks: Option<Checks>,
     kill_at: Option<Instant>,
 }
 
@@ -180,6 +182,8 @@ impl Supervisor {
         state.phase = Phase::Running;
         state.main = id;
         state.started_at_millis = Some(millis(SystemTime::now()));
+        let checks = plan.health.clone().map(|check| Checks::new(check, directory, prefix));
+        state.health = checks.as_ref().map(Checks::state);
         save(directory, &state);
         Ok(Self {
             log: LogWriter::new(directory.clone(), plan.log),
@@ -191,6 +195,7 @@ impl Supervisor {
             stdout,
             stderr,
             connections,
+            checks,
             kill_at: None,
         })
     }
@@ -216,11 +221,27 @@ impl Supervisor {
                 self.kill_at = None;
                 self.send(Signal::KILL);
             }
-            if let Some(status) = children::collect(self.main) {
+            let collected = children::collect(self.main, self.checks.as_ref().and_then(Checks::pid));
+            if let Some(status) = collected.main {
                 break status;
             }
+            self.check(collected.check);
         };
         self.end(children::exit_code(status))
+    }
+
+    /// Goes on with the health check. A module that was asked to end is left in peace.
+    fn check(&mut self, ended: Option<WaitStatus>) {
+        let Some(checks) = &mut self.checks else { return };
+        let is_news = match ended {
+            Some(status) => checks.ended(status),
+            None if self.kill_at.is_some() && checks.pid().is_none() => false,
+            None => checks.turn(),
+        };
+        if is_news {
+            self.state.health = Some(checks.state());
+            save(&self.directory, &self.state);
+        }
     }
 
     /// Waits until there is something to do.
@@ -231,11 +252,17 @@ impl Supervisor {
         ];
         let descriptors = std::iter::once(self.signals.as_fd())
             .chain(outputs.into_iter().flatten())
+            .chain(self.checks.as_ref().and_then(Checks::descriptor))
             .chain(self.connections.descriptors());
         let mut wanted: Vec<PollFd<'_>> = descriptors
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         let left = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let check = self
+            .checks
+            .as_ref()
+            .filter(|checks| left.is_none() || checks.pid().is_some());
+        let left = [left, check.and_then(Checks::wait)].into_iter().flatten().min();
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut wanted, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -294,6 +321,7 @@ impl Supervisor {
         while self.read_output() {}
         self.log.finish(SystemTime::now());
         self.state.phase = Phase::Ended;
+        self.state.health = None;
         self.state.exit_code = Some(exit_code);
         self.state.exited_at_millis = Some(millis(SystemTime::now()));
         self.state.description = if self.plan.groups.iter().any(cgroup::was_out_of_memory) {
@@ -354,6 +382,7 @@ fn new_state(directory: &Directory) -> io::Result<RunState> {
         exited_at_millis: before.as_ref().and_then(|before| before.exited_at_millis),
         exit_code: None,
         description: None,
+        health: None,
     })
 }
 

@@ -128,6 +128,48 @@ fn import_image() {
 }
 
 #[tokio::test]
+async fn a_log_is_bounded_unless_the_manifest_says_how_it_is_kept() {
+    let Some(plant) = Plant::new().await else { return };
+    let log = |plant: &Plant| {
+        let arguments = ["inspect", "--format", "{{json .HostConfig.LogConfig}}", &plant.prefix];
+        let output = Command::new("docker").args(arguments).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+
+    plant.runtime.create(&plant.spec("true", json!({}))).await.unwrap();
+    let bounded = log(&plant);
+    plant.runtime.remove(&plant.id()).await.unwrap();
+    let own = json!({"Type": "json-file", "Config": {"max-size": "1m"}});
+    let spec = plant.spec("true", json!({"HostConfig": {"LogConfig": own}}));
+    plant.runtime.create(&spec).await.unwrap();
+
+    assert_eq!(
+        bounded["Config"],
+        json!({"max-size": "10485760", "max-file": "3"}),
+        "{bounded}"
+    );
+    assert_eq!(log(&plant), own);
+}
+
+#[tokio::test]
+async fn a_health_check_of_a_container_is_read() {
+    let Some(plant) = Plant::new().await else { return };
+    let check = json!({"Test": ["CMD-SHELL", "echo not well; cat /well"], "Interval": 100_000_000, "Retries": 2});
+
+    let id = plant
+        .start(
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+            json!({"Healthcheck": check}),
+        )
+        .await;
+    let starting = plant.runtime.inspect(&id).await.unwrap();
+    let unhealthy = wait_for_status(&plant.runtime, &id, RuntimeStatus::Unhealthy).await;
+
+    assert!(starting.health.is_some(), "{starting:?}");
+    assert!(unhealthy.description.unwrap().contains("not well"));
+}
+
+#[tokio::test]
 async fn a_module_lives_through_its_life_as_a_container() {
     let Some(plant) = Plant::new().await else { return };
     let script = "echo \"$A $B\"; cat /var/run/iotedge/workload.sock; echo; echo x > /var/run/iotedge/y || echo read-only; \

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Device, eventually, frames, id, read_logs, wait_for_status};
 use futures_util::StreamExt;
-use holm_runtime::{LogsOptions, ModuleRuntime, Reachability, RuntimeError, RuntimeStatus, Tail};
+use holm_runtime::{Health, LogsOptions, ModuleRuntime, Reachability, RuntimeError, RuntimeStatus, Tail};
 use serde_json::json;
 
 #[tokio::test]
@@ -34,6 +34,57 @@ async fn a_module_runs_with_its_environment_arguments_and_directory_and_nothing_
     assert_eq!(state.spec_digest, Some(spec.digest()));
     assert!(state.image_hash.unwrap().starts_with("sha256:"));
     assert_eq!(state.pid, None);
+}
+
+/// A check every few milliseconds.
+fn check(test: &[&str], retries: u32) -> serde_json::Value {
+    json!({"Healthcheck": {"Test": test, "Interval": 20_000_000, "Timeout": 200_000_000, "Retries": retries}})
+}
+
+#[tokio::test]
+async fn a_health_check_is_run_as_the_module_itself_and_says_why_it_fails() {
+    let device = Device::new();
+    device.script("served", "touch well; echo ready; while :; do sleep 0.05; done");
+    let mut options = check(&["CMD-SHELL", "echo \"$WHAT is not there\" >&2; test -e well"], 2);
+    options["Env"] = json!(["WHAT=well"]);
+    let id = device.start("served", options).await;
+
+    let healthy = eventually("a check that passes", || async {
+        let state = device.runtime.inspect(&id).await.unwrap();
+        Some(state).filter(|state| state.health == Some(Health::Healthy))
+    })
+    .await;
+    fs::remove_file(device.module_directory().join("work/well")).unwrap();
+    let unhealthy = wait_for_status(&device.runtime, &id, RuntimeStatus::Unhealthy).await;
+    fs::write(device.module_directory().join("work/well"), "").unwrap();
+    wait_for_status(&device.runtime, &id, RuntimeStatus::Running).await;
+
+    assert_eq!(healthy.status, RuntimeStatus::Running);
+    let reason = unhealthy.description.unwrap();
+    assert_eq!(reason, "its health check fails: exit code 1: well is not there");
+    assert_eq!(unhealthy.pid, healthy.pid, "it runs on");
+}
+
+#[tokio::test]
+async fn a_health_check_that_hangs_or_cannot_be_executed_fails_and_leaves_nothing_behind() {
+    let device = Device::new();
+    device.script("module", "echo ready; while :; do sleep 0.05; done");
+    for (test, why) in [
+        (&["CMD-SHELL", "sleep 987 & sleep 987"][..], "did not end within 0.2 s"),
+        (&["CMD", "/nowhere/program"], "`/nowhere/program` cannot be executed"),
+    ] {
+        let id = device.start("module", check(test, 1)).await;
+
+        let state = wait_for_status(&device.runtime, &id, RuntimeStatus::Unhealthy).await;
+        device.runtime.stop(&id, None).await.unwrap();
+        let stopped = device.runtime.inspect(&id).await.unwrap();
+
+        let description = state.description.unwrap();
+        assert!(description.contains(why), "{description}");
+        assert_eq!(stopped.health, None);
+        assert_eq!(device.runtime.processes(&id).await.unwrap(), Vec::<u32>::new());
+        device.runtime.remove(&id).await.unwrap();
+    }
 }
 
 #[tokio::test]

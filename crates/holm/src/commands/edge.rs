@@ -12,6 +12,8 @@ use crate::management::{LogStream, Management};
 use crate::output;
 
 mod check;
+mod dead_letters;
+mod plan;
 mod service;
 mod status;
 
@@ -32,6 +34,12 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
+        Edge::DeadLetters(command) => dead_letters::run(command).await?,
+        Edge::Plan(on) => plan(&on).await?,
+        Edge::Retry(on) => {
+            reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
+            output::line("The deployment is tried again; `holm edge plan` shows how far it is");
+        }
         Edge::Check(options) => return check::run(&options).await,
         Edge::CheckList { json } => check::list(json),
     }
@@ -114,6 +122,18 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
         return Ok(());
     }
     for line in status::lines(&status, output::room()) {
+        output::line(&line);
+    }
+    Ok(())
+}
+
+async fn plan(on: &OnDevice) -> anyhow::Result<()> {
+    let answer = reach(on)?.ask(Method::GET, "/holm/v1/plan").await?;
+    if on.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    for line in plan::lines(&answer, output::room()) {
         output::line(&line);
     }
     Ok(())

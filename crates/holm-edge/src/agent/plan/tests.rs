@@ -22,6 +22,7 @@ fn wanted() -> Wanted {
         status: ModuleStatus::Running,
         restart_policy: RestartPolicy::Always,
         startup_order: u32::MAX,
+        is_prepared: false,
     }
 }
 
@@ -31,6 +32,7 @@ fn state(status: RuntimeStatus) -> ModuleState {
         id: id("m"),
         kind: RuntimeKind::Process,
         status,
+        health: None,
         description: None,
         exit_code: (!status.is_up()).then_some(i32::from(status == RuntimeStatus::Failed)),
         started_at: Some(ago(100)),
@@ -85,8 +87,15 @@ use Action::{Create, Prepare, Remove, Restart, Start, Stop};
 
 #[test]
 fn what_is_as_it_shall_be_is_left_alone() {
-    for status in [RuntimeStatus::Running, RuntimeStatus::Unhealthy] {
-        let system = System::of(wanted(), &[state(status)]);
+    let on_failure = Wanted {
+        restart_policy: RestartPolicy::OnFailure,
+        ..wanted()
+    };
+    for (wanted, status) in [
+        (wanted(), RuntimeStatus::Running),
+        (on_failure, RuntimeStatus::Unhealthy),
+    ] {
+        let system = System::of(wanted, &[state(status)]);
 
         assert_eq!(system.actions(), []);
         assert_eq!(system.word(), status);
@@ -275,6 +284,7 @@ fn a_failed_command_is_reported_and_tried_again_after_its_wait() {
     let failed = |seconds, count, digest: &str| {
         let mut system = System::of(wanted(), &[]);
         let failure = Failure {
+            is_of_runtime: false,
             digest: digest.to_owned(),
             count,
             at: ago(seconds),
@@ -332,6 +342,90 @@ fn a_module_that_cannot_be_made_now_keeps_what_is_there() {
         assert_eq!(plan.verdicts[&id("m")].error.is_some(), is_error);
         assert_eq!(system.word(), RuntimeStatus::Running);
     }
+}
+
+#[test]
+fn an_unhealthy_module_is_restarted_where_its_policy_says_so_and_waits_between_restarts() {
+    let unhealthy = |policy| {
+        let wanted = Wanted {
+            restart_policy: policy,
+            ..wanted()
+        };
+        System::of(wanted, &[state(RuntimeStatus::Unhealthy)])
+    };
+
+    for policy in [RestartPolicy::OnUnhealthy, RestartPolicy::Always] {
+        assert_eq!(unhealthy(policy).actions(), [Stop, Restart]);
+        assert_eq!(unhealthy(policy).word(), RuntimeStatus::Unhealthy);
+    }
+    for policy in [RestartPolicy::OnFailure, RestartPolicy::Never] {
+        assert_eq!(unhealthy(policy).actions(), []);
+    }
+    // The last restart was 100 s ago: the wait after three is 80 s, after four 160 s.
+    let again = |count| unhealthy(RestartPolicy::OnUnhealthy).restarted(count);
+    assert_eq!(again(3).actions(), [Stop, Restart]);
+    assert_eq!(again(4).actions(), []);
+    assert_eq!(again(4).plan().next_due, Some(ago(100).plus_millis(160_000)));
+}
+
+/// `first` of order 1 with this health since so many seconds, and `m` after it, not there.
+fn in_order(health: Option<Health>, seconds: i64) -> System {
+    let mut system = System::of(wanted(), &[]);
+    let first = Wanted {
+        startup_order: 1,
+        ..wanted()
+    };
+    system.intents.insert(id("z"), Intent::Run(first));
+    system.actual.modules.push(ModuleState {
+        id: id("z"),
+        health,
+        started_at: Some(ago(seconds)),
+        ..state(RuntimeStatus::Running)
+    });
+    system
+}
+
+#[test]
+fn a_startup_order_waits_for_the_health_checks_of_those_before_it_but_not_for_ever() {
+    for (health, seconds, is_held) in [
+        (None, 1, false),
+        (Some(Health::Healthy), 1, false),
+        (Some(Health::Starting), 1, true),
+        (Some(Health::Starting), 120, true),
+        (Some(Health::Starting), 121, false),
+    ] {
+        let plan = in_order(health, seconds).plan();
+
+        assert_eq!(plan.steps.is_empty(), is_held, "{health:?} since {seconds} s: {plan}");
+        let description = plan.verdicts[&id("m")].description.as_deref().unwrap_or_default();
+        assert_eq!(description.contains("`z`"), is_held, "{description}");
+        assert_eq!(plan.next_due.is_some(), is_held);
+    }
+}
+
+#[test]
+fn after_a_restart_of_the_device_modules_start_in_order_at_once_and_uncounted() {
+    let mut system = in_order(None, 500);
+    let ended = |name: &str, status| ModuleState {
+        id: id(name),
+        started_at: Some(ago(500)),
+        exit_code: Some(255),
+        ..state(status)
+    };
+    system.actual.modules = vec![ended("m", RuntimeStatus::Failed), ended("z", RuntimeStatus::Failed)];
+    system.actual.booted_at = Some(ago(3));
+    system = system.restarted(15);
+
+    let plan = system.plan();
+
+    let steps: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| (step.module.as_str(), step.action))
+        .collect();
+    assert_eq!(steps, [("z", Start), ("m", Start)]);
+    assert!(plan.steps[0].stage < plan.steps[1].stage);
+    assert_eq!(plan.first_turn(), plan.steps[0].stage);
 }
 
 #[test]
@@ -405,7 +499,7 @@ prop_compose! {
         policy in prop::sample::select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never])) -> Intent
     {
         let status = if is_running { ModuleStatus::Running } else { ModuleStatus::Stopped };
-        Intent::Run(Wanted { kind, digest, status, restart_policy: policy, startup_order: order })
+        Intent::Run(Wanted { kind, digest, status, restart_policy: policy, startup_order: order, is_prepared: false })
     }
 }
 

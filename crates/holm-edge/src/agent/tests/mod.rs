@@ -1,6 +1,9 @@
 //! The agent below a small hub that speaks the real protocol, over a runtime in memory that can be made to fail.
 
+mod deployments;
+mod logs;
 mod runtime;
+mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -138,12 +141,14 @@ impl Device {
             },
             version: "1.2.3".to_owned(),
             period: Duration::from_millis(20),
+            trial: Duration::from_millis(100),
             state: State::open(&self.data.path().join("state.sqlite")).unwrap(),
             identities: Arc::clone(&self.registry) as Arc<dyn IdentitySource>,
             runtimes: Runtimes::new([Arc::clone(&self.runtime) as Arc<dyn holm_runtime::ModuleRuntime>]),
             sockets: Arc::new(NoSockets),
             outbox: Arc::clone(&self.outbox) as Arc<dyn Outbox>,
             refusals: uplink.refusals(),
+            upload_tls: self.hub.tls(),
         })
         .await
         .unwrap();
@@ -190,6 +195,15 @@ impl Device {
     async fn reports(&self, pointer: &str, expected: Value) {
         until(&format!("{pointer} is {expected}"), || {
             self.reported().pointer(pointer) == Some(&expected)
+        })
+        .await;
+    }
+
+    /// Waits until this version has proved itself.
+    async fn commits(&self, version: u64) {
+        until(&format!("version {version} is good"), || {
+            let rollout = &self.status()["rollout"];
+            rollout["phase"] == "committed" && rollout["good"] == version
         })
         .await;
     }
@@ -283,8 +297,7 @@ async fn nothing_is_done_or_reported_while_nothing_changes() {
 async fn changes_touch_only_the_modules_that_they_are_about() {
     let device = Device::started().await;
     device.deploy(json!({"a": process("1"), "b": process("1"), "c": process("1")}));
-    device.reports("/modules/c/runtimeStatus", json!("running")).await;
-    device.reports("/modules/a/runtimeStatus", json!("running")).await;
+    device.commits(2).await;
     device.runtime.take_log();
 
     device.deploy(json!({"b": process("2"), "c": null}));
@@ -295,8 +308,9 @@ async fn changes_touch_only_the_modules_that_they_are_about() {
     device.reports("/modules/b/settings/image", json!("2")).await;
 
     let log = device.runtime.take_log();
-    assert_eq!(log[..2], ["stop c", "remove c"]);
-    assert_eq!(log[2..], ["prepare b", "stop b", "remove b", "create b", "start b"]);
+    assert_eq!(log[0], "prepare b", "all is made ready before anything is touched");
+    assert_eq!(log[1..3], ["stop c", "remove c"]);
+    assert_eq!(log[3..], ["stop b", "remove b", "create b", "start b"]);
     assert_eq!(device.reported().pointer("/modules/c"), None);
 }
 
@@ -343,7 +357,7 @@ async fn a_module_that_fails_is_reported_with_the_reason_and_the_others_go_on() 
 async fn a_failed_change_leaves_the_old_module_running() {
     let device = Device::started().await;
     device.deploy(json!({"m": process("1")}));
-    device.reports("/modules/m/runtimeStatus", json!("running")).await;
+    device.commits(2).await;
     device.runtime.take_log();
     device.runtime.fail("2", Some("no such image"));
 
@@ -499,6 +513,26 @@ async fn methods_ping_and_restart() {
     assert_eq!(nonsense.status, 400);
     device.passes(2).await;
     assert_eq!(device.reported()["modules"]["m"]["restartCount"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_hangs_is_told_and_holds_no_other_up() {
+    let (hanging, well) = (Arc::<InMemory>::default(), Arc::<InMemory>::default());
+    hanging.hang();
+    let spec = holm_runtime::ModuleSpec::new(module("m"), RuntimeKind::Process, "1", "/m");
+    holm_runtime::ModuleRuntime::create(well.as_ref(), &spec).await.unwrap();
+    let runtimes = Runtimes::new([
+        hanging as Arc<dyn holm_runtime::ModuleRuntime>,
+        well as Arc<dyn holm_runtime::ModuleRuntime>,
+    ]);
+
+    let (modules, silent) = runtimes.list().await;
+
+    assert_eq!(modules.len(), 1);
+    let [(_, error)] = silent.as_slice() else {
+        panic!("{silent:?}")
+    };
+    assert!(error.is_of_runtime() && error.to_string().contains("15 s"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A runtime in memory: it keeps what the trait promises, notes what it is asked, and fails where it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,12 @@ struct World {
     log: Vec<String>,
     /// By image.
     failing: BTreeMap<String, String>,
+    /// Images whose program ends as soon as it is started.
+    crashing: BTreeSet<String>,
+    /// It does not answer.
+    hangs: bool,
+    /// What modules have written: frames.
+    output: BTreeMap<ModuleId, Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +48,31 @@ impl InMemory {
         if let Some(reason) = reason {
             world.failing.insert(image.to_owned(), reason.to_owned());
         }
+    }
+
+    /// Makes the program of an image end with code 3 at each start, or no longer. It did so long ago, so no wait is left.
+    pub(super) fn crash_at_start(&self, image: &str, crashes: bool) {
+        let mut world = self.world();
+        if crashes {
+            world.crashing.insert(image.to_owned());
+        } else {
+            world.crashing.remove(image);
+        }
+    }
+
+    /// A module has written a line.
+    pub(super) fn write(&self, id: &ModuleId, line: &str) {
+        let mut world = self.world();
+        let output = world.output.entry(id.clone()).or_default();
+        let length = u32::try_from(line.len() + 1).unwrap();
+        output.extend_from_slice(&[1, 0, 0, 0]);
+        output.extend_from_slice(&length.to_be_bytes());
+        output.extend_from_slice(line.as_bytes());
+        output.push(b'\n');
+    }
+
+    pub(super) fn hang(&self) {
+        self.world().hangs = true;
     }
 
     /// A module is gone, as if somebody had removed it by hand.
@@ -103,6 +134,7 @@ impl ModuleRuntime for InMemory {
             id: spec.id.clone(),
             kind: RuntimeKind::Process,
             status: RuntimeStatus::Stopped,
+            health: None,
             description: None,
             exit_code: None,
             started_at: None,
@@ -121,9 +153,15 @@ impl ModuleRuntime for InMemory {
     }
 
     fn start<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        let crashing = self.world().crashing.clone();
         let outcome = self.change("start", id, |state| {
             state.status = RuntimeStatus::Running;
             state.started_at = Some(now());
+            if crashing.contains(&state.image) {
+                state.status = RuntimeStatus::Failed;
+                state.exit_code = Some(3);
+                state.exited_at = Some(now().plus_millis(-3_600_000));
+            }
         });
         Box::pin(std::future::ready(outcome))
     }
@@ -148,6 +186,9 @@ impl ModuleRuntime for InMemory {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ModuleState>, RuntimeError>> {
+        if self.world().hangs {
+            return Box::pin(std::future::pending());
+        }
         let modules = self.world().modules.values().cloned().collect();
         Box::pin(std::future::ready(Ok(modules)))
     }
@@ -160,7 +201,15 @@ impl ModuleRuntime for InMemory {
     }
 
     fn logs<'a>(&'a self, id: &'a ModuleId, _: &'a LogsOptions) -> BoxFuture<'a, Result<LogStream, RuntimeError>> {
-        Box::pin(std::future::ready(Err(RuntimeError::NotFound(id.clone()))))
+        let world = self.world();
+        let outcome = if world.modules.contains_key(id) {
+            let output = world.output.get(id).cloned().unwrap_or_default();
+            let pieces: Vec<_> = output.chunks(1000).map(|piece| Ok(piece.to_vec().into())).collect();
+            Ok(Box::pin(futures_util::stream::iter(pieces)) as LogStream)
+        } else {
+            Err(RuntimeError::NotFound(id.clone()))
+        };
+        Box::pin(std::future::ready(outcome))
     }
 
     fn stats<'a>(&'a self, _: &'a ModuleId) -> BoxFuture<'a, Result<ModuleStats, RuntimeError>> {

@@ -87,6 +87,22 @@ async fn a_message_over_the_limit_is_refused_with_both_sizes() {
 }
 
 #[tokio::test]
+async fn properties_that_no_topic_could_carry_on_are_refused_before_they_are_acknowledged() {
+    let (_hub, edge) = edge().await;
+    let mut long = message("raw", "x");
+    long.properties.set("a", Some("/".repeat(30_000)));
+
+    let refused = edge.ingest("sensor", long).await.unwrap_err();
+
+    assert!(
+        matches!(refused, IngestError::PropertiesTooLong { bytes, .. } if bytes > 90_000),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("63487"), "{refused}");
+    assert_eq!(edge.broker.status().counts.refused_too_large, 1);
+}
+
+#[tokio::test]
 async fn before_the_first_configuration_nothing_is_acknowledged() {
     let hub = Hub::unreachable().await;
     let edge = Edge::start(&hub, &Arc::new(Keys::of(&["sensor"]))).await;
@@ -372,4 +388,58 @@ async fn the_session_of_a_removed_module_is_closed_and_its_state_forgotten() {
         tokio::task::yield_now().await;
         left = kept.session(&identity("sensor")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_module_that_takes_its_time_over_each_message_has_a_window_of_them_in_its_hands() {
+    const WINDOW: usize = 16;
+    const EACH: std::time::Duration = std::time::Duration::from_millis(100);
+    let (_hub, edge) = edge().await;
+    let watcher = Arc::new(edge.module("watcher").await);
+    for number in 0..4 * WINDOW {
+        edge.send("sensor", "raw", &number.to_string()).await;
+    }
+
+    let begin = std::time::Instant::now();
+    let (mut at_once, mut most, mut done) = (tokio::task::JoinSet::new(), 0, Vec::new());
+    while done.len() < 4 * WINDOW {
+        while at_once.len() < WINDOW && done.len() + at_once.len() < 4 * WINDOW {
+            for delivery in watcher.receive(WINDOW - at_once.len()).await {
+                let watcher = Arc::clone(&watcher);
+                at_once.spawn(async move {
+                    tokio::time::sleep(EACH).await;
+                    watcher.settle(&delivery, Settlement::Complete);
+                    delivery.message.body
+                });
+            }
+        }
+        most = most.max(at_once.len());
+        done.push(at_once.join_next().await.unwrap().unwrap());
+    }
+    let took = begin.elapsed();
+
+    assert_eq!(most, WINDOW);
+    // One at a time it would be 64 times as long as each takes; a window at a time it is 4.
+    assert!(took >= 4 * EACH && took < 32 * EACH, "{took:?}");
+    assert_eq!(edge.broker.status().counts.delivered, 4 * WINDOW as u64);
+}
+
+#[tokio::test]
+async fn the_status_says_how_much_is_written_for_each_message() {
+    let (_hub, edge) = edge().await;
+    let watcher = edge.module("watcher").await;
+    for number in 0..100 {
+        edge.send("sensor", "raw", &format!("{number:0>256}")).await;
+    }
+    watcher.complete(&watcher.receive_all(100).await);
+    edge.broker.lanes.queue().flush().await.unwrap();
+
+    let writes = edge.broker.status().writes;
+
+    assert_eq!(writes.messages, 100);
+    assert!(writes.payload_bytes > 100 * 256, "{writes:?}");
+    assert!(writes.disk_bytes_written > writes.payload_bytes, "{writes:?}");
+    assert_eq!(writes.disk_bytes_per_message, writes.disk_bytes_written / 100);
+    // A record and its acknowledgement, with what was stamped on it; each of these was a commit of its own.
+    assert!(writes.disk_bytes_per_message < 1024, "{writes:?}");
 }

@@ -1,12 +1,16 @@
 //! The broker over a real queue, below a small hub that speaks the real protocol through the real front.
 
+mod aside;
 mod configuration;
+mod dead_letters;
 mod edge;
 mod front;
 pub(crate) mod hub;
 pub(crate) mod keys;
 mod local;
+mod memory;
 mod offline;
+mod quota;
 mod twins;
 
 use std::time::Duration;

@@ -281,6 +281,24 @@ async fn a_module_has_left_when_all_it_sent_before_its_end_is_at_the_hub() {
 }
 
 #[tokio::test]
+async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message_has() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.send("sensor", "raw", "first").await;
+    assert!(!edge.broker.has_left(&module("sensor")));
+
+    let session = edge.module("sensor").await;
+    edge.send("sensor", "raw", "second").await;
+    session.leave().await;
+    let (_, lane) = edge.broker.lanes.all().pop().unwrap();
+    edge.broker.lanes.queue().acknowledge(lane, 0..1).unwrap();
+
+    assert!(!edge.broker.has_left(&module("sensor")));
+    edge.broker.lanes.queue().acknowledge(lane, 1..2).unwrap();
+    assert!(edge.broker.has_left(&module("sensor")));
+}
+
+#[tokio::test]
 async fn a_refused_identity_is_told_by_name_until_it_is_accepted_and_holds_up_nobody() {
     let hub = Hub::start().await;
     hub.refuse("sensor", true);
@@ -297,4 +315,101 @@ async fn a_refused_identity_is_told_by_name_until_it_is_accepted_and_holds_up_no
 
     assert_eq!(hub.received("sensor", 1).await, ["1"]);
     until("the refusal is over", || edge.broker.status().refused.is_empty()).await;
+}
+
+#[tokio::test]
+async fn with_newest_first_what_is_new_overtakes_the_backlog_of_an_outage_and_nothing_comes_twice() {
+    let hub = Hub::unreachable().await;
+    let mut desired = super::hub::configuration(json!({"up": UP}), 7200);
+    desired["storeAndForwardConfiguration"]["order"] = json!("newestFirst");
+    let edge = Edge::with_configuration(&hub, &keys(), desired).await;
+    let old = 3 * LOOK_AHEAD;
+    for body in numbers(0, old) {
+        drop(edge.ingest("sensor", message("raw", &body)).await.unwrap());
+    }
+    edge.send("sensor", "raw", "last old").await;
+    until("the look-ahead is full", || {
+        edge.broker.status().upstream_held.messages == LOOK_AHEAD as u64
+    })
+    .await;
+
+    hub.acknowledge(false);
+    hub.restore().await;
+    hub.received("sensor", 1).await;
+    edge.linked().await;
+    // The forwarder was woken by the same change, on the same thread.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    for body in ["new 1", "new 2", "new 3"] {
+        edge.send("sensor", "raw", body).await;
+    }
+    hub.acknowledge(true);
+    edge.drained().await;
+
+    let got = hub.bodies("sensor");
+    let place = |body: &str| got.iter().position(|got| got == body).unwrap();
+    assert!(place("new 1") < place("new 2") && place("new 2") < place("new 3"));
+    assert!(place("new 3") < LOOK_AHEAD + 200, "{}", place("new 3"));
+    let mut late: Vec<_> = got.iter().filter(|body| !body.starts_with("new")).cloned().collect();
+    assert_eq!(late.pop().unwrap(), "last old");
+    assert_eq!(late, numbers(0, old));
+    assert_eq!(hub.events().len(), old + 4, "each came once");
+}
+
+#[tokio::test]
+async fn an_outage_while_a_backlog_drains_newest_first_loses_nothing() {
+    let hub = Hub::unreachable().await;
+    let mut desired = super::hub::configuration(json!({"up": UP}), 7200);
+    desired["storeAndForwardConfiguration"]["order"] = json!("newestFirst");
+    let edge = Edge::with_configuration(&hub, &keys(), desired).await;
+    let mut sent = 0;
+    for _ in 0..4 {
+        for body in numbers(sent, sent + LOOK_AHEAD) {
+            drop(edge.ingest("sensor", message("raw", &body)).await.unwrap());
+        }
+        sent += LOOK_AHEAD;
+        hub.restore().await;
+        hub.received("sensor", sent / 4).await;
+        hub.cut().await;
+        edge.unlinked().await;
+    }
+    hub.restore().await;
+    edge.drained().await;
+
+    let mut got: Vec<usize> = hub.bodies("sensor").iter().map(|body| body.parse().unwrap()).collect();
+    got.sort_unstable();
+    assert_eq!(got, (0..sent).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn urgent_messages_find_room_however_much_waits_that_is_less_urgent() {
+    let hub = Hub::unreachable().await;
+    let routes = json!({
+        "plain": "FROM /messages/modules/sensor/outputs/raw INTO $upstream",
+        "urgent": {"route": "FROM /messages/modules/sensor/outputs/alarm INTO $upstream", "priority": 0},
+    });
+    let edge = Edge::with_routes(&hub, &keys(), routes).await;
+    edge.send("sensor", "alarm", "first").await;
+    for number in 0..60 {
+        let mut large = message("raw", &number.to_string());
+        large.body = vec![b'0'; 200 << 10].into();
+        edge.ingest("sensor", large).await.unwrap().await.unwrap();
+    }
+    for number in 0..200 {
+        edge.send("sensor", "alarm", &format!("A{number}")).await;
+    }
+    until("all alarms are read ahead", || {
+        edge.broker.status().upstream_held.messages > 201
+    })
+    .await;
+
+    hub.restore().await;
+    let got = hub.received("sensor", 261).await;
+
+    assert!(
+        got[..201].iter().all(|body| body == "first" || body.starts_with('A')),
+        "{:?}",
+        &got[..5]
+    );
 }

@@ -198,4 +198,24 @@ proptest! {
             prop_assert!(!name.is_empty() && !value.is_empty());
         }
     }
+
+    #[test]
+    fn no_bag_is_longer_than_was_said(message in any_message()) {
+        let longest = longest(&message);
+        let slack = 2_048;
+        prop_assert!(to_server(&message).len() <= longest);
+        prop_assert!(cloud_to_device(&message, &device()).len() <= longest + slack);
+        prop_assert!(input(&message, &device(), "in").len() <= longest + slack);
+    }
+}
+
+#[test]
+fn signs_that_are_written_in_three_bytes_are_counted_so() {
+    let mut message = Message::new("");
+    message.properties.set("a", Some("/".repeat(30_000)));
+
+    assert_eq!(longest(&message), 90_002);
+    assert!(longest(&message) > MAX_BYTES);
+    message.properties.set("a", Some("x".repeat(60_000)));
+    assert_eq!(longest(&message), 60_002);
 }

@@ -15,8 +15,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::UnsupportedOption;
+use crate::logs::LogLimits;
 use crate::process::cgroup::{ControlGroups, Limits};
-use crate::process::record::{LogSettings, ResourceLimit, UserIds};
+use crate::process::record::{ResourceLimit, UserIds};
 
 /// What the create options ask of a process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,7 +33,20 @@ pub(crate) struct ProcessOptions {
     pub(crate) oom_score_adjust: Option<i32>,
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace: Option<Duration>,
-    pub(crate) log: LogSettings,
+    pub(crate) log: LogLimits,
+    pub(crate) health: Option<HealthOption>,
+}
+
+/// A health check as it is asked for, with the engine's defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HealthOption {
+    /// A program and its arguments.
+    pub(crate) command: Vec<String>,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) start_period: Duration,
+    pub(crate) start_interval: Duration,
+    pub(crate) retries: u32,
 }
 
 /// What of the device decides whether an option can be honoured.
@@ -41,6 +55,8 @@ pub(crate) struct Device<'a> {
     pub(crate) groups: &'a ControlGroups,
     /// Whether the edge runs as root and can become somebody else.
     pub(crate) is_root: bool,
+    /// How much output is kept where the options don't say.
+    pub(crate) log: LogLimits,
 }
 
 type Honour = fn(&Value, &mut ProcessOptions, &Device<'_>) -> Result<(), String>;
@@ -171,8 +187,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("OpenStdin", Refused(&[]), NO_SANDBOX),
     row(
         "Healthcheck",
-        SameOnly(read::same_healthcheck),
-        "is not run for a process; only `{\"Test\": [\"NONE\"]}` is accepted",
+        Honoured(read::health_check),
+        "is run by the supervisor as the module's user, with its environment and in its directory; `Test` is `[\"CMD\", …]`, `[\"CMD-SHELL\", line]` or `[\"NONE\"]`, durations are nanoseconds, defaults are the engine's",
     ),
     row("Volumes", Refused(&[]), NO_FILE_SYSTEM),
     row("NetworkDisabled", Refused(&[]), NO_NETWORK),
@@ -327,7 +343,10 @@ impl ProcessOptions {
     /// # Errors
     /// Every option that cannot be honoured, in the order of the manifest.
     pub(crate) fn read(create_options: &Value, device: &Device<'_>) -> Result<Self, Vec<UnsupportedOption>> {
-        let mut options = Self::default();
+        let mut options = Self {
+            log: device.log,
+            ..Self::default()
+        };
         let mut refused = Vec::new();
         let empty = Map::new();
         let map = match create_options {
@@ -386,7 +405,7 @@ impl OptionRow {
 }
 
 /// Whether a value says nothing: null, false, 0, or an empty text, list or object, or one of such values only.
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -407,8 +426,27 @@ mod tests {
         let device = Device {
             groups: &ControlGroups::default(),
             is_root: false,
+            log: LogLimits::default(),
         };
         ProcessOptions::read(create_options, &device)
+    }
+
+    #[test]
+    fn a_health_check_is_read_in_the_engines_form_with_its_defaults() {
+        let options =
+            read(&json!({"Healthcheck": {"Test": ["CMD-SHELL", "true && true"], "interval": 2_000_000_000_u64}}));
+
+        let health = options.unwrap().health.unwrap();
+
+        assert_eq!(health.command, ["/bin/sh", "-c", "true && true"]);
+        let seconds = [
+            health.interval,
+            health.timeout,
+            health.start_period,
+            health.start_interval,
+        ];
+        assert_eq!(seconds.map(|duration| duration.as_secs()), [2, 30, 0, 5]);
+        assert_eq!(health.retries, 3);
     }
 
     #[test]
@@ -438,7 +476,7 @@ mod tests {
         assert_eq!(options.oom_score_adjust, Some(100));
         assert_eq!(
             options.log,
-            LogSettings {
+            LogLimits {
                 max_bytes: 65536,
                 files: 2
             }
@@ -516,7 +554,13 @@ mod tests {
             (json!({"HostConfig": {"Binds": ["/srv/data:/data"]}}), false),
             (json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), false),
             (json!({"Healthcheck": {"Test": ["NONE"]}}), true),
-            (json!({"Healthcheck": {"Test": ["CMD", "true"]}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Retries": 0}}), true),
+            (json!({"Healthcheck": {"Test": []}}), true),
+            (json!({"Healthcheck": {"Test": ["CMD"]}}), false),
+            (json!({"Healthcheck": {"Test": "true"}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 30}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Period": 1}}), false),
+            (json!({"Healthcheck": {"Test": ["CMD", "true"], "Retries": -1}}), false),
         ];
         for (options, accepted) in rows {
             assert_eq!(read(&options).is_ok(), accepted, "{options}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Device, ProcessOptions, is_empty};
+use super::{Device, HealthOption, ProcessOptions, is_empty};
 use crate::process::cgroup::Controller;
 use crate::process::record::ResourceLimit;
 use crate::process::{settings, user};
@@ -204,9 +204,66 @@ pub(super) fn log_config(value: &Value, options: &mut ProcessOptions, _: &Device
     Ok(())
 }
 
-pub(super) fn same_healthcheck(value: &Value) -> Result<(), String> {
-    let none = value.pointer("/Test/0").and_then(Value::as_str) == Some("NONE");
-    if none { Ok(()) } else { Err("a check".to_owned()) }
+/// The engine's defaults, for figures that are not given or 0: nanoseconds, but for the number of retries.
+const HEALTH_INTERVAL: u64 = 30_000_000_000;
+const HEALTH_TIMEOUT: u64 = 30_000_000_000;
+const HEALTH_START_INTERVAL: u64 = 5_000_000_000;
+const HEALTH_RETRIES: u32 = 3;
+
+pub(super) fn health_check(value: &Value, options: &mut ProcessOptions, _: &Device<'_>) -> Result<(), String> {
+    const FORM: &str =
+        "must be an object with `Test`, `Interval`, `Timeout`, `StartPeriod`, `StartInterval` and `Retries`";
+    let fields = value.as_object().ok_or(FORM)?;
+    let (mut test, mut figures) = (Vec::new(), [0_u64; 5]);
+    for (name, value) in fields {
+        let place = match name.to_ascii_lowercase().as_str() {
+            "test" => {
+                test = texts(value)?;
+                continue;
+            }
+            "interval" => 0,
+            "timeout" => 1,
+            "startperiod" => 2,
+            "startinterval" => 3,
+            "retries" => 4,
+            _ => return Err(format!("has the setting `{name}`, which is not known; {FORM}")),
+        };
+        let figure = value
+            .as_u64()
+            .ok_or_else(|| format!("has `{name}` = {value}, which is not a whole number from 0 on"))?;
+        if place < 4 && (1..1_000_000).contains(&figure) {
+            return Err(format!(
+                "has `{name}` = {figure}, but durations are in nanoseconds and not below 1000000 (1 ms)"
+            ));
+        }
+        figures[place] = figure;
+    }
+    let [interval, timeout, start_period, start_interval, retries] = figures;
+    let or = |given: u64, default: u64| Duration::from_nanos(if given == 0 { default } else { given });
+    let command = match test.split_first() {
+        None => return Ok(()),
+        Some((kind, [])) if kind == "NONE" => return Ok(()),
+        Some((kind, words)) if kind == "CMD" && !words.is_empty() => words.to_vec(),
+        Some((kind, [line])) if kind == "CMD-SHELL" => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+        Some((kind, _)) => {
+            return Err(format!(
+                "has a `Test` that begins with `{kind}`; give [\"CMD\", program, argument, …], [\"CMD-SHELL\", line] or [\"NONE\"]"
+            ));
+        }
+    };
+    options.health = Some(HealthOption {
+        command,
+        interval: or(interval, HEALTH_INTERVAL),
+        timeout: or(timeout, HEALTH_TIMEOUT),
+        start_period: Duration::from_nanos(start_period),
+        start_interval: or(start_interval, HEALTH_START_INTERVAL),
+        retries: match u32::try_from(retries) {
+            Ok(0) => HEALTH_RETRIES,
+            Ok(retries) => retries,
+            Err(_) => return Err(format!("has `Retries` = {retries}, which is too many")),
+        },
+    });
+    Ok(())
 }
 
 pub(super) fn same_networks(value: &Value) -> Result<(), String> {

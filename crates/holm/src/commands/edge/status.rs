@@ -46,13 +46,20 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
             "for the hub",
             waiting(number("/upstream/messages"), number("/upstream/bytes")),
         ),
-        ("queue on disk", bytes(number("/diskBytes"))),
+        ("queue on disk", store(status)),
         (
             "deployment",
             version(status, "/agent/lastDesiredVersion", "/agent/lastDesiredStatus"),
         ),
         ("routes", version(status, "/configuration/version", "/configuration")),
     ];
+    match number("/deadLetters/messages") {
+        0 => {}
+        kept => facts.push((
+            "dead letters",
+            format!("{kept} kept; `holm edge dead-letters list` shows them"),
+        )),
+    }
     if let Some(error) = text(status, "/agent/identitiesError") {
         facts.push(("identities", error.to_owned()));
     }
@@ -60,6 +67,22 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         facts.push(("modules seen", at.to_owned()));
     }
     facts
+}
+
+fn store(status: &Value) -> String {
+    let mut store = bytes(number(status, "/diskBytes"));
+    if let Some(limit) = status.pointer("/quota/maxBytes").and_then(Value::as_u64) {
+        store.push_str(&format!(" of {}", bytes(limit)));
+    }
+    match (
+        status.pointer("/quota/isFull").and_then(Value::as_bool),
+        text(status, "/quota/whenFull"),
+    ) {
+        (Some(true), Some("dropOldest")) => store.push_str("; full: the oldest of the least urgent make room"),
+        (Some(true), _) => store.push_str("; full: senders are refused"),
+        _ => {}
+    }
+    store
 }
 
 fn link(status: &Value) -> String {
@@ -128,7 +151,10 @@ fn endpoints(status: &Value) -> Vec<Vec<String>> {
                 _ => "none".to_owned(),
             };
             vec![
-                text(lane, "/endpoint").unwrap_or("-").to_owned(),
+                match text(lane, "/aside") {
+                    Some(sender) => format!("$upstream, aside: {sender}"),
+                    None => text(lane, "/endpoint").unwrap_or("-").to_owned(),
+                },
                 priority,
                 number(lane, "/messages").to_string(),
                 number(lane, "/bytes").to_string(),
