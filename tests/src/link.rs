@@ -10,6 +10,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -19,6 +20,8 @@ use crate::address::Address;
 pub struct Link {
     address: Address,
     state: Arc<Mutex<State>>,
+    /// They hold the ports: the address is free for another when they have ended.
+    relays: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,14 +42,18 @@ impl Link {
     pub fn open(server: Ipv4Addr, ports: &[u16]) -> Self {
         let address = Address::take();
         let state = Arc::new(Mutex::new(State::default()));
-        for &port in ports {
+        let relays = ports.iter().map(|&port| {
             let ip = address.ip();
             let listener = TcpListener::bind((ip, port)).unwrap_or_else(|error| panic!("{ip}:{port}: {error}"));
             listener.set_nonblocking(true).expect("a listener can be asked");
             let state = Arc::clone(&state);
-            std::thread::spawn(move || relay(&listener, SocketAddr::from((server, port)), &state));
+            std::thread::spawn(move || relay(&listener, SocketAddr::from((server, port)), &state))
+        });
+        Self {
+            relays: relays.collect(),
+            address,
+            state,
         }
-        Self { address, state }
     }
 
     /// The address at its near end.
@@ -73,6 +80,11 @@ impl Drop for Link {
         let mut state = lock(&self.state);
         state.ended = true;
         close(&mut state);
+        drop(state);
+        for relay in self.relays.drain(..) {
+            // One that panicked has let go of its port, too.
+            drop(relay.join());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use holm_e2e::daemon::Directory;
-use holm_e2e::{Daemon, Device, Edge, Hub, Need};
+use holm_e2e::{Daemon, Device, Edge, Hub, Need, need};
 
 /// Where a SQLite file has `user_version`: <https://www.sqlite.org/fileformat2.html>, 1.3.
 const USER_VERSION: u64 = 60;
@@ -194,8 +194,14 @@ fn a_data_directory_in_use_is_refused_by_hub_and_edge_and_the_first_goes_on() {
     let device = hub.create_edge_device("pump-7");
     let edge = Edge::start(&hub, &device);
 
+    // On other ports: with the same ones it would fail at those, before it looks at the directory.
+    let mut second_hub = Command::new(need::holm());
+    second_hub
+        .args(["hub", "run", "--mqtt-port", "0", "--https-port", "0", "--data"])
+        .arg(hub.data());
+
     for (data, mut command, whose) in [
-        (hub.data(), hub.run_command(), "another hub"),
+        (hub.data(), second_hub, "another hub"),
         (edge.data(), edge.run_command(), "another edge"),
     ] {
         let (code, log) = Daemon::start("second", hub.scratch(), &mut command).wait_until_ended();
