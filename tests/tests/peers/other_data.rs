@@ -199,10 +199,16 @@ fn a_data_directory_in_use_is_refused_by_hub_and_edge_and_the_first_goes_on() {
     second_hub
         .args(["hub", "run", "--mqtt-port", "0", "--https-port", "0", "--data"])
         .arg(hub.data());
+    let config = std::fs::read_to_string(edge.config()).expect("the configuration can be read");
+    let other_config = hub.scratch().join("other.toml");
+    std::fs::copy(edge.config(), &other_config).expect("its mode goes with it");
+    std::fs::write(&other_config, config.replace(":9600", ":0")).expect("a file can be written");
+    let mut second_edge = Command::new(need::holm());
+    second_edge.args(["edge", "run", "--config"]).arg(&other_config);
 
     for (data, mut command, whose) in [
         (hub.data(), second_hub, "another hub"),
-        (edge.data(), edge.run_command(), "another edge"),
+        (edge.data(), second_edge, "another edge"),
     ] {
         let (code, log) = Daemon::start("second", hub.scratch(), &mut command).wait_until_ended();
 
