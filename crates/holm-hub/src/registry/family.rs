@@ -13,7 +13,7 @@
 use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError};
 
 use super::rules::invalid_scope;
-use super::{Described, Entry, Registry, describe, existing};
+use super::{Described, Entry, Registry, describe_all, existing};
 use crate::storage::{Transaction, View};
 
 /// The most children of one edge device. The original allows 100; a gateway of ours is made for 5,000, and twice that keeps its
@@ -50,16 +50,11 @@ impl Registry {
                         entry.identity
                     ))
                 })?;
-                let children = view.children(scope, &after, most)?.into_iter();
-                children
-                    .map(|entry| describe(view, entry))
-                    .collect::<Result<Vec<_>, _>>()
+                let children = view.children(scope, &after, most)?;
+                describe_all(view, children)
             })
             .await?;
-        Ok(found
-            .into_iter()
-            .map(|described| self.with_presence(described))
-            .collect())
+        Ok(self.with_presence_of_all(found))
     }
 
     /// What is in the scope of the edge device `of`, asked by the edge device `actor` (itself, or one above it): those after

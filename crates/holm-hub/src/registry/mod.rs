@@ -105,16 +105,10 @@ impl Registry {
             .repository
             .read(move |view| {
                 let devices = view.devices(most)?;
-                devices
-                    .into_iter()
-                    .map(|entry| describe(view, entry))
-                    .collect::<Result<Vec<_>, _>>()
+                describe_all(view, devices)
             })
             .await?;
-        Ok(found
-            .into_iter()
-            .map(|described| self.with_presence(described))
-            .collect())
+        Ok(self.with_presence_of_all(found))
     }
 
     /// The modules of a device.
@@ -127,16 +121,10 @@ impl Registry {
             .read(move |view| {
                 existing(view, &Identity::of_device(device.clone()))?;
                 let modules = view.modules(&device)?;
-                modules
-                    .into_iter()
-                    .map(|entry| describe(view, entry))
-                    .collect::<Result<Vec<_>, _>>()
+                describe_all(view, modules)
             })
             .await?;
-        Ok(found
-            .into_iter()
-            .map(|described| self.with_presence(described))
-            .collect())
+        Ok(self.with_presence_of_all(found))
     }
 
     /// How many devices there are, and how many of them may connect.
@@ -238,6 +226,10 @@ impl Registry {
         }
         described
     }
+
+    fn with_presence_of_all(&self, all: Vec<Described>) -> Vec<Described> {
+        all.into_iter().map(|described| self.with_presence(described)).collect()
+    }
 }
 
 /// An identity that must exist.
@@ -268,6 +260,10 @@ fn check_etag(entry: &Entry, if_match: Option<&str>) -> Result<(), ServiceError>
         ))),
         _ => Ok(()),
     }
+}
+
+fn describe_all(view: &View<'_>, entries: Vec<Entry>) -> Result<Vec<Described>, ServiceError> {
+    entries.into_iter().map(|entry| describe(view, entry)).collect()
 }
 
 fn describe(view: &View<'_>, entry: Entry) -> Result<Described, ServiceError> {
