@@ -200,7 +200,9 @@ fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
         },
     };
     let limits_path = fields.path("storeLimits");
-    let limits = fields.object("storeLimits")?.map(|limits| Fields::new("", &limits_path, limits));
+    let limits = fields
+        .object("storeLimits")?
+        .map(|limits| Fields::new("", &limits_path, limits));
     let max_size_bytes = match limits.and_then(|limits| limits.get("maxSizeBytes")) {
         None => None,
         Some(bytes) => {
@@ -347,8 +349,10 @@ mod tests {
     #[test]
     fn a_blank_route_is_passed_over_with_schema_1_0_only() {
         let routes = |version: &str| {
-            parse(json!({"schemaVersion": version, "routes": {"a": " ", "b": "FROM /* INTO $upstream", "c": null},
-                "storeAndForwardConfiguration": {"timeToLiveSecs": 1}}))
+            parse(
+                json!({"schemaVersion": version, "routes": {"a": " ", "b": "FROM /* INTO $upstream", "c": null},
+                "storeAndForwardConfiguration": {"timeToLiveSecs": 1}}),
+            )
         };
 
         let names: Vec<_> = routes("1.0").unwrap().routes.into_keys().collect();

@@ -205,7 +205,11 @@ fn values_that_the_original_converts_are_read() {
     );
     assert_eq!((sensor.version.as_str(), sensor.image.as_str()), ("1.5", "a:1"));
     assert_eq!(sensor.image_pull_policy, ImagePullPolicy::Never);
-    let env: Vec<_> = sensor.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let env: Vec<_> = sensor
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(env, [("EMPTY", ""), ("F", "0.5")]);
     assert_eq!(sensor.create_options["Cmd"], json!(["x"]));
     assert_eq!(desired.runtime.min_docker_version, "1.25");

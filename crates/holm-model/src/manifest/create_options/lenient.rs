@@ -58,7 +58,8 @@ fn skip_comment(rest: &mut Peekable<Chars<'_>>) -> Option<bool> {
         Some('*') => {
             rest.next();
             let mut star = false;
-            rest.by_ref().find(|next| std::mem::replace(&mut star, *next == '*') && *next == '/')?;
+            rest.by_ref()
+                .find(|next| std::mem::replace(&mut star, *next == '*') && *next == '/')?;
             Some(true)
         }
         _ => Some(false),
@@ -97,11 +98,17 @@ mod tests {
     #[test]
     fn what_the_original_takes_is_taken() {
         for (text, expected) in [
-            (r#"{'Env': ['A=1', 'B="2"', 'C=it\'s']}"#, json!({"Env": ["A=1", "B=\"2\"", "C=it's"]})),
+            (
+                r#"{'Env': ['A=1', 'B="2"', 'C=it\'s']}"#,
+                json!({"Env": ["A=1", "B=\"2\"", "C=it's"]}),
+            ),
             ("{Cmd : [1.5, -2, true, null,],}", json!({"Cmd": [1.5, -2, true, null]})),
             ("{\"a\": 1, // one\n \"b\": /* two */ 2}", json!({"a": 1, "b": 2})),
             ("{\"a\": \"http://x/*y*/\"}", json!({"a": "http://x/*y*/"})),
-            ("{\"a\": \"two\nlines\", 'C:\\\\data': 1}", json!({"a": "two\nlines", "C:\\data": 1})),
+            (
+                "{\"a\": \"two\nlines\", 'C:\\\\data': 1}",
+                json!({"a": "two\nlines", "C:\\data": 1}),
+            ),
         ] {
             assert_eq!(read(text), Some(expected), "{text}");
         }
@@ -116,7 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_broken_stays_broken() {
-        for text in ["{'a: 1}", "{\"a\": 1 /* }", "{\"a\" 1}", "{\"a\": 1,, \"b\": 2}", "{a b: 1}", "\\"] {
+        for text in [
+            "{'a: 1}",
+            "{\"a\": 1 /* }",
+            "{\"a\" 1}",
+            "{\"a\": 1,, \"b\": 2}",
+            "{a b: 1}",
+            "\\",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }
