@@ -13,6 +13,7 @@ mod edge_identities;
 mod edge_input;
 mod edge_story;
 mod full_disk;
+mod manifests;
 mod metrics;
 mod mqtt_rules;
 mod other_data;
