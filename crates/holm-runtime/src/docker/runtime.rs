@@ -14,7 +14,7 @@ use super::body::{self, OWNER};
 use super::engine::{Answer, Call, Engine, EngineInfo, encode};
 use super::inspect::{self, Container, pids};
 use super::network::{self, EdgeNetwork, NetworkConfig};
-use super::{image, probe};
+use super::{image, places, probe};
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::{LogLimits, LogStream, LogsOptions, Output, Tail, put_frame};
 use crate::process::procfs;
@@ -130,6 +130,7 @@ impl DockerRuntime {
         let network = self.ensure_network().await?;
         let mut body = body::make(spec, &self.config, Some(network.gateway)).map_err(unsupported)?;
         self.limit_log(&mut body).await?;
+        places::make(&places::needed(&body), &spec.module_dir).await?;
         let path = format!("/containers/create?name={}", encode(spec.id.as_str()));
         let call = Call::post(format!("create module `{}`", spec.id), path).with_body(&body);
         let refused = match self.engine.send(&call).await {
