@@ -9,6 +9,7 @@ mod device_story;
 mod docker_rules;
 mod downstream;
 mod edge_check;
+mod edge_figures;
 mod edge_identities;
 mod edge_input;
 mod edge_story;
