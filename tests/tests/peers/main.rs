@@ -17,6 +17,8 @@ mod full_disk;
 mod manifests;
 mod metrics;
 mod mqtt_rules;
+mod offline_story;
+mod operator_story;
 mod other_data;
 mod plain_client;
 mod rest_rules;
