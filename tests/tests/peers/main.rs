@@ -22,6 +22,7 @@ mod operator_story;
 mod other_data;
 mod plain_client;
 mod rest_rules;
+mod sdk_coverage;
 mod service_story;
 mod store_and_forward;
 mod survival;
