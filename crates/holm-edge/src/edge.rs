@@ -44,6 +44,7 @@ use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
 use crate::management::{self, Managed};
 use crate::metrics::{EdgeMetrics, Labels};
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
 use crate::state::{OpenStateError, State, StateError, Vault};
@@ -138,10 +139,11 @@ pub type BrokerBackend = Broker;
 
 impl Edge {
     /// Starts an edge. `executable` is the program that supervises process modules and runs the ready-made ones: this one.
+    /// `own_log` gets what this process logs.
     ///
     /// # Errors
     /// [`StartEdgeError`].
-    pub async fn start(config: EdgeConfig, executable: PathBuf) -> Result<Self, StartEdgeError> {
+    pub async fn start(config: EdgeConfig, executable: PathBuf, own_log: OwnLog) -> Result<Self, StartEdgeError> {
         let data = &config.data;
         let lock = data_directory::open(data)?;
         let scope = Scope::new();
@@ -259,6 +261,7 @@ impl Edge {
             runtimes: runtimes.clone(),
             sockets: Arc::new(sockets),
             outbox: Arc::<Broker>::clone(&broker),
+            own_log: own_log.clone(),
             refusals: uplink.refusals(),
             upload_tls,
         });
@@ -281,6 +284,8 @@ impl Edge {
             broker: Arc::clone(&broker),
             status: status(&broker, &agent),
             agent: agent.clone(),
+            usage: usage.clone(),
+            own_log,
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
         Ok(Self {

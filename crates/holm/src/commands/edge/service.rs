@@ -8,12 +8,13 @@ use holm_edge::check::{self, Subject, Verdict};
 use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::Edge;
 use holm_edge::metrics::EdgeMetrics;
+use holm_edge::own_log::OwnLog;
 use holm_edge::security::{Security, SecurityOptions};
 use holm_net::Listener;
 
-use crate::output;
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
+use crate::{logging, output};
 
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
@@ -27,7 +28,12 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let page = status_listener(config.metrics_bind).await?;
     let program = std::env::current_exe().context("this program does not know its own file")?;
     let hostname = config.hostname.clone();
-    let edge = Edge::start(config, program).await.context("the edge can't start")?;
+    let own_log = OwnLog::default();
+    let kept = own_log.clone();
+    logging::tap(move |line| kept.write(line));
+    let edge = Edge::start(config, program, own_log)
+        .await
+        .context("the edge can't start")?;
     let status = match page {
         Some(listener) => {
             let page = EdgeStatus {
