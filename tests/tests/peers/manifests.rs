@@ -223,8 +223,7 @@ impl Fitted {
 
     fn images(&self) -> Images {
         let content = self.content();
-        let modules = content.pointer("/modulesContent/$edgeAgent/properties.desired/modules");
-        let modules = modules.and_then(Value::as_object).expect("a manifest has modules");
+        let modules = deployed(&content);
         let names = modules.values().map(|module| {
             let settings = module.get("settings").expect("a module has settings");
             let image = settings
@@ -237,15 +236,19 @@ impl Fitted {
     }
 }
 
+/// The modules that a manifest runs.
+#[track_caller]
+fn deployed(content: &Value) -> &serde_json::Map<String, Value> {
+    let desired = &content["modulesContent"]["$edgeAgent"]["properties.desired"];
+    let modules = desired.get("modules").or_else(|| desired.get("Modules"));
+    modules.and_then(Value::as_object).expect("a manifest has modules")
+}
+
 /// Deploys, and waits until every module runs and the deployment has proved itself.
 #[track_caller]
 fn run(hub: &Hub, device: &Device, content: &Value) {
     edge::deploy(hub, device, content);
-    let pointer = "/modulesContent/$edgeAgent/properties.desired/modules";
-    let modules = content
-        .pointer(pointer)
-        .and_then(Value::as_object)
-        .expect("a manifest has modules");
+    let modules = deployed(content);
     edge::wait_until_reported(hub, device, "the whole deployment running", |report| {
         let runs = |name: &String| report["modules"][name]["runtimeStatus"] == "running";
         let others = report["modules"].as_object().map(|all| all.len()) != Some(modules.len());
