@@ -7,12 +7,13 @@
 //! - Whoever waits holds the module's feeds; settling and closing need only its leases, which are never held across a wait.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holm_gateway::{Admission, Delivery, Inbox, Mailbox, Refusal, SessionId, Settlement};
 use holm_model::{Identity, Message, ModuleId};
 use holm_query::Sink;
-use holm_queue::{ReadError, Visibility};
+use holm_queue::{LaneId, ReadError, Visibility};
 use tokio::sync::{Notify, watch};
 
 use super::dead_letters::{Burial, Reason};
@@ -20,6 +21,9 @@ use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
 use super::{Broker, lock};
+
+/// Bytes of bodies that one call hands out, with the last message beyond them.
+const MOST_BYTES: usize = 256 << 10;
 
 /// The inputs of one module.
 #[derive(Debug)]
@@ -168,6 +172,33 @@ impl Inbox for Broker {
         }
     }
 
+    fn complete(&self, session: SessionId, of: &Admission, mailbox: Mailbox, leases: &[u64]) {
+        let module = of.identity.module.as_ref().filter(|_| mailbox == Mailbox::Inputs);
+        let Some(inbox) = module.and_then(|module| self.inboxes.find(module)) else {
+            return leases
+                .iter()
+                .for_each(|lease| self.settle(session, of, mailbox, *lease, Settlement::Complete));
+        };
+        let mut runs: Vec<(LaneId, Range<u64>)> = Vec::new();
+        let mut held = inbox.leases();
+        let mut delivered = 0;
+        for delivery in leases.iter().filter_map(|lease| held.end(session, *lease)) {
+            delivered += 1;
+            let position = delivery.record.position;
+            // A module has few lanes, and what it acknowledges follows on what it acknowledged before.
+            let run = runs.iter_mut().rev().find(|(lane, _)| *lane == delivery.lane);
+            match run.filter(|(_, run)| run.end == position) {
+                Some((_, run)) => run.end += 1,
+                None => runs.push((delivery.lane, position..position + 1)),
+            }
+        }
+        drop(held);
+        self.counters.delivered.add(delivered);
+        for (lane, positions) in runs {
+            self.acknowledge(lane, positions);
+        }
+    }
+
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
         if mailbox == Mailbox::CloudToDevice {
             return self.settle_mail(session, &of.identity, lease, settlement);
@@ -179,10 +210,7 @@ impl Inbox for Broker {
             return;
         };
         match settlement {
-            Settlement::Complete => {
-                self.counters.delivered.count();
-                self.acknowledge(&delivery);
-            }
+            Settlement::Complete => self.completed(&delivery),
             Settlement::Reject => {
                 self.counters.dropped_rejected.count();
                 tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and is a dead letter now");
@@ -198,6 +226,12 @@ impl Inbox for Broker {
 }
 
 impl Broker {
+    fn completed(&self, delivery: &Leased) {
+        self.counters.delivered.count();
+        let position = delivery.record.position;
+        self.acknowledge(delivery.lane, position..position + 1);
+    }
+
     /// Leases what is there, most urgent first, in the order of arrival.
     fn take(
         &self,
@@ -209,7 +243,8 @@ impl Broker {
         let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();
-        while deliveries.len() < most {
+        let mut bytes = 0;
+        while deliveries.len() < most && bytes < MOST_BYTES {
             let room = most - deliveries.len();
             let next = match self.next_of(&mut leases, feeds, room)? {
                 Some(next) => next,
@@ -227,10 +262,11 @@ impl Broker {
             }
             match Message::decode(next.record.payload()) {
                 Ok(message) => {
+                    bytes += message.body.len();
                     if next.redelivered {
                         self.counters.redelivered.count();
                     }
-                    let (input, redelivered) = (Some(next.input.as_ref().to_owned()), next.redelivered);
+                    let (input, redelivered) = (Some(Arc::clone(&next.input)), next.redelivered);
                     deliveries.push(Delivery {
                         message,
                         input,
@@ -290,9 +326,8 @@ impl Broker {
         });
     }
 
-    fn acknowledge(&self, delivery: &Leased) {
-        let position = delivery.record.position;
-        if let Err(error) = self.lanes.queue().acknowledge(delivery.lane, position..position + 1) {
+    fn acknowledge(&self, lane: LaneId, positions: Range<u64>) {
+        if let Err(error) = self.lanes.queue().acknowledge(lane, positions) {
             tracing::warn!(%error, "a delivery could not be marked as done; it may come again after a restart");
         }
     }
