@@ -59,7 +59,7 @@ async fn a_message_is_delivered_although_its_commit_fails_and_its_sender_is_not_
     edge.files.fail_syncs(1_000_000);
     let receipt = edge.ingest("sensor", message("raw", "early")).await.unwrap();
     let got = watcher.receive(16).await;
-    let told = super::soon(receipt).await;
+    let told = soon(receipt).await;
 
     assert_eq!(bodies(&got), ["early"]);
     assert!(matches!(told, Err(IngestError::Unavailable(_))), "{told:?}");
