@@ -7,16 +7,17 @@
 //! - Whoever waits holds the module's feeds; settling and closing need only its leases, which are never held across a wait.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use holm_gateway::{Admission, Delivery, Inbox, Mailbox, Refusal, SessionId, Settlement};
 use holm_model::{Identity, Message, ModuleId};
 use holm_query::Sink;
-use holm_queue::{LaneId, ReadError, Visibility};
+use holm_queue::{ReadError, Visibility};
 use tokio::sync::{Notify, watch};
 
 use super::dead_letters::{Burial, Reason};
+use super::done::LastWay;
 use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
@@ -179,24 +180,10 @@ impl Inbox for Broker {
                 .iter()
                 .for_each(|lease| self.settle(session, of, mailbox, *lease, Settlement::Complete));
         };
-        let mut runs: Vec<(LaneId, Range<u64>)> = Vec::new();
         let mut held = inbox.leases();
-        let mut delivered = 0;
-        for delivery in leases.iter().filter_map(|lease| held.end(session, *lease)) {
-            delivered += 1;
-            let position = delivery.record.position;
-            // A module has few lanes, and what it acknowledges follows on what it acknowledged before.
-            let run = runs.iter_mut().rev().find(|(lane, _)| *lane == delivery.lane);
-            match run.filter(|(_, run)| run.end == position) {
-                Some((_, run)) => run.end += 1,
-                None => runs.push((delivery.lane, position..position + 1)),
-            }
-        }
+        let done: Vec<_> = leases.iter().filter_map(|lease| held.end(session, *lease)).collect();
         drop(held);
-        self.counters.delivered.add(delivered);
-        for (lane, positions) in runs {
-            self.acknowledge(lane, positions);
-        }
+        self.completed(done.into_iter());
     }
 
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
@@ -210,7 +197,7 @@ impl Inbox for Broker {
             return;
         };
         match settlement {
-            Settlement::Complete => self.completed(&delivery),
+            Settlement::Complete => self.completed([delivery].into_iter()),
             Settlement::Reject => {
                 self.counters.dropped_rejected.count();
                 tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and is a dead letter now");
@@ -226,12 +213,6 @@ impl Inbox for Broker {
 }
 
 impl Broker {
-    fn completed(&self, delivery: &Leased) {
-        self.counters.delivered.count();
-        let position = delivery.record.position;
-        self.acknowledge(delivery.lane, position..position + 1);
-    }
-
     /// Leases what is there, most urgent first, in the order of arrival.
     fn take(
         &self,
@@ -241,12 +222,13 @@ impl Broker {
         most: usize,
     ) -> Result<Vec<Delivery>, ReadError> {
         let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
+        let (moment, mut last_way) = (Instant::now(), LastWay::default());
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();
         let mut bytes = 0;
         while deliveries.len() < most && bytes < MOST_BYTES {
             let room = most - deliveries.len();
-            let next = match self.next_of(&mut leases, feeds, room)? {
+            let mut next = match self.next_of(&mut leases, feeds, room)? {
                 Some(next) => next,
                 // What was abandoned comes when nothing else waits.
                 None if deliveries.is_empty() => match leases.take_abandoned() {
@@ -256,6 +238,7 @@ impl Broker {
                 None => break,
             };
             if is_expired(&next.record, now) {
+                self.figures_of_expired(&next.record);
                 let position = next.record.position;
                 self.lanes.queue().expire(next.lane, position..position + 1);
                 continue;
@@ -265,6 +248,9 @@ impl Broker {
                     bytes += message.body.len();
                     if next.redelivered {
                         self.counters.redelivered.count();
+                    }
+                    if let Some(module) = &of.module {
+                        next.handed = Some((moment, last_way.of(self, module, &message, &next)));
                     }
                     let (input, redelivered) = (Some(Arc::clone(&next.input)), next.redelivered);
                     deliveries.push(Delivery {
@@ -306,6 +292,7 @@ impl Broker {
                     priority: open.feed.priority,
                     input: Arc::clone(&open.input),
                     redelivered: false,
+                    handed: None,
                 })
             }),
         })
@@ -324,11 +311,5 @@ impl Broker {
             reason,
             detail,
         });
-    }
-
-    fn acknowledge(&self, lane: LaneId, positions: Range<u64>) {
-        if let Err(error) = self.lanes.queue().acknowledge(lane, positions) {
-            tracing::warn!(%error, "a delivery could not be marked as done; it may come again after a restart");
-        }
     }
 }
