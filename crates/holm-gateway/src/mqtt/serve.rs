@@ -72,6 +72,7 @@ where
         receipts: FuturesUnordered::new(),
         calls: Calls::default(),
         closing: None,
+        last_acknowledgements: None,
         end: None,
     };
     client.connection.session_mut().accept(Instant::now(), resumed.present);
@@ -104,15 +105,27 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) calls: Calls,
     /// Why the node closes the session, once it does.
     pub(super) closing: Option<CloseReason>,
+    /// Until when acknowledgements are awaited that are due to a client whose session the node ends.
+    pub(super) last_acknowledgements: Option<tokio::time::Instant>,
     /// Why the connection is closed from this side, once it is.
     pub(super) end: Option<End>,
 }
+
+/// How long a node that stops waits for the disk, so that what a client has sent is acknowledged and need not come again.
+const LAST_ACKNOWLEDGEMENTS: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn serve(&mut self, scope: &Scope) -> Closed {
         let ends = admit::ends(&self.admission).map(|end| tokio::time::Instant::now() + until(end));
         loop {
-            self.deliveries.send(self.connection.session_mut());
+            let ending = self.closing == Some(CloseReason::ShuttingDown);
+            if self.last_acknowledgements.is_some() && self.receipts.is_empty() {
+                self.last_acknowledgements = None;
+                self.connection.session_mut().close();
+            }
+            if !ending {
+                self.deliveries.send(self.connection.session_mut());
+            }
             if self.connection.has_ended() || !self.connection.session().is_open() {
                 self.entrance.ended();
             }
@@ -123,9 +136,13 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 .oldest()
                 .map(|sent| tokio::time::Instant::from_std(sent + patience));
             tokio::select! {
-                // While a message waits for room, those behind it wait too, and so does the end that is behind them.
-                event = self.connection.next_event_where(|event| {
-                    !waits_for_room || !matches!(event, Event::Publish { .. } | Event::Closed(_))
+                // While a message waits for room, those behind it wait too, and so does the end that is behind them. A session
+                // that the node ends takes nothing more.
+                event = self.connection.next_event_where(|event| match event {
+                    Event::Publish { .. } => !waits_for_room && !ending,
+                    Event::Closed(_) => !waits_for_room,
+                    Event::Subscribe { .. } | Event::Unsubscribe { .. } => !ending,
+                    _ => true,
                 }) => match event {
                     Event::Closed(reason) => return reason,
                     event => self.handle_event(event).await,
@@ -154,6 +171,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
                     self.close(End::Unacknowledged);
                 },
+                () = sleep_until(self.last_acknowledgements) => {
+                    tracing::warn!(identity = %self.admission.identity, "messages were not stored in time for the stop; they are not acknowledged");
+                    self.receipts.clear();
+                }
                 () = scope.stopping(), if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
             }
         }
@@ -225,7 +246,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     CloseReason::ShuttingDown => End::ShuttingDown,
                     CloseReason::TooSlow => End::TooSlow,
                 });
-                session.close();
+                if reason == CloseReason::ShuttingDown {
+                    self.last_acknowledgements = Some(tokio::time::Instant::now() + LAST_ACKNOWLEDGEMENTS);
+                } else {
+                    session.close();
+                }
             }
         }
     }
