@@ -43,10 +43,12 @@ use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
 use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
 use crate::management::{self, Managed, Wish};
+use crate::metrics::{EdgeMetrics, Labels};
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
 use crate::state::{OpenStateError, State, StateError, Vault};
 use crate::uplink::{Uplink, UplinkSettings};
+use crate::usage::Usage;
 use crate::workload::Sockets;
 
 /// How long tasks may take to end at a stop.
@@ -101,6 +103,9 @@ pub enum StartEdgeError {
     /// The broker can't be opened.
     #[error("the broker can't be opened")]
     Broker(#[source] OpenBrokerError),
+    /// There is no randomness to be had.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
     /// TLS can't be set up.
     #[error("TLS can't be set up")]
     Tls(#[source] TlsError),
@@ -138,6 +143,8 @@ pub struct Edge {
     security: Arc<Security>,
     children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
+    usage: Usage,
+    labels: Labels,
     mqtt: SocketAddr,
     https: SocketAddr,
     /// Held as long as the edge runs.
@@ -250,6 +257,9 @@ impl Edge {
             Arc::new(process) as Arc<dyn ModuleRuntime>,
             Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
         ]);
+        let usage = Usage::new(runtimes.clone(), data.clone());
+        scope.spawn_until_stopped(usage.clone().run());
+        let labels = Labels::new(&config).map_err(StartEdgeError::Random)?;
         let workload = Sockets::new(
             data,
             Arc::clone(&identities),
@@ -319,6 +329,8 @@ impl Edge {
             security,
             children: known,
             gateway,
+            usage,
+            labels,
             mqtt,
             https,
             _lock: lock,
@@ -355,6 +367,18 @@ impl Edge {
             Some(wish) => wish,
             // The management API has ended.
             None => std::future::pending().await,
+        }
+    }
+
+    /// The edge's figures.
+    #[must_use]
+    pub fn metrics(&self) -> EdgeMetrics {
+        EdgeMetrics {
+            broker: Arc::clone(&self.broker),
+            agent: self.agent.clone(),
+            gateway: self.gateway.clone(),
+            usage: self.usage.clone(),
+            labels: self.labels.clone(),
         }
     }
 
@@ -429,7 +453,7 @@ fn status(broker: &Arc<Broker>, agent: &Agent, build: String) -> Box<dyn Fn() ->
 #[derive(Debug)]
 struct Listeners {
     gateway: Gateway<BrokerBackend>,
-    front: Arc<Front<BrokerBackend>>,
+    front: Arc<Front>,
     tls: Arc<ServerConfig>,
     sockets: ListeningSockets,
     scope: Scope,

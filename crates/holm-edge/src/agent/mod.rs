@@ -20,6 +20,7 @@
 mod advance;
 mod deployment;
 mod executor;
+pub(crate) mod figures;
 mod identity_keeper;
 mod link;
 mod logs;
@@ -36,9 +37,10 @@ pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use holm_client::{Client, Events};
+use holm_gateway::metrics::Exposition;
 use holm_model::manifest::DesiredStatus;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
@@ -56,6 +58,7 @@ use crate::runtimes::Runtimes;
 use crate::state::{State, StateError};
 use crate::uplink::Refusals;
 use executor::Executor;
+use figures::Figures;
 use plan::Verdict;
 use restarts::Bookkeeping;
 
@@ -117,6 +120,8 @@ struct Inner {
     refusals: Refusals,
     logs: logs::Logs,
     executor: Executor,
+    figures: Arc<Figures>,
+    started: Instant,
     /// The modules that need an identity; `None` until a deployment is known.
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
     /// There may be something to do.
@@ -192,8 +197,10 @@ impl Agent {
         // Restarts are counted anew when their memory can't be read; nothing else depends on it.
         let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
         let wanted = deployment.rollout.modules();
+        let figures = Arc::new(Figures::default());
         let executor = Executor::new(
             parts.runtimes.clone(),
+            Arc::clone(&figures),
             Arc::clone(&parts.sockets),
             parts.surroundings.mqtt_port,
         );
@@ -218,6 +225,8 @@ impl Agent {
             outbox: Leftovers(parts.outbox),
             refusals: parts.refusals,
             executor,
+            figures,
+            started: Instant::now(),
             wanted: watch::Sender::new(wanted),
             wake: Notify::new(),
             prepare_due: Notify::new(),
@@ -292,6 +301,16 @@ impl Agent {
     /// Tries the deployment that was taken back once more. `false`: none was.
     pub async fn retry(&self) -> bool {
         advance::advance(&self.inner, rollout::Event::Retry).await
+    }
+
+    /// Writes the published figures of the agent.
+    pub fn write_figures(&self, out: &mut Exposition) {
+        self.inner.figures.write(out, self.inner.started.elapsed());
+    }
+
+    /// Writes the one that has no labels but its own.
+    pub fn write_method_figures(&self, out: &mut Exposition) {
+        self.inner.figures.write_methods(out);
     }
 
     /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each

@@ -168,17 +168,29 @@ impl fmt::Display for Plan {
     }
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+            Self::Prepare => "prepare",
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Restart => "restart",
+        })
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self.action {
-            Action::Stop => "stop",
-            Action::Remove => "remove",
-            Action::Prepare => "prepare",
-            Action::Create => "create",
-            Action::Start => "start",
-            Action::Restart => "restart",
-        };
-        write!(f, "{verb} {} ({}): {}", self.module, self.runtime, self.reason)
+        let Self {
+            action,
+            module,
+            runtime,
+            reason,
+            ..
+        } = self;
+        write!(f, "{action} {module} ({runtime}): {reason}")
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use holm_gateway::{Admission, Delivery, Inbox, Mailbox, Refusal, SessionId, Settlement};
 use holm_model::{Identity, Message, ModuleId};
@@ -181,6 +182,10 @@ impl Inbox for Broker {
         match settlement {
             Settlement::Complete => {
                 self.counters.delivered.count();
+                if let Some((began, way)) = &delivery.handed {
+                    let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
+                    way.arrived(*began, delivery.record.enqueued_at, now);
+                }
                 self.acknowledge(&delivery);
             }
             Settlement::Reject => {
@@ -211,7 +216,7 @@ impl Broker {
         let mut deliveries = Vec::new();
         while deliveries.len() < most {
             let room = most - deliveries.len();
-            let next = match self.next_of(&mut leases, feeds, room)? {
+            let mut next = match self.next_of(&mut leases, feeds, room)? {
                 Some(next) => next,
                 // What was abandoned comes when nothing else waits.
                 None if deliveries.is_empty() => match leases.take_abandoned() {
@@ -221,6 +226,7 @@ impl Broker {
                 None => break,
             };
             if is_expired(&next.record, now) {
+                self.figures_of_expired(&next.record);
                 let position = next.record.position;
                 self.lanes.queue().expire(next.lane, position..position + 1);
                 continue;
@@ -229,6 +235,14 @@ impl Broker {
                 Ok(message) => {
                     if next.redelivered {
                         self.counters.redelivered.count();
+                    }
+                    if let Some(module) = &of.module {
+                        let sink = Sink::Module {
+                            module: module.clone(),
+                            input: next.input.as_ref().to_owned(),
+                        };
+                        let way = self.way(&message, next.record.sender(), next.lane, &sink, next.priority);
+                        next.handed = Some((Instant::now(), way));
                     }
                     let (input, redelivered) = (Some(next.input.as_ref().to_owned()), next.redelivered);
                     deliveries.push(Delivery {
@@ -270,6 +284,7 @@ impl Broker {
                     priority: open.feed.priority,
                     input: Arc::clone(&open.input),
                     redelivered: false,
+                    handed: None,
                 })
             }),
         })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use holm_gateway::metrics::Counter;
 use holm_gateway::{Admission, Ingest, IngestError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
 use holm_model::wire::bag;
@@ -23,18 +24,35 @@ use super::routes::Table;
 
 /// Resolves when a message is on disk.
 #[derive(Debug)]
-pub struct Receipt(Option<Pending>);
+pub struct Receipt {
+    pending: Option<Pending>,
+    /// Counts when it is not stored after all.
+    unacknowledged: Option<Arc<Counter>>,
+}
+
+impl Receipt {
+    const fn of(pending: Option<Pending>) -> Self {
+        Self {
+            pending,
+            unacknowledged: None,
+        }
+    }
+}
 
 impl Future for Receipt {
     type Output = Result<(), IngestError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            None => Poll::Ready(Ok(())),
-            Some(pending) => Pin::new(pending)
-                .poll(cx)
-                .map_err(|error| IngestError::Unavailable(error.to_string())),
+        let Some(pending) = &mut self.pending else {
+            return Poll::Ready(Ok(()));
+        };
+        let stored = std::task::ready!(Pin::new(pending).poll(cx));
+        if stored.is_err()
+            && let Some(unacknowledged) = self.unacknowledged.take()
+        {
+            unacknowledged.increment();
         }
+        Poll::Ready(stored.map_err(|error| IngestError::Unavailable(error.to_string())))
     }
 }
 
@@ -100,10 +118,19 @@ impl Ingest for Broker {
         if let Some(model) = &from.announced.model_id {
             message.system.set(SystemProperty::ModelId, model.as_str());
         }
-        let taken = self.take_in(&from.identity, &message, None, now).await;
-        match &taken {
-            Ok(_) => self.counters.received.count(),
-            Err(_) => self.counters.refused_unavailable.count(),
+        let output = self.output_label(&message);
+        let sender = self.figures.sender(&from.identity.to_string());
+        let figures = self.figures.received(&sender, &output, size);
+        let mut taken = self.take_in(&from.identity, &message, None, now).await;
+        match &mut taken {
+            Ok(receipt) => {
+                self.counters.received.count();
+                receipt.unacknowledged = Some(Arc::clone(&figures.unacknowledged));
+            }
+            Err(_) => {
+                self.counters.refused_unavailable.count();
+                figures.unacknowledged.increment();
+            }
         }
         taken
     }
@@ -156,12 +183,17 @@ impl Broker {
         let is_twin_change = source.is_some();
         let source = source.unwrap_or_else(|| MessageSource::of(sender, message));
         let (planned, expired) = plan(&table, &source, message, enqueued_at);
-        self.counters.dropped_expired.add(expired);
+        if expired > 0 {
+            self.counters.dropped_expired.add(expired);
+            self.figures
+                .expired(&sender.to_string(), &self.output_label(message), expired);
+        }
         if planned.is_empty() {
             if expired == 0 && !is_twin_change {
                 self.counters.dropped_no_route.count();
+                self.figures.no_route(&sender.to_string(), &self.output_label(message));
             }
-            return Ok(Receipt(None));
+            return Ok(Receipt::of(None));
         }
         let most_urgent = planned.iter().map(|delivery| delivery.priority.number()).min();
         let most_urgent = most_urgent.unwrap_or_default();
@@ -197,7 +229,7 @@ impl Broker {
             match self.lanes.queue().append(record) {
                 Ok(pending) => {
                     self.has_room();
-                    return Ok(Receipt(Some(pending)));
+                    return Ok(Receipt::of(Some(pending)));
                 }
                 Err(AppendError::Busy { .. }) => self.lanes.queue().room().await,
                 Err(error @ AppendError::QueueFull { .. }) => {

@@ -11,9 +11,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use holm_gateway::SessionId;
 use holm_queue::{LaneId, Offset, Record};
+
+use super::figures::Way;
 
 /// A delivery that is not settled.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Leased {
     pub(super) input: Arc<str>,
     /// Whether it was in somebody's hands before.
     pub(super) redelivered: bool,
+    /// Since when it is in somebody's hands, and where that is counted.
+    pub(super) handed: Option<(Instant, Way)>,
 }
 
 impl Leased {

@@ -19,6 +19,7 @@ mod authority;
 mod counters;
 mod dead_letters;
 mod feed;
+mod figures;
 mod forward;
 mod inbox;
 mod ingest;
@@ -69,6 +70,7 @@ use crate::state::{State, StateError};
 use crate::uplink::Uplink;
 use counters::Counters;
 use dead_letters::DeadLetters;
+use figures::Figures;
 use forward::{Forwarder, HeldUpstream};
 use inbox::Inboxes;
 use ingest::MessageIds;
@@ -148,6 +150,7 @@ pub struct Broker {
     directory: Arc<Directory>,
     report: Report,
     counters: Counters,
+    figures: Figures,
     message_ids: MessageIds,
     leaving: Leaving,
     dead_letters: DeadLetters,
@@ -247,6 +250,7 @@ impl Broker {
             directory: Arc::default(),
             report: Report::default(),
             counters: Counters::default(),
+            figures: Figures::default(),
             message_ids,
             leaving: Leaving::default(),
             dead_letters,

@@ -33,6 +33,8 @@ pub(super) struct Table {
     pub(super) quota: Quota,
     /// Which messages for the node above go first.
     pub(super) order: ForwardOrder,
+    /// The outputs that routes spell out.
+    outputs: Vec<String>,
     /// For each sink of the set and each priority, the lane, once it was needed.
     lanes: Vec<[OnceLock<LaneId>; PRIORITIES]>,
 }
@@ -56,6 +58,7 @@ impl Table {
         match (parsed, RouteSet::compile(specs)) {
             (Ok(configuration), Ok(set)) => Ok(Self {
                 lanes: set.sinks().iter().map(|_| Default::default()).collect(),
+                outputs: set.outputs().map(str::to_owned).collect(),
                 set,
                 time_to_live: configuration.store_and_forward.time_to_live,
                 quota: Quota {
@@ -86,6 +89,12 @@ impl Table {
             Some(Duration::ZERO) => None,
             Some(life) => Some(now.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX))),
         }
+    }
+
+    /// An output as a route spells it, if one does.
+    pub(super) fn known_output(&self, name: &str) -> Option<&str> {
+        let mut all = self.outputs.iter().map(String::as_str);
+        all.find(|known| known.eq_ignore_ascii_case(name))
     }
 
     /// The lane of a delivery, if it was needed before.

@@ -1,11 +1,11 @@
 //! Messages that wait for a client: taken from its mailboxes while its window has room, sent, and settled when it
 //! acknowledges them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use holm_model::Identity;
@@ -33,7 +33,16 @@ pub(super) struct Deliveries<B> {
     receiving: [Option<Receiving>; MAILBOXES.len()],
     /// Leased and not sent yet, because the connection had no room.
     unsent: VecDeque<(usize, Delivery)>,
-    in_flight: HashMap<Token, (usize, u64, Instant)>,
+    /// Sent and not acknowledged, in the order sent.
+    in_flight: VecDeque<InFlight>,
+}
+
+/// A delivery that was sent.
+struct InFlight {
+    token: Token,
+    mailbox: usize,
+    lease: u64,
+    sent: Instant,
 }
 
 impl<B: Backend> Deliveries<B> {
@@ -46,7 +55,7 @@ impl<B: Backend> Deliveries<B> {
             granted: [None, None],
             receiving: [None, None],
             unsent: VecDeque::new(),
-            in_flight: HashMap::new(),
+            in_flight: VecDeque::new(),
         }
     }
 
@@ -107,6 +116,10 @@ impl<B: Backend> Deliveries<B> {
 
     /// Sends what waits, as far as the connection has room.
     pub(super) fn send(&mut self, session: &mut Session) {
+        if self.unsent.is_empty() {
+            return;
+        }
+        let now = Instant::now();
         while let Some((index, delivery)) = self.unsent.pop_front() {
             let qos = self.granted[index].unwrap_or(Qos::AtLeastOnce);
             let Some(message) = packet(MAILBOXES[index].0, &self.admission.identity, &delivery, qos) else {
@@ -114,9 +127,14 @@ impl<B: Backend> Deliveries<B> {
                 self.settle(index, delivery.lease, Settlement::Reject);
                 continue;
             };
-            match session.publish(Instant::now(), &message) {
+            match session.publish(now, &message) {
                 Ok(Some(token)) => {
-                    self.in_flight.insert(token, (index, delivery.lease, Instant::now()));
+                    self.in_flight.push_back(InFlight {
+                        token,
+                        mailbox: index,
+                        lease: delivery.lease,
+                        sent: now,
+                    });
                 }
                 Ok(None) => self.settle(index, delivery.lease, Settlement::Complete),
                 Err(PublishError::Encode(error)) => {
@@ -133,19 +151,16 @@ impl<B: Backend> Deliveries<B> {
 
     /// The client has acknowledged a message.
     pub(super) fn acknowledged(&mut self, token: Token) {
-        if let Some((index, lease, _)) = self.in_flight.remove(&token) {
-            self.settle(index, lease, Settlement::Complete);
+        // Clients acknowledge in order, so the first is nearly always it.
+        let place = self.in_flight.iter().position(|sent| sent.token == token);
+        if let Some(done) = place.and_then(|place| self.in_flight.remove(place)) {
+            self.settle(done.mailbox, done.lease, Settlement::Complete);
         }
     }
 
     /// Since when the oldest delivery waits for its acknowledgement.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.in_flight.values().map(|(_, _, sent)| *sent).min()
-    }
-
-    /// Whether a delivery has waited longer than `patience`.
-    pub(super) fn is_overdue(&self, patience: Duration) -> bool {
-        self.oldest().is_some_and(|sent| sent.elapsed() > patience)
+        self.in_flight.front().map(|first| first.sent)
     }
 
     fn settle(&self, index: usize, lease: u64, settlement: Settlement) {

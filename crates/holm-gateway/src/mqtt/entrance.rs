@@ -27,7 +27,7 @@ use crate::backend::{Admission, Backend, IngestError};
 pub(super) const LAST_ROOM: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the connection of a message that waits has ended.
-pub(super) const LOOK_FOR_END: Duration = Duration::from_secs(1);
+const LOOK_FOR_END: Duration = Duration::from_secs(1);
 
 /// The publish that brought a message, and what became of it.
 pub(super) type Entered<R> = (Option<DeliveryId>, Result<R, IngestError>);
@@ -41,6 +41,8 @@ pub(super) struct Entrance<B: Backend> {
     waiting: Option<Entering<B::Receipt>>,
     /// When what waits is given up; set when the connection has ended.
     until: Option<Instant>,
+    /// When it is looked next whether the connection has ended.
+    look_at: Option<std::time::Instant>,
 }
 
 impl<B: Backend> Entrance<B> {
@@ -50,6 +52,7 @@ impl<B: Backend> Entrance<B> {
             admission,
             waiting: None,
             until: None,
+            look_at: None,
         }
     }
 
@@ -60,12 +63,23 @@ impl<B: Backend> Entrance<B> {
         let entered = (&mut entering).now_or_never();
         if entered.is_none() {
             self.waiting = Some(entering);
+            self.look_later();
         }
         entered
     }
 
     pub(super) const fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// While a message waits: when to look next whether the connection has ended.
+    pub(super) fn look_at(&self) -> Option<std::time::Instant> {
+        self.look_at.filter(|_| self.is_waiting())
+    }
+
+    /// It was looked.
+    pub(super) fn look_later(&mut self) {
+        self.look_at = Some(std::time::Instant::now() + LOOK_FOR_END);
     }
 
     /// What became of the message that waits, `None` if it was given up; waits for ever when none does. Cancel-safe.

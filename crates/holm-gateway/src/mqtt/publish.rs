@@ -77,7 +77,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         match outcome {
             Ok(receipt) => {
                 if let Some(delivery) = delivery {
-                    self.receipts.push(Box::pin(async move { (delivery, receipt.await) }));
+                    self.receipts.push(delivery, receipt);
                 }
             }
             Err(error @ (IngestError::TooLarge { .. } | IngestError::PropertiesTooLong { .. })) => {
@@ -87,7 +87,15 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    pub(super) fn stored(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
+    /// A message is on disk, or could not be brought there, and with it those behind it that were in the same commit.
+    pub(super) fn stored_all(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
+        self.stored(delivery, outcome);
+        while let Some((delivery, outcome)) = self.receipts.try_next() {
+            self.stored(delivery, outcome);
+        }
+    }
+
+    fn stored(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
         match outcome {
             Ok(()) => self.accept(Some(delivery)),
             Err(error) => self.not_stored(Some(delivery), &error),

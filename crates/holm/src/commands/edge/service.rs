@@ -9,9 +9,9 @@ use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::{Edge, Program};
 use holm_edge::formats;
 use holm_edge::management::Wish;
+use holm_edge::metrics::EdgeMetrics;
 use holm_edge::security::{Security, SecurityOptions};
 use holm_net::{Listener, ListeningSockets};
-use serde_json::Value;
 
 use super::successor;
 use crate::build;
@@ -42,7 +42,7 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let status = match page {
         Some(listener) => {
             let page = EdgeStatus {
-                status: edge.status(),
+                metrics: edge.metrics(),
                 health: edge.health(),
             };
             Some(status_page::serve(edge.scope(), listener, page)?)
@@ -176,7 +176,7 @@ pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
 }
 
 struct EdgeStatus {
-    status: Box<dyn Fn() -> Value + Send + Sync>,
+    metrics: EdgeMetrics,
     health: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
@@ -186,35 +186,6 @@ impl Status for EdgeStatus {
     }
 
     async fn metrics(&self) -> String {
-        let status = (self.status)();
-        let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-        let connected = u64::from(
-            status
-                .pointer("/link/connected")
-                .and_then(Value::as_bool)
-                .unwrap_or_default(),
-        );
-        let mut text = String::new();
-        for (name, help, value) in [
-            (
-                "holm_edge_clients",
-                "Modules connected to this edge now.",
-                number("/clientsConnected"),
-            ),
-            ("holm_edge_link_up", "Whether the hub can be reached.", connected),
-            (
-                "holm_edge_upstream_messages",
-                "Messages that wait for the hub.",
-                number("/upstream/messages"),
-            ),
-            (
-                "holm_edge_queue_disk_bytes",
-                "Bytes of the message queue on disk.",
-                number("/diskBytes"),
-            ),
-        ] {
-            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
-        }
-        text
+        self.metrics.read().await.into_text()
     }
 }
