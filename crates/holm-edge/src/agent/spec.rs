@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     fn module(kind: &str, image: &str, env: &[(&str, &str)]) -> (ModuleId, ModuleSpec) {
-        let env: serde_json::Map<String, Value> = env
+        let env: Map<String, Value> = env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), json!({"value": value})))
             .collect();

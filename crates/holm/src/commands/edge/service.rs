@@ -19,12 +19,12 @@ use crate::{logging, output};
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let config = load(file)?;
     if check_only {
-        check_files(file).await?;
+        check(file).await?;
         output::line(&format!("`{}` is in order", file.display()));
         return Ok(());
     }
+    let config = load(file)?;
     let page = status_listener(config.metrics_bind).await?;
     let program = std::env::current_exe().context("this program does not know its own file")?;
     let hostname = config.hostname.clone();
@@ -65,6 +65,12 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     edge.stop().await;
     tracing::info!("the edge has stopped; its modules go on");
     Ok(())
+}
+
+/// Looks at a configuration and the files that it names; says everything that is wrong.
+pub(super) async fn check(file: &Path) -> anyhow::Result<()> {
+    load(file)?;
+    check_files(file).await
 }
 
 /// Looks at the files that the configuration names, by the checks of `holm edge check`.
