@@ -131,7 +131,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 biased;
                 command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
                 () = &mut stopping, if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
-                (delivery, outcome) = self.receipts.next() => self.stored_all(delivery, outcome),
+                (count, outcome) = self.receipts.next() => self.stored_all(count, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
                 (mailbox, received) = self.deliveries.next() => match received {
                     Ok(messages) => self.deliveries.received(mailbox, messages, self.connection.session_mut()),
@@ -179,29 +179,39 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    /// Handles an event and those that are there behind it: what came in one read is answered in one write. The reason, if
-    /// the connection has ended.
+    /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
+    /// write. The reason, if the connection has ended.
     async fn handle_events(&mut self, first: Event) -> Option<Closed> {
         let mut next = Some(first);
         while let Some(event) = next {
             match event {
                 Event::Closed(reason) => return Some(reason),
-                event => self.handle_event(event).await,
+                Event::Publish { message, delivery } => self.handle_publish(message, delivery),
+                Event::Acknowledged(token) => self.deliveries.acknowledged(token),
+                event => {
+                    // What came before it comes before it.
+                    self.enter();
+                    self.handle_event(event).await;
+                }
             }
             let waits_for_room = self.entrance.is_waiting();
             let session = self.connection.session_mut();
-            next = session.poll_event_where(|event| is_wanted(event, waits_for_room));
+            // The end waits until what came before it has entered.
+            next = session
+                .poll_event_where(|event| is_wanted(event, waits_for_room) && !matches!(event, Event::Closed(_)));
         }
+        self.enter();
+        self.deliveries.settle_acknowledged();
         None
     }
 
     async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Publish { message, delivery } => self.handle_publish(message, delivery),
-            Event::Acknowledged(token) => self.deliveries.acknowledged(token),
             Event::Subscribe { request, filters } => self.subscribe(request, filters).await,
             Event::Unsubscribe { request, filters } => self.unsubscribe(request, &filters).await,
-            Event::Connect(_)
+            Event::Publish { .. }
+            | Event::Acknowledged(_)
+            | Event::Connect(_)
             | Event::Connected { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
