@@ -62,6 +62,18 @@ impl Management {
             }
             (&Method::GET, ["identities"]) => Ok(ok(&self.identities())),
             (&Method::GET, ["systeminfo"]) => Ok(ok(&system::info())),
+            (&Method::GET, ["systeminfo", "resources"]) => match self.managed.usage.resources().await {
+                Some(resources) => Ok(ok(&resources)),
+                None => Err(Failure::internal(
+                    "what the device uses could not be measured in time; try again",
+                )),
+            },
+            (&Method::GET, ["systeminfo", "supportbundle"]) => logs::bundle(&self.scope, &self.managed.agent, &call),
+            (&Method::POST, ["device", "reprovision"]) => {
+                let text = "this device was provisioned by hand, with its key or connection string, so there is nobody to ask \
+                            again; `holm edge config apply` puts a changed configuration into force";
+                Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text))
+            }
             (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
             (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
                 dead_letters::answer(&self.managed.broker, &call, rest).await
@@ -69,7 +81,7 @@ impl Management {
             (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
             (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
             (&Method::POST, ["holm", "v1", "upgrade"]) => self.upgrade().await,
-            (&Method::POST, ["modules" | "identities"])
+            (&Method::POST, ["modules" | "identities"] | ["modules", _, "prepareupdate"])
             | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
                 let text =
                     "forbidden: modules of this device come and go with its deployment; use `holm deploy` at the hub";

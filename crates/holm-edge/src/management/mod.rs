@@ -9,7 +9,7 @@
 mod dead_letters;
 mod handler;
 mod logs;
-pub(crate) mod system;
+pub mod system;
 pub mod view;
 
 use std::path::Path;

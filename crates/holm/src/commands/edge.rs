@@ -9,16 +9,20 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::cli::{Edge, OnDevice};
-use crate::management::{LogStream, Management};
+use crate::management::{LogQuery, LogStream, Management};
 use crate::output;
 
+mod bundle;
 mod check;
+mod config;
 mod dead_letters;
 mod list;
 mod plan;
 mod service;
 mod status;
 mod successor;
+mod system;
+mod systemd;
 
 pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
@@ -29,8 +33,18 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             module,
             follow,
             tail,
+            since,
+            until,
             on,
-        } => logs(&module, follow, tail, &on).await?,
+        } => {
+            let query = LogQuery {
+                follow,
+                tail: tail.and_then(|tail| tail.0),
+                since,
+                until,
+            };
+            logs(&module, &query, &on).await?;
+        }
         Edge::Restart { module, on } => {
             let path = format!("/modules/{}/restart", holm_model::wire::percent::encode(&module));
             reach(&on)?.ask(Method::POST, &path).await?;
@@ -45,6 +59,9 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
         }
         Edge::Upgrade(on) => upgrade(&on).await?,
         Edge::Check(options) => return check::run(&options).await,
+        Edge::SupportBundle(options) => return bundle::run(&options).await,
+        Edge::Config(command) => return config::run(command).await,
+        Edge::System(command) => return system::run(command).await,
         Edge::CheckList { json } => check::list(json),
     }
     Ok(ExitCode::SUCCESS)
@@ -73,9 +90,9 @@ fn reach(on: &OnDevice) -> anyhow::Result<Management> {
     Management::new(on.socket()?.as_deref().unwrap_or_else(usual))
 }
 
-async fn logs(module: &str, follow: bool, tail: Option<u64>, on: &OnDevice) -> anyhow::Result<()> {
+async fn logs(module: &str, query: &LogQuery, on: &OnDevice) -> anyhow::Result<()> {
     use std::io::Write;
-    let mut log = reach(on)?.log(module, follow, tail).await?;
+    let mut log = reach(on)?.log(module, query).await?;
     while let Some((stream, piece)) = log.next().await? {
         let written = match stream {
             LogStream::Output => {

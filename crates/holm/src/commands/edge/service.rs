@@ -23,13 +23,12 @@ use crate::{logging, output};
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let config = load(file)?;
     if check_only {
-        check_files(file).await?;
-        formats::look_at(&config.data)?;
+        check(file).await?;
         output::line(&format!("`{}` is in order", file.display()));
         return Ok(());
     }
+    let config = load(file)?;
     let sockets = successor::inherited()?;
     let page = status_listener(config.metrics_bind, &sockets)?;
     let program = successor::own_file()?;
@@ -102,6 +101,13 @@ async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Pa
             }
         }
     }
+}
+
+/// Looks at a configuration, the files that it names and the formats of the data; says everything that is wrong.
+pub(super) async fn check(file: &Path) -> anyhow::Result<()> {
+    let config = load(file)?;
+    check_files(file).await?;
+    Ok(formats::look_at(&config.data)?)
 }
 
 /// Looks at the files that the configuration names, by the checks of `holm edge check`.
