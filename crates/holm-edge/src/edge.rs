@@ -167,7 +167,10 @@ impl Edge {
             port: config.hub.mqtt_port,
         };
         let uplink = Uplink::new(
-            UplinkSettings::new(endpoint, upstream_tls),
+            UplinkSettings {
+                keep_alive: config.keep_alive,
+                ..UplinkSettings::new(endpoint, upstream_tls)
+            },
             Arc::clone(&keys),
             scope.clone(),
         );

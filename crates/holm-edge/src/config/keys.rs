@@ -266,6 +266,13 @@ pub const KEYS: &[Key] = &[
         "How long every module of a new deployment must have run well until it counts as good; before that, the device goes back to the last good one by itself when a module fails. Longer finds more, and the hub is told of success later; 0: as soon as all run.",
     ),
     key(
+        "holm.keep_alive_sec",
+        "seconds",
+        "`30`",
+        Used,
+        "How often a silent connection to the hub is proved alive, by a few bytes each way. A dead link is found after twice this, but at most 30 s after the question; later by what a message on its way takes at 600 bytes a second. Shorter finds it sooner; longer costs less on a metered link, and at most 240 s keeps routers from forgetting the connection.",
+    ),
+    key(
         "holm.log_max_bytes",
         "bytes",
         "`10485760`",

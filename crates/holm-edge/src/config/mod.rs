@@ -76,6 +76,8 @@ pub struct EdgeConfig {
     pub log: LogLimits,
     /// How long a new deployment must run well until it counts as good.
     pub deployment_trial: Duration,
+    /// How often a silent connection to the hub is proved alive.
+    pub keep_alive: Duration,
 }
 
 /// Where `/healthz` and `/metrics` are served.

@@ -181,6 +181,10 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         .number("holm.deployment_trial_sec", 0, 3600)
         .unwrap_or(30)
         .unsigned_abs();
+    let keep_alive = reader
+        .number("holm.keep_alive_sec", 1, 240)
+        .unwrap_or(30)
+        .unsigned_abs();
     let log = LogLimits::default();
     let log_bytes = reader
         .number("holm.log_max_bytes", 4096, i64::MAX)
@@ -217,6 +221,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
             files: log_files.unwrap_or(log.files),
         },
         deployment_trial: Duration::from_secs(trial),
+        keep_alive: Duration::from_secs(keep_alive),
     })
 }
 
