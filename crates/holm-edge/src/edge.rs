@@ -25,7 +25,7 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::http::{Client, serve_tls};
 use holm_net::{Listener, ListenerOptions, Scope, error_chain};
-use holm_queue::Options as QueueOptions;
+use holm_queue::{Clock, Options as QueueOptions};
 use holm_runtime::{
     DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
 };
@@ -45,7 +45,8 @@ use crate::local_api::SocketError;
 use crate::management::{self, Managed};
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
-use crate::state::{OpenStateError, State, StateError, Vault};
+use crate::state::{OpenStateError, Rescue, State, StateError, Vault};
+use crate::steady::SteadyClock;
 use crate::uplink::{Uplink, UplinkSettings};
 use crate::workload::Sockets;
 
@@ -116,7 +117,7 @@ pub enum StartEdgeError {
 pub struct Edge {
     scope: Scope,
     broker: Arc<Broker>,
-    agent: Agent,
+    standing: Standing,
     security: Arc<Security>,
     children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
@@ -141,6 +142,9 @@ impl Edge {
         let security = Security::open(SecurityOptions::from_config(&config), now()).await;
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
         scope.spawn(Arc::clone(&security).run(scope.clone()));
+        let clock = Arc::new(SteadyClock::open(data));
+        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
+        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
         let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
@@ -157,6 +161,7 @@ impl Edge {
         let state = State::open(&data.join("state.db"), vault)
             .await
             .map_err(StartEdgeError::State)?;
+        let rescue = state.rescue().cloned();
         let (known, asks) = Children::new();
         known.trust(security.operators_roots().map_err(StartEdgeError::Security)?);
         children::restore(&known, &state).await;
@@ -178,7 +183,10 @@ impl Edge {
             hostname: config.hostname.clone(),
             version: version(),
             children: Arc::clone(&known),
-            queue: QueueOptions::default(),
+            queue: QueueOptions {
+                clock: queue_clock(&clock),
+                ..QueueOptions::default()
+            },
             scope: scope.clone(),
         };
         let broker = Broker::open(
@@ -268,18 +276,24 @@ impl Edge {
             network,
         };
         scope.spawn_until_stopped(container_listeners.run());
+        let standing = Standing {
+            broker: Arc::clone(&broker),
+            agent: agent.clone(),
+            clock,
+            rescue,
+        };
         let managed = Managed {
             runtimes,
             keys,
             broker: Arc::clone(&broker),
-            status: status(&broker, &agent),
-            agent: agent.clone(),
+            status: standing.clone().tell(),
+            agent,
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
         Ok(Self {
             scope,
             broker,
-            agent,
+            standing,
             security,
             children: known,
             gateway,
@@ -310,7 +324,7 @@ impl Edge {
     /// How the edge stands: `/holm/v1/status`.
     #[must_use]
     pub fn status(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
-        status(&self.broker, &self.agent)
+        self.standing.clone().tell()
     }
 
     /// Tells whether the edge's data reaches the disk; if not, why.
@@ -352,15 +366,34 @@ fn version() -> BuildVersion {
     }
 }
 
-fn status(broker: &Arc<Broker>, agent: &Agent) -> Box<dyn Fn() -> Value + Send + Sync> {
-    let (broker, agent) = (Arc::clone(broker), agent.clone());
-    Box::new(move || {
-        let broker = broker.status();
-        let mut status = json!(broker);
-        status["upstream"]["depth"] = json!(broker.upstream.messages);
-        status["agent"] = agent.status();
-        status
-    })
+fn queue_clock(clock: &Arc<SteadyClock>) -> Clock {
+    let clock = Arc::clone(clock);
+    Clock::new(move || u64::try_from(clock.millis()).unwrap_or(0))
+}
+
+/// What knows how the edge stands.
+#[derive(Clone, Debug)]
+struct Standing {
+    broker: Arc<Broker>,
+    agent: Agent,
+    clock: Arc<SteadyClock>,
+    rescue: Option<Rescue>,
+}
+
+impl Standing {
+    fn tell(self) -> Box<dyn Fn() -> Value + Send + Sync> {
+        Box::new(move || {
+            let broker = self.broker.status();
+            let mut status = json!(broker);
+            status["upstream"]["depth"] = json!(broker.upstream.messages);
+            status["agent"] = self.agent.status();
+            status["clockMoves"] = json!(self.clock.moves());
+            if let Some(Rescue { kept, damage, rows }) = &self.rescue {
+                status["damagedState"] = json!({"kept": kept.display().to_string(), "damage": damage, "rows": rows});
+            }
+            status
+        })
+    }
 }
 
 /// Opens the edge's ports on an address.

@@ -17,5 +17,6 @@ mod moment;
 pub mod runtimes;
 pub mod security;
 pub mod state;
+pub mod steady;
 pub mod uplink;
 pub mod workload;

@@ -100,7 +100,7 @@ impl Ingest for Broker {
         if let Some(model) = &from.announced.model_id {
             message.system.set(SystemProperty::ModelId, model.as_str());
         }
-        let taken = self.take_in(&from.identity, &message, None, now).await;
+        let taken = self.take_in(&from.identity, &message, None).await;
         match &taken {
             Ok(_) => self.counters.received.count(),
             Err(_) => self.counters.refused_unavailable.count(),
@@ -124,7 +124,7 @@ impl Broker {
             message.system.set(property, value);
         }
         let source = Some(MessageSource::TwinChange);
-        if let Err(error) = self.take_in(&self.edge_hub, &message, source, now).await {
+        if let Err(error) = self.take_in(&self.edge_hub, &message, source).await {
             self.counters.dropped_twin_changes.count();
             tracing::warn!(identity = %of, %error, "a message about a twin change was not stored");
         }
@@ -147,12 +147,11 @@ impl Broker {
         sender: &Identity,
         message: &Message,
         source: Option<MessageSource<'_>>,
-        now: Timestamp,
     ) -> Result<Receipt, IngestError> {
         let table = self.routes.current().ok_or_else(|| {
             IngestError::Unavailable("the edge has no routes yet; they come with its first deployment".to_owned())
         })?;
-        let enqueued_at = millis(now);
+        let enqueued_at = self.clock.now();
         let is_twin_change = source.is_some();
         let source = source.unwrap_or_else(|| MessageSource::of(sender, message));
         let (planned, expired) = plan(&table, &source, message, enqueued_at);
@@ -234,9 +233,4 @@ fn plan<'t>(
         }
     }
     (planned, expired)
-}
-
-/// Milliseconds since 1970 as the queue counts them.
-fn millis(now: Timestamp) -> u64 {
-    u64::try_from(now.unix_millis()).unwrap_or(0)
 }

@@ -16,7 +16,7 @@ pub const VERSION: i64 = 2;
 const CLEAR: i64 = 1;
 
 /// Marks the file as ours (`application_id`): `HOLM`.
-const APPLICATION: i64 = 0x484f_4c4d;
+pub(super) const APPLICATION: i64 = 0x484f_4c4d;
 
 /// The tables that are encrypted.
 const SEALED: &str = "
