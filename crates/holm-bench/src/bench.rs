@@ -158,6 +158,52 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
     Ok(report)
 }
 
+/// One broker under one load.
+#[derive(Clone, Copy, Debug)]
+pub struct SingleLoad {
+    /// Which broker.
+    pub kind: Kind,
+    /// Bytes of a payload.
+    pub payload_bytes: usize,
+    /// How many publish.
+    pub clients: usize,
+    /// How fast.
+    pub pace: Pace,
+    /// How long.
+    pub duration: Duration,
+}
+
+/// Measures one broker under one load, in a directory where it keeps its data meanwhile.
+///
+/// # Errors
+/// The broker is not installed or fails.
+pub async fn single(directory: &Path, load: &SingleLoad) -> Result<load::Outcome> {
+    let place = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?;
+    let certificates = Certificates::create(place.path())?;
+    let broker = Broker::start(load.kind, &place.path().join("broker"), &certificates, load.clients).await?;
+    let listener = broker.subscriber()?;
+    let servers = vec![broker.pid()];
+    load::run(&plan(&broker, listener, servers, load)?).await
+}
+
+/// The load on a broker that runs; a fifth of it to warm up.
+fn plan(broker: &Broker, listener: ListenerPlan, servers: Vec<u32>, load: &SingleLoad) -> Result<Plan> {
+    Ok(Plan {
+        target: broker.target().clone(),
+        publishers: (0..load.clients)
+            .map(|number| broker.publisher(number))
+            .collect::<Result<_>>()?,
+        listeners: vec![listener],
+        payload_bytes: load.payload_bytes,
+        window: WINDOW,
+        pace: load.pace,
+        duration: load.duration,
+        warm_up: load.duration / 5,
+        patience: PATIENCE,
+        servers,
+    })
+}
+
 /// `2026-11-21 05:36 UTC`.
 fn minute(time: Timestamp) -> String {
     let text: String = time.to_string().chars().take(16).collect();
@@ -248,49 +294,31 @@ impl<T: Fn(&str)> Bench<'_, T> {
         mode: Mode,
     ) -> Result<load::Outcome> {
         let directory = tempfile::tempdir_in(self.place)?;
+        let load = |kind| SingleLoad {
+            kind,
+            payload_bytes,
+            clients,
+            pace: match mode {
+                Mode::Closed => Pace::Closed,
+                Mode::Open => Pace::Open { per_second: PER_SECOND },
+            },
+            duration: self.settings.duration(),
+        };
         match subject {
             Subject::Broker(kind) => {
                 let broker = Broker::start(kind, directory.path(), &self.certificates, clients).await?;
                 let listener = broker.subscriber()?;
                 let servers = vec![broker.pid()];
-                load::run(&self.plan(&broker, listener, servers, payload_bytes, clients, mode)?).await
+                load::run(&plan(&broker, listener, servers, &load(kind))?).await
             }
             Subject::Upstream => {
                 let hub = Hub::start(&directory.path().join("above")).await?;
                 let edge = directory.path().join("edge");
                 let broker = Broker::start_below(&hub, &edge, &self.certificates, clients).await?;
                 let servers = vec![broker.pid(), hub.pid()];
-                load::run(&self.plan(&broker, hub.events(), servers, payload_bytes, clients, mode)?).await
+                load::run(&plan(&broker, hub.events(), servers, &load(HOLM))?).await
             }
         }
-    }
-
-    fn plan(
-        &self,
-        broker: &Broker,
-        listener: ListenerPlan,
-        servers: Vec<u32>,
-        payload_bytes: usize,
-        clients: usize,
-        mode: Mode,
-    ) -> Result<Plan> {
-        Ok(Plan {
-            target: broker.target().clone(),
-            publishers: (0..clients)
-                .map(|number| broker.publisher(number))
-                .collect::<Result<_>>()?,
-            listeners: vec![listener],
-            payload_bytes,
-            window: WINDOW,
-            pace: match mode {
-                Mode::Closed => Pace::Closed,
-                Mode::Open => Pace::Open { per_second: PER_SECOND },
-            },
-            duration: self.settings.duration(),
-            warm_up: self.settings.duration() / 5,
-            patience: PATIENCE,
-            servers,
-        })
     }
 
     /// Memory without clients, with three, and with a thousand.

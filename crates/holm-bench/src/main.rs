@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use holm_bench::bench::{self, Settings};
+use holm_bench::bench::{self, Settings, SingleLoad};
+use holm_bench::brokers::{Kind, Product};
 use holm_bench::client::{Login, Target};
 use holm_bench::edge_server::{self, EdgeSettings};
-use holm_bench::load::{self, ListenerPlan, Plan, PublisherPlan};
+use holm_bench::load::{self, ListenerPlan, Outcome, Plan, PublisherPlan};
 use holm_bench::report::{Latency, document::document};
 use holm_bench::schedule::Pace;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -42,6 +43,30 @@ enum Command {
         /// Where the page of results goes.
         #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
         page: PathBuf,
+    },
+    /// Measure one broker under one load, and print what came of it.
+    Row {
+        /// `edge`, `mosquitto` or `nats`.
+        #[arg(value_name = "BROKER", value_parser = named)]
+        product: Product,
+        /// Plain TCP; the edge has TLS only.
+        #[arg(long)]
+        plain: bool,
+        /// How many publish.
+        #[arg(long, default_value_t = 100)]
+        clients: usize,
+        /// Messages a second of all together; without it, as fast as it goes.
+        #[arg(long)]
+        per_second: Option<u32>,
+        /// Bytes of a message.
+        #[arg(long, default_value_t = 256)]
+        bytes: usize,
+        /// Seconds of load.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Where the broker keeps its data.
+        #[arg(long, value_name = "DIR", default_value = "target/bench")]
+        directory: PathBuf,
     },
     /// Put load on a broker that runs, anonymously and without TLS.
     Load {
@@ -89,6 +114,25 @@ fn dispatch(command: Command) -> Result<()> {
     allow_many_files()?;
     match command {
         Command::Run { quick, directory, page } => generator(run(quick, &directory, &page)),
+        Command::Row {
+            product,
+            plain,
+            clients,
+            per_second,
+            bytes,
+            seconds,
+            directory,
+        } => {
+            std::fs::create_dir_all(&directory)?;
+            let load = SingleLoad {
+                kind: Kind { product, tls: !plain },
+                payload_bytes: bytes,
+                clients,
+                pace: pace(per_second),
+                duration: Duration::from_secs(seconds),
+            };
+            generator(async move { print(&bench::single(&directory.canonicalize()?, &load).await?) })
+        }
         Command::Load {
             address,
             clients,
@@ -113,13 +157,13 @@ fn dispatch(command: Command) -> Result<()> {
                 target,
                 payload_bytes: bytes,
                 window,
-                pace: per_second.map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
+                pace: pace(per_second),
                 duration: Duration::from_secs(seconds),
                 warm_up: Duration::ZERO,
                 patience: Duration::from_secs(10),
                 servers: pid,
             };
-            generator(show(&plan))
+            generator(async move { print(&load::run(&plan).await?) })
         }
         Command::ServeEdge { settings } => serve_edge(&settings),
     }
@@ -156,8 +200,21 @@ async fn run(quick: bool, directory: &Path, page: &Path) -> Result<()> {
     write(&directory.join("results.json"), &json)
 }
 
-async fn show(plan: &Plan) -> Result<()> {
-    let outcome = load::run(plan).await?;
+fn pace(per_second: Option<u32>) -> Pace {
+    per_second.map_or(Pace::Closed, |per_second| Pace::Open { per_second })
+}
+
+/// The broker of a name on the command line.
+fn named(name: &str) -> Result<Product> {
+    match name {
+        "edge" => Ok(Product::HolmEdge),
+        "mosquitto" => Ok(Product::Mosquitto),
+        "nats" => Ok(Product::Nats),
+        _ => bail!("there is no broker `{name}`; give edge, mosquitto or nats"),
+    }
+}
+
+fn print(outcome: &Outcome) -> Result<()> {
     let shown = serde_json::json!({
         "outcome": outcome,
         "acknowledgedPerSecond": outcome.acknowledged_per_second(),

@@ -43,11 +43,14 @@ use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
 use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
 use crate::management::{self, Managed};
+use crate::metrics::{EdgeMetrics, Labels};
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
 use crate::state::{OpenStateError, Rescue, State, StateError, Vault};
 use crate::steady::SteadyClock;
 use crate::uplink::{Uplink, UplinkSettings};
+use crate::usage::Usage;
 use crate::workload::Sockets;
 
 /// How long tasks may take to end at a stop.
@@ -98,6 +101,9 @@ pub enum StartEdgeError {
     /// The broker can't be opened.
     #[error("the broker can't be opened")]
     Broker(#[source] OpenBrokerError),
+    /// There is no randomness to be had.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
     /// TLS can't be set up.
     #[error("TLS can't be set up")]
     Tls(#[source] TlsError),
@@ -121,6 +127,8 @@ pub struct Edge {
     security: Arc<Security>,
     children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
+    usage: Usage,
+    labels: Labels,
     mqtt: SocketAddr,
     https: SocketAddr,
     /// Held as long as the edge runs.
@@ -132,10 +140,11 @@ pub type BrokerBackend = Broker;
 
 impl Edge {
     /// Starts an edge. `executable` is the program that supervises process modules and runs the ready-made ones: this one.
+    /// `own_log` gets what this process logs.
     ///
     /// # Errors
     /// [`StartEdgeError`].
-    pub async fn start(config: EdgeConfig, executable: PathBuf) -> Result<Self, StartEdgeError> {
+    pub async fn start(config: EdgeConfig, executable: PathBuf, own_log: OwnLog) -> Result<Self, StartEdgeError> {
         let data = &config.data;
         let lock = data_directory::open(data)?;
         let scope = Scope::new();
@@ -241,6 +250,9 @@ impl Edge {
             Arc::new(process) as Arc<dyn ModuleRuntime>,
             Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
         ]);
+        let usage = Usage::new(runtimes.clone(), data.clone());
+        scope.spawn_until_stopped(usage.clone().run());
+        let labels = Labels::new(&config).map_err(StartEdgeError::Random)?;
         let sockets = Sockets::new(data, Arc::clone(&identities), runtimes.clone(), scope.clone());
         let (client, events) = uplink.open(&ModuleId::edge_agent(), AGENT_INTERESTS);
         let agent = Agent::open(AgentParts {
@@ -260,6 +272,7 @@ impl Edge {
             runtimes: runtimes.clone(),
             sockets: Arc::new(sockets),
             outbox: Arc::<Broker>::clone(&broker),
+            own_log: own_log.clone(),
             refusals: uplink.refusals(),
             upload_tls,
         });
@@ -288,6 +301,8 @@ impl Edge {
             broker: Arc::clone(&broker),
             status: standing.clone().tell(),
             agent,
+            usage: usage.clone(),
+            own_log,
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
         Ok(Self {
@@ -297,6 +312,8 @@ impl Edge {
             security,
             children: known,
             gateway,
+            usage,
+            labels,
             mqtt,
             https,
             _lock: lock,
@@ -325,6 +342,18 @@ impl Edge {
     #[must_use]
     pub fn status(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
         self.standing.clone().tell()
+    }
+
+    /// The edge's figures.
+    #[must_use]
+    pub fn metrics(&self) -> EdgeMetrics {
+        EdgeMetrics {
+            broker: Arc::clone(&self.broker),
+            agent: self.standing.agent.clone(),
+            gateway: self.gateway.clone(),
+            usage: self.usage.clone(),
+            labels: self.labels.clone(),
+        }
     }
 
     /// Tells whether the edge's data reaches the disk; if not, why.
@@ -400,7 +429,7 @@ impl Standing {
 #[derive(Debug)]
 struct Listeners {
     gateway: Gateway<BrokerBackend>,
-    front: Arc<Front<BrokerBackend>>,
+    front: Arc<Front>,
     tls: Arc<ServerConfig>,
     scope: Scope,
 }

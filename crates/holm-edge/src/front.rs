@@ -3,38 +3,50 @@
 
 use std::sync::Arc;
 
+use holm_gateway::Gateway;
 use holm_gateway::http::{answer, method_call, websocket};
-use holm_gateway::{Backend, Gateway};
-use holm_model::DeviceId;
 use holm_model::error::{ErrorCode, ServiceError};
+use holm_model::{DeviceId, Identity};
 use holm_net::Peer;
 use holm_net::http::{Handler, ResponseBody};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response};
 
+use crate::broker::Broker;
+
 /// The HTTPS face of the edge.
 #[derive(Debug)]
-pub struct Front<B> {
-    gateway: Gateway<B>,
+pub struct Front {
+    gateway: Gateway<Broker>,
     device: DeviceId,
 }
 
-impl<B: Backend> Front<B> {
+impl Front {
     /// The face of the edge that is `device`.
     #[must_use]
-    pub const fn new(gateway: Gateway<B>, device: DeviceId) -> Self {
+    pub const fn new(gateway: Gateway<Broker>, device: DeviceId) -> Self {
         Self { gateway, device }
     }
 }
 
-impl<B: Backend> Handler for Front<B> {
+impl Handler for Front {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
         let mut response = if websocket::is_upgrade(&request) {
             self.gateway.upgrade(request, peer)
         } else if let Some(target) = method_call::target(&request) {
             let (authority, directory) = (Arc::clone(self.gateway.backend()), Arc::clone(self.gateway.directory()));
-            method_call::answer(authority.as_ref(), &directory, &self.device, target, request, &peer).await
+            let called = |from: &Identity, to: &Identity, began| authority.method_called(Some(from), to, began);
+            method_call::answer(
+                authority.as_ref(),
+                &directory,
+                &self.device,
+                target,
+                request,
+                &peer,
+                called,
+            )
+            .await
         } else {
             let text = format!(
                 "there is nothing at `{}` on an edge; telemetry, twins and inputs go over MQTT",

@@ -1,13 +1,17 @@
 //! The module runtimes of this device, one a kind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::ModuleId;
-use holm_runtime::{ModuleRuntime, ModuleState, RuntimeError, RuntimeKind};
+use holm_runtime::{ModuleRuntime, ModuleState, ModuleStats, RuntimeError, RuntimeKind};
 
 /// How long a runtime may take to tell what is there: it does so in milliseconds, on a busy device in a second or two.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The same for what modules use, which nobody needs at once: one runtime holds the figures of another up no longer.
+const MEASURING: Duration = Duration::from_secs(5);
 
 /// The runtimes that work on this device.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +53,22 @@ impl Runtimes {
         (modules, silent)
     }
 
+    /// What every module that runs uses, as far as the runtimes can tell now.
+    pub async fn all_stats(&self) -> BTreeMap<ModuleId, ModuleStats> {
+        let asked = self.0.iter().map(|runtime| async {
+            let stats = in_time_of(MEASURING, "tell what modules use", runtime.all_stats()).await;
+            stats.unwrap_or_else(|error| {
+                tracing::debug!(kind = %runtime.kind(), error = %error.chain(), "what modules use can't be read now");
+                BTreeMap::new()
+            })
+        });
+        futures_util::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// The runtime that a module is in, and how it is.
     ///
     /// # Errors
@@ -83,10 +103,16 @@ impl Runtimes {
 }
 
 async fn in_time<T>(operation: &str, work: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        Err(RuntimeError::Timeout {
-            operation: operation.to_owned(),
-            after: PATIENCE,
-        })
+    in_time_of(PATIENCE, operation, work).await
+}
+
+async fn in_time_of<T>(
+    after: Duration,
+    operation: &str,
+    work: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    tokio::time::timeout(after, work).await.unwrap_or_else(|_| {
+        let operation = operation.to_owned();
+        Err(RuntimeError::Timeout { operation, after })
     })
 }

@@ -16,13 +16,12 @@
 //! Source: `hub-service-api.md` §5.2, `hub-device-protocols.md` §2.5, §7.
 
 mod leases;
+mod stored;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_gateway::{Delivery, SessionId, Settlement};
-use holm_model::message::{DecodeError, MAX_CLOUD_TO_DEVICE_BYTES};
-use holm_model::wire::bag;
 use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::Scope;
 
@@ -30,7 +29,8 @@ use crate::registry::existing;
 use crate::storage::{Outcome, Repository, Transaction, Waiting};
 use crate::{Clock, Signals};
 
-use leases::{Free, Leases, Taken};
+use leases::{Leases, Taken};
+use stored::{decoded, delivery, prepare};
 
 /// The most messages that wait for one device. Source: `hub-service-api.md` §5.2.
 pub const MAX_WAITING: usize = 50;
@@ -357,80 +357,4 @@ fn drop_expired(
         finish(transaction, damage, device, generation, message, Outcome::Expired, now)?;
     }
     Ok(MAX_WAITING.saturating_sub(fresh.len()))
-}
-
-/// Checks a message and stamps it.
-fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Waiting, ServiceError> {
-    let size = message.counted_bytes();
-    if size > MAX_CLOUD_TO_DEVICE_BYTES {
-        return Err(ServiceError::new(
-            ErrorCode::MessageTooLarge,
-            format!("the message has {size} bytes; at most {MAX_CLOUD_TO_DEVICE_BYTES} are allowed"),
-        ));
-    }
-    let bytes = bag::longest(&message);
-    if bytes > bag::MAX_BYTES {
-        return Err(ServiceError::new(
-            ErrorCode::MessageTooLarge,
-            format!(
-                "the properties take {bytes} bytes as a topic carries them; at most {} are allowed; send fewer or shorter ones",
-                bag::MAX_BYTES
-            ),
-        ));
-    }
-    let ack = message
-        .system
-        .get(SystemProperty::Ack)
-        .unwrap_or("none")
-        .to_ascii_lowercase();
-    if !["none", "positive", "negative", "full"].contains(&ack.as_str()) {
-        return Err(ServiceError::argument_invalid(format!(
-            "`iothub-ack` is `{ack}`; give `none`, `positive`, `negative` or `full`"
-        )));
-    }
-    let expires = match message.system.get(SystemProperty::AbsoluteExpiryTime) {
-        None => now.plus_millis(DEFAULT_TIME_TO_LIVE_MS),
-        Some(text) => Timestamp::parse(text)
-            .ok_or_else(|| {
-                ServiceError::argument_invalid(format!("`iothub-expiry` is `{text}`; give an ISO 8601 point in time"))
-            })?
-            .min(now.plus_millis(MAX_TIME_TO_LIVE_MS)),
-    };
-    let to = format!("/devices/{device}/messages/devicebound");
-    message.system.set(SystemProperty::To, to);
-    message.system.set(SystemProperty::EnqueuedTime, now.to_string());
-    if message.system.get(SystemProperty::AbsoluteExpiryTime).is_some() {
-        message
-            .system
-            .set(SystemProperty::AbsoluteExpiryTime, expires.to_string());
-    }
-    Ok(Waiting {
-        sequence: 0,
-        enqueued: now,
-        expires,
-        deliveries: 0,
-        ack,
-        message: message.encode().into(),
-    })
-}
-
-fn decoded(message: &Waiting) -> Result<Message, DecodeError> {
-    Message::decode(message.message.clone().into())
-}
-
-fn delivery(free: &Free) -> Result<Delivery, DecodeError> {
-    let waiting = &free.message;
-    let mut message = decoded(waiting)?;
-    message
-        .system
-        .set(SystemProperty::SequenceNumber, waiting.sequence.to_string());
-    message
-        .system
-        .set(SystemProperty::DeliveryCount, waiting.deliveries.to_string());
-    Ok(Delivery {
-        message,
-        input: None,
-        lease: free.token,
-        redelivered: free.redelivered,
-    })
 }

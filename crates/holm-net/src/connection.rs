@@ -13,7 +13,7 @@
 //!
 //! Memory: an idle connection holds no buffers; a busy one what its session allows itself.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+
+use crate::Alarm;
 
 /// The most bytes taken from a socket in one read. Larger gains nothing over TLS, whose records hold 16 KiB.
 pub const READ_BUFFER: usize = 16 * 1024;
@@ -96,8 +97,7 @@ pub struct Connection<P, S> {
     unflushed: bool,
     /// The transport has ended; the session knows.
     ended: bool,
-    timer: Pin<Box<Sleep>>,
-    armed: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
@@ -110,8 +110,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
             output: BytesMut::new(),
             unflushed: false,
             ended: false,
-            timer: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
-            armed: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -233,16 +232,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.session.poll_timeout() else {
-            self.armed = None;
-            return Poll::Pending;
-        };
-        if self.armed != Some(deadline) {
-            self.timer.as_mut().reset(deadline.into());
-            self.armed = Some(deadline);
-        }
-        ready!(self.timer.as_mut().poll(cx));
-        self.armed = None;
+        ready!(self.alarm.poll(cx, self.session.poll_timeout()));
         self.session.handle_timeout(Instant::now());
         Poll::Ready(())
     }

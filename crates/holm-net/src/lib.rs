@@ -3,6 +3,7 @@
 //! What decides lives in the sessions (`holm-mqtt`); what is here reads, writes, sleeps and spawns. This crate never knows
 //! what a device or a message is.
 
+mod alarm;
 pub mod connection;
 mod error_chain;
 pub mod http;
@@ -12,6 +13,7 @@ pub mod scope;
 pub mod tls;
 pub mod websocket;
 
+pub use alarm::Alarm;
 pub use connection::{Connection, Protocol};
 pub use error_chain::error_chain;
 pub use listener::{Admitted, Listener, ListenerOptions};

@@ -155,6 +155,11 @@ impl RouteSet {
         &self.sinks
     }
 
+    /// The outputs of modules that routes spell out; one that several name comes several times.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter_map(|entry| entry.route.pattern().output())
+    }
+
     /// Whether there is no route.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -38,7 +38,7 @@ pub use file_system::{Directory, File, FileLock, FileSystem};
 pub use format::FORMAT_VERSION;
 pub use lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 pub use options::{Clock, Options};
-pub use pending::Pending;
+pub use pending::{Commit, Pending};
 pub use queue::Queue;
 pub use reader::{Reader, Skipped};
 pub use record::{Appended, NewRecord, Offset, Positions, Record, Start, Visibility};

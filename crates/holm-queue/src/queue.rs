@@ -16,7 +16,7 @@ use crate::error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenEr
 use crate::file_system::{Directory, FileSystem};
 use crate::lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 use crate::options::{Clock, Options};
-use crate::pending::Pending;
+use crate::pending::{Commit, Pending};
 use crate::reader::Reader;
 use crate::record::{Appended, NewRecord, Start, Visibility};
 use crate::signal::{CommitSignal, Promise, lock};
@@ -232,6 +232,48 @@ impl Queue {
         self.append_with(record, Log::append)
     }
 
+    /// Appends records one after the other, as [`Self::append`] would, up to the first that is refused. Gives how many were
+    /// appended, at least one, and the commit that brings all of them to the disk. Readers that wait are woken once.
+    ///
+    /// # Errors
+    /// Nothing is appended: the first record is refused, or there is none. Why a later one was refused tells an append of it.
+    pub fn append_all(&self, records: &[NewRecord<'_>]) -> Result<(usize, Commit), AppendError> {
+        let mut state = self.shared().lock();
+        if state.is_closing {
+            return Err(AppendError::Closed);
+        }
+        let log = state.log.as_mut().ok_or(AppendError::Closed)?;
+        let mut count = 0;
+        for record in records {
+            match log.append(record) {
+                Ok(_) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if count == 0 {
+            return Err(AppendError::NoLane);
+        }
+        let commit = Commit::new(Arc::clone(&state.next_commit.0));
+        let mut ready = Vec::new();
+        if state.waiting_for_appends > 0 {
+            let mut lanes: Vec<LaneId> = records
+                .iter()
+                .take(count)
+                .flat_map(|record| record.lanes)
+                .map(|lane| lane.0)
+                .collect();
+            lanes.sort_unstable();
+            lanes.dedup();
+            for lane in lanes {
+                ready.extend(state.take_ready_readers(Visibility::Appended, Some(lane)));
+            }
+        }
+        self.shared().wake_writer(state);
+        ready.into_iter().for_each(Waker::wake);
+        Ok((count, commit))
+    }
+
     /// [`Self::append`] that [`Options::max_bytes`] does not refuse: for a record that takes the place of one that is there
     /// and is acknowledged as soon as this one is on disk.
     ///
@@ -251,7 +293,7 @@ impl Queue {
             return Err(AppendError::Closed);
         }
         let appended = append(state.log.as_mut().ok_or(AppendError::Closed)?, record)?;
-        let pending = Pending::new(appended, Arc::clone(&state.next_commit.0));
+        let pending = Pending::new(appended, Commit::new(Arc::clone(&state.next_commit.0)));
         if state.waiting_for_appends == 0 {
             self.shared().wake_writer(state);
             return Ok(pending);

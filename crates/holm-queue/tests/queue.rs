@@ -55,6 +55,34 @@ fn until(what: &str, mut state: impl FnMut() -> bool) {
 }
 
 #[test]
+fn records_appended_together_keep_their_order_up_to_the_first_that_is_refused() {
+    let files = MemoryFiles::new();
+    let (queue, lane) = in_memory(&files);
+    let (lanes, none) = ([(lane, 0)], []);
+    let record = |payload: &'static str, lanes| NewRecord {
+        sender: "test",
+        lanes,
+        enqueued_at: 1,
+        payload: payload.into(),
+    };
+
+    let records = [
+        record("a", &lanes[..]),
+        record("b", &lanes),
+        record("refused", &none),
+        record("behind it", &lanes),
+    ];
+    let (count, commit) = queue.append_all(&records).unwrap();
+    let refused = queue.append_all(&records[2..]);
+
+    commit.wait().unwrap();
+    let mut reader = queue.reader(lane, Start::LowWater, Visibility::Durable).unwrap();
+    assert_eq!(count, 2);
+    assert!(matches!(refused, Err(AppendError::NoLane)));
+    assert_eq!(payloads(&reader.try_read(9, 999).unwrap()), ["a", "b"]);
+}
+
+#[test]
 fn restart_preserves_what_was_not_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let (queue, report) = Queue::open(directory.path(), options()).unwrap();

@@ -5,6 +5,7 @@
 //! it, and reports what is really there as a [`ModuleState`]. What it reports is read from the engine or from the
 //! supervisors each time, never from a memory of what it did, so whoever plans can be restarted at any moment.
 
+mod conversions;
 pub mod docker;
 pub mod error;
 pub mod logs;

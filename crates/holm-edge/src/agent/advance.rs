@@ -41,6 +41,9 @@ pub(super) async fn advance(agent: &Inner, event: Event) -> bool {
         tracing::warn!(%error, "restarts of modules are not kept over a restart of the edge");
     }
     tell(&before, &after);
+    if is_wish {
+        agent.figures.deployed();
+    }
     want(agent, after.modules());
     if before.next() != after.next() {
         agent.next_changed.notify_one();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use holm_model::ModuleId;
 use holm_net::error_chain;
 use holm_runtime::{ModuleRuntime, ModuleSpec, Reachability, RuntimeKind};
 
+use super::figures::Figures;
 use super::plan::{Action, Plan, Step};
 use super::restarts::Trouble;
 use super::sockets::ModuleSockets;
@@ -30,6 +32,7 @@ pub(super) struct Outcome {
 /// Carries out plans.
 pub(super) struct Executor {
     runtimes: Runtimes,
+    figures: Arc<Figures>,
     sockets: Arc<dyn ModuleSockets>,
     /// The edge's port for MQTT over TLS.
     mqtt_port: u16,
@@ -57,9 +60,15 @@ impl std::fmt::Debug for Executor {
 impl Executor {
     /// An executor over these runtimes.
     #[must_use]
-    pub(super) fn new(runtimes: Runtimes, sockets: Arc<dyn ModuleSockets>, mqtt_port: u16) -> Self {
+    pub(super) fn new(
+        runtimes: Runtimes,
+        figures: Arc<Figures>,
+        sockets: Arc<dyn ModuleSockets>,
+        mqtt_port: u16,
+    ) -> Self {
         Self {
             runtimes,
+            figures,
             sockets,
             mqtt_port,
             notes: Mutex::new(BTreeMap::new()),
@@ -112,12 +121,15 @@ impl Executor {
             error: None,
         };
         for step in steps {
-            tracing::info!(module = %module, runtime = %step.runtime, action = ?step.action, reason = step.reason, "module");
-            match self.step(step, specs.get(module)).await {
+            tracing::info!(module = %module, runtime = %step.runtime, action = %step.action, reason = step.reason, "module");
+            let began = Instant::now();
+            let done = self.step(step, specs.get(module)).await;
+            self.figures.command(module, step.action, began.elapsed());
+            match done {
                 Ok(()) => outcome.restarts += u32::from(step.action == Action::Restart),
                 Err(error) => {
                     let reason = &error.reason;
-                    tracing::warn!(module = %module, action = ?step.action, reason, "module: a command failed");
+                    tracing::warn!(module = %module, action = %step.action, reason, "module: a command failed");
                     outcome.error = Some(error);
                     break;
                 }

@@ -11,6 +11,7 @@ use holm_net::Scope;
 use serde_json::{Value, json};
 
 use super::deployment::Taken;
+use super::figures::Method;
 use super::methods::{self, Call};
 use super::rollout::Event;
 use super::{Agent, Inner, advance, now};
@@ -59,6 +60,7 @@ async fn handle(agent: &Arc<Inner>, scope: &Scope, event: ClientEvent) -> bool {
             false
         }
         ClientEvent::DesiredChanged(patch) => {
+            agent.figures.syncs.increment();
             let taken = agent.memory().deployment.take_patch(&patch);
             !take(agent, taken).await
         }
@@ -78,9 +80,11 @@ async fn handle(agent: &Arc<Inner>, scope: &Scope, event: ClientEvent) -> bool {
 }
 
 async fn read_twin(agent: &Inner, client: &Client) -> bool {
+    agent.figures.syncs.increment();
     let twin = match client.twin().await {
         Ok(twin) => twin,
         Err(error) => {
+            agent.figures.failed_syncs.increment();
             tracing::warn!(%error, "the agent's twin can't be read");
             return false;
         }
@@ -120,7 +124,10 @@ async fn take(agent: &Inner, taken: Taken) -> bool {
 
 async fn answer(agent: Agent, scope: Scope, call: MethodCall) {
     let logs = &agent.inner.logs;
-    let response = match methods::read(&call.name, &call.payload) {
+    let read = methods::read(&call.name, &call.payload);
+    let called = read.as_ref().map_or(Method::Refused, Call::figure);
+    agent.inner.figures.methods.of(called).increment();
+    let response = match read {
         Err(response) => response,
         Ok(Call::Ping) => methods::done(),
         Ok(Call::RestartModule(id)) => restart(&agent.inner, &id).await,

@@ -7,6 +7,7 @@ use holm_model::method::MethodResponse;
 use holm_net::error_chain;
 use serde_json::{Value, json};
 
+use super::figures::Method;
 use super::logs::LogsError;
 
 /// The methods that there are.
@@ -34,6 +35,20 @@ pub(super) enum Call {
     UploadSupportBundle,
     /// How an upload stands.
     GetTaskStatus,
+}
+
+impl Call {
+    /// As what it is counted.
+    pub(super) const fn figure(&self) -> Method {
+        match self {
+            Self::Ping => Method::Ping,
+            Self::RestartModule(_) => Method::RestartModule,
+            Self::GetModuleLogs => Method::GetModuleLogs,
+            Self::UploadModuleLogs => Method::UploadModuleLogs,
+            Self::UploadSupportBundle => Method::UploadSupportBundle,
+            Self::GetTaskStatus => Method::GetTaskStatus,
+        }
+    }
 }
 
 /// Reads a call.

@@ -20,10 +20,12 @@
 mod advance;
 mod deployment;
 mod executor;
+pub(crate) mod figures;
 mod identity_keeper;
 mod link;
 mod logs;
 mod methods;
+pub mod overview;
 pub mod plan;
 mod prepare;
 mod reconcile;
@@ -36,9 +38,10 @@ pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use holm_client::{Client, Events};
+use holm_gateway::metrics::Exposition;
 use holm_model::manifest::DesiredStatus;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
@@ -52,10 +55,12 @@ pub use plan::Plan;
 pub use sockets::ModuleSockets;
 pub use spec::Surroundings;
 
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::state::{State, StateError};
 use crate::uplink::Refusals;
 use executor::Executor;
+use figures::Figures;
 use plan::Verdict;
 use restarts::Bookkeeping;
 
@@ -86,6 +91,8 @@ pub struct AgentParts {
     pub outbox: Arc<dyn Outbox>,
     /// Who is refused there.
     pub refusals: Refusals,
+    /// The log of this process, which is that of agent and broker.
+    pub own_log: OwnLog,
     /// Whom to trust where logs are uploaded to.
     pub upload_tls: Arc<rustls::ClientConfig>,
 }
@@ -117,6 +124,8 @@ struct Inner {
     refusals: Refusals,
     logs: logs::Logs,
     executor: Executor,
+    figures: Arc<Figures>,
+    started: Instant,
     /// The modules that need an identity; `None` until a deployment is known.
     wanted: watch::Sender<Option<BTreeSet<ModuleId>>>,
     /// There may be something to do.
@@ -192,8 +201,10 @@ impl Agent {
         // Restarts are counted anew when their memory can't be read; nothing else depends on it.
         let bookkeeping = bookkeeping.and_then(|document| serde_json::from_value(document).ok());
         let wanted = deployment.rollout.modules();
+        let figures = Arc::new(Figures::default());
         let executor = Executor::new(
             parts.runtimes.clone(),
+            Arc::clone(&figures),
             Arc::clone(&parts.sockets),
             parts.surroundings.mqtt_port,
         );
@@ -201,6 +212,7 @@ impl Agent {
             hub: parts.surroundings.hub_host.clone(),
             device: parts.surroundings.device.to_string(),
             runtimes: parts.runtimes.clone(),
+            own_log: parts.own_log,
             tls: parts.upload_tls,
             tasks: logs::Tasks::default(),
         };
@@ -218,6 +230,8 @@ impl Agent {
             outbox: Leftovers(parts.outbox),
             refusals: parts.refusals,
             executor,
+            figures,
+            started: Instant::now(),
             wanted: watch::Sender::new(wanted),
             wake: Notify::new(),
             prepare_due: Notify::new(),
@@ -292,6 +306,16 @@ impl Agent {
     /// Tries the deployment that was taken back once more. `false`: none was.
     pub async fn retry(&self) -> bool {
         advance::advance(&self.inner, rollout::Event::Retry).await
+    }
+
+    /// Writes the published figures of the agent.
+    pub fn write_figures(&self, out: &mut Exposition) {
+        self.inner.figures.write(out, self.inner.started.elapsed());
+    }
+
+    /// Writes the one that has no labels but its own.
+    pub fn write_method_figures(&self, out: &mut Exposition) {
+        self.inner.figures.write_methods(out);
     }
 
     /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each

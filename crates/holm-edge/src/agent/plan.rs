@@ -168,17 +168,29 @@ impl fmt::Display for Plan {
     }
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+            Self::Prepare => "prepare",
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Restart => "restart",
+        })
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self.action {
-            Action::Stop => "stop",
-            Action::Remove => "remove",
-            Action::Prepare => "prepare",
-            Action::Create => "create",
-            Action::Start => "start",
-            Action::Restart => "restart",
-        };
-        write!(f, "{verb} {} ({}): {}", self.module, self.runtime, self.reason)
+        let Self {
+            action,
+            module,
+            runtime,
+            reason,
+            ..
+        } = self;
+        write!(f, "{action} {module} ({runtime}): {reason}")
     }
 }
 
@@ -391,24 +403,29 @@ impl Planner<'_> {
             self.verdict(id, state.status, state.description.clone(), None);
             return;
         }
+        let code = state
+            .exit_code
+            .map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        let ended = || format!("it ended with exit code {code}");
+        let mut told = state.description.clone().unwrap_or_else(ended);
         let count = self.bookkeeping.restarts(id).count;
         let word = if count < RESTARTS_UNTIL_FAILED {
             RuntimeStatus::Backoff
         } else {
             RuntimeStatus::Failed
         };
-        self.verdict(id, word, state.description.clone(), None);
         let last = state.exited_at.unwrap_or(Timestamp::NEVER);
         match due(last, count, self.now) {
-            Some(at) => self.wake_at(at),
+            Some(at) => {
+                told.push_str(&format!("; it is started again at {at}"));
+                self.wake_at(at);
+            }
             None => {
-                let code = state
-                    .exit_code
-                    .map_or_else(|| "unknown".to_owned(), |code| code.to_string());
                 let reason = format!("it ended with exit code {code}; restart {}", count.saturating_add(1));
                 self.step(RESTART_STAGE, id, wanted.kind, Action::Restart, &reason);
             }
         }
+        self.verdict(id, word, Some(told), None);
     }
 
     fn blocked(&mut self, id: &ModuleId, states: &[&ModuleState], reason: &str, is_error: bool) {

@@ -76,6 +76,11 @@ async fn pass(agent: &Inner) -> Duration {
     });
     keep(agent, &before).await;
     let mut memory = agent.memory();
+    let has_errors = seen.plan.verdicts.values().any(|verdict| verdict.error.is_some());
+    let is_done = seen.plan.steps.is_empty() && !has_errors && memory.deployment.rollout.next().is_none();
+    if let Some(desired) = memory.deployment.in_force() {
+        agent.figures.looked(desired, &seen.plan.verdicts, is_done);
+    }
     memory.verdicts = seen.plan.verdicts.clone();
     memory.plan = seen.plan;
     memory.states = seen.actual.modules;

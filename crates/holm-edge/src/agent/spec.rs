@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use holm_model::manifest::{ImagePullPolicy, ModuleSpec, ModuleType, RegistryCredential};
 use holm_model::{DeviceId, ModuleId};
 use holm_runtime::{EdgeNetwork, ModuleSpec as RuntimeSpec, PullPolicy, RegistryAuth, RuntimeKind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::workload::module_directory;
@@ -121,11 +121,7 @@ impl Surroundings {
             .gateway_host
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-        let network_mode = module
-            .create_options
-            .get("HostConfig")
-            .and_then(|host| host.get("NetworkMode"));
-        let shares_network = network_mode.is_some_and(|mode| mode == "host");
+        let shares_network = shares_network(&module.create_options);
         if kind == RuntimeKind::Process || !is_loopback || shares_network {
             return Ok(self.gateway_host.clone());
         }
@@ -180,6 +176,20 @@ impl Surroundings {
     }
 }
 
+/// Whether a container is on the device's own network. Names are found whatever their case, as the engine does.
+fn shares_network(create_options: &Map<String, Value>) -> bool {
+    let find = |map: &Map<String, Value>, name: &str| {
+        let found = map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
+    };
+    let host = find(create_options, "HostConfig");
+    let mode = host
+        .as_ref()
+        .and_then(Value::as_object)
+        .and_then(|host| find(host, "NetworkMode"));
+    mode.is_some_and(|mode| mode == "host")
+}
+
 /// The first credential whose address is the image's registry. An image of one component has none.
 fn credential_for(image: &str, credentials: &BTreeMap<String, RegistryCredential>) -> Option<RegistryAuth> {
     let (first, _) = image.split_once('/')?;
@@ -206,7 +216,7 @@ mod tests {
     use super::*;
 
     fn module(kind: &str, image: &str, env: &[(&str, &str)]) -> (ModuleId, ModuleSpec) {
-        let env: serde_json::Map<String, Value> = env
+        let env: Map<String, Value> = env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), json!({"value": value})))
             .collect();

@@ -19,6 +19,18 @@ use crate::children::is_audience;
 
 impl Authority for Broker {
     async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        let identity = attempt.identity.clone();
+        let admitted = self.admit(attempt).await;
+        if let Err(Refusal::NotAuthorized(_)) = &admitted {
+            let name = self.claimed_name(&identity);
+            self.figures.not_connected.of(&[&name, "not_authenticated"]).increment();
+        }
+        admitted
+    }
+}
+
+impl Broker {
+    async fn admit(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         if attempt.announced.auth_chain.is_some() {
             return Err(refused("edges below this edge are not served yet"));
         }

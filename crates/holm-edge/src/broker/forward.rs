@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use super::aside::Aside;
 use super::dead_letters::{Burial, Reason};
 use super::feed::{Source, wait_any};
+use super::figures::Way;
 use super::links::Link;
 use super::reading::{Room, limit};
 use super::senders::{Held, Senders, TURN};
@@ -45,7 +46,7 @@ pub(super) const MAX_HELD_BYTES: usize = 8 << 20;
 const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// A message that was sent, and how that ended.
-type Sent = (Identity, Held, Result<(), SendError>);
+type Sent = (Identity, Held, (Instant, Way), Result<(), SendError>);
 
 /// The task that forwards.
 pub(super) struct Forwarder {
@@ -127,7 +128,12 @@ impl Forwarder {
         let mut news = self.wait(broker.clock.now()).await?;
         loop {
             match news {
-                News::Sent((sender, held, outcome)) => self.sent(broker, &sender, held, outcome),
+                News::Sent((sender, held, (began, way), outcome)) => {
+                    if outcome.is_ok() {
+                        way.arrived(began.into_std(), held.record.enqueued_at, broker.clock.now());
+                    }
+                    self.sent(broker, &sender, held, outcome);
+                }
                 News::Moved(held) => self.finish(broker, &held),
                 News::Other => return Ok(()),
             }
@@ -233,10 +239,19 @@ impl Forwarder {
                     continue;
                 }
             };
+            let way = broker.way(
+                &message,
+                held.record.sender(),
+                held.lane,
+                &Sink::Upstream,
+                held.priority,
+            );
+            let handed = (Instant::now(), way);
             match link.client().send(message).await {
                 Ok(sent) => {
                     let identity = identity.clone();
-                    self.in_flight.push(async move { (identity, held, sent.await) }.boxed());
+                    self.in_flight
+                        .push(async move { (identity, held, handed, sent.await) }.boxed());
                 }
                 Err(_) => {
                     self.senders.put_back(identity, held);
@@ -251,6 +266,7 @@ impl Forwarder {
     fn drop_expired(&mut self, broker: &Broker) {
         for held in self.senders.take_expired(broker.clock.now()) {
             let position = held.record.position;
+            broker.figures_of_expired(&held.record);
             broker.lanes.queue().expire(held.lane, position..position + 1);
             self.finish(broker, &held);
         }

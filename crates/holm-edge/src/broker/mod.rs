@@ -18,7 +18,9 @@ mod aside;
 mod authority;
 mod counters;
 mod dead_letters;
+mod done;
 mod feed;
+mod figures;
 mod forward;
 mod inbox;
 mod ingest;
@@ -30,6 +32,7 @@ mod mail;
 mod presence;
 mod quota;
 mod reading;
+mod receipt;
 mod rehome;
 mod replica;
 mod report;
@@ -37,7 +40,9 @@ mod routes;
 mod senders;
 mod serving;
 mod space;
+mod stamps;
 mod status;
+mod together;
 mod twins;
 
 #[cfg(test)]
@@ -58,9 +63,9 @@ use tokio::sync::watch;
 
 pub use counters::Counts;
 pub use dead_letters::{DeadLetter, DeadLetterError, Reason};
-pub use ingest::Receipt;
 pub use links::LinkState;
 pub use quota::Quota;
+pub use receipt::Receipt;
 pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus, Writes};
 
 use crate::children::Children;
@@ -69,9 +74,9 @@ use crate::state::{State, StateError};
 use crate::uplink::Uplink;
 use counters::Counters;
 use dead_letters::DeadLetters;
+use figures::Figures;
 use forward::{Forwarder, HeldUpstream};
 use inbox::Inboxes;
-use ingest::MessageIds;
 use lanes::Lanes;
 use leaving::Leaving;
 use links::Links;
@@ -80,6 +85,7 @@ use presence::Sessions;
 use quota::QuotaState;
 use report::Report;
 use routes::{Routes, Table};
+use stamps::MessageIds;
 use twins::Replicas;
 
 /// The document that holds the configuration in force.
@@ -148,6 +154,7 @@ pub struct Broker {
     directory: Arc<Directory>,
     report: Report,
     counters: Counters,
+    figures: Figures,
     message_ids: MessageIds,
     /// By which messages live: the queue's.
     clock: Clock,
@@ -258,6 +265,7 @@ impl Broker {
             directory: Arc::default(),
             report: Report::default(),
             counters,
+            figures: Figures::default(),
             message_ids,
             clock,
             leaving: Leaving::default(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use holm_model::manifest::{DesiredStatus, EdgeHubDesired, ForwardOrder, RouteSpec as DesiredRoute};
+use holm_model::{Message, SystemProperty};
 use holm_query::{Delivery, Priority, RouteSet, RouteSpec, Sink};
 use holm_queue::{LaneError, LaneId};
 use serde_json::{Map, Value};
@@ -33,6 +34,8 @@ pub(super) struct Table {
     pub(super) quota: Quota,
     /// Which messages for the node above go first.
     pub(super) order: ForwardOrder,
+    /// The outputs that routes spell out.
+    outputs: Vec<String>,
     /// For each sink of the set and each priority, the lane, once it was needed.
     lanes: Vec<[OnceLock<LaneId>; PRIORITIES]>,
 }
@@ -56,6 +59,7 @@ impl Table {
         match (parsed, RouteSet::compile(specs)) {
             (Ok(configuration), Ok(set)) => Ok(Self {
                 lanes: set.sinks().iter().map(|_| Default::default()).collect(),
+                outputs: set.outputs().map(str::to_owned).collect(),
                 set,
                 time_to_live: configuration.store_and_forward.time_to_live,
                 quota: Quota {
@@ -85,6 +89,21 @@ impl Table {
             None => Some(0),
             Some(Duration::ZERO) => None,
             Some(life) => Some(now.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX))),
+        }
+    }
+
+    /// An output as a route spells it, if one does.
+    pub(super) fn known_output(&self, name: &str) -> Option<&str> {
+        let mut all = self.outputs.iter().map(String::as_str);
+        all.find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// How the output of a message is told in figures: by its name where a route spells it out.
+    pub(super) fn output_label(&self, message: &Message) -> &str {
+        let name = message.system.get(SystemProperty::OutputName);
+        match name.filter(|name| !name.is_empty()) {
+            None => "",
+            Some(name) => self.known_output(name).unwrap_or(super::figures::OTHER),
         }
     }
 
@@ -215,7 +234,7 @@ mod tests {
     fn the_route_decides_how_long_and_then_the_configuration() {
         let expiry = |seconds: i64, route: Value| {
             let table = compile(json!({"r": route}), seconds).unwrap();
-            let message = holm_model::Message::new("");
+            let message = Message::new("");
             let delivery = table
                 .set
                 .evaluate(&holm_query::MessageSource::DeviceTelemetry, &message)

@@ -19,10 +19,10 @@ use holm_model::method::{MethodRequest, MethodResponse};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::Broker;
 use super::links::Link;
 use super::presence::needs_link;
 use super::replica::{Above, Heard};
+use super::{Broker, figures};
 
 /// How long a connection that nobody needs stays open.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -192,6 +192,7 @@ impl Serving {
             return tracing::debug!(%identity, connected, reason, "connection upstream");
         }
         tracing::info!(connected, reason, "link to the hub");
+        self.broker.figures.link(connected);
         self.broker.links.tell(connected, reason);
     }
 
@@ -239,6 +240,9 @@ impl Serving {
     }
 
     fn try_later(&mut self) {
+        let id = self.link.identity().to_string();
+        let retries = &self.broker.figures.retries;
+        retries.of(&[&id, "synchronise_twin"]).increment();
         self.retry = Some(Instant::now() + self.wait);
         self.wait = (self.wait * 2).min(RETRY.1);
     }
@@ -249,7 +253,13 @@ impl Serving {
         let mut known = match self.above.take() {
             Some(known) => known,
             None => {
+                let began = Instant::now().into_std();
                 let twin = client.twin().await.map_err(SyncError::Above)?;
+                let figures = &self.broker.figures;
+                figures
+                    .twins
+                    .of(&[figures::UPSTREAM, &identity.to_string()])
+                    .done(began);
                 let above = Above::read(twin).ok_or(SyncError::Form)?;
                 self.broker
                     .adopt(identity, &above, true)
@@ -270,7 +280,13 @@ impl Serving {
             let version = if difference.is_empty() {
                 Ok(None)
             } else {
-                client.patch_reported(Value::Object(difference)).await
+                let began = Instant::now().into_std();
+                let version = client.patch_reported(Value::Object(difference)).await;
+                if version.is_ok() {
+                    let reports = &self.broker.figures.reports;
+                    reports.of(&[figures::UPSTREAM, &identity.to_string()]).done(began);
+                }
+                version
             };
             match version {
                 Ok(version) => {
@@ -317,6 +333,7 @@ impl Drop for Ending {
 impl Broker {
     /// Calls a method of a module that is connected here, for somebody above.
     async fn call(&self, identity: &Identity, call: MethodCall) {
+        let began = Instant::now().into_std();
         if *identity == self.edge_hub {
             let response = self.own_method(&call).await;
             return call.answer(response).await;
@@ -334,6 +351,7 @@ impl Broker {
             }
             Err(error) => answer(400, &error.message),
         };
+        self.method_called(None, identity, began);
         call.answer(response).await;
     }
 }

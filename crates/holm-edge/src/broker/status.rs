@@ -166,11 +166,15 @@ impl Broker {
                 description: status.description,
             }),
             counts: Counts {
-                // Whoever met them: readers, or the queue itself.
-                dropped_expired: counts.dropped_expired + stats.expired,
+                dropped_expired: self.expired_deliveries(),
                 ..counts
             },
         }
+    }
+
+    /// Deliveries whose time-to-live has ended, whoever met them: readers, or the queue itself.
+    pub(super) fn expired_deliveries(&self) -> u64 {
+        self.counters.read().dropped_expired + self.lanes.queue().stats().expired
     }
 
     fn depths(&self) -> Vec<EndpointDepth> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holm_gateway::{Admission, Twins};
 use holm_model::Identity;
@@ -14,7 +14,7 @@ use holm_model::error::ServiceError;
 use serde_json::{Map, Value};
 
 use super::replica::{Above, Replica};
-use super::{Broker, lock};
+use super::{Broker, figures, lock};
 use crate::state::{State, StateError};
 
 /// How long a module that asks for its twin waits for the node above before it gets the copy.
@@ -120,10 +120,14 @@ fn failed(identity: &Identity, error: &StateError) -> ServiceError {
 
 impl Twins for Broker {
     async fn twin(&self, of: &Admission) -> Result<Value, ServiceError> {
+        let began = Instant::now();
         if let Err(reason) = self.refresh(&of.identity).await {
             tracing::debug!(identity = %of.identity, reason, "a twin is answered from the copy kept here");
         }
-        Ok(self.twins.read(&of.identity).await?.view())
+        let view = self.twins.read(&of.identity).await?.view();
+        let id = of.identity.to_string();
+        self.figures.twins.of(&[figures::EDGE_HUB, &id]).done(began);
+        Ok(view)
     }
 
     async fn patch_reported(
@@ -139,12 +143,15 @@ impl Twins for Broker {
         };
         patch.remove("$version");
         patch.remove("$metadata");
+        let began = Instant::now();
         self.twins
             .change(&of.identity, |replica| {
                 replica.expect_version(expected)?;
                 replica.patch_reported(&patch)
             })
             .await?;
+        let id = of.identity.to_string();
+        self.figures.reports.of(&[figures::EDGE_HUB, &id]).done(began);
         if !patch.is_empty() {
             if let Some(link) = self.links.ensure(&of.identity) {
                 link.wake();
@@ -165,7 +172,11 @@ impl Broker {
         let asking = async {
             // Just after a module's start its own connection is still being made.
             link.connected().await?;
-            link.client().twin().await.map_err(|error| error.to_string())
+            let began = Instant::now();
+            let twin = link.client().twin().await.map_err(|error| error.to_string())?;
+            let id = identity.to_string();
+            self.figures.twins.of(&[figures::UPSTREAM, &id]).done(began);
+            Ok::<_, String>(twin)
         };
         let twin = tokio::time::timeout(PATIENCE, asking)
             .await

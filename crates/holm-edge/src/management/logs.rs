@@ -4,13 +4,14 @@ use futures_util::StreamExt;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_net::http::{ResponseBody, body};
-use holm_runtime::{LogsOptions, ModuleRuntime, RuntimeError, Tail};
+use holm_runtime::{LogStream, LogsOptions, ModuleRuntime, RuntimeError, Tail};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::local_api::{Call, Failure};
 use crate::moment;
+use crate::own_log::OwnLog;
 
 /// Pieces that wait for a slow reader; while it is full, the log is not read further.
 const WAITING_PIECES: usize = 16;
@@ -22,10 +23,19 @@ pub(super) async fn answer(
     call: &Call,
 ) -> Result<Response<ResponseBody>, Failure> {
     let options = options(call)?;
-    let mut log = runtime.logs(module, &options).await.map_err(|error| match error {
+    let log = runtime.logs(module, &options).await.map_err(|error| match error {
         RuntimeError::NotFound(_) => Failure::not_found(error.chain()),
         other => Failure::internal(other.chain()),
     })?;
+    Ok(stream(scope, log))
+}
+
+/// The log of agent and broker, which is that of this process.
+pub(super) fn of_edge(scope: &Scope, log: &OwnLog, call: &Call) -> Result<Response<ResponseBody>, Failure> {
+    Ok(stream(scope, log.open(&options(call)?)))
+}
+
+fn stream(scope: &Scope, mut log: LogStream) -> Response<ResponseBody> {
     let (pieces, receiver) = mpsc::channel(WAITING_PIECES);
     scope.spawn_until_stopped(async move {
         while let Some(piece) = log.next().await {
@@ -40,7 +50,7 @@ pub(super) async fn answer(
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    Ok(response)
+    response
 }
 
 fn options(call: &Call) -> Result<LogsOptions, Failure> {

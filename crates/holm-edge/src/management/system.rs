@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// The answer of `GET /systeminfo`.
-pub(super) fn info() -> Value {
+pub(crate) fn info() -> Value {
     let uname = rustix::system::uname();
     let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();

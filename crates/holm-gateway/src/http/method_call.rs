@@ -4,6 +4,7 @@
 //! Source: `hub-device-protocols.md` §4.4, `edge-broker.md` §5.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::method::MethodRequest;
@@ -52,7 +53,8 @@ fn is(segment: &str, word: &str) -> bool {
     segment.eq_ignore_ascii_case(word)
 }
 
-/// Answers a method call by a module of `device` (this edge): the caller proves its key, and must be on this device.
+/// Answers a method call by a module of `device` (this edge): the caller proves its key, and must be on this device. A call
+/// that was passed on is told to `called`: who called whom, since when.
 pub async fn answer<A, B>(
     authority: &A,
     directory: &Directory,
@@ -60,13 +62,14 @@ pub async fn answer<A, B>(
     target: Result<Identity, ServiceError>,
     request: Request<B>,
     peer: &Peer,
+    called: impl FnOnce(&Identity, &Identity, Instant) + Send,
 ) -> Response<ResponseBody>
 where
     A: Authority,
     B: Body<Data = bytes::Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match call(authority, directory, device, target, request, peer).await {
+    match call(authority, directory, device, target, request, peer, called).await {
         Ok(response) => response,
         Err(error) => answer::error(&error, &error.rest_body(tracking_id(), gateway::now())),
     }
@@ -79,6 +82,7 @@ async fn call<A, B>(
     target: Result<Identity, ServiceError>,
     request: Request<B>,
     peer: &Peer,
+    called: impl FnOnce(&Identity, &Identity, Instant) + Send,
 ) -> Result<Response<ResponseBody>, ServiceError>
 where
     A: Authority,
@@ -115,7 +119,10 @@ where
         InvokeError::NoAnswer => Some(response_timeout),
         InvokeError::BadAnswer | InvokeError::TooManyCalls => None,
     };
-    match directory.invoke(&target, call).await {
+    let began = Instant::now();
+    let answered = directory.invoke(&target, call).await;
+    called(&caller, &target, began);
+    match answered {
         Ok(response) => Ok(answer::json(StatusCode::OK, &response.to_json())),
         Err(failure) => {
             let error = ServiceError::from(failure);

@@ -13,6 +13,7 @@ mod deliver;
 mod entrance;
 mod methods;
 mod publish;
+mod receipts;
 mod serve;
 mod subscribe;
 mod twins;

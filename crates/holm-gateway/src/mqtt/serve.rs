@@ -3,23 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use holm_model::Timestamp;
 use holm_model::wire::ServerTopic;
-use holm_mqtt::{Closed, DeliveryId, Event, Session, Will};
-use holm_net::{Connection, Peer, Scope};
+use holm_mqtt::{Closed, Event, Session, Will};
+use holm_net::{Alarm, Connection, Peer, Scope};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admit::{self, Admitted};
 use super::deliver::Deliveries;
-use super::entrance::{Entrance, LOOK_FOR_END};
+use super::entrance::Entrance;
 use super::methods::Calls;
 use super::publish_once;
+use super::receipts::Receipts;
 use super::subscribe::Held;
 use super::twins::{self, Answer, Asked, Success};
-use crate::backend::{Admission, Backend, IngestError};
+use crate::backend::{Admission, Backend};
 use crate::gateway::{Gateway, now};
 use crate::metrics::{End, Throttle};
 use crate::session::{CloseReason, Command, SessionHandle, SessionInbox, Subscriptions};
@@ -69,7 +68,7 @@ where
         inbox,
         clean: admitted.clean,
         filters: Vec::new(),
-        receipts: FuturesUnordered::new(),
+        receipts: Receipts::default(),
         calls: Calls::default(),
         closing: None,
         end: None,
@@ -86,8 +85,10 @@ where
     end
 }
 
-/// Ingested and not yet acknowledged.
-type Pending<R> = std::pin::Pin<Box<dyn Future<Output = (DeliveryId, R)> + Send>>;
+/// While a message waits for room, those behind it wait too, and so does the end that is behind them.
+const fn is_wanted(event: &Event, waits_for_room: bool) -> bool {
+    !waits_for_room || !matches!(event, Event::Publish { .. } | Event::Closed(_))
+}
 
 pub(super) struct Client<'c, B: Backend, S> {
     pub(super) gateway: Gateway<B>,
@@ -98,7 +99,7 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) clean: bool,
     pub(super) filters: Vec<Held>,
     pub(super) entrance: Entrance<B>,
-    pub(super) receipts: FuturesUnordered<Pending<Result<(), IngestError>>>,
+    pub(super) receipts: Receipts<B::Receipt>,
     pub(super) twins: twins::Requests<B>,
     pub(super) deliveries: Deliveries<B>,
     pub(super) calls: Calls,
@@ -110,33 +111,27 @@ pub(super) struct Client<'c, B: Backend, S> {
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn serve(&mut self, scope: &Scope) -> Closed {
-        let ends = admit::ends(&self.admission).map(|end| tokio::time::Instant::now() + until(end));
+        let ends = admit::ends(&self.admission).map(|end| Instant::now() + until(end));
+        let mut alarm = Alarm::default();
+        let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.deliveries.send(self.connection.session_mut());
-            if self.connection.has_ended() || !self.connection.session().is_open() {
+            let is_open = self.connection.session().is_open();
+            if self.connection.has_ended() || !is_open {
                 self.entrance.ended();
             }
             let waits_for_room = self.entrance.is_waiting();
-            let patience = self.gateway.profile.acknowledge_deadline;
-            let overdue = self
-                .deliveries
-                .oldest()
-                .map(|sent| tokio::time::Instant::from_std(sent + patience));
+            let due = [
+                ends.filter(|_| is_open),
+                self.overdue().filter(|_| is_open),
+                self.entrance.look_at(),
+            ];
+            // The connection comes last: what everything before it has to say leaves in one write.
             tokio::select! {
-                // While a message waits for room, those behind it wait too, and so does the end that is behind them.
-                event = self.connection.next_event_where(|event| {
-                    !waits_for_room || !matches!(event, Event::Publish { .. } | Event::Closed(_))
-                }) => match event {
-                    Event::Closed(reason) => return reason,
-                    event => self.handle_event(event).await,
-                },
-                entered = self.entrance.next() => match entered {
-                    Some((delivery, outcome)) => self.entered(delivery, outcome),
-                    None => tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended"),
-                },
-                // The end of the connection is behind what waits and is not told before it: it is looked at above.
-                () = tokio::time::sleep(LOOK_FOR_END), if waits_for_room => {}
-                Some((delivery, outcome)) = self.receipts.next() => self.stored(delivery, outcome),
+                biased;
+                command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
+                () = &mut stopping, if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
+                (count, outcome) = self.receipts.next() => self.stored_all(count, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
                 (mailbox, received) = self.deliveries.next() => match received {
                     Ok(messages) => self.deliveries.received(mailbox, messages, self.connection.session_mut()),
@@ -145,27 +140,78 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                         self.close(End::Unavailable);
                     }
                 },
-                command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
-                () = sleep_until(ends), if self.connection.session().is_open() => {
-                    tracing::debug!(identity = %self.admission.identity, "the token has ended; closing");
-                    self.close(End::TokenEnded);
-                }
-                () = sleep_until(overdue), if self.connection.session().is_open() => if self.deliveries.is_overdue(patience) {
-                    tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
-                    self.close(End::Unacknowledged);
+                entered = self.entrance.next() => match entered {
+                    Some((delivery, outcome)) => self.entered(delivery, outcome),
+                    None => tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended"),
                 },
-                () = scope.stopping(), if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
+                () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(ends),
+                event = self.connection.next_event_where(|event| is_wanted(event, waits_for_room)) => {
+                    if let Some(reason) = self.handle_events(event).await {
+                        return reason;
+                    }
+                }
             }
         }
     }
 
+    /// When the oldest delivery has waited for its acknowledgement too long.
+    fn overdue(&self) -> Option<Instant> {
+        let patience = self.gateway.profile.acknowledge_deadline;
+        self.deliveries.oldest().map(|sent| sent + patience)
+    }
+
+    /// Some time has come that was waited for. The end of a connection is behind what waits for room, and is not told before
+    /// it: the loop looks at it.
+    fn look_at_clock(&mut self, ends: Option<Instant>) {
+        let now = Instant::now();
+        if self.entrance.look_at().is_some_and(|look_at| look_at <= now) {
+            self.entrance.look_later();
+        }
+        if !self.connection.session().is_open() {
+            return;
+        }
+        if ends.is_some_and(|ends| ends <= now) {
+            tracing::debug!(identity = %self.admission.identity, "the token has ended; closing");
+            self.close(End::TokenEnded);
+        } else if self.overdue().is_some_and(|overdue| overdue <= now) {
+            tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
+            self.close(End::Unacknowledged);
+        }
+    }
+
+    /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
+    /// write. The reason, if the connection has ended.
+    async fn handle_events(&mut self, first: Event) -> Option<Closed> {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Closed(reason) => return Some(reason),
+                Event::Publish { message, delivery } => self.handle_publish(message, delivery),
+                Event::Acknowledged(token) => self.deliveries.acknowledged(token),
+                event => {
+                    // What came before it comes before it.
+                    self.enter();
+                    self.handle_event(event).await;
+                }
+            }
+            let waits_for_room = self.entrance.is_waiting();
+            let session = self.connection.session_mut();
+            // The end waits until what came before it has entered.
+            next = session
+                .poll_event_where(|event| is_wanted(event, waits_for_room) && !matches!(event, Event::Closed(_)));
+        }
+        self.enter();
+        self.deliveries.settle_acknowledged();
+        None
+    }
+
     async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Publish { message, delivery } => self.handle_publish(message, delivery),
-            Event::Acknowledged(token) => self.deliveries.acknowledged(token),
             Event::Subscribe { request, filters } => self.subscribe(request, filters).await,
             Event::Unsubscribe { request, filters } => self.unsubscribe(request, &filters).await,
-            Event::Connect(_)
+            Event::Publish { .. }
+            | Event::Acknowledged(_)
+            | Event::Connect(_)
             | Event::Connected { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }

@@ -2,12 +2,13 @@
 //!
 //! Source: `edge-agent.md` §1.2 and §1.4.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, collect};
+use super::fields::{Fields, collect, text_of};
 use super::module::{ModuleSpec, Role};
 use super::{ConfigError, is_empty, schema_version};
 use crate::ModuleId;
@@ -67,13 +68,13 @@ impl AgentDesired {
         if is_empty(desired) {
             return Err(ConfigError::Empty);
         }
-        let schema_version = supported_schema(desired.get("schemaVersion"))?;
-        let mut problems = Vec::new();
         let root = Fields::new("", "", desired);
+        let schema_version = supported_schema(root)?;
+        let mut problems = Vec::new();
         let runtime = collect(&mut problems, runtime(root)).unwrap_or_default();
         let system = collect(&mut problems, root.object("systemModules")).flatten();
         let mut system_module = |name: &str, role: Role| {
-            let map = system.and_then(|map| map.get(name)).filter(|value| !value.is_null())?;
+            let map = Fields::new("", "systemModules", system?).get(name)?;
             collect(&mut problems, module("systemModules", name, map, role))
         };
         let edge_agent = system_module("edgeAgent", Role::EdgeAgent);
@@ -100,11 +101,10 @@ impl AgentDesired {
     }
 }
 
-fn supported_schema(given: Option<&Value>) -> Result<String, ConfigError> {
-    let text = match given {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+fn supported_schema(root: Fields<'_>) -> Result<String, ConfigError> {
+    let text = match root.get("schemaVersion") {
+        None => String::new(),
+        Some(given) => text_of(given).map_or_else(|| given.to_string(), Cow::into_owned),
     };
     match schema_version(&text) {
         None => Err(ConfigError::SchemaVersion(text)),
@@ -152,16 +152,19 @@ fn runtime(root: Fields<'_>) -> Result<RuntimeSettings, String> {
         }
     }
     Ok(RuntimeSettings {
-        min_docker_version: settings.text("minDockerVersion")?.unwrap_or_default().to_owned(),
-        logging_options: settings.text("loggingOptions")?.unwrap_or_default().to_owned(),
+        min_docker_version: settings.text("minDockerVersion")?.unwrap_or_default().into_owned(),
+        logging_options: settings.text("loggingOptions")?.unwrap_or_default().into_owned(),
         registry_credentials,
     })
 }
 
 fn credential(fields: Fields<'_>) -> Result<RegistryCredential, String> {
-    let member = |name: &str| match fields.required_text(name)? {
-        "" => Err(format!("`{}` is empty", fields.path(name))),
-        text => Ok(text.to_owned()),
+    let member = |name: &str| {
+        let text = fields.required_text(name)?;
+        if text.is_empty() {
+            return Err(format!("`{}` is empty", fields.path(name)));
+        }
+        Ok(text.into_owned())
     };
     let credential = RegistryCredential {
         address: member("address")?,

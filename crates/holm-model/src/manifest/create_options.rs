@@ -1,7 +1,9 @@
 //! Create options of a container: one JSON object, cut into `createOptions`, `createOptions01` … because a twin's strings
-//! are short.
+//! are short. The object itself, not as a text, is taken too.
 //!
 //! Source: `edge-agent.md` §1.2.
+
+mod lenient;
 
 use serde_json::{Map, Value};
 
@@ -11,7 +13,7 @@ use super::fields::Fields;
 const CHUNK_CHARS: usize = 512;
 const NAME: &str = "createOptions";
 
-/// Joins and reads the create options of a module's settings. Absent, `""` and `null` mean an empty object.
+/// Joins and reads the create options of a module's settings. Absent, blank and `null` mean an empty object.
 pub(super) fn read(settings: Fields<'_>) -> Result<Map<String, Value>, String> {
     let mut chunks: Vec<(&str, &Value)> = Vec::new();
     for (name, value) in settings.map() {
@@ -27,8 +29,12 @@ pub(super) fn read(settings: Fields<'_>) -> Result<Map<String, Value>, String> {
         return Ok(options.clone());
     }
     let text = join(settings, &chunks)?;
-    match serde_json::from_str(if text.is_empty() { "null" } else { &text }) {
-        Ok(Value::Null) => Ok(Map::new()),
+    let text = text.trim();
+    if text.is_empty() || text.eq_ignore_ascii_case("null") {
+        return Ok(Map::new());
+    }
+    let nearly_json = || serde_json::from_str(&lenient::to_json(text)?).ok();
+    match serde_json::from_str(text).or_else(|error| nearly_json().ok_or(error)) {
         Ok(Value::Object(options)) => Ok(options),
         Ok(_) => Err(format!("`{}` must hold a JSON object", settings.path(NAME))),
         Err(error) => Err(format!("`{}` does not hold JSON: {error}", settings.path(NAME))),
@@ -89,7 +95,9 @@ mod tests {
         for settings in [
             json!({}),
             json!({"createOptions": ""}),
+            json!({"createOptions": " \r\n"}),
             json!({"createOptions": "null"}),
+            json!({"createOptions": "NULL"}),
             json!({"createOptions": null}),
         ] {
             assert_eq!(of(settings), Ok(Map::new()));
@@ -102,6 +110,13 @@ mod tests {
 
         assert_eq!(of(json!({"createOptions": "{\"Env\":[\"a=b\"]}"})).ok(), expected);
         assert_eq!(of(json!({"CreateOptions": {"Env": ["a=b"]}})).ok(), expected);
+    }
+
+    #[test]
+    fn what_the_original_reads_as_json_is_read() {
+        let options = of(json!({"createOptions": "{'Env': ['a=b'],", "createOptions01": " Tty: false,}\r\n\r\n"}));
+
+        assert_eq!(options.ok(), json!({"Env": ["a=b"], "Tty": false}).as_object().cloned());
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //!
 //! Source: `edge-broker.md` §6, `edge-agent.md` §1.3.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, collect};
+use super::fields::{Fields, collect, text_of, whole_number};
 use super::{ConfigError, is_empty, schema_version};
 
 /// What the broker shall do.
@@ -81,12 +82,17 @@ impl EdgeHubDesired {
                 "EdgeHub config missing SchemaVersion".to_owned(),
             ]));
         }
-        let (schema_version, minor) = supported_schema(desired)?;
-        let mut problems = Vec::new();
         let root = Fields::new("", "", desired);
+        let (schema_version, minor) = supported_schema(root)?;
+        let mut problems = Vec::new();
         let given = collect(&mut problems, root.object("routes")).flatten();
         let mut routes = BTreeMap::new();
-        for (name, value) in given.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        for (name, value) in given.into_iter().flatten() {
+            // A route that a patch nulled is gone; one without a text was always passed over with schema 1.0.
+            let is_blank = minor == 0 && value.as_str().is_some_and(|route| route.trim().is_empty());
+            if value.is_null() || is_blank {
+                continue;
+            }
             if let Some(route) = collect(&mut problems, route(name, value, minor)) {
                 routes.insert(name.clone(), route);
             }
@@ -103,18 +109,16 @@ impl EdgeHubDesired {
     }
 }
 
-fn supported_schema(desired: &Map<String, Value>) -> Result<(String, u32), ConfigError> {
+fn supported_schema(root: Fields<'_>) -> Result<(String, u32), ConfigError> {
     let refuse = |text: String| Err(ConfigError::EdgeHub(vec![text]));
-    match desired.get("schemaVersion") {
-        None | Some(Value::Null) => refuse("EdgeHub config missing SchemaVersion".to_owned()),
-        Some(Value::String(text)) => match schema_version(text) {
-            Some((1, minor @ 0..=3)) => Ok((text.clone(), minor)),
-            _ => refuse(format!(
-                "EdgeHub config contains unsupported SchemaVersion `{text}`; give 1.0 to 1.3"
-            )),
-        },
-        Some(other) => refuse(format!(
-            "EdgeHub config contains unsupported SchemaVersion {other}; give 1.0 to 1.3"
+    let Some(given) = root.get("schemaVersion") else {
+        return refuse("EdgeHub config missing SchemaVersion".to_owned());
+    };
+    let text = text_of(given).map_or_else(|| given.to_string(), Cow::into_owned);
+    match schema_version(&text) {
+        Some((1, minor @ 0..=3)) => Ok((text, minor)),
+        _ => refuse(format!(
+            "EdgeHub config contains unsupported SchemaVersion `{text}`; give 1.0 to 1.3"
         )),
     }
 }
@@ -133,7 +137,7 @@ fn route(name: &str, value: &Value, minor: u32) -> Result<RouteSpec, String> {
         Value::Object(map) => {
             let fields = Fields::new("routes", name, map);
             Ok(RouteSpec {
-                route: fields.required_text("route").map_err(invalid)?.to_owned(),
+                route: fields.required_text("route").map_err(invalid)?.into_owned(),
                 priority: priority(fields).map_err(invalid)?,
                 time_to_live: route_time_to_live(fields).map_err(invalid)?,
             })
@@ -142,11 +146,15 @@ fn route(name: &str, value: &Value, minor: u32) -> Result<RouteSpec, String> {
     }
 }
 
+/// What the original takes for "no priority", and tools write out.
+const DEFAULT_PRIORITY: i64 = 2_000_000_000;
+
 fn priority(fields: Fields<'_>) -> Result<Option<u8>, String> {
     match fields.get("priority") {
         None => Ok(None),
-        Some(priority) => match priority.as_u64().and_then(|priority| u8::try_from(priority).ok()) {
-            Some(priority @ 0..=9) => Ok(Some(priority)),
+        Some(priority) => match whole_number(priority) {
+            Some(DEFAULT_PRIORITY) => Ok(None),
+            Some(number @ 0..=9) => Ok(u8::try_from(number).ok()),
             _ => Err(format!(
                 "`{}` is {priority}: priority can only be between 0-9",
                 fields.path("priority")
@@ -158,10 +166,10 @@ fn priority(fields: Fields<'_>) -> Result<Option<u8>, String> {
 fn route_time_to_live(fields: Fields<'_>) -> Result<Option<Duration>, String> {
     match fields.get("timeToLiveSecs") {
         None => Ok(None),
-        Some(seconds) => match seconds.as_u64().filter(|seconds| u32::try_from(*seconds).is_ok()) {
-            Some(0) => Ok(None),
-            Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
-            None => Err(format!(
+        Some(seconds) => match whole_number(seconds).map(u32::try_from) {
+            Some(Ok(0)) => Ok(None),
+            Some(Ok(seconds)) => Ok(Some(Duration::from_secs(seconds.into()))),
+            _ => Err(format!(
                 "`{}` is {seconds}; give whole seconds from 0 to {}",
                 fields.path("timeToLiveSecs"),
                 u32::MAX
@@ -180,7 +188,7 @@ fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
                 fields.path("timeToLiveSecs")
             ));
         }
-        Some(seconds) => match seconds.as_i64().map(i32::try_from) {
+        Some(seconds) => match whole_number(seconds).map(i32::try_from) {
             Some(Ok(seconds)) => u64::try_from(seconds).ok().map(Duration::from_secs),
             _ => {
                 return Err(format!(
@@ -191,20 +199,22 @@ fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
             }
         },
     };
-    let limits = fields.object("storeLimits")?;
+    let limits_path = fields.path("storeLimits");
+    let limits = fields
+        .object("storeLimits")?
+        .map(|limits| Fields::new("", &limits_path, limits));
     let max_size_bytes = match limits.and_then(|limits| limits.get("maxSizeBytes")) {
-        None | Some(Value::Null) => None,
-        Some(bytes) => Some(bytes.as_u64().filter(|bytes| *bytes > 0).ok_or_else(|| {
-            format!(
-                "`{}` is {bytes}; give a whole number of bytes above 0",
-                fields.path("storeLimits.maxSizeBytes")
-            )
-        })?),
+        None => None,
+        Some(bytes) => {
+            let number = whole_number(bytes).and_then(|bytes| u64::try_from(bytes).ok());
+            Some(number.filter(|bytes| *bytes > 0).ok_or_else(|| {
+                format!("`{limits_path}.maxSizeBytes` is {bytes}; give a whole number of bytes above 0")
+            })?)
+        }
     };
-    let when_full = limits.and_then(|limits| limits.get("whenFull"));
     let when_full = one_of(
-        &fields.path("storeLimits.whenFull"),
-        when_full,
+        &format!("{limits_path}.whenFull"),
+        limits.and_then(|limits| limits.get("whenFull")),
         &[("refuse", WhenFull::Refuse), ("dropOldest", WhenFull::DropOldest)],
     )?;
     let order = one_of(
@@ -316,6 +326,39 @@ mod tests {
         }));
 
         assert!(text.contains("schemaVersion 1.1"), "{text}");
+    }
+
+    #[test]
+    fn values_that_the_original_converts_are_read() {
+        let desired = parse(json!({
+            "SchemaVersion": 1.1,
+            "Routes": {"a": {"Route": "FROM /* INTO $upstream", "priority": "3", "TimeToLiveSecs": "60"},
+                "b": {"route": "FROM /* INTO $upstream", "priority": 2_000_000_000, "timeToLiveSecs": 0}},
+            "storeandforwardconfiguration": {"timeToLiveSecs": "7200", "StoreLimits": {"maxsizebytes": "9"}},
+        }))
+        .unwrap();
+
+        let a = &desired.routes["a"];
+        assert_eq!((a.priority, a.time_to_live), (Some(3), Some(Duration::from_secs(60))));
+        let b = &desired.routes["b"];
+        assert_eq!((b.priority, b.time_to_live), (None, None));
+        assert_eq!(desired.store_and_forward.time_to_live, Some(Duration::from_secs(7200)));
+        assert_eq!(desired.store_and_forward.max_size_bytes, Some(9));
+    }
+
+    #[test]
+    fn a_blank_route_is_passed_over_with_schema_1_0_only() {
+        let routes = |version: &str| {
+            parse(
+                json!({"schemaVersion": version, "routes": {"a": " ", "b": "FROM /* INTO $upstream", "c": null},
+                "storeAndForwardConfiguration": {"timeToLiveSecs": 1}}),
+            )
+        };
+
+        let names: Vec<_> = routes("1.0").unwrap().routes.into_keys().collect();
+
+        assert_eq!(names, ["b"]);
+        assert_eq!(routes("1.1").unwrap().routes.len(), 2);
     }
 
     #[test]

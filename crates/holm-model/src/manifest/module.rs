@@ -2,13 +2,14 @@
 //!
 //! Source: `edge-agent.md` §1.2.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::create_options;
-use super::fields::Fields;
+use super::fields::{Fields, text_of, whole_number};
 
 /// The startup order of a module that names none: after all others.
 pub const LAST_STARTUP_ORDER: u32 = u32::MAX;
@@ -150,10 +151,10 @@ impl ModuleSpec {
             } else {
                 startup_order(fields)?
             },
-            version: fields.text("version")?.unwrap_or_default().to_owned(),
+            version: fields.text("version")?.unwrap_or_default().into_owned(),
             env: env(fields)?,
             image: image(settings, kind)?,
-            digest: settings.text("digest")?.map(str::to_owned),
+            digest: settings.text("digest")?.map(Cow::into_owned),
             create_options: create_options::read(settings)?,
         })
     }
@@ -162,8 +163,7 @@ impl ModuleSpec {
 fn startup_order(fields: Fields<'_>) -> Result<u32, String> {
     match fields.get("startupOrder") {
         None => Ok(LAST_STARTUP_ORDER),
-        Some(order) => order
-            .as_u64()
+        Some(order) => whole_number(order)
             .and_then(|order| u32::try_from(order).ok())
             .ok_or_else(|| {
                 format!(
@@ -179,35 +179,49 @@ fn env(fields: Fields<'_>) -> Result<BTreeMap<String, String>, String> {
     let mut env = BTreeMap::new();
     for (name, entry) in fields.object("env")?.into_iter().flatten() {
         let path = fields.path(&format!("env.{name}"));
+        let entry = match entry {
+            Value::Null => continue,
+            Value::Object(entry) => Fields::new("", &path, entry),
+            _ => return Err(format!("`{path}` must be an object with a `value`")),
+        };
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!(
                 "`{path}` is not a name for an environment variable; leave out `=` and NUL"
             ));
         }
+        // A variable without a value is an empty one, as in the original.
         let value = match entry.get("value") {
-            Some(Value::String(text)) if text.contains('\0') => {
-                return Err(format!("`{path}.value` holds a NUL, which no environment variable can"));
+            None => Cow::default(),
+            Some(value) => {
+                text_of(value).ok_or_else(|| format!("`{path}.value` must be a string, a number or a boolean"))?
             }
-            Some(Value::String(text)) => text.clone(),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-            _ => return Err(format!("`{path}.value` must be a string, a number or a boolean")),
         };
-        env.insert(name.clone(), value);
+        if value.contains('\0') {
+            return Err(format!("`{path}.value` holds a NUL, which no environment variable can"));
+        }
+        env.insert(name.clone(), value.into_owned());
     }
     Ok(env)
 }
 
 /// The image, trimmed; a container image without tag or digest gets `:latest`.
 fn image(settings: Fields<'_>, kind: ModuleType) -> Result<String, String> {
-    let image = settings.required_text("image")?.trim();
+    let given = settings.required_text("image")?;
+    let image = given.trim();
     if image.is_empty() {
         return Err(format!("`{}` is empty; name what to run", settings.path("image")));
     }
     if kind != ModuleType::Docker {
         return Ok(image.to_owned());
     }
-    if let Some(rest) = image.strip_prefix("$upstream") {
-        let port = rest.strip_prefix(':').unwrap_or_default();
+    if image.contains("${") {
+        return Err(format!(
+            "`{}` is `{image}`, which holds a placeholder; fill it in, as the tool does that the template was made for",
+            settings.path("image")
+        ));
+    }
+    if image.starts_with('$') {
+        let port = image.strip_prefix("$upstream:").unwrap_or_default();
         if !port.starts_with(|first: char| ('1'..='9').contains(&first)) {
             return Err(format!(
                 "Image {image} is not in the right format.If your intention is to use an environment variable, check the \

@@ -97,6 +97,17 @@ impl SourcePattern {
         Self(format!("{kept}/").into())
     }
 
+    /// The output that it spells out; `None` where it ends before one.
+    pub(crate) fn output(&self) -> Option<&str> {
+        let mut parts = self.0.trim_matches('/').splitn(5, '/');
+        let words = [parts.next()?, parts.next()?, parts.nth(1)?];
+        let is_output = ["messages", "modules", "outputs"]
+            .iter()
+            .zip(words)
+            .all(|(word, part)| word.eq_ignore_ascii_case(part));
+        parts.next().filter(|_| is_output)
+    }
+
     /// Whether there can be a module whose messages it means.
     pub(crate) fn may_mean_modules(&self) -> bool {
         let all = [MESSAGES, MODULES].concat();

@@ -2,7 +2,8 @@
 //!
 //! [`ADDED`] says what is merged in, option by option; `docs/modules.md` is made from it.
 //!
-//! Everything else, known or not, goes to the engine untouched. Names are found without regard to case, as the engine does.
+//! Everything else, known or not, goes to the engine untouched, but for [`crate::conversions`]. Names are found without regard
+//! to case, as the engine does.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::runtime::DockerConfig;
+use crate::conversions;
 use crate::error::UnsupportedOption;
 use crate::logs::LogLimits;
 use crate::spec::ModuleSpec;
@@ -35,7 +37,7 @@ pub const ADDED: &[(&str, &str)] = &[
     ),
     (
         "HostConfig.ExtraHosts",
-        "get the edge's host name at the gateway of that network, unless they have it, or the module is on the host's or another container's network",
+        "get the edge's host name, `edgeHub` and `edgeAgent` at the gateway of that network, unless they have them, or the module is on the host's or another container's network",
     ),
     (
         "HostConfig.LogConfig",
@@ -57,7 +59,9 @@ pub(super) const SPEC_DIGEST: &str = "holm.spec-digest";
 pub(super) const INSTANCE: &str = "holm.instance";
 
 /// Where a module finds its directory.
-const MODULE_DIRECTORY: &str = "/var/run/iotedge";
+pub(super) const MODULE_DIRECTORY: &str = "/var/run/iotedge";
+/// What manifests call the runtime, where the original has containers of these names: `http://edgeHub:9600/metrics`.
+const RUNTIME_HOSTS: [&str; 2] = ["edgeHub", "edgeAgent"];
 
 /// Makes the body of the create request.
 ///
@@ -68,9 +72,9 @@ pub(super) fn make(
     config: &DockerConfig,
     gateway: Option<IpAddr>,
 ) -> Result<Value, Vec<UnsupportedOption>> {
-    let mut body = match &spec.create_options {
+    let mut body = match conversions::converted(&spec.create_options) {
         Value::Null => Map::new(),
-        Value::Object(map) => map.clone(),
+        Value::Object(map) => map,
         _ => return Err(vec![UnsupportedOption::new("createOptions", "must be a JSON object")]),
     };
     let mut wrong = check_name(spec);
@@ -87,8 +91,9 @@ pub(super) fn make(
             if !chosen {
                 *slot(host, "NetworkMode") = Value::from(config.network.name.as_str());
             }
-            if let (Some(name), Some(gateway), false) = (&config.edge_hostname, gateway, own_hosts) {
-                note(add_host(host, name, gateway));
+            if let (Some(gateway), false) = (gateway, own_hosts) {
+                let names = config.edge_hostname.iter().map(String::as_str);
+                note(add_hosts(host, names.chain(RUNTIME_HOSTS), gateway));
             }
             if !config.allow_elevated {
                 note(take_elevation(host));
@@ -180,12 +185,18 @@ fn add_bind(host: &mut Map<String, Value>, module_dir: &Path) -> Result<(), Unsu
     Ok(())
 }
 
-fn add_host(host: &mut Map<String, Value>, name: &str, gateway: IpAddr) -> Result<(), UnsupportedOption> {
+fn add_hosts<'a>(
+    host: &mut Map<String, Value>,
+    names: impl Iterator<Item = &'a str>,
+    gateway: IpAddr,
+) -> Result<(), UnsupportedOption> {
     let mut hosts = texts(slot(host, "ExtraHosts"), "HostConfig.ExtraHosts")?;
-    // An address needs no entry, and what the manifest says of the name is meant.
-    let said = hosts.iter().any(|entry| entry.split([':', '=']).next() == Some(name));
-    if !said && name.parse::<IpAddr>().is_err() {
-        hosts.push(format!("{name}:{gateway}"));
+    for name in names {
+        // An address needs no entry, and what the manifest says of the name is meant.
+        let said = hosts.iter().any(|entry| entry.split([':', '=']).next() == Some(name));
+        if !said && name.parse::<IpAddr>().is_err() {
+            hosts.push(format!("{name}:{gateway}"));
+        }
     }
     *slot(host, "ExtraHosts") = json!(hosts);
     Ok(())
@@ -230,7 +241,7 @@ fn has_own_hosts(body: &Map<String, Value>) -> bool {
     mode == "host" || mode.starts_with("container:") || host_endpoint
 }
 
-fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     map.iter()
         .find(|(key, _)| key.eq_ignore_ascii_case(name))
         .map(|(_, value)| value)
@@ -309,7 +320,7 @@ mod tests {
                 "HostConfig": {
                     "Binds": ["/run/m/1:/var/run/iotedge:ro"],
                     "NetworkMode": "azure-iot-edge",
-                    "ExtraHosts": ["edge.plant:172.18.0.1"]
+                    "ExtraHosts": ["edge.plant:172.18.0.1", "edgeHub:172.18.0.1", "edgeAgent:172.18.0.1"]
                 }
             })
         );
@@ -319,7 +330,8 @@ mod tests {
     fn what_the_manifest_says_is_kept_known_or_not() {
         let body = body(json!({
             "Future": {"x": [1, 2.5]}, "Env": ["B=mine"], "Labels": {"l": "v", "holm.instance": "forged"},
-            "HostConfig": {"Binds": ["/data:/data"], "FutureToo": true, "ExtraHosts": ["edge.plant:10.0.0.1"]}
+            "HostConfig": {"Binds": ["/data:/data"], "FutureToo": true,
+                "ExtraHosts": ["edge.plant:10.0.0.1", "edgeHub=10.0.0.2"]}
         }));
 
         assert_eq!(body["Future"], json!({"x": [1, 2.5]}));
@@ -331,7 +343,10 @@ mod tests {
             body["HostConfig"]["Binds"],
             json!(["/data:/data", "/run/m/1:/var/run/iotedge:ro"])
         );
-        assert_eq!(body["HostConfig"]["ExtraHosts"], json!(["edge.plant:10.0.0.1"]));
+        assert_eq!(
+            body["HostConfig"]["ExtraHosts"],
+            json!(["edge.plant:10.0.0.1", "edgeHub=10.0.0.2", "edgeAgent:172.18.0.1"])
+        );
     }
 
     #[test]
@@ -405,6 +420,14 @@ mod tests {
             limited(json!({"HostConfig": {"LogConfig": {"Type": ""}}}), "local"),
             bounded("local")
         );
+    }
+
+    #[test]
+    fn scalars_that_the_engine_would_refuse_are_converted() {
+        let body = body(json!({"Env": [1], "HostConfig": {"LogConfig": {"Config": {"max-file": 3}}}}));
+
+        assert_eq!(body["Env"], json!(["A=1", "B=2", "1"]));
+        assert_eq!(body["HostConfig"]["LogConfig"]["Config"]["max-file"], "3");
     }
 
     #[test]

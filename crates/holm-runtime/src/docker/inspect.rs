@@ -88,35 +88,56 @@ impl Container {
 
     /// Reads the answer to a stats request.
     pub(super) fn stats(&self, stats: Value) -> ModuleStats {
-        let number = |path: &str| stats.pointer(path).and_then(Value::as_u64);
-        let usage = number("/memory_stats/usage").unwrap_or(0);
-        // Version 1 of control groups tells the page cache, version 2 the part of it that can be taken back.
-        let cache = number("/memory_stats/stats/cache").or_else(|| number("/memory_stats/stats/inactive_file"));
-        let networks = || stats.get("networks").and_then(Value::as_object);
-        let network = |name: &str| networks().map(|all| sum(all.values().filter_map(|one| one.get(name))));
-        let disk = |operation: &str| {
-            let entries = stats
-                .pointer("/blkio_stats/io_service_bytes_recursive")
-                .and_then(Value::as_array);
-            let matching = entries.into_iter().flatten().filter(|entry| {
-                entry
-                    .get("op")
-                    .and_then(Value::as_str)
-                    .is_some_and(|op| op.eq_ignore_ascii_case(operation))
-            });
-            sum(matching.filter_map(|entry| entry.get("value")))
-        };
         ModuleStats {
-            memory_bytes: usage.saturating_sub(cache.unwrap_or(0)),
             memory_limit_bytes: self.memory_limit,
-            cpu_nanos: number("/cpu_stats/cpu_usage/total_usage").unwrap_or(0),
-            pids: number("/pids_stats/current").unwrap_or(0),
-            network_in_bytes: network("rx_bytes"),
-            network_out_bytes: network("tx_bytes"),
-            disk_read_bytes: disk("read"),
-            disk_write_bytes: disk("write"),
-            docker_json: stats,
+            ..read_stats(stats)
         }
+    }
+}
+
+/// A running module in the engine's list: its container and its name; `None` when it is none of this edge.
+pub(super) fn listed(entry: &Value, instance: Option<&str>) -> Option<(String, ModuleId)> {
+    let theirs = entry
+        .pointer("/Labels")
+        .and_then(|labels| labels.get(INSTANCE))
+        .and_then(Value::as_str);
+    if theirs.is_some_and(|theirs| Some(theirs) != instance) {
+        return None;
+    }
+    let name = entry.pointer("/Names/0")?.as_str()?.trim_start_matches('/');
+    Some((entry.get("Id")?.as_str()?.to_owned(), ModuleId::new(name).ok()?))
+}
+
+/// Reads the answer to a stats request; of limits it tells only what the whole device has.
+pub(super) fn read_stats(stats: Value) -> ModuleStats {
+    let number = |path: &str| stats.pointer(path).and_then(Value::as_u64);
+    let usage = number("/memory_stats/usage").unwrap_or(0);
+    // Version 1 of control groups tells the page cache, version 2 the part of it that can be taken back.
+    let cache = number("/memory_stats/stats/cache").or_else(|| number("/memory_stats/stats/inactive_file"));
+    let networks = || stats.get("networks").and_then(Value::as_object);
+    let network = |name: &str| networks().map(|all| sum(all.values().filter_map(|one| one.get(name))));
+    let disk = |operation: &str| {
+        let entries = stats
+            .pointer("/blkio_stats/io_service_bytes_recursive")
+            .and_then(Value::as_array);
+        let matching = entries.into_iter().flatten().filter(|entry| {
+            entry
+                .get("op")
+                .and_then(Value::as_str)
+                .is_some_and(|op| op.eq_ignore_ascii_case(operation))
+        });
+        sum(matching.filter_map(|entry| entry.get("value")))
+    };
+    ModuleStats {
+        memory_bytes: usage.saturating_sub(cache.unwrap_or(0)),
+        memory_limit_bytes: number("/memory_stats/limit").filter(|bytes| *bytes > 0),
+        cpu_nanos: number("/cpu_stats/cpu_usage/total_usage").unwrap_or(0),
+        pids: number("/pids_stats/current").unwrap_or(0),
+        network_in_bytes: network("rx_bytes"),
+        network_out_bytes: network("tx_bytes"),
+        disk_read_bytes: disk("read"),
+        disk_write_bytes: disk("write"),
+        docker_json: stats,
     }
 }
 

@@ -17,6 +17,7 @@ mod engine;
 mod image;
 mod inspect;
 mod network;
+mod places;
 mod probe;
 mod runtime;
 

@@ -1,5 +1,6 @@
 //! The trait for containers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use serde_json::json;
 
 use super::body::{self, OWNER};
 use super::engine::{Answer, Call, Engine, EngineInfo, encode};
-use super::inspect::{Container, pids};
+use super::inspect::{self, Container, pids};
 use super::network::{self, EdgeNetwork, NetworkConfig};
-use super::{image, probe};
+use super::{image, places, probe};
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::{LogLimits, LogStream, LogsOptions, Output, Tail, put_frame};
 use crate::process::procfs;
@@ -129,6 +130,7 @@ impl DockerRuntime {
         let network = self.ensure_network().await?;
         let mut body = body::make(spec, &self.config, Some(network.gateway)).map_err(unsupported)?;
         self.limit_log(&mut body).await?;
+        places::make(&places::needed(&body), &spec.module_dir).await?;
         let path = format!("/containers/create?name={}", encode(spec.id.as_str()));
         let call = Call::post(format!("create module `{}`", spec.id), path).with_body(&body);
         let refused = match self.engine.send(&call).await {
@@ -260,6 +262,33 @@ impl DockerRuntime {
         Ok(container.stats(stats))
     }
 
+    async fn read_all_stats(&self) -> Result<BTreeMap<ModuleId, ModuleStats>, RuntimeError> {
+        let label = format!("{}={}", OWNER.0, OWNER.1);
+        let filters = json!({"label": [label], "status": ["running"]}).to_string();
+        let path = format!("/containers/json?filters={}", encode(&filters));
+        let listed = self.engine.json(&Call::get("list the modules", path)).await?;
+        let running = listed.as_array().into_iter().flatten();
+        let running = running.filter_map(|entry| inspect::listed(entry, self.config.instance.as_deref()));
+        let running: Vec<_> = running.collect();
+        let asked = stream::iter(running).map(|(container, id)| async move {
+            let path = container_path(&container, "stats?stream=false&one-shot=true");
+            let call = Call::get(format!("tell what module `{id}` uses"), path);
+            match self.engine.json(&call).await {
+                Ok(stats) => Some((id, inspect::read_stats(stats))),
+                Err(error) => {
+                    // It may have ended in the meantime.
+                    tracing::debug!(module = %id, error = %error.chain(), "what a module uses can't be read now");
+                    None
+                }
+            }
+        });
+        Ok(asked
+            .buffer_unordered(ASKED_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await)
+    }
+
     async fn list_processes(&self, id: &ModuleId) -> Result<Vec<u32>, RuntimeError> {
         let container = self.find(id).await?;
         let Some(main) = container.state.pid else {
@@ -351,6 +380,10 @@ impl ModuleRuntime for DockerRuntime {
 
     fn stats<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<ModuleStats, RuntimeError>> {
         Box::pin(self.read_stats(id))
+    }
+
+    fn all_stats(&self) -> BoxFuture<'_, Result<BTreeMap<ModuleId, ModuleStats>, RuntimeError>> {
+        Box::pin(self.read_all_stats())
     }
 
     fn processes<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<Vec<u32>, RuntimeError>> {

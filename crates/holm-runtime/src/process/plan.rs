@@ -13,6 +13,7 @@ use super::cgroup::ControlGroups;
 use super::image::{self, Image};
 use super::options::{Device, ProcessOptions};
 use super::record::{Directory, FORMAT, HealthCheck, ModuleRecord, Plan};
+use crate::conversions;
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::LogLimits;
 
@@ -41,7 +42,10 @@ pub(super) fn read_options(
     log: LogLimits,
 ) -> Result<ProcessOptions, Vec<UnsupportedOption>> {
     let is_root = rustix::process::geteuid().is_root();
-    ProcessOptions::read(create_options, &Device { groups, is_root, log })
+    ProcessOptions::read(
+        &conversions::converted(create_options),
+        &Device { groups, is_root, log },
+    )
 }
 
 /// Makes the plan for a module.

@@ -49,17 +49,32 @@ pub(crate) fn boot_time_seconds() -> Option<i64> {
 
 /// Every process below `root`, without `root` itself, parents before children.
 pub(crate) fn descendants(root: u32) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (pid, stat) in all() {
-        children.entry(stat.parent).or_default().push(pid);
+    Family::read().below(root)
+}
+
+/// Who is whose child, at one look at all processes.
+pub(crate) struct Family(BTreeMap<u32, Vec<u32>>);
+
+impl Family {
+    pub(crate) fn read() -> Self {
+        let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (pid, stat) in all() {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+        Self(children)
     }
-    let mut found = Vec::new();
-    let mut next = children.remove(&root).unwrap_or_default();
-    while let Some(pid) = next.pop() {
-        found.push(pid);
-        next.extend(children.remove(&pid).unwrap_or_default());
+
+    /// Every process below `root`, without `root` itself, parents before children.
+    pub(crate) fn below(&self, root: u32) -> Vec<u32> {
+        let children = |pid: u32| self.0.get(&pid).into_iter().flatten().copied();
+        let mut found = Vec::new();
+        let mut next: Vec<u32> = children(root).collect();
+        while let Some(pid) = next.pop() {
+            found.push(pid);
+            next.extend(children(pid));
+        }
+        found
     }
-    found
 }
 
 /// What some processes use together.
@@ -72,16 +87,21 @@ pub(crate) struct Usage {
     pub(crate) written_bytes: u64,
 }
 
-/// Adds up what these processes use. One that has gone in the meantime counts nothing.
-pub(crate) fn usage(pids: &[u32]) -> Usage {
+/// Adds up what these processes use, with what those have used that ended below them. `collector` has collected others that
+/// ended, and counts with these alone. One that has gone in the meantime counts nothing.
+pub(crate) fn usage(pids: &[u32], collector: Option<u32>) -> Usage {
     // Both are constants of the running kernel.
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+    let nanos = |ticks: u64| ticks.saturating_mul(1_000_000_000 / ticks_per_second);
     let mut sum = Usage::default();
+    if let Some(stat) = collector.and_then(Stat::read) {
+        sum.cpu_nanos += nanos(stat.collected_ticks);
+    }
     for &pid in pids {
         let Some(stat) = Stat::read(pid) else { continue };
         sum.memory_bytes += stat.resident_pages.saturating_mul(page);
-        sum.cpu_nanos += stat.cpu_ticks.saturating_mul(1_000_000_000 / ticks_per_second);
+        sum.cpu_nanos += nanos(stat.cpu_ticks.saturating_add(stat.collected_ticks));
         sum.threads += stat.threads;
         let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
         sum.read_bytes += io_field(&io, "read_bytes:");
@@ -100,6 +120,8 @@ struct Stat {
     state: char,
     parent: u32,
     cpu_ticks: u64,
+    /// Of children that have ended and were waited for.
+    collected_ticks: u64,
     threads: u64,
     start: u64,
     resident_pages: u64,
@@ -119,7 +141,8 @@ impl Stat {
         Some(Self {
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(4)?).ok()?,
-            cpu_ticks: number(14)? + number(15)?,
+            cpu_ticks: number(14)?.saturating_add(number(15)?),
+            collected_ticks: number(16)?.saturating_add(number(17)?),
             threads: number(20)?,
             start: number(22)?,
             resident_pages: number(24)?,
@@ -141,12 +164,13 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let text = "7 (a) b) (c) S 3 7 7 0 -1 0 0 0 0 0 11 22 0 0 20 0 5 0 999 4096 33 0 0";
+        let text = "7 (a) b) (c) S 3 7 7 0 -1 0 0 0 0 0 11 22 3 4 20 0 5 0 999 4096 33 0 0";
 
         let stat = Stat::parse(text).unwrap();
 
         assert_eq!((stat.state, stat.parent, stat.start), ('S', 3, 999));
         assert_eq!((stat.cpu_ticks, stat.threads, stat.resident_pages), (33, 5, 33));
+        assert_eq!(stat.collected_ticks, 7);
     }
 
     #[test]

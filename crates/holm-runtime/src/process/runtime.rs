@@ -1,5 +1,6 @@
 //! The trait for processes. The work is done on files and short-lived programs, so it runs on threads for blocking work.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use super::cgroup::ControlGroups;
 use super::end::BEYOND_GRACE;
 use super::observe::{self, Run};
 use super::plan::{self, Sources};
+use super::procfs::Family;
 use super::record::{Directory, FORMAT, ModuleRecord, Plan, write};
 use super::{end, image, logs, procfs, user};
 use crate::error::{RuntimeError, UnsupportedOption};
@@ -162,11 +164,15 @@ impl ModuleRuntime for ProcessRuntime {
         self.blocking(move |inner| inner.stats(&id))
     }
 
+    fn all_stats(&self) -> BoxFuture<'_, Result<BTreeMap<ModuleId, ModuleStats>, RuntimeError>> {
+        self.blocking(Inner::all_stats)
+    }
+
     fn processes<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<Vec<u32>, RuntimeError>> {
         let id = id.clone();
         self.blocking(move |inner| {
             let (directory, _) = inner.existing(&id)?;
-            Ok(processes(&observe::run(&directory)?))
+            Ok(processes(&observe::run(&directory)?, &Family::read()))
         })
     }
 
@@ -362,7 +368,37 @@ impl Inner {
 
     fn stats(&self, id: &ModuleId) -> Result<ModuleStats, RuntimeError> {
         let (directory, module) = self.existing(id)?;
-        let usage = procfs::usage(&processes(&observe::run(&directory)?));
+        Ok(self.stats_of(&module, &observe::run(&directory)?, &Family::read()))
+    }
+
+    fn all_stats(&self) -> Result<BTreeMap<ModuleId, ModuleStats>, RuntimeError> {
+        let root = &self.config.root;
+        let entries = match fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(RuntimeError::io("read", root)(error)),
+        };
+        let family = Family::read();
+        let mut all = BTreeMap::new();
+        for entry in entries {
+            let entry = entry.map_err(RuntimeError::io("read", root))?;
+            let directory = Directory::at(entry.path());
+            // What can't be read is told of by the list.
+            if let (Ok(Some(module)), Ok(run @ Run::Up(_))) = (observe::module(&directory), observe::run(&directory)) {
+                let stats = self.stats_of(&module, &run, &family);
+                all.insert(module.id, stats);
+            }
+        }
+        Ok(all)
+    }
+
+    fn stats_of(&self, module: &ModuleRecord, run: &Run, family: &Family) -> ModuleStats {
+        let id = &module.id;
+        let supervisor = match run {
+            Run::Up(run) if run.supervisor.is_alive() => Some(run.supervisor.pid),
+            _ => None,
+        };
+        let usage = procfs::usage(&processes(run, family), supervisor);
         let limits = plan::read_options(&module.create_options, &self.groups, self.config.log)
             .unwrap_or_default()
             .limits;
@@ -375,7 +411,7 @@ impl Inner {
                 {"op": "Read", "value": usage.read_bytes}, {"op": "Write", "value": usage.written_bytes}
             ]},
         });
-        Ok(ModuleStats {
+        ModuleStats {
             memory_bytes: usage.memory_bytes,
             memory_limit_bytes: limits.memory_bytes,
             cpu_nanos: usage.cpu_nanos,
@@ -385,19 +421,19 @@ impl Inner {
             disk_read_bytes: usage.read_bytes,
             disk_write_bytes: usage.written_bytes,
             docker_json,
-        })
+        }
     }
 }
 
 /// All processes of a module: everything below its supervisor, which adopts what the program leaves behind.
-fn processes(run: &Run) -> Vec<u32> {
+fn processes(run: &Run, family: &Family) -> Vec<u32> {
     let Run::Up(run) = run else { return Vec::new() };
     if run.supervisor.is_alive() {
-        return procfs::descendants(run.supervisor.pid);
+        return family.below(run.supervisor.pid);
     }
     let Some(main) = run.main else { return Vec::new() };
     let mut pids = vec![main.pid];
-    pids.extend(procfs::descendants(main.pid));
+    pids.extend(family.below(main.pid));
     pids
 }
 

@@ -1,5 +1,8 @@
 //! `holm deploy`.
 
+mod file;
+mod template;
+
 use anyhow::{Context, bail};
 use holm_model::manifest::EdgeHubDesired;
 use holm_model::wire::percent;
@@ -13,13 +16,13 @@ use crate::output;
 
 pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let shown = options.manifest.display();
-    let text = std::fs::read_to_string(&options.manifest).with_context(|| format!("`{shown}` can't be read"))?;
-    let manifest: Value = serde_json::from_str(&text).with_context(|| format!("`{shown}` is not JSON"))?;
+    let manifest = file::read(&options.manifest)?;
     // Tools wrap the same content differently.
     let content = manifest.get("content").unwrap_or(&manifest);
     let Some(modules) = content.get("modulesContent").or_else(|| content.get("moduleContent")) else {
         bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
     };
+    template::refuse(&manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
     check_routes(modules).with_context(|| format!("`{shown}` has bad routes; nothing was deployed"))?;
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;

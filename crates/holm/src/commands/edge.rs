@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use hyper::Method;
-use serde_json::Value;
 
 use crate::cli::{Edge, OnDevice};
 use crate::management::{LogStream, Management};
@@ -13,6 +11,7 @@ use crate::output;
 
 mod check;
 mod dead_letters;
+mod list;
 mod plan;
 mod service;
 mod status;
@@ -21,7 +20,7 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
         Edge::Run { config, check } => service::run(&config, check).await?,
         Edge::Ca { config } => output::line(service::authority(&config).await?.trim_end()),
-        Edge::List(on) => list(&on).await?,
+        Edge::List(on) => list::print(&reach(&on)?.ask(Method::GET, "/modules").await?, on.json)?,
         Edge::Logs {
             module,
             follow,
@@ -62,38 +61,6 @@ fn reach(on: &OnDevice) -> anyhow::Result<Management> {
     let is_there = |uri: &&str| uri.strip_prefix("unix://").is_some_and(|path| Path::new(path).exists());
     let usual = || SOCKETS.into_iter().find(is_there).unwrap_or(SOCKETS[0]);
     Management::new(on.socket()?.as_deref().unwrap_or_else(usual))
-}
-
-async fn list(on: &OnDevice) -> anyhow::Result<()> {
-    let answer = reach(on)?.ask(Method::GET, "/modules").await?;
-    let modules = answer
-        .get("modules")
-        .and_then(Value::as_array)
-        .context("the edge's answer has no `modules`")?;
-    if on.json {
-        output::json(&Value::Array(modules.clone()));
-        return Ok(());
-    }
-    let text = |module: &Value, pointer: &str| {
-        module
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or("-")
-            .to_owned()
-    };
-    let rows: Vec<_> = modules
-        .iter()
-        .map(|module| {
-            vec![
-                text(module, "/name"),
-                text(module, "/status/runtimeStatus/status"),
-                text(module, "/status/runtimeStatus/description"),
-                text(module, "/config/settings/image"),
-            ]
-        })
-        .collect();
-    output::table(&["NAME", "STATUS", "DESCRIPTION", "CONFIG"], &rows);
-    Ok(())
 }
 
 async fn logs(module: &str, follow: bool, tail: Option<u64>, on: &OnDevice) -> anyhow::Result<()> {

@@ -216,6 +216,12 @@ impl ModuleRuntime for InMemory {
         Box::pin(std::future::ready(Ok(ModuleStats::default())))
     }
 
+    fn all_stats(&self) -> BoxFuture<'_, Result<BTreeMap<ModuleId, ModuleStats>, RuntimeError>> {
+        let running = self.world().modules.keys().cloned().collect::<Vec<_>>();
+        let all = running.into_iter().map(|id| (id, ModuleStats::default())).collect();
+        Box::pin(std::future::ready(Ok(all)))
+    }
+
     fn processes<'a>(&'a self, _: &'a ModuleId) -> BoxFuture<'a, Result<Vec<u32>, RuntimeError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }

@@ -137,7 +137,7 @@ fn values_of_the_wrong_kind_are_refused() {
             json!("  "),
             "`modules.sensor.settings.image`",
         ),
-        ("/modules/sensor/env/N", json!(3), "`modules.sensor.env.N.value`"),
+        ("/modules/sensor/env/N", json!(3), "`modules.sensor.env.N`"),
         ("/modules/sensor/env/N/value", json!([]), "`modules.sensor.env.N.value`"),
         (
             "/modules/sensor/restartPolicy",
@@ -163,6 +163,8 @@ fn an_upstream_image_needs_a_port() {
         ("$upstream/a:1", false),
         ("$upstream:0/a", false),
         ("$upstream", false),
+        ("$UPSTREAM:443/a", false),
+        ("$CONTAINER_REGISTRY/a:1", false),
     ] {
         manifest["modules"]["sensor"]["settings"]["image"] = json!(image);
         match parse(&manifest) {
@@ -170,6 +172,47 @@ fn an_upstream_image_needs_a_port() {
             Err(error) => assert!(!is_good && error.to_string().contains("check the port is specified")),
         }
     }
+}
+
+#[test]
+fn a_placeholder_of_a_template_is_named() {
+    for image in ["${MODULES.sensor}", "registry.test/${NAME}:1"] {
+        let mut manifest = manifest();
+        manifest["modules"]["sensor"]["settings"]["image"] = json!(image);
+
+        let problems = problems(&manifest);
+
+        let expected = format!("`modules.sensor.settings.image` is `{image}`, which holds a placeholder");
+        assert!(problems[0].starts_with(&expected), "{problems:?}");
+    }
+}
+
+#[test]
+fn values_that_the_original_converts_are_read() {
+    let mut manifest = manifest();
+    let sensor = json!({"Type": "Docker", "Status": "Running", "restartpolicy": "On-Failure", "startupOrder": "7",
+        "version": 1.5, "imagePullPolicy": "Never", "env": {"EMPTY": {}, "GONE": null, "F": {"Value": 0.5}},
+        "Settings": {"Image": "a:1", "CreateOptions": "{'Cmd': ['x']}"}});
+    manifest["modules"]["sensor"] = sensor;
+    manifest["runtime"]["settings"]["minDockerVersion"] = json!(1.25);
+
+    let desired = parse(&manifest).unwrap();
+
+    let sensor = &desired.modules[&ModuleId::new("sensor").unwrap()];
+    assert_eq!(
+        (sensor.restart_policy, sensor.startup_order),
+        (RestartPolicy::OnFailure, 7)
+    );
+    assert_eq!((sensor.version.as_str(), sensor.image.as_str()), ("1.5", "a:1"));
+    assert_eq!(sensor.image_pull_policy, ImagePullPolicy::Never);
+    let env: Vec<_> = sensor
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(env, [("EMPTY", ""), ("F", "0.5")]);
+    assert_eq!(sensor.create_options["Cmd"], json!(["x"]));
+    assert_eq!(desired.runtime.min_docker_version, "1.25");
 }
 
 #[test]

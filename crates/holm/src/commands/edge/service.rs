@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use holm_edge::check::{self, Subject, Verdict};
 use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::Edge;
+use holm_edge::metrics::EdgeMetrics;
+use holm_edge::own_log::OwnLog;
 use holm_edge::security::{Security, SecurityOptions};
 use holm_net::Listener;
-use serde_json::Value;
 
-use crate::output;
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
+use crate::{logging, output};
 
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
@@ -27,11 +28,16 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let page = status_listener(config.metrics_bind).await?;
     let program = std::env::current_exe().context("this program does not know its own file")?;
     let hostname = config.hostname.clone();
-    let edge = Edge::start(config, program).await.context("the edge can't start")?;
+    let own_log = OwnLog::default();
+    let kept = own_log.clone();
+    logging::tap(move |line| kept.write(line));
+    let edge = Edge::start(config, program, own_log)
+        .await
+        .context("the edge can't start")?;
     let status = match page {
         Some(listener) => {
             let page = EdgeStatus {
-                status: edge.status(),
+                metrics: edge.metrics(),
                 health: edge.health(),
             };
             Some(status_page::serve(edge.scope(), listener, page)?)
@@ -138,7 +144,7 @@ pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
 }
 
 struct EdgeStatus {
-    status: Box<dyn Fn() -> Value + Send + Sync>,
+    metrics: EdgeMetrics,
     health: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
@@ -148,35 +154,6 @@ impl Status for EdgeStatus {
     }
 
     async fn metrics(&self) -> String {
-        let status = (self.status)();
-        let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-        let connected = u64::from(
-            status
-                .pointer("/link/connected")
-                .and_then(Value::as_bool)
-                .unwrap_or_default(),
-        );
-        let mut text = String::new();
-        for (name, help, value) in [
-            (
-                "holm_edge_clients",
-                "Modules connected to this edge now.",
-                number("/clientsConnected"),
-            ),
-            ("holm_edge_link_up", "Whether the hub can be reached.", connected),
-            (
-                "holm_edge_upstream_messages",
-                "Messages that wait for the hub.",
-                number("/upstream/messages"),
-            ),
-            (
-                "holm_edge_queue_disk_bytes",
-                "Bytes of the message queue on disk.",
-                number("/diskBytes"),
-            ),
-        ] {
-            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
-        }
-        text
+        self.metrics.read().await.into_text()
     }
 }

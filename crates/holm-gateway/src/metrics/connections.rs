@@ -1,0 +1,128 @@
+//! What a front counts of its connections.
+
+use crate::label;
+use crate::metrics::{Counter, Exposition, Family};
+
+label! {
+    /// How a client speaks to the node.
+    pub enum Protocol("protocol") {
+        /// MQTT over TLS.
+        Mqtt = "mqtt",
+        /// MQTT over a WebSocket.
+        MqttWebSocket = "mqtt_websocket",
+    }
+}
+
+label! {
+    /// Why a connection was answered with another return code than 0.
+    pub enum ConnectRefusal("reason") {
+        /// User name, client id or will have not the published form.
+        Malformed = "malformed",
+        /// The proof is wrong, or the identity may not connect.
+        NotAuthorized = "not_authorized",
+        /// The node could not tell.
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// Why a connection ended.
+    pub enum End("reason") {
+        /// The client said goodbye.
+        Disconnected = "disconnected",
+        /// The transport ended without it.
+        Lost = "lost",
+        /// The client was silent for too long.
+        TimedOut = "timed_out",
+        /// The client broke MQTT.
+        Violation = "violation",
+        /// The client was not let in.
+        Refused = "refused",
+        /// The same identity connected anew.
+        Replaced = "replaced",
+        /// The identity was removed, disabled, or its key changed.
+        Revoked = "revoked",
+        /// The node stopped.
+        ShuttingDown = "shutting_down",
+        /// The client did not take what was sent to it.
+        TooSlow = "too_slow",
+        /// The client did not acknowledge a message in time.
+        Unacknowledged = "unacknowledged",
+        /// The client's token ended.
+        TokenEnded = "token_ended",
+        /// The client sent a message that breaks a rule: its topic or its size.
+        MessageRefused = "message_refused",
+        /// A message could not be stored.
+        NotStored = "not_stored",
+        /// The node could not read or keep what the session needs.
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// What a client was made to wait for, or refused for now.
+    pub enum Throttle("what") {
+        /// Messages that had to wait for room at the node.
+        Messages = "messages",
+        /// Twin requests answered with 429.
+        TwinRequests = "twin_requests",
+    }
+}
+
+/// The figures of a front.
+#[derive(Debug, Default)]
+pub struct ConnectionMetrics {
+    pub(crate) open: Family<Protocol>,
+    pub(crate) accepted: Family<Protocol>,
+    pub(crate) refused: Family<ConnectRefusal>,
+    pub(crate) ended: Family<End>,
+    pub(crate) throttled: Family<Throttle>,
+}
+
+impl ConnectionMetrics {
+    /// Writes them, under names that begin with `prefix`.
+    pub fn write(&self, prefix: &str, out: &mut Exposition) {
+        out.gauges(
+            &format!("{prefix}_connections"),
+            "Connections that are open now, logged in or not.",
+            &self.open,
+        );
+        out.counters(
+            &format!("{prefix}_connections_total"),
+            "Connections that were opened.",
+            &self.accepted,
+        );
+        out.counters(
+            &format!("{prefix}_connections_refused_total"),
+            "CONNECTs that were answered with another return code than 0.",
+            &self.refused,
+        );
+        out.counters(
+            &format!("{prefix}_connections_ended_total"),
+            "Connections that have ended, by reason.",
+            &self.ended,
+        );
+        out.counters(
+            &format!("{prefix}_throttled_total"),
+            "What clients had to wait for, or were refused for now.",
+            &self.throttled,
+        );
+    }
+
+    /// Counts a connection until the value goes.
+    pub(crate) fn open(&self, protocol: Protocol) -> Open<'_> {
+        self.accepted.of(protocol).increment();
+        let gauge = self.open.of(protocol);
+        gauge.increment();
+        Open(gauge)
+    }
+}
+
+/// A connection that is open.
+pub(crate) struct Open<'m>(&'m Counter);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.decrement();
+    }
+}
