@@ -67,7 +67,7 @@ impl OwnLog {
         self.inner.written.send_modify(|count| *count += 1);
     }
 
-    /// What is wanted of it, in the framing of modules' logs.
+    /// What is wanted of it, in the framing of modules' logs; as standard output, which is where the original's parts write.
     #[must_use]
     pub fn open(&self, options: &LogsOptions) -> LogStream {
         let reading = Reading {
@@ -116,9 +116,9 @@ impl OwnLog {
             }
             if options.timestamps {
                 let line = [format!("{written} ").as_bytes(), line].concat();
-                put_frame(Output::Stderr, &line, &mut piece);
+                put_frame(Output::Stdout, &line, &mut piece);
             } else {
-                put_frame(Output::Stderr, line, &mut piece);
+                put_frame(Output::Stdout, line, &mut piece);
             }
         }
         piece

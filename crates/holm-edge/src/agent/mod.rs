@@ -318,6 +318,26 @@ impl Agent {
         self.inner.figures.write_methods(out);
     }
 
+    /// A support bundle, as it is made.
+    pub(crate) fn bundle(
+        &self,
+        scope: &Scope,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        runtime_only: bool,
+    ) -> logs::Pieces {
+        let facts = self.bundle_facts();
+        self.inner.logs.bundle(scope, since, until, (runtime_only, facts))
+    }
+
+    fn bundle_facts(&self) -> logs::Facts {
+        vec![
+            ("status.json".to_owned(), self.status()),
+            ("plan.json".to_owned(), self.plan()),
+            ("systeminfo.json".to_owned(), crate::management::system::info()),
+        ]
+    }
+
     /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each
     /// module, and what is planned next.
     #[must_use]

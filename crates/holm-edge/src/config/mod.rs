@@ -14,6 +14,7 @@
 //! Source: `edge-agent.md` §5.
 
 mod check;
+pub mod import;
 pub mod keys;
 mod nearest;
 mod read;

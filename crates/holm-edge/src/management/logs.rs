@@ -1,5 +1,6 @@
 //! The log of a module, piece by piece.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::Scope;
@@ -9,6 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
+use crate::agent::Agent;
 use crate::local_api::{Call, Failure};
 use crate::moment;
 use crate::own_log::OwnLog;
@@ -28,6 +30,24 @@ pub(super) async fn answer(
         other => Failure::internal(other.chain()),
     })?;
     Ok(stream(scope, log))
+}
+
+/// A support bundle, as it is made.
+pub(super) fn bundle(scope: &Scope, agent: &Agent, call: &Call) -> Result<Response<ResponseBody>, Failure> {
+    let runtime_only = flag(call, "edge_runtime_only")?;
+    let mut made = agent.bundle(scope, moment(call, "since")?, moment(call, "until")?, runtime_only);
+    let (pieces, receiver) = mpsc::channel(1);
+    scope.spawn_until_stopped(async move {
+        while let Some(piece) = made.recv().await {
+            if pieces.send(piece.map(Bytes::from)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = Response::new(body::streamed(receiver));
+    let kind = HeaderValue::from_static("application/zip");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 /// The log of agent and broker, which is that of this process.
@@ -54,13 +74,6 @@ fn stream(scope: &Scope, mut log: LogStream) -> Response<ResponseBody> {
 }
 
 fn options(call: &Call) -> Result<LogsOptions, Failure> {
-    let flag = |name: &str| match call.parameter(name) {
-        None | Some("" | "false" | "0") => Ok(false),
-        Some("true" | "1") => Ok(true),
-        Some(other) => Err(Failure::bad_request(format!(
-            "`{name}` is `{other}`; give true or false"
-        ))),
-    };
     let tail = match call.parameter("tail") {
         None | Some("" | "all") => Tail::All,
         Some(lines) => Tail::Lines(
@@ -70,12 +83,22 @@ fn options(call: &Call) -> Result<LogsOptions, Failure> {
         ),
     };
     Ok(LogsOptions {
-        follow: flag("follow")?,
+        follow: flag(call, "follow")?,
         tail,
         since: moment(call, "since")?,
         until: moment(call, "until")?,
-        timestamps: flag("timestamps")?,
+        timestamps: flag(call, "timestamps")?,
     })
+}
+
+fn flag(call: &Call, name: &str) -> Result<bool, Failure> {
+    match call.parameter(name) {
+        None | Some("" | "false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(other) => Err(Failure::bad_request(format!(
+            "`{name}` is `{other}`; give true or false"
+        ))),
+    }
 }
 
 fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Failure> {

@@ -1,8 +1,8 @@
 //! Serves HTTP/1.1 on connections: TLS from a listener, or any stream that the caller has accepted (a unix socket, say).
 //!
 //! A request's head must arrive within [`HEAD_DEADLINE`] of its first byte; between two requests a connection may rest for
-//! [`IDLE_DEADLINE`]. When the scope stops, running requests are finished and idle connections closed. Upgrades (WebSocket)
-//! are possible.
+//! [`IDLE_DEADLINE`]. When the scope stops, running requests are finished if that takes no longer than [`LAST_ANSWER`], and idle
+//! connections closed. Upgrades (WebSocket) are possible.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,6 +24,9 @@ use crate::{Listener, Peer, Scope, tls};
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// How long an idle connection is kept.
 pub const IDLE_DEADLINE: Duration = Duration::from_secs(240);
+
+/// How long a request that runs when the scope stops may go on.
+pub const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -66,7 +69,11 @@ where
         () = heads.overdue() => return tracing::debug!("the head of an HTTP request took too long; closing"),
         () = scope.stopping() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A client that has sent half a request, or none, would be waited for as long as for its head.
+            match tokio::time::timeout(LAST_ANSWER, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

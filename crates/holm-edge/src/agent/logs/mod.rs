@@ -282,7 +282,18 @@ impl Logs {
     }
 
     /// A bundle as it is made, for whoever asks on the device. The task that makes it ends with the scope, or with its reader.
-    pub(super) fn bundle(&self, scope: &Scope, filter: Filter, runtime_only: bool, facts: Facts) -> Pieces {
+    pub(super) fn bundle(
+        &self,
+        scope: &Scope,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        (runtime_only, facts): (bool, Facts),
+    ) -> Pieces {
+        let filter = Filter {
+            since,
+            until,
+            ..Filter::default()
+        };
         let (pieces, made) = mpsc::channel(WAITING_PIECES);
         let logs = self.clone();
         scope.spawn_until_stopped(async move { logs.make_archive(filter, runtime_only, facts, pieces).await });

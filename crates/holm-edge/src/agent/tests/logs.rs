@@ -232,10 +232,12 @@ async fn a_support_bundle_holds_what_is_known_and_every_log() {
         [
             "inspect/pump.json",
             "inspect/valve.json",
+            "logs/edgeAgent_log.txt",
             "logs/pump_log.txt",
             "logs/valve_log.txt",
             "plan.json",
-            "status.json"
+            "status.json",
+            "systeminfo.json"
         ]
     );
     assert_eq!(files["logs/valve_log.txt"], b"open\n");
