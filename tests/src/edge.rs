@@ -4,6 +4,7 @@
 //! in at the test's [`Switchboard`], and are steered like those that a test starts itself.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,6 +39,22 @@ pub struct Edge {
     disk: Option<SmallDisk>,
     directory: Directory,
     engine: Option<EngineTurn>,
+    setup: Setup,
+}
+
+/// In what an edge is other than usual.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Lines for `[holm]` of its configuration.
+    pub holm: Vec<&'static str>,
+    /// The socket of a container engine of the test's own.
+    pub engine: Option<PathBuf>,
+    /// A command that runs it: the edge's own command line is added.
+    pub under: Vec<String>,
+    /// Variables.
+    pub env: Vec<(&'static str, String)>,
+    /// Whether its data is on a disk of its own.
+    pub small_disk: bool,
 }
 
 /// The turn of one edge to use the container engine: names of containers and the network are the machine's, not the edge's.
@@ -98,9 +115,19 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub fn start(hub: &Hub, device: &Device) -> Self {
+        Self::start_with(hub, device, Setup::default())
+    }
+
+    /// Starts an edge that is other than usual. Its host name is its loopback address.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(hub: &Hub, device: &Device, setup: Setup) -> Self {
         let address = Address::take();
         let hostname = address.ip().to_string();
-        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, None)
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, setup)
     }
 
     /// Starts an edge whose data is on a disk of its own that the test can fill.
@@ -110,10 +137,11 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub fn start_on_small_disk(hub: &Hub, device: &Device) -> Self {
-        let address = Address::take();
-        let hostname = address.ip().to_string();
-        let size = Some(DISK_MEBIBYTES);
-        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, size)
+        let setup = Setup {
+            small_disk: true,
+            ..Setup::default()
+        };
+        Self::start_with(hub, device, setup)
     }
 
     /// Starts an edge whose modules are in containers: they reach it, and the test, by a name.
@@ -125,7 +153,8 @@ impl Edge {
     pub fn start_for_containers(hub: &Hub, device: &Device) -> Self {
         let name = "edge.test".to_owned();
         let turn = Some(EngineTurn::take());
-        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn, None)
+        let setup = Setup::default();
+        Self::start_as(hub, device, Address::take(), name, Ipv4Addr::UNSPECIFIED, turn, setup)
     }
 
     /// Starts an edge that is named by its loopback address and has modules of both kinds.
@@ -138,7 +167,8 @@ impl Edge {
         let address = Address::take();
         let name = address.ip().to_string();
         let turn = Some(EngineTurn::take());
-        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn, None)
+        let setup = Setup::default();
+        Self::start_as(hub, device, address, name, Ipv4Addr::UNSPECIFIED, turn, setup)
     }
 
     #[track_caller]
@@ -149,14 +179,20 @@ impl Edge {
         hostname: String,
         listen: Ipv4Addr,
         engine: Option<EngineTurn>,
-        disk_mebibytes: Option<u32>,
+        setup: Setup,
     ) -> Self {
         let directory = Directory::new();
-        let disk = disk_mebibytes.map(|size| SmallDisk::mount(&directory.path().join("edge"), size));
+        let disk = setup
+            .small_disk
+            .then(|| SmallDisk::mount(&directory.path().join("edge"), DISK_MEBIBYTES));
         let mut config = configuration(hub, device, address.ip(), &hostname, directory.path());
         if engine.is_some() {
             config = config.replace(NO_ENGINE, "");
         }
+        if let Some(socket) = &setup.engine {
+            config = config.replace("/nonexistent/docker.sock", &socket.to_string_lossy());
+        }
+        config = config.replace("[holm]\n", &format!("[holm]\n{}\n", setup.holm.join("\n")));
         write(&directory.path().join("edge.toml"), &config, 0o600);
         for language in [Language::Python, Language::Node] {
             let (interpreter, file) = program_of(language, "device");
@@ -168,13 +204,14 @@ impl Edge {
             );
         }
         let mut edge = Self {
-            daemon: spawn(&directory),
+            daemon: spawn(&directory, &setup),
             switchboard: Switchboard::open(IpAddr::V4(listen)),
             address,
             hostname,
             disk,
             directory,
             engine,
+            setup,
         };
         edge.wait_until_ready();
         edge
@@ -263,7 +300,7 @@ impl Edge {
     /// The command that starts this edge once more, to be run by the caller.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        run_command(&self.directory)
+        run_command(&self.directory, &self.setup)
     }
 
     /// An MQTT connection of a module, welcomed. Waits until the edge knows the module by the key that the hub's registry
@@ -307,7 +344,7 @@ impl Edge {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory);
+        self.daemon = spawn(&self.directory, &self.setup);
         self.wait_until_ready();
     }
 
@@ -579,20 +616,24 @@ deployment_trial_sec = 2
     )
 }
 
-fn spawn(directory: &Directory) -> Daemon {
-    Daemon::start("edge", directory.path(), &mut run_command(directory))
+fn spawn(directory: &Directory, setup: &Setup) -> Daemon {
+    Daemon::start("edge", directory.path(), &mut run_command(directory, setup))
 }
 
 fn own_program(directory: &Directory) -> PathBuf {
     directory.path().join("bin/holm")
 }
 
-fn run_command(directory: &Directory) -> Command {
+fn run_command(directory: &Directory, setup: &Setup) -> Command {
     let own = own_program(directory);
-    let mut command = Command::new(if own.is_file() { own } else { need::holm() });
+    let holm = if own.is_file() { own } else { need::holm() };
+    let mut words = setup.under.iter().map(OsString::from).chain([holm.into_os_string()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
     command
+        .args(words)
         .args(["edge", "run", "--config"])
-        .arg(directory.path().join("edge.toml"));
+        .arg(directory.path().join("edge.toml"))
+        .envs(setup.env.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -1,5 +1,6 @@
 //! A hub of a test: a process of the binary on a loopback address and in a directory of its own.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +35,9 @@ pub struct Hub {
     daemon: Daemon,
     service: Service,
     address: Address,
-    /// What clients call it: its address, or that of the link before it.
+    /// What clients call it, if that is no address, and the command under which they find it by that.
+    named: Option<(String, Vec<String>)>,
+    /// Its address, or that of the link before it.
     name: Ipv4Addr,
     /// Goes before the directory that it is mounted in, and after the process that uses it.
     disk: Option<SmallDisk>,
@@ -76,7 +79,19 @@ impl Hub {
     pub fn start() -> Self {
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name, Directory::new(), None)
+        Self::start_as(address, name, None, Directory::new(), None)
+    }
+
+    /// Starts a hub that its clients know by a name. `holm` finds it when it is run under a command, which is made for that.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_named(host: &str, under: Vec<String>) -> Self {
+        let address = Address::take();
+        let name = address.ip();
+        Self::start_as(address, name, Some((host.to_owned(), under)), Directory::new(), None)
     }
 
     /// Starts a hub whose data is on a disk of its own that the test can fill.
@@ -90,7 +105,7 @@ impl Hub {
         let disk = SmallDisk::mount(&directory.path().join("hub"), DISK_MEBIBYTES);
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name, directory, Some(disk))
+        Self::start_as(address, name, None, directory, Some(disk))
     }
 
     /// Starts a hub whose clients reach it over a link that the test can cut. What the test itself asks by
@@ -103,12 +118,21 @@ impl Hub {
     pub fn start_behind_link() -> (Self, Link) {
         let address = Address::take();
         let link = Link::open(address.ip(), &[MQTT_PORT, HTTPS_PORT]);
-        (Self::start_as(address, link.ip(), Directory::new(), None), link)
+        (Self::start_as(address, link.ip(), None, Directory::new(), None), link)
     }
 
     #[track_caller]
-    fn start_as(address: Address, name: Ipv4Addr, directory: Directory, disk: Option<SmallDisk>) -> Self {
-        let daemon = spawn(&directory, &address, name);
+    fn start_as(
+        address: Address,
+        name: Ipv4Addr,
+        named: Option<(String, Vec<String>)>,
+        directory: Directory,
+        disk: Option<SmallDisk>,
+    ) -> Self {
+        let shown = named
+            .as_ref()
+            .map_or_else(|| name.to_string(), |(host, _)| host.clone());
+        let daemon = spawn(&directory, &address, &shown);
         let ca = directory.path().join("hub/ca.pem");
         let place = Place {
             ip: IpAddr::V4(address.ip()),
@@ -119,6 +143,7 @@ impl Hub {
             daemon,
             service,
             address,
+            named,
             name,
             disk,
             directory,
@@ -154,7 +179,7 @@ impl Hub {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory, &self.address, self.name);
+        self.daemon = spawn(&self.directory, &self.address, &self.host());
         self.wait_until_ready();
     }
 
@@ -174,10 +199,17 @@ impl Hub {
         &self.daemon
     }
 
-    /// The host name, which is an address.
+    /// The host name, which is an address where no name was given.
     #[must_use]
     pub fn host(&self) -> String {
-        self.name.to_string()
+        let named = self.named.as_ref();
+        named.map_or_else(|| self.name.to_string(), |(host, _)| host.clone())
+    }
+
+    /// Its own address, whatever is before it.
+    #[must_use]
+    pub const fn ip(&self) -> Ipv4Addr {
+        self.address.ip()
     }
 
     const fn place(&self) -> Place {
@@ -206,7 +238,7 @@ impl Hub {
     /// The command that starts this hub once more, to be run by the caller.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        run_command(&self.directory, &self.address, self.name)
+        run_command(&self.directory, &self.address, &self.host())
     }
 
     /// A directory for files of the test; it ends with the hub.
@@ -246,8 +278,11 @@ impl Hub {
     /// The command line `holm`, speaking to this hub, to be started by the caller.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(need::holm());
+        let under = self.named.iter().flat_map(|(_, under)| under).map(OsString::from);
+        let mut words = under.chain([need::holm().into_os_string()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(arguments)
             .env("HOLM_HUB", self.service.connection_string());
         command.env("SSL_CERT_FILE", self.ca());
@@ -261,8 +296,18 @@ impl Hub {
     #[must_use]
     #[track_caller]
     pub fn create_device(&self, id: &str) -> Device {
+        self.create_device_with(id, &json!({"deviceId": id}))
+    }
+
+    /// Creates a device as a document says.
+    ///
+    /// # Panics
+    /// When the hub refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn create_device_with(&self, id: &str, document: &Value) -> Device {
         let path = format!("/devices/{}", encode(id));
-        let made = self.service.call("PUT", &path, Some(&json!({"deviceId": id})));
+        let made = self.service.call("PUT", &path, Some(document));
         self.described(id, None, &made)
     }
 
@@ -425,16 +470,16 @@ impl Hub {
     }
 }
 
-fn spawn(directory: &Directory, address: &Address, name: Ipv4Addr) -> Daemon {
+fn spawn(directory: &Directory, address: &Address, name: &str) -> Daemon {
     let mut command = run_command(directory, address, name);
     Daemon::start("hub", directory.path(), &mut command)
 }
 
-fn run_command(directory: &Directory, address: &Address, name: Ipv4Addr) -> Command {
-    let (ip, name) = (address.ip().to_string(), name.to_string());
+fn run_command(directory: &Directory, address: &Address, name: &str) -> Command {
+    let ip = address.ip().to_string();
     let mut command = Command::new(need::holm());
     command
-        .args(["hub", "run", "--hostname", &name, "--bind", &ip, "--data"])
+        .args(["hub", "run", "--hostname", name, "--bind", &ip, "--data"])
         .arg(directory.path().join("hub"));
     command.args([
         "--mqtt-port",

@@ -1,17 +1,21 @@
-//! A link that a test can cut: a relay of TCP connections with an address of its own.
+//! A link that a test can cut, slow down and let lose bytes: a relay of TCP connections with an address of its own.
 //!
 //! ```text
-//! edge ──► link (127.A.B.C:8883, :443) ──► hub          open: bytes pass
+//! edge ──► link (127.A.B.C:8883, :443) ──► hub          open: bytes pass, as the weather allows
 //! edge ──► link ✕                          hub          cut: what was open ends, what comes is closed at once
+//! edge ──► link ~~~                        hub          lost: bytes of what is open vanish, and so does its end
 //! ```
 //!
-//! A hub behind a link has the link's address as its host name, so no client knows of the relay.
+//! A hub behind a link has the link's address as its host name, so no client knows of the relay. What a relay can't show is
+//! the loss of packets itself; it shows what TCP makes of it: the bytes come late, all behind them too, none is missing.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
@@ -19,17 +23,55 @@ use crate::address::Address;
 #[derive(Debug)]
 pub struct Link {
     address: Address,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     /// They hold the ports: the address is free for another when they have ended.
     relays: Vec<JoinHandle<()>>,
+}
+
+/// How bytes pass, on connections that are made from now on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// How long a byte takes, each way.
+    pub delay: Duration,
+    /// Of how many segments of 1,400 bytes one is lost and sent again by TCP, after 200 ms and longer; 0: none.
+    pub one_lost_in: u64,
+    /// Bytes a second, each way, for all connections together; 0: no limit.
+    pub rate: u64,
+}
+
+/// A way over a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// The ports of the connections that were tried.
+    attempts: Mutex<Vec<u16>>,
+    /// When the next byte may pass, by way.
+    slots: [Mutex<Option<Instant>>; 2],
 }
 
 #[derive(Debug, Default)]
 struct State {
     cut: bool,
     ended: bool,
-    /// Both ends of what passes now.
-    open: Vec<TcpStream>,
+    weather: Weather,
+    /// What passes now.
+    open: Vec<Passing>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Passing {
+    ends: [TcpStream; 2],
+    /// By way.
+    lost: [Arc<AtomicBool>; 2],
 }
 
 impl Link {
@@ -41,18 +83,18 @@ impl Link {
     #[track_caller]
     pub fn open(server: Ipv4Addr, ports: &[u16]) -> Self {
         let address = Address::take();
-        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::new(Shared::default());
         let relays = ports.iter().map(|&port| {
             let ip = address.ip();
             let listener = TcpListener::bind((ip, port)).unwrap_or_else(|error| panic!("{ip}:{port}: {error}"));
             listener.set_nonblocking(true).expect("a listener can be asked");
-            let state = Arc::clone(&state);
-            std::thread::spawn(move || relay(&listener, SocketAddr::from((server, port)), &state))
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || relay(&listener, SocketAddr::from((server, port)), &shared))
         });
         Self {
             relays: relays.collect(),
             address,
-            state,
+            shared,
         }
     }
 
@@ -64,20 +106,50 @@ impl Link {
 
     /// Cuts the link.
     pub fn cut(&self) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         state.cut = true;
         close(&mut state);
     }
 
     /// Mends the link.
     pub fn restore(&self) {
-        lock(&self.state).cut = false;
+        lock(&self.shared.state).cut = false;
+    }
+
+    /// Sets how bytes pass on connections that are made from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        lock(&self.shared.state).weather = weather;
+    }
+
+    /// Lets the bytes of all connections that are open now vanish, for ever, and the end of the connection too: as when a router
+    /// has forgotten them, or a device was switched off. New connections pass.
+    pub fn lose(&self, ways: &[Way]) {
+        for passing in lock(&self.shared.state).open.drain(..) {
+            for &way in ways {
+                passing.lost[way as usize].store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// How many connections were tried, to all ports.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        lock(&self.shared.attempts).len()
+    }
+
+    /// How many connections were tried to a port.
+    #[must_use]
+    pub fn attempts_to(&self, port: u16) -> usize {
+        lock(&self.shared.attempts)
+            .iter()
+            .filter(|tried| **tried == port)
+            .count()
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         state.ended = true;
         close(&mut state);
         drop(state);
@@ -88,53 +160,212 @@ impl Drop for Link {
     }
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn close(state: &mut State) {
-    for stream in state.open.drain(..) {
+    for stream in state.open.drain(..).flat_map(|passing| passing.ends) {
         // It may have ended by itself.
         stream.shutdown(Shutdown::Both).ok();
     }
 }
 
-fn relay(listener: &TcpListener, server: SocketAddr, state: &Arc<Mutex<State>>) {
-    while !lock(state).ended {
+fn relay(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
+    while !lock(&shared.state).ended {
         let Ok((client, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         };
+        lock(&shared.attempts).push(server.port());
         client.set_nonblocking(false).ok();
         let Ok(far) = TcpStream::connect_timeout(&server, Duration::from_secs(2)) else {
             continue;
         };
-        let mut state = lock(state);
+        let mut state = lock(&shared.state);
         if state.cut || state.ended {
             continue;
         }
         let (Ok(near_again), Ok(far_again)) = (client.try_clone(), far.try_clone()) else {
             continue;
         };
+        let (Ok(near_end), Ok(far_end)) = (client.try_clone(), far.try_clone()) else {
+            continue;
+        };
         for stream in [&client, &far] {
             stream.set_nodelay(true).ok();
-            state.open.extend(stream.try_clone());
         }
-        std::thread::spawn(move || pass(client, far));
-        std::thread::spawn(move || pass(far_again, near_again));
+        let lost = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let weather = state.weather;
+        for (way, from, to) in [(Way::Up, client, far), (Way::Down, far_again, near_again)] {
+            let (shared, lost) = (Arc::clone(shared), Arc::clone(&lost[way as usize]));
+            std::thread::spawn(move || {
+                pass(
+                    from,
+                    to,
+                    &Passage {
+                        shared,
+                        weather,
+                        way,
+                        lost,
+                    },
+                )
+            });
+        }
+        state.open.push(Passing {
+            ends: [near_end, far_end],
+            lost,
+        });
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    let mut bytes = vec![0; 64 * 1024];
+/// One way of one connection.
+struct Passage {
+    shared: Arc<Shared>,
+    weather: Weather,
+    way: Way,
+    lost: Arc<AtomicBool>,
+}
+
+impl Passage {
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many bytes have had their time on the link.
+    fn pace(&self, bytes: usize) {
+        let Some(micros) = (bytes as u64 * 1_000_000).checked_div(self.weather.rate) else {
+            return;
+        };
+        let until = {
+            let mut slot = lock(&self.shared.slots[self.way as usize]);
+            let begin = slot.unwrap_or_else(Instant::now).max(Instant::now());
+            *slot.insert(begin + Duration::from_micros(micros))
+        };
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Bytes that a slow link takes at a time, so that connections share it.
+const SLICE: usize = 240;
+/// What fits into one packet.
+const SEGMENT: usize = 1400;
+/// Pieces on their way: more than any delay here holds.
+const ON_THE_WAY: usize = 4096;
+
+fn pass(mut from: TcpStream, mut to: TcpStream, passage: &Passage) {
+    let Weather {
+        delay,
+        one_lost_in,
+        rate,
+    } = passage.weather;
+    let size = match (rate, one_lost_in) {
+        (1.., _) => SLICE,
+        (0, 1..) => SEGMENT,
+        (0, 0) => 64 * 1024,
+    };
+    if rate > 0 {
+        // A modem holds little: what does not pass stays with the sender.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&from, 16 * 1024).ok();
+    }
+    let mut late = (!delay.is_zero() || one_lost_in > 0).then(|| Late::start(&to, delay, one_lost_in));
+    let mut bytes = vec![0; size];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if to.write_all(bytes.get(..count).unwrap_or_default()).is_err() {
+        passage.pace(count);
+        if passage.is_lost() {
+            continue;
+        }
+        let piece = bytes.get(..count).unwrap_or_default();
+        let sent = match &mut late {
+            Some(late) => late.send(piece),
+            None => to.write_all(piece).is_ok(),
+        };
+        if !sent {
             break;
         }
     }
+    drop(late);
     // Either side may be gone already.
-    from.shutdown(Shutdown::Both).ok();
-    to.shutdown(Shutdown::Both).ok();
+    from.shutdown(Shutdown::Read).ok();
+    if !passage.is_lost() {
+        from.shutdown(Shutdown::Both).ok();
+        to.shutdown(Shutdown::Both).ok();
+    }
+}
+
+/// Pieces that arrive later than they were sent, in their order.
+struct Late {
+    pieces: Option<SyncSender<(Instant, Vec<u8>)>>,
+    arrival: Option<JoinHandle<()>>,
+    delay: Duration,
+    one_lost_in: u64,
+    chance: u64,
+    /// No piece arrives before the one ahead of it.
+    last: Instant,
+}
+
+impl Late {
+    fn start(to: &TcpStream, delay: Duration, one_lost_in: u64) -> Self {
+        let (pieces, arriving) = sync_channel(ON_THE_WAY);
+        let to = to.try_clone();
+        let arrival = std::thread::spawn(move || {
+            if let Ok(to) = to {
+                arrive(to, &arriving);
+            }
+        });
+        Self {
+            pieces: Some(pieces),
+            arrival: Some(arrival),
+            delay,
+            one_lost_in,
+            chance: 0x9e37_79b9_7f4a_7c15,
+            last: Instant::now(),
+        }
+    }
+
+    fn send(&mut self, piece: &[u8]) -> bool {
+        let at = Instant::now() + self.delay + self.resent();
+        self.last = self.last.max(at);
+        let pieces = self.pieces.as_ref();
+        pieces.is_some_and(|pieces| pieces.send((self.last, piece.to_vec())).is_ok())
+    }
+
+    /// How long TCP takes to send this piece again, and again where that is lost too.
+    fn resent(&mut self) -> Duration {
+        let mut wait = Duration::ZERO;
+        let mut timeout = Duration::from_millis(200);
+        while self.one_lost_in > 0 && self.next().is_multiple_of(self.one_lost_in) && wait < Duration::from_secs(3) {
+            wait += timeout;
+            timeout *= 2;
+        }
+        wait
+    }
+
+    /// Xorshift: the same losses in each run.
+    fn next(&mut self) -> u64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        self.chance
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.pieces = None;
+        if let Some(arrival) = self.arrival.take() {
+            drop(arrival.join());
+        }
+    }
+}
+
+fn arrive(mut to: TcpStream, arriving: &Receiver<(Instant, Vec<u8>)>) {
+    while let Ok((at, piece)) = arriving.recv() {
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        if to.write_all(&piece).is_err() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -164,5 +395,77 @@ mod tests {
 
         assert_eq!((byte, second), (*b"x", *b"x"));
         assert_eq!(ended.unwrap_or(0), 0);
+    }
+
+    /// A server, a link to it, and a connection over the link.
+    fn connected(weather: Weather) -> (Address, Link, TcpStream, TcpStream) {
+        let address = Address::take();
+        let server = TcpListener::bind((address.ip(), 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let link = Link::open(address.ip(), &[port]);
+        link.set_weather(weather);
+        let near = TcpStream::connect((link.ip(), port)).unwrap();
+        let (far, _) = server.accept().unwrap();
+        for stream in [&near, &far] {
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        }
+        (address, link, near, far)
+    }
+
+    #[test]
+    fn lost_bytes_vanish_one_way_and_the_end_with_them() {
+        let (_address, link, mut near, mut far) = connected(Weather::default());
+        far.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+
+        link.lose(&[Way::Up]);
+        near.write_all(b"up").unwrap();
+        far.write_all(b"down").unwrap();
+
+        let mut down = [0; 4];
+        near.read_exact(&mut down).unwrap();
+        assert_eq!(&down, b"down");
+        drop(near);
+        let nothing = far.read(&mut [0; 4]).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn bytes_take_their_time_and_none_is_missing() {
+        let bytes: Vec<u8> = (0..40_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        for (weather, least) in [
+            (
+                Weather {
+                    delay: Duration::from_millis(300),
+                    ..Weather::default()
+                },
+                Duration::from_millis(300),
+            ),
+            (
+                Weather {
+                    one_lost_in: 8,
+                    ..Weather::default()
+                },
+                Duration::from_millis(200),
+            ),
+            (
+                Weather {
+                    rate: 80_000,
+                    ..Weather::default()
+                },
+                Duration::from_millis(400),
+            ),
+        ] {
+            let (_address, link, mut near, mut far) = connected(weather);
+            let began = Instant::now();
+            let sent = bytes.clone();
+            let sending = std::thread::spawn(move || near.write_all(&sent).map(|()| near));
+
+            let mut came = vec![0; bytes.len()];
+            far.read_exact(&mut came).unwrap();
+
+            assert!(came == bytes && began.elapsed() >= least, "{weather:?}");
+            drop(sending.join());
+            assert_eq!(link.attempts(), 1);
+        }
     }
 }

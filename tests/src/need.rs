@@ -11,6 +11,10 @@ pub enum Need {
     Node,
     /// A container engine that answers.
     Docker,
+    /// The right and the programs to start an [`OwnEngine`](crate::OwnEngine).
+    Dockerd,
+    /// `libfaketime`, which shows one process another time of day.
+    Faketime,
     /// A broker and its clients.
     Mosquitto,
     /// A registry of container images.
@@ -47,6 +51,8 @@ impl Need {
             Self::Python => python().is_file(),
             Self::Node => folder("node").join("node_modules/azure-iot-device").is_dir() && find("node").is_some(),
             Self::Docker => std::os::unix::net::UnixStream::connect("/var/run/docker.sock").is_ok(),
+            Self::Dockerd => find("dockerd").is_some() && crate::SmallDisk::can_mount(),
+            Self::Faketime => faketime().is_some(),
             Self::Mosquitto => find("mosquitto").is_some() && find("mosquitto_pub").is_some(),
             Self::Registry => find("docker-registry").is_some(),
             Self::Openssl => find("openssl").is_some(),
@@ -78,6 +84,15 @@ pub fn folder(peer: &str) -> PathBuf {
 #[must_use]
 pub fn python() -> PathBuf {
     root().join("target/peers/python/bin/python")
+}
+
+/// The library of `libfaketime`, in the directory that its Debian package has for the machine's architecture.
+#[must_use]
+pub fn faketime() -> Option<PathBuf> {
+    let name = "faketime/libfaketime.so.1";
+    let entries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    directories.map(|path| path.join(name)).find(|path| path.is_file())
 }
 
 /// The path of a program: on `PATH` or in the system directories that it may lack.

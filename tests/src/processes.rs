@@ -21,6 +21,16 @@ pub struct Process {
     pub start: u64,
 }
 
+impl Process {
+    /// Ends it as a crash would.
+    pub fn kill(self) {
+        // It may have ended by itself.
+        if let Some(pid) = Pid::from_raw(self.id) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+    }
+}
+
 /// The programs of the modules that run for the edge with this data directory, by module id.
 #[must_use]
 pub fn modules(data: &Path) -> BTreeMap<String, Process> {

@@ -70,6 +70,10 @@ const NEEDS: &[Need] = &[
         packages: &["docker-registry"],
     },
     Need {
+        program: "faketime",
+        packages: &["faketime"],
+    },
+    Need {
         program: "nats-server",
         packages: &["nats-server"],
     },

@@ -70,7 +70,8 @@ pub struct Options {
     /// What it wants to receive from the start.
     pub interests: Interests,
     /// How often the connection is proved alive when nothing else is sent. Default 60 s. Shorter finds a dead link sooner
-    /// and costs 2 small packets each.
+    /// and costs 2 small packets each. The answer may take as long again, and at most 30 s; and longer behind a message that is
+    /// on its way over a slow link.
     pub keep_alive: Duration,
     /// Messages sent and not acknowledged at once; further ones wait. Default 100. Worst-case memory: this many messages
     /// of 256 KiB.

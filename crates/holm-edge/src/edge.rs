@@ -25,7 +25,7 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::http::{Client, serve_tls};
 use holm_net::{Listener, ListenerOptions, ListeningSockets, Scope, error_chain};
-use holm_queue::Options as QueueOptions;
+use holm_queue::{Clock, Options as QueueOptions};
 use holm_runtime::{
     DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
 };
@@ -47,7 +47,8 @@ use crate::metrics::{EdgeMetrics, Labels};
 use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
-use crate::state::{OpenStateError, State, StateError, Vault};
+use crate::state::{OpenStateError, Rescue, State, StateError, Vault};
+use crate::steady::SteadyClock;
 use crate::uplink::{Uplink, UplinkSettings};
 use crate::usage::Usage;
 use crate::workload::Sockets;
@@ -138,11 +139,10 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Edge {
     scope: Scope,
-    build: String,
     sockets: ListeningSockets,
     wishes: mpsc::Receiver<Wish>,
     broker: Arc<Broker>,
-    agent: Agent,
+    standing: Standing,
     security: Arc<Security>,
     children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
@@ -175,6 +175,9 @@ impl Edge {
         let security = Security::open(SecurityOptions::from_config(&config), now()).await;
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
         scope.spawn(Arc::clone(&security).run(scope.clone()));
+        let clock = Arc::new(SteadyClock::open(data));
+        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
+        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
         let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
@@ -191,6 +194,7 @@ impl Edge {
         let state = State::open(&data.join("state.db"), vault)
             .await
             .map_err(StartEdgeError::State)?;
+        let rescue = state.rescue().cloned();
         let (known, asks) = Children::new();
         known.trust(security.operators_roots().map_err(StartEdgeError::Security)?);
         children::restore(&known, &state).await;
@@ -201,7 +205,10 @@ impl Edge {
             port: config.hub.mqtt_port,
         };
         let uplink = Uplink::new(
-            UplinkSettings::new(endpoint, upstream_tls),
+            UplinkSettings {
+                keep_alive: config.keep_alive,
+                ..UplinkSettings::new(endpoint, upstream_tls)
+            },
             Arc::clone(&keys),
             scope.clone(),
         );
@@ -209,7 +216,10 @@ impl Edge {
             hostname: config.hostname.clone(),
             version: version(),
             children: Arc::clone(&known),
-            queue: QueueOptions::default(),
+            queue: QueueOptions {
+                clock: queue_clock(&clock),
+                ..QueueOptions::default()
+            },
             memory_bytes: config.messages_in_memory,
             scope: scope.clone(),
         };
@@ -311,13 +321,21 @@ impl Edge {
             network,
         };
         scope.spawn_until_stopped(container_listeners.run());
+        let standing = Standing {
+            broker: Arc::clone(&broker),
+            agent: agent.clone(),
+            clock,
+            rescue,
+            build,
+            started: now().to_string(),
+        };
         let (wishing, wishes) = mpsc::channel(1);
         let managed = Managed {
             runtimes,
             keys,
             broker: Arc::clone(&broker),
-            status: status(&broker, &agent, build.clone()),
-            agent: agent.clone(),
+            status: standing.clone().tell(),
+            agent,
             usage: usage.clone(),
             own_log,
             wishing,
@@ -333,11 +351,10 @@ impl Edge {
         });
         Ok(Self {
             scope,
-            build,
             sockets,
             wishes,
             broker,
-            agent,
+            standing,
             security,
             children: known,
             gateway,
@@ -370,7 +387,7 @@ impl Edge {
     /// How the edge stands: `/holm/v1/status`.
     #[must_use]
     pub fn status(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
-        status(&self.broker, &self.agent, self.build.clone())
+        self.standing.clone().tell()
     }
 
     /// What an operator next wants of the process. Cancel-safe.
@@ -387,7 +404,7 @@ impl Edge {
     pub fn metrics(&self) -> EdgeMetrics {
         EdgeMetrics {
             broker: Arc::clone(&self.broker),
-            agent: self.agent.clone(),
+            agent: self.standing.agent.clone(),
             gateway: self.gateway.clone(),
             usage: self.usage.clone(),
             labels: self.labels.clone(),
@@ -447,18 +464,38 @@ fn version() -> BuildVersion {
     }
 }
 
-fn status(broker: &Arc<Broker>, agent: &Agent, build: String) -> Box<dyn Fn() -> Value + Send + Sync> {
-    let (broker, agent) = (Arc::clone(broker), agent.clone());
-    let started = now().to_string();
-    Box::new(move || {
-        let broker = broker.status();
-        let mut status = json!(broker);
-        status["build"] = json!(build);
-        status["startedAt"] = json!(started);
-        status["upstream"]["depth"] = json!(broker.upstream.messages);
-        status["agent"] = agent.status();
-        status
-    })
+fn queue_clock(clock: &Arc<SteadyClock>) -> Clock {
+    let clock = Arc::clone(clock);
+    Clock::new(move || u64::try_from(clock.millis()).unwrap_or(0))
+}
+
+/// What knows how the edge stands.
+#[derive(Clone, Debug)]
+struct Standing {
+    broker: Arc<Broker>,
+    agent: Agent,
+    clock: Arc<SteadyClock>,
+    rescue: Option<Rescue>,
+    build: String,
+    started: String,
+}
+
+impl Standing {
+    fn tell(self) -> Box<dyn Fn() -> Value + Send + Sync> {
+        Box::new(move || {
+            let broker = self.broker.status();
+            let mut status = json!(broker);
+            status["build"] = json!(self.build);
+            status["startedAt"] = json!(self.started);
+            status["upstream"]["depth"] = json!(broker.upstream.messages);
+            status["agent"] = self.agent.status();
+            status["clockMoves"] = json!(self.clock.moves());
+            if let Some(Rescue { kept, damage, rows }) = &self.rescue {
+                status["damagedState"] = json!({"kept": kept.display().to_string(), "damage": damage, "rows": rows});
+            }
+            status
+        })
+    }
 }
 
 /// Opens the edge's ports on an address.

@@ -21,6 +21,7 @@ pub mod redact;
 pub mod runtimes;
 pub mod security;
 pub mod state;
+pub mod steady;
 pub mod uplink;
 pub mod usage;
 pub mod workload;

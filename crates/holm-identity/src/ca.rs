@@ -6,7 +6,10 @@
 //!   '-- client certificate: common name
 //! ```
 //!
-//! - A certificate begins an hour before it is made, for clocks that are late, and never outlasts its authority.
+//! - An authority begins in 1970 and a certificate [`CLOCK_ALLOWANCE_DAYS`] before it is made, for clocks that were not set yet
+//!   or are moved back. Some systems refuse a server's certificate of more than 825 days, so those don't begin in 1970 too.
+//! - Lives are counted from [`EARLIEST`] when the clock says an earlier time, which can't be right. No certificate outlasts its
+//!   authority.
 //! - Authority and leaves carry the extensions that strict checking asks for (key identifiers, key usages): recent Python
 //!   versions refuse certificates without them.
 //! - The key file has mode 0600. When a certificate is there and its key is not, a new authority is *not* made: every device
@@ -29,7 +32,9 @@ use time::OffsetDateTime;
 use crate::certificate::{self, CertificateInfo, InvalidCertificate, TlsIdentity, certificates_to_pem};
 
 /// How long before its making a certificate becomes valid.
-pub const CLOCK_ALLOWANCE_SECONDS: i64 = 3600;
+pub const CLOCK_ALLOWANCE_DAYS: u32 = 400;
+/// No clock that is right says an earlier time than this: 1 January 2026, before any release.
+pub const EARLIEST: Timestamp = Timestamp::from_unix_seconds(1_767_225_600);
 const SECONDS_A_DAY: i64 = 86_400;
 
 /// Why an authority did not do what it was asked.
@@ -74,7 +79,7 @@ impl CertificateAuthority {
     /// [`AuthorityError`].
     pub fn create(common_name: &str, days: u32, now: Timestamp) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Make)?;
-        let mut params = params(common_name, now, end(now, days));
+        let mut params = params(common_name, Timestamp::from_unix_seconds(0), end(now, days));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -213,7 +218,9 @@ impl CertificateAuthority {
         if !self.info.is_valid_at(now) && now > self.info.not_before {
             return Err(AuthorityError::Ended(self.info.not_after));
         }
-        let mut params = params(common_name, now, end(now, days).min(self.info.not_after));
+        let allowance = i64::from(CLOCK_ALLOWANCE_DAYS) * SECONDS_A_DAY * 1000;
+        let begin = now.plus_millis(-allowance).max(Timestamp::from_unix_seconds(0));
+        let mut params = params(common_name, begin, end(now, days).min(self.info.not_after));
         params.use_authority_key_identifier_extension = true;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -236,18 +243,18 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-fn params(common_name: &str, now: Timestamp, not_after: Timestamp) -> CertificateParams {
+fn params(common_name: &str, not_before: Timestamp, not_after: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = moment(now.plus_millis(-CLOCK_ALLOWANCE_SECONDS * 1000));
+    params.not_before = moment(not_before);
     params.not_after = moment(not_after);
     params
 }
 
-const fn end(now: Timestamp, days: u32) -> Timestamp {
+fn end(now: Timestamp, days: u32) -> Timestamp {
     // u32 days in milliseconds fit in an i64.
-    now.plus_millis(days as i64 * SECONDS_A_DAY * 1000)
+    now.max(EARLIEST).plus_millis(days as i64 * SECONDS_A_DAY * 1000)
 }
 
 fn moment(at: Timestamp) -> OffsetDateTime {

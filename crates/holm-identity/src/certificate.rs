@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::private_file::{self, PrivateFileError};
 use crate::secret::Secret;
 
+const MILLIS_A_DAY: i64 = 86_400_000;
 /// The most bytes of a file with certificates or a key. The bundle of a whole operating system has a quarter of this.
 pub const MAX_PEM_BYTES: u64 = 1024 * 1024;
 
@@ -134,12 +135,14 @@ impl CertificateInfo {
         self.not_before <= now && now.unix_seconds() <= self.not_after.unix_seconds()
     }
 
-    /// Whether the certificate should be renewed: at `now`, 80 % of its life are over. Source: `edge-agent.md` §6.6.
+    /// Whether a certificate that is made for so many days should be renewed: at `now`, 80 % of them are over, or it is not valid
+    /// yet. Source: `edge-agent.md` §6.6.
     #[must_use]
-    pub const fn should_renew(&self, now: Timestamp) -> bool {
+    pub fn should_renew(&self, days: u32, now: Timestamp) -> bool {
+        // One from elsewhere, or from when the configuration was another, may have a shorter life.
         let life = self.not_after.millis_since(self.not_before);
-        let age = now.millis_since(self.not_before);
-        age >= life / 5 * 4
+        let life = life.min(i64::from(days) * MILLIS_A_DAY);
+        self.not_after.millis_since(now) <= life / 5 || now < self.not_before
     }
 }
 

@@ -105,6 +105,12 @@ impl Flow {
         token
     }
 
+    /// The bytes of the message that should be acknowledged next; 0 when none waits.
+    pub(crate) fn next_bytes(&self) -> usize {
+        let bytes = |(_, _, message): &(PacketId, Token, Message)| message.topic.len() + message.payload.len();
+        self.in_flight.front().map_or(0, bytes)
+    }
+
     /// Takes the message that a PUBACK names; none when nothing waits under that id. Peers acknowledge in order, so the
     /// first one is nearly always it.
     pub(crate) fn acknowledged(&mut self, id: PacketId) -> Option<Token> {

@@ -31,7 +31,7 @@ pub use packet::{
     Connack, Connect, Credentials, Delivery, Granted, Packet, PacketId, PacketKind, Publish, Qos, Refusal, Suback,
     Subscribe, Subscription, Unsubscribe, Version, Will,
 };
-pub use session::{AnswerError, Closed, Config, Event, Message, PublishError, RequestError, Session};
+pub use session::{AnswerError, Closed, Config, Event, Message, PublishError, RequestError, SLOWEST_LINK, Session};
 pub use text::{InvalidText, Text};
 pub use timer::Timer;
 pub use violation::Violation;

@@ -40,7 +40,7 @@ mod event;
 mod input;
 mod server;
 
-pub use config::Config;
+pub use config::{Config, SLOWEST_LINK};
 pub use event::{AnswerError, Closed, Event, Message, PublishError, RequestError};
 
 /// Which end of the connection this is.
@@ -139,6 +139,10 @@ impl Session {
             self.timers.set(Timer::KeepAlive, now + self.silence);
         }
         self.process();
+        // Whatever comes shows that the server is there; its answer to the ping is behind it.
+        if self.timers.is_set(Timer::Pingresp) {
+            self.timers.set(Timer::Pingresp, now + self.patience());
+        }
         let limit = self.config.max_input.saturating_add(self.config.max_packet);
         if self.input.len() > limit {
             let bytes = self.input.len();
@@ -170,7 +174,7 @@ impl Session {
                     let wait = if timer == Timer::KeepAlive {
                         self.silence
                     } else {
-                        self.config.ping_timeout
+                        self.patience()
                     };
                     self.timers.set(timer, now + wait);
                 }

@@ -17,7 +17,9 @@ impl Clock {
         Self(Arc::new(clock))
     }
 
-    pub(crate) fn now(&self) -> u64 {
+    /// What it says.
+    #[must_use]
+    pub fn now(&self) -> u64 {
         (self.0)()
     }
 }

@@ -13,9 +13,8 @@ const GROWTH_KIB: u64 = 10 * 1024;
 const SETTLED: Duration = Duration::from_secs(60);
 /// The pause between two looks at the edge.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Sensors, and the pause of each: together somewhat more than the load that is wanted.
+/// Sensors that make the load together.
 const SENSORS: usize = 5;
-const INTERVAL_MS: u64 = 4;
 
 /// The edge at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,7 @@ struct Sample {
 }
 
 pub(super) fn run(plan: Plan) -> Vec<String> {
-    let story = Story::flood(SENSORS, INTERVAL_MS);
+    let story = Story::flood(SENSORS, pause_ms(plan.rate));
 
     story.link.cut();
     let samples = watch(&story, plan.time);
@@ -47,6 +46,11 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
         )],
     ]
     .concat()
+}
+
+/// The pause of each sensor, by which they make a quarter more than the load that is wanted.
+fn pause_ms(rate: u64) -> u64 {
+    (SENSORS as u64 * 800 / rate.max(1)).max(1)
 }
 
 fn watch(story: &Story, time: Duration) -> Vec<Sample> {

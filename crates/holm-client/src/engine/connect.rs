@@ -106,10 +106,12 @@ fn request(options: &Options, password: Option<Bytes>) -> Result<Connect, Connec
 const INBOUND_WINDOW: usize = 256;
 
 fn config(options: &Options) -> Config {
+    let usual = Config::default();
     Config {
+        ping_timeout: usual.ping_timeout.min(options.keep_alive),
         inbound_window: INBOUND_WINDOW,
         outbound_window: u16::try_from(options.window.max(1)).unwrap_or(u16::MAX),
         connect_timeout: std::time::Duration::from_secs(30),
-        ..Config::default()
+        ..usual
     }
 }

@@ -106,10 +106,12 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
     let mut kept = VecDeque::new();
     loop {
         ends.state.send_replace(State::Connecting);
-        let began = Instant::now();
         // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
         let connecting = Box::pin(connect::connect(&options));
-        let end = match refusing_requests(&mut ends.requests, connecting).await {
+        let linked = refusing_requests(&mut ends.requests, connecting).await;
+        // A failed attempt that took long was no good connection.
+        let began = Instant::now();
+        let end = match linked {
             Ok(link) => Box::pin(connected::serve(&options, &mut ends, &mut kept, link)).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
         };

@@ -43,6 +43,9 @@ impl Feed {
             self.ahead.extend(self.reader.try_read(most.max(1), READ_BYTES)?);
             let skipped = self.reader.take_skipped();
             counters.dropped_unreadable.add(skipped.corrupt);
+            if skipped.corrupt > 0 {
+                tracing::error!(lane = %self.lane, messages = skipped.corrupt, "stored messages are damaged and lost");
+            }
         }
         Ok(self.ahead.front())
     }

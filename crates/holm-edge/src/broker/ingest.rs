@@ -14,7 +14,7 @@ use std::sync::Arc;
 use holm_gateway::{Admission, Ingest, IngestError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
 use holm_model::wire::bag;
-use holm_model::{Identity, Message, SystemProperty, Timestamp};
+use holm_model::{Identity, Message, SystemProperty};
 use holm_query::{MessageSource, Priority, Sink};
 use holm_queue::{AppendError, Commit, LaneId, NewRecord};
 
@@ -50,7 +50,7 @@ impl Ingest for Broker {
         self.stamp(&mut message, &stamps);
         let sender = self.figures.sender(&from.identity.to_string());
         let figures = self.figures.received(&sender, &self.output_label(&message), size);
-        let taken = self.take_in(&from.identity, &message, None, now).await;
+        let taken = self.take_in(&from.identity, &message, None).await;
         match taken {
             Ok(commit) => {
                 self.counters.received.count();
@@ -80,7 +80,7 @@ impl Broker {
             message.system.set(property, value);
         }
         let source = Some(MessageSource::TwinChange);
-        if let Err(error) = self.take_in(&self.edge_hub, &message, source, now).await {
+        if let Err(error) = self.take_in(&self.edge_hub, &message, source).await {
             self.counters.dropped_twin_changes.count();
             tracing::warn!(identity = %of, %error, "a message about a twin change was not stored");
         }
@@ -92,12 +92,11 @@ impl Broker {
         sender: &Identity,
         message: &Message,
         source: Option<MessageSource<'_>>,
-        now: Timestamp,
     ) -> Result<Option<Commit>, IngestError> {
         let table = self.routes.current().ok_or_else(|| {
             IngestError::Unavailable("the edge has no routes yet; they come with its first deployment".to_owned())
         })?;
-        let enqueued_at = millis(now);
+        let enqueued_at = self.clock.now();
         let is_twin_change = source.is_some();
         let source = source.unwrap_or_else(|| MessageSource::of(sender, message));
         let (planned, expired) = plan(&table, &source, message, enqueued_at);
@@ -203,9 +202,4 @@ fn plan<'t>(
         }
     }
     (planned, expired)
-}
-
-/// Milliseconds since 1970 as the queue counts them.
-pub(super) fn millis(now: Timestamp) -> u64 {
-    u64::try_from(now.unix_millis()).unwrap_or(0)
 }

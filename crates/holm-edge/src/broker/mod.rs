@@ -57,7 +57,7 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_query::Sink;
-use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
+use holm_queue::{Clock, OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -158,6 +158,8 @@ pub struct Broker {
     counters: Counters,
     figures: Figures,
     message_ids: MessageIds,
+    /// By which messages live: the queue's.
+    clock: Clock,
     leaving: Leaving,
     dead_letters: DeadLetters,
     quota_state: QuotaState,
@@ -225,6 +227,7 @@ impl Broker {
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
         let in_force = configuration_in_force(&state).await?;
+        let clock = options.queue.clock.clone();
         let queue_options = QueueOptions {
             maintain_interval: MAINTAIN_INTERVAL,
             max_ranges: MAX_RANGES,
@@ -239,6 +242,14 @@ impl Broker {
             irregular = report.irregularities(),
             "messages are open"
         );
+        let counters = Counters::default();
+        if report.is_damaged() {
+            counters.dropped_unreadable.add(report.records_lost());
+            tracing::error!(
+                found = report.irregularities(),
+                "what the edge keeps of messages is damaged: the disk is failing? The messages in the damaged places are lost, the others are not"
+            );
+        }
         queue.set_max_bytes(in_force.as_ref().and_then(|table| table.quota.max_bytes));
         let dead_letters = DeadLetters::open(&queue);
         let is_wanted = |sink: &Sink| in_force.as_ref().is_some_and(|table| table.set.sinks().contains(sink));
@@ -265,9 +276,10 @@ impl Broker {
             sessions: Sessions::default(),
             directory: Arc::default(),
             report: Report::default(),
-            counters: Counters::default(),
+            counters,
             figures: Figures::default(),
             message_ids,
+            clock,
             leaving: Leaving::default(),
             dead_letters,
             quota_state: QuotaState::default(),

@@ -79,6 +79,8 @@ pub struct EdgeConfig {
     pub messages_in_memory: Option<u64>,
     /// How long a new deployment must run well until it counts as good.
     pub deployment_trial: Duration,
+    /// How often a silent connection to the hub is proved alive.
+    pub keep_alive: Duration,
 }
 
 /// Where `/healthz` and `/metrics` are served.

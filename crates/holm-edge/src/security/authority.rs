@@ -32,7 +32,7 @@ pub(super) fn open(options: &SecurityOptions, now: Timestamp) -> Result<Certific
         now,
     )
     .map_err(SecurityError::Authority)?;
-    if authority.info().should_renew(now) {
+    if authority.info().should_renew(days, now) {
         return replace(options, &authority, now);
     }
     Ok(authority)

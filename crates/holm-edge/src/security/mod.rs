@@ -295,10 +295,13 @@ impl Security {
     /// [`SecurityError`]; what was there stays.
     pub fn maintain(&self, now: Timestamp) -> Result<bool, SecurityError> {
         let mut issued = self.lock();
-        let is_own = matches!(self.options.edge_ca, EdgeCa::QuickStart { .. });
-        let authority = if is_own && issued.authority.info().should_renew(now) {
+        let authority_is_due = match self.options.edge_ca {
+            EdgeCa::QuickStart { days } => issued.authority.info().should_renew(days, now),
+            EdgeCa::Files { .. } => false,
+        };
+        let authority = if authority_is_due {
             Arc::new(authority::replace(&self.options, &issued.authority, now)?)
-        } else if issued.server.should_renew(now) {
+        } else if issued.server.should_renew(LEAF_DAYS, now) {
             Arc::clone(&issued.authority)
         } else {
             return Ok(false);
@@ -327,11 +330,16 @@ impl Security {
                 () = tokio::time::sleep(MAINTENANCE_PERIOD) => {}
                 () = scope.stopping() => return,
             }
-            match self.maintain(SystemTime::now().into()) {
-                Ok(true) => tracing::info!("the edge's certificate was renewed"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(error = %error_chain(&error), "the edge's certificate was not renewed"),
-            }
+            self.look_after();
+        }
+    }
+
+    /// Renews what is due by the time of day, and tells of it.
+    pub fn look_after(&self) {
+        match self.maintain(SystemTime::now().into()) {
+            Ok(true) => tracing::info!("the edge's certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %error_chain(&error), "the edge's certificate was not renewed"),
         }
     }
 

@@ -26,6 +26,10 @@ pub(super) fn read_operators(path: Option<&Path>) -> Result<String, SecurityErro
     Ok(pem)
 }
 
+/// The most bytes of a TLS record towards the hub. The hub sees a record when it has all of it, and takes a longer silence for
+/// the end: of the usual 16 KiB one takes 14 s at 9.6 kbit/s, of this 3.5 s.
+const RECORD: usize = 4096;
+
 /// TLS towards the hub. A machine without the system's roots is no fault as long as the operator gave some.
 pub(super) fn upstream(system: Option<&Path>, operators: Option<&Path>) -> Result<ClientConfig, SecurityError> {
     let roots = match (Roots::none().with_system(system), operators) {
@@ -40,5 +44,7 @@ pub(super) fn upstream(system: Option<&Path>, operators: Option<&Path>) -> Resul
         Some(path) => roots.with_file(path).map_err(SecurityError::TrustBundle)?,
         None => roots,
     };
-    client_config(roots, None).map_err(SecurityError::Upstream)
+    let mut config = client_config(roots, None).map_err(SecurityError::Upstream)?;
+    config.max_fragment_size = Some(RECORD);
+    Ok(config)
 }

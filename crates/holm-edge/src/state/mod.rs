@@ -7,13 +7,14 @@
 //! ```
 //!
 //! - An answer means that the change is on disk (write-ahead log, `synchronous = FULL`). Operations that wait share a commit.
-//! - A file of another version is refused with both versions named, and not touched.
+//! - A file of another version is refused with both versions named, and not touched. A damaged one is replaced ([`Rescue`]).
 //! - Messages are not here: they are in the queue.
 //!
 //! Twins and what is known of the devices below this edge are encrypted ([`Vault`]). Documents (routes, the deployment) and
 //! sessions are in the clear, in a file of mode 0600.
 
 mod children;
+mod rescue;
 mod schema;
 mod vault;
 mod writer;
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 
 use holm_identity::key_store::KeyStoreError;
 
+pub use rescue::Rescue;
 pub use schema::{READABLE, VERSION};
 pub use vault::Vault;
 use writer::Writer;
@@ -114,6 +116,7 @@ pub enum StateError {
 pub struct State {
     writer: std::sync::Arc<Writer>,
     vault: Vault,
+    rescue: Option<Rescue>,
 }
 
 impl State {
@@ -127,7 +130,7 @@ impl State {
             source,
         };
         schema::make_private(path).map_err(io)?;
-        let (connection, clear) = schema::open(path)?;
+        let (connection, clear, rescue) = rescue::open(path)?;
         if let Some(clear) = clear {
             let mut sealed = Vec::with_capacity(clear.len());
             for (identity, body, pending) in clear {
@@ -144,10 +147,17 @@ impl State {
         Ok(Self {
             writer: std::sync::Arc::new(writer),
             vault,
+            rescue,
         })
     }
 
-    /// A document by its name; `None` when there is none.
+    /// What became of a damaged file at the opening.
+    #[must_use]
+    pub const fn rescue(&self) -> Option<&Rescue> {
+        self.rescue.as_ref()
+    }
+
+    /// A document by its name; `None` when there is none. One that is damaged is told of, and is none.
     ///
     /// # Errors
     /// [`StateError`].
@@ -159,7 +169,16 @@ impl State {
                 find.query_row([key], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        text.map(|text| read(text, || format!("document `{name}`"))).transpose()
+        let document = text.map(|text| read(text, || format!("document `{name}`"))).transpose();
+        Ok(document.unwrap_or_else(|error| {
+            let error = holm_net::error_chain(&error);
+            tracing::error!(
+                name,
+                error,
+                "what the edge kept is damaged; it goes on without it, until the hub has told it again"
+            );
+            None
+        }))
     }
 
     /// Stores a document under a name; replaces an earlier one.

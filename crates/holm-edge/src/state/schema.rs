@@ -19,7 +19,7 @@ const CLEAR: i64 = 1;
 pub const READABLE: [i64; 2] = [CLEAR, VERSION];
 
 /// Marks the file as ours (`application_id`): `HOLM`.
-const APPLICATION: i64 = 0x484f_4c4d;
+pub(super) const APPLICATION: i64 = 0x484f_4c4d;
 
 /// The tables that are encrypted.
 const SEALED: &str = "

@@ -255,3 +255,74 @@ async fn a_commit_that_fails_refuses_its_changes_answers_looks_and_counts_until_
     assert!(trouble.is_err());
     assert_eq!(state.health(), Ok(()));
 }
+
+/// Turns bits of the closed file over, at many places beyond its first page.
+fn flip(directory: &tempfile::TempDir, from: usize) {
+    let mut bytes = std::fs::read(path(directory)).unwrap();
+    for byte in bytes.iter_mut().skip(from).step_by(64) {
+        *byte ^= 0x10;
+    }
+    std::fs::write(path(directory), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_kept_beside_a_new_one_with_what_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    let long = "x".repeat(2000);
+    for number in 0..200 {
+        state
+            .put_document(&format!("n{number:03}"), &json!(long))
+            .await
+            .unwrap();
+    }
+    drop(state);
+    let size = std::fs::metadata(path(&directory)).unwrap().len();
+
+    flip(&directory, usize::try_from(size).unwrap() * 3 / 4);
+    let state = open(&directory).await.unwrap();
+
+    let rescue = state.rescue().expect("the damage was found").clone();
+    assert!(rescue.kept.is_file(), "{rescue:?}");
+    assert!(rescue.rows > 50 && rescue.rows < 200, "{rescue:?}");
+    assert_eq!(state.document("n000").await.unwrap(), Some(json!(long)));
+    state.put_document("n199", &json!("again")).await.unwrap();
+    drop(state);
+    assert_eq!(open(&directory).await.unwrap().rescue(), None);
+}
+
+#[tokio::test]
+async fn a_file_whose_header_is_damaged_is_replaced_and_a_foreign_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    state.put_document("a", &json!(1)).await.unwrap();
+    drop(state);
+
+    let mut bytes = std::fs::read(path(&directory)).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(path(&directory), &bytes).unwrap();
+    let state = open(&directory).await.unwrap();
+
+    assert_eq!(state.rescue().map(|rescue| rescue.rows), Some(0));
+    assert_eq!(state.document("a").await.unwrap(), None);
+    drop(state);
+    bytes[68..72].copy_from_slice(b"ELSE");
+    std::fs::write(path(&directory), &bytes).unwrap();
+    assert!(matches!(open(&directory).await, Err(OpenStateError::Database { .. })));
+}
+
+#[tokio::test]
+async fn a_document_that_is_not_readable_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    state.put_document("a", &json!("marked")).await.unwrap();
+    drop(state);
+
+    let mut bytes = std::fs::read(path(&directory)).unwrap();
+    let at = bytes.windows(8).position(|it| it == b"\"marked\"").unwrap();
+    bytes[at] = b'!';
+    std::fs::write(path(&directory), &bytes).unwrap();
+    let state = open(&directory).await.unwrap();
+
+    assert_eq!((state.document("a").await.unwrap(), state.rescue()), (None, None));
+}

@@ -35,7 +35,8 @@ pub struct UplinkSettings {
     pub transport: Transport,
     /// Whom to trust.
     pub tls: Arc<ClientConfig>,
-    /// How often a silent connection is proved alive. Default 30 s: a dead link is noticed within 45 s.
+    /// How often a silent connection is proved alive. Default 30 s: a dead link is noticed within 60 s (the answer may take
+    /// 30 s), and later by what a large message on its way takes at 600 bytes a second.
     pub keep_alive: Duration,
     /// The longest wait between two attempts to connect. Default 30 s.
     pub longest_retry_wait: Duration,
@@ -66,11 +67,14 @@ pub struct Uplink {
     scope: Scope,
     refusals: Refusals,
     child_refusals: Refusals,
+    /// In which modules connect, but for the runtime's own.
+    module_turns: Arc<Semaphore>,
     /// In which children connect.
     turns: Arc<Semaphore>,
 }
 
-/// Children that connect at a time: a few handshakes fill a small device's processor.
+/// Modules, and children, that connect at a time: a few handshakes fill a small device's processor, and the last of more would
+/// be given up on a slow link before it had its turn.
 const TURNS: usize = 8;
 
 impl fmt::Debug for Uplink {
@@ -91,6 +95,7 @@ impl Uplink {
             scope,
             refusals: Refusals::default(),
             child_refusals: Refusals::default(),
+            module_turns: Arc::new(Semaphore::new(TURNS)),
             turns: Arc::new(Semaphore::new(TURNS)),
         }
     }
@@ -113,7 +118,10 @@ impl Uplink {
     #[must_use]
     pub fn open(&self, module: &ModuleId, interests: Interests) -> (Client, Events) {
         let identity = Identity::of_module(self.keys.device().clone(), module.clone());
-        let options = self.options(identity, module, interests);
+        let mut options = self.options(identity, module, interests);
+        if ![ModuleId::edge_hub(), ModuleId::edge_agent()].contains(module) {
+            options.turns = Some(Arc::clone(&self.module_turns));
+        }
         self.start(options, self.refusals.clone())
     }
 

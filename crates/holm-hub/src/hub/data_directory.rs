@@ -151,7 +151,7 @@ impl DataDirectory {
         if known == wanted {
             let identity = TlsIdentity::load(&chain, &key).map_err(DataDirectoryError::Certificate)?;
             let info = identity.info().map_err(DataDirectoryError::Certificate)?;
-            if !info.should_renew(now) {
+            if !info.should_renew(SERVER_DAYS, now) {
                 return Ok(identity);
             }
         }

@@ -15,18 +15,31 @@ fn authority() -> CertificateAuthority {
 }
 
 #[test]
-fn dates_begin_an_hour_back_and_never_pass_the_authoritys_end() {
+fn dates_begin_long_before_and_never_pass_the_authoritys_end() {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let authority = CertificateAuthority::create("a", 30, now).unwrap();
 
     let short = authority.issue_server(&["a.test"], 7, now).unwrap().info().unwrap();
     let long = authority.issue_server(&["a.test"], 365, now).unwrap().info().unwrap();
 
-    assert_eq!(short.not_before.unix_seconds(), 1_800_000_000 - 3600);
+    assert_eq!(short.not_before.unix_seconds(), 1_800_000_000 - 400 * DAY);
+    assert_eq!(authority.info().not_before.unix_seconds(), 0);
     assert_eq!(short.not_after.unix_seconds(), 1_800_000_000 + 7 * DAY);
     assert_eq!(long.not_after, authority.info().not_after);
     assert_eq!(short.subject_common_name.as_deref(), Some("a.test"));
     assert!(!short.is_authority && authority.info().is_authority);
+}
+
+#[test]
+fn what_is_made_before_the_clock_was_set_is_good_when_it_is() {
+    let unset = Timestamp::from_unix_seconds(100);
+    let authority = CertificateAuthority::create("a", 3650, unset).unwrap();
+
+    let leaf = authority.issue_server(&["a.test"], 30, unset).unwrap().info().unwrap();
+
+    assert!(leaf.is_valid_at(unset) && authority.info().is_valid_at(unset));
+    assert_eq!(leaf.not_after, EARLIEST.plus_millis(30 * DAY * 1000));
+    assert_eq!(authority.info().not_after, EARLIEST.plus_millis(3650 * DAY * 1000));
 }
 
 #[test]

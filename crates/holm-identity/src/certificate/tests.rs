@@ -73,10 +73,19 @@ fn renewal_is_due_at_80_percent_of_life_and_the_end_is_included() {
     let info = identity().info().unwrap();
     let at = |days: i64| start().plus_millis(days * DAY_MILLIS);
 
-    assert!(!info.should_renew(at(0)) && !info.should_renew(at(79)));
-    assert!(info.should_renew(at(80)) && info.should_renew(at(200)));
+    assert!(!info.should_renew(100, at(0)) && !info.should_renew(100, at(79)));
+    assert!(info.should_renew(100, at(80)) && info.should_renew(100, at(200)));
     assert!(info.is_valid_at(at(0)) && info.is_valid_at(at(100).plus_millis(999)));
-    assert!(!info.is_valid_at(at(-1)) && !info.is_valid_at(at(100).plus_millis(1000)));
+    assert!(!info.is_valid_at(at(100).plus_millis(1000)));
+}
+
+#[test]
+fn what_is_not_valid_yet_is_renewed() {
+    let info = identity().info().unwrap();
+    let early = info.not_before.plus_millis(-1);
+
+    assert!(!info.is_valid_at(early) && info.should_renew(100, early));
+    assert!(!info.should_renew(100, info.not_before));
 }
 
 #[test]

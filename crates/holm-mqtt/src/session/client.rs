@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::config::SLOWEST_LINK;
 use super::{Closed, Config, Event, RequestError, Role, Session, State};
 use crate::codec::{EncodeError, encode};
 use crate::flow::{Asked, Request, RequestId};
@@ -122,7 +123,14 @@ impl Session {
         self.last_sent = now;
         self.timers.set(Timer::Ping, now + self.silence);
         if !self.timers.is_set(Timer::Pingresp) {
-            self.timers.set(Timer::Pingresp, now + self.config.ping_timeout);
+            self.timers.set(Timer::Pingresp, now + self.patience());
         }
+    }
+
+    /// How long the server may be silent once it was asked. A ping waits behind the messages on their way, and what comes back
+    /// next is the acknowledgement of the first of them: on a slow link that may take minutes, and is no sign of a dead one.
+    pub(super) fn patience(&self) -> Duration {
+        let bytes = u64::try_from(self.flow.next_bytes()).unwrap_or(u64::MAX);
+        self.config.ping_timeout + Duration::from_secs(bytes / SLOWEST_LINK)
     }
 }

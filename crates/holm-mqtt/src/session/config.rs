@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The slowest link that is no dead one, in bytes a second: half of 9.6 kbit/s. On it a message of 256 KiB takes 7 minutes.
+pub const SLOWEST_LINK: u64 = 600;
+
 /// Limits and deadlines of a session, for either role.
 ///
 /// The worst-case memory of a session is about `max_packet + max_input` for input, `max_event_bytes + max_packet` for
@@ -37,7 +40,8 @@ pub struct Config {
     /// Server: the longest silence of a client whatever its keep-alive. Default 1767 s, the hub's published figure
     /// (29.45 min); the edge's is 10 min.
     pub idle_cap: Duration,
-    /// Client: how long a PINGRESP may take. Default 30 s.
+    /// Client: how long nothing at all may come from the server after a PINGREQ. Default 30 s, and longer by what the
+    /// next message to be acknowledged takes at [`SLOWEST_LINK`]: behind it the ping has to wait.
     pub ping_timeout: Duration,
 }
 

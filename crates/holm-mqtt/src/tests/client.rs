@@ -111,6 +111,48 @@ fn ping_without_an_answer_closes() {
 }
 
 #[test]
+fn anything_that_comes_while_a_ping_waits_keeps_a_slow_link() {
+    let start = epoch();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut client = open_client(connect());
+    for _ in 0..3 {
+        client.publish(start, &telemetry("small")).unwrap();
+    }
+    client.handle_timeout(at(61));
+
+    // Pings wait behind messages: their acknowledgements come first, one in 25 s.
+    for (number, second) in [(1, 85), (2, 110), (3, 135)] {
+        client.handle_bytes(at(second), &wire(&[Packet::Puback(PacketId::new(number).unwrap())]));
+        client.handle_timeout(at(second + 24));
+    }
+    let meanwhile = events(&mut client);
+    client.handle_timeout(at(135 + 31));
+
+    assert!(
+        meanwhile.iter().all(|event| matches!(event, Event::Acknowledged(_))),
+        "{meanwhile:?}"
+    );
+    assert_eq!(events(&mut client), [Event::Closed(Closed::TimedOut(Timer::Pingresp))]);
+}
+
+#[test]
+fn a_large_message_on_its_way_gets_the_time_that_a_slow_link_takes_for_it() {
+    let start = epoch();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut client = open_client(connect());
+    client.publish(start, &telemetry(vec![0; 120_000])).unwrap();
+
+    client.handle_timeout(at(61));
+    // 120,000 bytes at 600 a second, and the 30 s for the answer.
+    client.handle_timeout(at(61 + 229));
+    let meanwhile = events(&mut client);
+    client.handle_timeout(at(61 + 231));
+
+    assert_eq!(meanwhile, []);
+    assert_eq!(events(&mut client), [Event::Closed(Closed::TimedOut(Timer::Pingresp))]);
+}
+
+#[test]
 fn client_without_a_keep_alive_never_pings() {
     let client = open_client(Connect {
         keep_alive_seconds: 0,

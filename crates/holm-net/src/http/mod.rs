@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+mod head;
 pub mod server;
 
 pub use body::{BodyError, ResponseBody};

@@ -1,7 +1,8 @@
 //! Serves HTTP/1.1 on connections: TLS from a listener, or any stream that the caller has accepted (a unix socket, say).
 //!
-//! A request's head must arrive within [`HEAD_DEADLINE`]. When the scope stops, running requests are finished if that takes
-//! no longer than [`LAST_ANSWER`], and idle connections closed. Upgrades (WebSocket) are possible.
+//! A request's head must arrive within [`HEAD_DEADLINE`] of its first byte; between two requests a connection may rest for
+//! [`IDLE_DEADLINE`]. When the scope stops, running requests are finished if that takes no longer than [`LAST_ANSWER`], and idle
+//! connections closed. Upgrades (WebSocket) are possible.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,10 +17,13 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
+use super::head::{Heads, Watched};
 use crate::{Listener, Peer, Scope, tls};
 
-/// How long the head of a request may take, and how long an idle connection is kept.
-pub const HEAD_DEADLINE: Duration = Duration::from_secs(240);
+/// How long the head of a request may take from its first byte on; the same as the other first words of a client.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an idle connection is kept.
+pub const IDLE_DEADLINE: Duration = Duration::from_secs(240);
 
 /// How long a request that runs when the scope stops may go on.
 pub const LAST_ANSWER: Duration = Duration::from_secs(2);
@@ -36,19 +40,33 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let service = service_fn(move |request| {
-        let (handler, peer) = (Arc::clone(&handler), peer.clone());
-        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
-    });
+    let heads = Heads::default();
+    let stream = Watched {
+        stream,
+        heads: heads.clone(),
+    };
+    let service = {
+        let heads = heads.clone();
+        service_fn(move |request| {
+            let (handler, peer, heads) = (Arc::clone(&handler), peer.clone(), heads.clone());
+            heads.complete();
+            async move {
+                let answer = handler.handle(request, peer).await;
+                heads.answered();
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(IDLE_DEADLINE)
         .max_headers(100)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = heads.overdue() => return tracing::debug!("the head of an HTTP request took too long; closing"),
         () = scope.stopping() => {
             connection.as_mut().graceful_shutdown();
             // A client that has sent half a request, or none, would be waited for as long as for its head.

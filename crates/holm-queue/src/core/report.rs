@@ -56,20 +56,28 @@ pub struct OpenReport {
 }
 
 impl OpenReport {
+    /// Whether bytes that were on disk have changed: what they held is lost.
+    #[must_use]
+    pub const fn is_damaged(&self) -> bool {
+        self.damaged_entries + self.damaged_stretches + self.damaged_segments > 0
+    }
+
+    /// Records that are gone, as often as there are lanes that wanted them.
+    #[must_use]
+    pub fn records_lost(&self) -> u64 {
+        let lost = self.lost.iter().map(|lost| lost.positions.end - lost.positions.start);
+        lost.sum()
+    }
+
     /// What is out of the ordinary, for the log; `None` when all is as it was left.
     #[must_use]
     pub fn irregularities(&self) -> Option<String> {
-        let lost: u64 = self
-            .lost
-            .iter()
-            .map(|lost| lost.positions.end - lost.positions.start)
-            .sum();
         let counts = [
             (self.torn_bytes, "bytes of an unfinished write cut off"),
             (self.damaged_entries, "damaged entries"),
             (self.damaged_stretches, "damaged stretches"),
             (self.damaged_segments, "damaged segments"),
-            (lost, "records gone"),
+            (self.records_lost(), "records gone"),
             (self.pulled_back.len() as u64, "cursors beyond their lane's end"),
             (self.nameless_lanes.len() as u64, "lanes without a name"),
         ];

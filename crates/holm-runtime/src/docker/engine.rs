@@ -27,6 +27,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long the engine may take to begin its answer, unless a request says otherwise; `edge-agent.md` §3.3 has the same.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
+/// How often it is seen, while an answer is waited for, whether the engine answers anything at all, and how long it may take for
+/// that. Ending a container may take an hour; an engine that hangs may not hold up everybody else for as long.
+const PULSE: Duration = Duration::from_secs(15);
+
 /// The largest answer that is read whole.
 const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 
@@ -177,30 +181,15 @@ impl Engine {
             operation: call.operation.clone(),
             after,
         };
-        let exchange = async {
-            match &self.endpoint {
-                Endpoint::Unix(path_of_socket) => {
-                    exchange(
-                        timeout(CONNECT_TIME, UnixStream::connect(path_of_socket)).await,
-                        path,
-                        call,
-                    )
-                    .await
-                }
-                Endpoint::Tcp(host) => {
-                    exchange(
-                        timeout(CONNECT_TIME, TcpStream::connect(host.as_str())).await,
-                        path,
-                        call,
-                    )
-                    .await
-                }
-            }
+        let began = tokio::time::Instant::now();
+        let exchanged = tokio::select! {
+            exchanged = timeout(call.patience, self.exchange(path, call)) => exchanged.ok(),
+            () = self.no_pulse() => None,
         };
-        let (response, connection) = match timeout(call.patience, exchange).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => return Err(unreachable(error)),
-            Err(_) => return Err(late(call.patience)),
+        let (response, connection) = match exchanged {
+            Some(Ok(done)) => done,
+            Some(Err(error)) => return Err(unreachable(error)),
+            None => return Err(late(Duration::from_secs(began.elapsed().as_secs()))),
         };
         let status = response.status();
         let answer = Answer {
@@ -223,6 +212,31 @@ impl Engine {
                 |text| text.trim().to_owned(),
             ),
         })
+    }
+
+    async fn exchange(&self, path: &str, call: &Call<'_>) -> io::Result<Exchanged> {
+        match &self.endpoint {
+            Endpoint::Unix(socket) => {
+                let connected = timeout(CONNECT_TIME, UnixStream::connect(socket)).await;
+                exchange(connected, path, call).await
+            }
+            Endpoint::Tcp(host) => {
+                let connected = timeout(CONNECT_TIME, TcpStream::connect(host.as_str())).await;
+                exchange(connected, path, call).await
+            }
+        }
+    }
+
+    /// Waits until the engine has left a simple question unanswered.
+    async fn no_pulse(&self) {
+        let ping = Call::get("answer", "/_ping");
+        loop {
+            tokio::time::sleep(PULSE).await;
+            // An engine that answers anything is there; one that is gone ends the request by itself.
+            if timeout(PULSE, self.exchange("/_ping", &ping)).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn shown(&self) -> String {
@@ -366,6 +380,25 @@ mod tests {
     fn names_cannot_leave_their_place_in_a_path() {
         assert_eq!(encode("../a?b=c&d#e f"), "..%2Fa%3Fb%3Dc%26d%23e%20f");
         assert_eq!(encode("pump-1_2.3~"), "pump-1_2.3~");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_hangs_ends_the_longest_request_soon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        // It accepts and says nothing.
+        let _socket = tokio::net::UnixListener::bind(&path).unwrap();
+        let engine = Engine::new(&format!("unix://{}", path.display())).unwrap();
+        let mut call = Call::post("stop", "/containers/x/stop");
+        call.patience = Duration::from_secs(3660);
+        let began = tokio::time::Instant::now();
+
+        let Err(error) = engine.send_to("/containers/x/stop", &call).await else {
+            panic!("nobody answered");
+        };
+
+        assert!(matches!(error, RuntimeError::Timeout { .. }), "{error}");
+        assert!(began.elapsed() <= PULSE * 2 + Duration::from_secs(1));
     }
 
     #[tokio::test]
