@@ -211,6 +211,7 @@ impl Edge {
             version: version(),
             children: Arc::clone(&known),
             queue: QueueOptions::default(),
+            memory_bytes: config.messages_in_memory,
             scope: scope.clone(),
         };
         let broker = Broker::open(
