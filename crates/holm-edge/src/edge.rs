@@ -148,6 +148,7 @@ pub struct Edge {
     gateway: Gateway<BrokerBackend>,
     usage: Usage,
     labels: Labels,
+    network: watch::Receiver<Option<EdgeNetwork>>,
     mqtt: SocketAddr,
     https: SocketAddr,
     /// Held as long as the edge runs.
@@ -312,6 +313,7 @@ impl Edge {
         let (running, agent_scope) = (agent.clone(), scope.clone());
         scope.spawn(async move { running.run(agent_scope, client, events).await });
 
+        let found = network.subscribe();
         let container_listeners = ContainerListeners {
             docker,
             listeners,
@@ -360,6 +362,7 @@ impl Edge {
             gateway,
             usage,
             labels,
+            network: found,
             mqtt,
             https,
             _lock: lock,
@@ -408,6 +411,22 @@ impl Edge {
             gateway: self.gateway.clone(),
             usage: self.usage.clone(),
             labels: self.labels.clone(),
+        }
+    }
+
+    /// The device's address in the containers' network, as soon as the engine tells it. Cancel-safe.
+    pub fn address_for_containers(&self) -> impl Future<Output = IpAddr> + Send + use<> {
+        let mut network = self.network.clone();
+        async move {
+            let found = network.wait_for(Option::is_some).await;
+            match found
+                .ok()
+                .and_then(|found| found.as_ref().map(|network| network.gateway))
+            {
+                Some(address) => address,
+                // The edge has ended.
+                None => std::future::pending().await,
+            }
         }
     }
 

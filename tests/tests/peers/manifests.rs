@@ -7,7 +7,7 @@ use holm_e2e::Language::{Node, Python};
 use holm_e2e::Transport::Mqtt;
 use holm_e2e::edge::{self, Runtime, SdkModule};
 use holm_e2e::engine::{self, Images};
-use holm_e2e::{Device, Edge, Hub, Need, Sdk, need};
+use holm_e2e::{Device, Edge, Hub, Need, Sdk, need, patience};
 use serde_json::{Value, json};
 
 const WHOLE: &[&str] = &[
@@ -414,6 +414,62 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
     let environment = loose["Config"]["Env"].to_string();
     for variable in ["\"A=1\"", "\"EMPTY=\"", "\"COUNT=0\"", "\"RATIO=0.5\"", "\"FLAG=true\""] {
         assert!(environment.contains(variable), "{variable} in {environment}");
+    }
+}
+
+#[test]
+fn a_metrics_collector_finds_the_figures_under_the_published_names() {
+    if !Need::all(&[Need::Docker, Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_edge_device("plant-1");
+    let mut edge = Edge::start_for_containers(&hub, &device);
+    edge.owns_container("metricsCollector");
+    // Other edges of this machine are given an address of their own; this one keeps the usual one.
+    let config = std::fs::read_to_string(edge.config()).expect("the edge has a configuration");
+    let usual: Vec<_> = config
+        .lines()
+        .filter(|line| !line.starts_with("metrics_bind"))
+        .collect();
+    edge.stop();
+    std::fs::write(edge.config(), usual.join("\n")).expect("the configuration can be written");
+    edge.restart();
+    let mut content = json!({"modulesContent": modules(&read("template-filled"))});
+    let collector = &modules(&read("layer-metrics"))["$edgeAgent"]["properties.desired.modules.metricsCollector"];
+    let mut collector = collector.clone();
+    collector["settings"]["image"] = json!("127.0.0.1:1/e2e/metrics-collector:1.0");
+    let _image = Images::that_wait(vec!["127.0.0.1:1/e2e/metrics-collector:1.0".to_owned()]);
+    content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"] = json!({"metricsCollector": collector});
+
+    run(&hub, &device, &content);
+
+    let endpoints = engine::inspect("metricsCollector")["Config"]["Env"].to_string();
+    for (name, figure) in [("edgeHub", "edgehub_"), ("edgeAgent", "edgeAgent_")] {
+        let url = format!("http://{name}:9600/metrics");
+        assert!(endpoints.contains(&url), "{url} in {endpoints}");
+        let figures = patience::wait("the figures", patience::long(), || {
+            let read = [
+                "exec",
+                "metricsCollector",
+                "/bin/busybox",
+                "wget",
+                "-q",
+                "-O",
+                "-",
+                &url,
+            ];
+            let done = std::process::Command::new("docker").args(read).output();
+            let done = done.map_err(|error| error.to_string())?;
+            let text = String::from_utf8_lossy(&done.stdout).into_owned();
+            let problem = || String::from_utf8_lossy(&done.stderr).into_owned();
+            if done.status.success() {
+                Ok(text)
+            } else {
+                Err(problem())
+            }
+        });
+        assert!(figures.contains(figure), "{figure} in {figures}");
     }
 }
 

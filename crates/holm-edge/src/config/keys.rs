@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
         "address:port or `\"\"`",
         "`\"127.0.0.1:9600\"`",
         Used,
-        "Where `/healthz` and `/metrics` are served without TLS; empty: nowhere. An edge goes on without them when only this default is taken, and does not start when an address that was given is.",
+        "Where `/healthz` and `/metrics` are served without TLS; empty: nowhere. By default containers find them too, at port 9600 of the device's address in their network (`http://edgeHub:9600/metrics`). An edge goes on without them when only this default is taken, and does not start when an address that was given is.",
     ),
     key(
         "holm.data",

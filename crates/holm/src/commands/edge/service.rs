@@ -1,5 +1,6 @@
 //! `holm edge run`: the edge as a service.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -30,7 +31,8 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     }
     let config = load(file)?;
     let sockets = successor::inherited()?;
-    let page = status_listener(config.metrics_bind, &sockets)?;
+    let metrics_bind = config.metrics_bind;
+    let page = status_listener(metrics_bind, &sockets)?;
     let program = successor::own_file()?;
     let hostname = config.hostname.clone();
     let own_log = OwnLog::default();
@@ -39,20 +41,18 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let started = Program {
         file: program.clone(),
         build: build::NAME.to_owned(),
-        sockets,
+        sockets: sockets.clone(),
         own_log,
     };
     let mut edge = Edge::start(config, started).await.context("the edge can't start")?;
     let status = match page {
-        Some(listener) => {
-            let page = EdgeStatus {
-                metrics: edge.metrics(),
-                health: edge.health(),
-            };
-            Some(status_page::serve(edge.scope(), listener, page)?)
-        }
+        Some(listener) => Some(status_page::serve(edge.scope(), listener, EdgeStatus::of(&edge))?),
         None => None,
     };
+
+    if metrics_bind == MetricsBind::Usual {
+        serve_page_to_containers(&edge, sockets);
+    }
 
     let (mqtt, https) = (edge.mqtt_address(), edge.https_address());
     tracing::info!(%mqtt, %https, hostname, build = build::NAME, "the edge is ready");
@@ -155,6 +155,27 @@ fn status_listener(bind: MetricsBind, sockets: &ListeningSockets) -> anyhow::Res
     }
 }
 
+/// Serves the page in the containers' network too, where collectors of figures look for it (`http://edgeHub:9600/metrics`): as
+/// the original's containers do. Only where nobody chose another address.
+fn serve_page_to_containers(edge: &Edge, sockets: ListeningSockets) {
+    let (found, scope, page) = (
+        edge.address_for_containers(),
+        edge.scope().clone(),
+        EdgeStatus::of(edge),
+    );
+    edge.scope().spawn_until_stopped(async move {
+        let address = SocketAddr::new(found.await, MetricsBind::USUAL.port());
+        let served =
+            status_page::bind(&sockets, address).and_then(|listener| status_page::serve(&scope, listener, page));
+        match served {
+            Ok(_) => tracing::info!(%address, "containers can read metrics"),
+            Err(error) => {
+                tracing::warn!(%address, error = format!("{error:#}"), "containers can't read metrics");
+            }
+        }
+    });
+}
+
 /// The edge's authority, as PEM.
 pub(super) async fn authority(file: &Path) -> anyhow::Result<String> {
     let config = load(file)?;
@@ -189,6 +210,15 @@ pub(super) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
 struct EdgeStatus {
     metrics: EdgeMetrics,
     health: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl EdgeStatus {
+    fn of(edge: &Edge) -> Self {
+        Self {
+            metrics: edge.metrics(),
+            health: edge.health(),
+        }
+    }
 }
 
 impl Status for EdgeStatus {
