@@ -4,6 +4,7 @@ mod clients;
 mod disk;
 mod engine;
 mod link;
+mod names;
 mod scene;
 mod soaks;
 mod time;
