@@ -8,6 +8,7 @@ mod deployments;
 mod device_story;
 mod docker_rules;
 mod downstream;
+mod edge_certificates;
 mod edge_check;
 mod edge_identities;
 mod edge_input;
