@@ -244,7 +244,7 @@ impl Site {
     /// Lets everything arrive, and compares.
     #[track_caller]
     fn settle(mut self) -> Vec<String> {
-        let forgotten = self.crowd.forgotten();
+        assert_eq!(self.crowd.forgotten(), 0, "sessions were forgotten");
         let sent: BTreeMap<String, u64> = self.crowd.dismiss().into_iter().collect();
         let all: u64 = sent.values().sum();
         let rest = json!({"properties": {"desired": {"intervalMs": REST_MS}}});
@@ -282,8 +282,7 @@ impl Site {
         }
         vec![
             format!(
-                "messages of clients {all}, all at the hub; lost 0, in order, duplicates {}; {taken} taken by modules; sessions \
-                 forgotten {forgotten}",
+                "messages of clients {all}, all at the hub; lost 0, in order, duplicates {}; {taken} taken by modules, in order",
                 tally.duplicates()
             ),
             format!(
@@ -390,23 +389,30 @@ fn read(hub: &Hub) -> Tally {
 /// Takes what a module was sent until it has everything of these senders; how many messages that were.
 #[track_caller]
 fn take(taker: &mut Control, writers: &[String], sent: &BTreeMap<String, u64>) -> u64 {
+    let mut arrivals: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut tally = Tally::default();
-    let missing = |tally: &Tally| {
-        writers
-            .iter()
-            .any(|name| tally.of(name).next < sent.get(name).copied().unwrap_or_default())
-    };
-    while missing(&tally) {
+    let last = |name: &String| sent.get(name).copied().unwrap_or_default();
+    while writers.iter().any(|name| tally.of(name).next < last(name)) {
         let event = taker.event("message", |_| true);
         let body = event["body"]
             .as_str()
             .and_then(|text| serde_json::from_str::<Value>(text).ok());
         let body = body.unwrap_or_default();
         match (body["of"].as_str(), body["n"].as_u64()) {
-            (Some(sender), Some(number)) => tally.add(sender, number),
+            (Some(sender), Some(number)) => {
+                tally.add(sender, number);
+                arrivals.entry(sender.to_owned()).or_default().push(number);
+            }
             _ => panic!("not ours: {event}"),
         }
     }
-    tally.assert_in_order();
+    for (sender, all) in &arrivals {
+        let early = tally.of(sender).early;
+        assert!(
+            early.is_empty(),
+            "`{}` got messages of `{sender}` in another order, or not at all: {early:?} in {all:?}",
+            taker.name()
+        );
+    }
     tally.arrived()
 }

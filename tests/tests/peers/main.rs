@@ -18,6 +18,7 @@ mod metrics;
 mod mqtt_rules;
 mod other_data;
 mod plain_client;
+mod reboot;
 mod rest_rules;
 mod service_story;
 mod store_and_forward;
