@@ -7,10 +7,10 @@
 //! ```
 //!
 //! What must hold: no module is restarted (process ids, start times, container ids), every acknowledged message arrives, each
-//! sender's first arrivals in order, every client is back in time with its session, and where the process is kept nobody is
+//! sender's first arrivals at the hub in order, every client is back in time with its session, and where the process is kept nobody is
 //! refused a connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -282,7 +282,7 @@ impl Site {
         }
         vec![
             format!(
-                "messages of clients {all}, all at the hub; lost 0, in order, duplicates {}; {taken} taken by modules, in order",
+                "messages of clients {all}, all at the hub; lost 0, in order, duplicates {}; {taken} taken by modules",
                 tally.duplicates()
             ),
             format!(
@@ -386,33 +386,26 @@ fn read(hub: &Hub) -> Tally {
     tally
 }
 
-/// Takes what a module was sent until it has everything of these senders; how many messages that were.
+/// Takes what a module was sent until it has everything of these senders; how many messages that were. Their order says
+/// nothing: the SDK hands messages to its handler in four threads.
 #[track_caller]
 fn take(taker: &mut Control, writers: &[String], sent: &BTreeMap<String, u64>) -> u64 {
-    let mut arrivals: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut tally = Tally::default();
-    let last = |name: &String| sent.get(name).copied().unwrap_or_default();
-    while writers.iter().any(|name| tally.of(name).next < last(name)) {
+    let numbers = |name: &String| 0..sent.get(name).copied().unwrap_or_default();
+    let mut missing: BTreeSet<(String, u64)> = BTreeSet::new();
+    for name in writers {
+        missing.extend(numbers(name).map(|number| (name.clone(), number)));
+    }
+    let all = missing.len() as u64;
+    while !missing.is_empty() {
         let event = taker.event("message", |_| true);
         let body = event["body"]
             .as_str()
             .and_then(|text| serde_json::from_str::<Value>(text).ok());
         let body = body.unwrap_or_default();
         match (body["of"].as_str(), body["n"].as_u64()) {
-            (Some(sender), Some(number)) => {
-                tally.add(sender, number);
-                arrivals.entry(sender.to_owned()).or_default().push(number);
-            }
+            (Some(sender), Some(number)) => missing.remove(&(sender.to_owned(), number)),
             _ => panic!("not ours: {event}"),
-        }
+        };
     }
-    for (sender, all) in &arrivals {
-        let early = tally.of(sender).early;
-        assert!(
-            early.is_empty(),
-            "`{}` got messages of `{sender}` in another order, or not at all: {early:?} in {all:?}",
-            taker.name()
-        );
-    }
-    tally.arrived()
+    all
 }
