@@ -19,8 +19,8 @@ const found = async ({ device, module }) => {
 };
 
 new Control('service').serve({
-  create_device: async ({ device, edge }) =>
-    body(await registry.create({ deviceId: device, capabilities: { iotEdge: Boolean(edge) } })),
+  create_device: async ({ device, edge, scope }) =>
+    body(await registry.create({ deviceId: device, capabilities: { iotEdge: Boolean(edge) }, deviceScope: scope })),
   get_device: async ({ device }) => body(await registry.get(device)),
   update_device: async ({ device, status }) => {
     const known = body(await registry.get(device));

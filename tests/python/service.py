@@ -1,7 +1,7 @@
 """A service on the original Python SDK (azure-iot-hub), steered over the control line.
 
 HOLM_E2E_CONNECTION_STRING is that of a policy of the hub. Commands (answers are what the SDK's models hold):
-  create_device     device, [edge]                 create_x509_device  device, primary, secondary
+  create_device     device, [edge, scope]          create_x509_device  device, primary, secondary
   get_device, delete_device   device               update_device       device, status   (with the ETag just read)
   devices           -> ids
   create_module, get_module, delete_module         device, module      modules          device -> ids
@@ -62,7 +62,8 @@ class Program:
 
     def create_device(self, command):
         made = self.registry.create_device_with_sas(
-            command["device"], "", "", "enabled", iot_edge=command.get("edge", False)
+            command["device"], "", "", "enabled",
+            iot_edge=command.get("edge", False), device_scope=command.get("scope"),
         )
         return made.as_dict()
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Directory};
+use crate::edge::IMAGE;
 use crate::need;
 
 /// Runs the engine's client and returns its standard output.
@@ -94,6 +95,54 @@ impl Registry {
     pub fn go_away(&mut self) {
         self.daemon.kill();
     }
+}
+
+/// Images of one program that waits until it is told to end, whatever arguments a manifest gives it; under the names that the
+/// manifest wants. The names go with this value.
+#[derive(Debug)]
+pub struct Images {
+    names: Vec<String>,
+}
+
+impl Images {
+    /// Makes the image and names it.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn that_wait(names: Vec<String>) -> Self {
+        let line = "trap 'exit 0' TERM; while :; do sleep 1; done";
+        let entrypoint = serde_json::json!(["/bin/sh", "-c", line, "program"]);
+        let container = docker(&["create", IMAGE, "/bin/sh"]);
+        let container = container.trim();
+        let change = format!("ENTRYPOINT {entrypoint}");
+        let images = Self { names };
+        for name in &images.names {
+            docker(&["commit", "--change", &change, "--change", "CMD []", container, name]);
+        }
+        docker(&["rm", container]);
+        images
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let mut command = Command::new("docker");
+        command.args(["rmi", "--force"]).args(&self.names).output().ok();
+    }
+}
+
+/// What the engine knows of a container.
+///
+/// # Panics
+/// When there is none of this name.
+#[must_use]
+#[track_caller]
+pub fn inspect(container: &str) -> serde_json::Value {
+    let text = docker(&["inspect", "--type", "container", container]);
+    let found: serde_json::Value = serde_json::from_str(&text).expect("the engine answers JSON");
+    found[0].clone()
 }
 
 /// Makes an image that holds the binary under test and its libraries, and starts a ready-made module.

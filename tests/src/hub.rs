@@ -294,6 +294,17 @@ impl Hub {
         self.described(device, Some(module), &made)
     }
 
+    /// A device with keys as the registry has it.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    #[track_caller]
+    pub fn find_device(&self, id: &str) -> Device {
+        let found = self.service.call("GET", &format!("/devices/{}", encode(id)), None);
+        self.described(id, None, &found)
+    }
+
     /// A module as the registry has it.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 )]
 
 pub mod address;
+pub mod blob_store;
 pub mod certificate;
 pub mod control;
 pub mod daemon;

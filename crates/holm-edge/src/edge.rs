@@ -44,6 +44,7 @@ use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
 use crate::management::{self, Managed, Wish};
 use crate::metrics::{EdgeMetrics, Labels};
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions, server_names};
 use crate::state::{OpenStateError, State, StateError, Vault};
@@ -129,6 +130,8 @@ pub struct Program {
     pub build: String,
     /// What it listens on; with what the process before has left it.
     pub sockets: ListeningSockets,
+    /// What it logs.
+    pub own_log: OwnLog,
 }
 
 /// A running edge.
@@ -160,7 +163,12 @@ impl Edge {
     /// # Errors
     /// [`StartEdgeError`].
     pub async fn start(config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
-        let Program { file, build, sockets } = program;
+        let Program {
+            file,
+            build,
+            sockets,
+            own_log,
+        } = program;
         let data = &config.data;
         let lock = data_directory::open(data)?;
         let scope = Scope::new();
@@ -202,6 +210,7 @@ impl Edge {
             version: version(),
             children: Arc::clone(&known),
             queue: QueueOptions::default(),
+            memory_bytes: config.messages_in_memory,
             scope: scope.clone(),
         };
         let broker = Broker::open(
@@ -285,6 +294,7 @@ impl Edge {
             runtimes: runtimes.clone(),
             sockets: Arc::new(workload),
             outbox: Arc::<Broker>::clone(&broker),
+            own_log: own_log.clone(),
             refusals: uplink.refusals(),
             upload_tls,
         });
@@ -308,6 +318,8 @@ impl Edge {
             broker: Arc::clone(&broker),
             status: status(&broker, &agent, build.clone()),
             agent: agent.clone(),
+            usage: usage.clone(),
+            own_log,
             wishing,
         };
         management::serve(&scope, &sockets, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;

@@ -143,6 +143,7 @@ impl Device {
                 data: data.to_owned(),
                 network: tokio::sync::watch::channel(None).1,
             },
+            own_log: holm_edge::own_log::OwnLog::default(),
             version: "0".to_owned(),
             period: Duration::from_millis(100),
             trial: Duration::from_millis(200),

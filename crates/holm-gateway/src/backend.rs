@@ -5,6 +5,7 @@
 //! acts for (the identity). The two differ for policy keys, for gateways that speak for their children, and for
 //! connections that carry many identities, so no interface takes "the device of this connection".
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -148,6 +149,12 @@ pub trait Ingest: Send + Sync + 'static {
     /// Resolves when the message is on disk.
     type Receipt: Future<Output = Result<(), IngestError>> + Send + Unpin + 'static;
 
+    /// Takes in messages of one sender from the front, in order, as many as need no waiting: one receipt for all of them.
+    /// The first that is left over has to wait or is refused: [`Ingest::ingest`] takes it in, or says why not.
+    fn ingest_ready(&self, _from: &Admission, _messages: &mut VecDeque<Message>) -> Option<Self::Receipt> {
+        None
+    }
+
     /// Takes in one message. When the returned future is ready the message has its place in the order; the receipt
     /// resolves when it is safe, and only then may its sender be told.
     ///
@@ -201,7 +208,7 @@ pub struct Delivery {
     /// The message.
     pub message: Message,
     /// The input it is for, in [`Mailbox::Inputs`].
-    pub input: Option<String>,
+    pub input: Option<Arc<str>>,
     /// Names the lease in [`Inbox::settle`]; unique within the session and mailbox.
     pub lease: u64,
     /// Whether an earlier delivery of it was not settled.
@@ -233,6 +240,13 @@ pub trait Inbox: Send + Sync + 'static {
         mailbox: Mailbox,
         most: usize,
     ) -> impl Future<Output = Result<Vec<Delivery>, Refusal>> + Send;
+
+    /// [`Inbox::settle`] with [`Settlement::Complete`] for several leases, in the order in which they were given.
+    fn complete(&self, session: SessionId, of: &Admission, mailbox: Mailbox, leases: &[u64]) {
+        for lease in leases {
+            self.settle(session, of, mailbox, *lease, Settlement::Complete);
+        }
+    }
 
     /// Ends a lease. An unknown lease (expired, settled before) is ignored. Must not block: what it changes may be
     /// written after it returns.

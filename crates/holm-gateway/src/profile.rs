@@ -28,7 +28,9 @@ pub struct Profile {
     pub will_property: &'static str,
     /// Unacknowledged publishes of a client at which its socket is no longer read. 16 (`edge-broker.md` §1.5).
     pub max_unacknowledged: usize,
-    /// Publishes to a client that wait for its acknowledgement at once. 16 (`hub-device-protocols.md` §2.5).
+    /// Publishes to a client that wait for its acknowledgement at once, as far as they have few bytes. Hub 16
+    /// (`hub-device-protocols.md` §2.5). Edge 128: what a module gets of others is what they send at full speed, and each
+    /// window costs both sides a turn (the original has one at a time, `edge-broker.md` §3.5, FIX).
     pub delivery_window: usize,
     /// How long a delivery may wait for its acknowledgement before the connection is closed, so that the message goes to
     /// the next one. The original broker waits 30 s and tries again on the same connection (`edge-broker.md` §3.5); MQTT
@@ -69,7 +71,7 @@ impl Profile {
             requires_api_version: false,
             will_property: bag::EDGE_WILL,
             max_unacknowledged: 16,
-            delivery_window: 16,
+            delivery_window: 128,
             acknowledge_deadline: Duration::from_secs(30),
         }
     }

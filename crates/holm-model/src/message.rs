@@ -5,8 +5,10 @@
 
 mod encoding;
 mod event;
+mod shared_text;
 
 pub use encoding::DecodeError;
+pub use shared_text::SharedText;
 
 use std::collections::BTreeMap;
 
@@ -45,7 +47,7 @@ impl Message {
     pub fn counted_bytes(&self) -> usize {
         let system: usize = self
             .system
-            .iter()
+            .iter_bytes()
             .filter(|(name, _)| !name.is_stamped())
             .map(|(_, value)| value.len())
             .sum();
@@ -244,14 +246,24 @@ system_properties! {
 
 /// Values of the system properties of one message, in order of their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SystemProperties(Vec<(SystemProperty, String)>);
+pub struct SystemProperties(Vec<(SystemProperty, SharedText)>);
 
 impl SystemProperties {
+    /// Makes room for so many more values.
+    pub fn reserve(&mut self, more: usize) {
+        self.0.reserve(more);
+    }
+
     /// Sets a value, replacing an earlier one.
-    pub fn set(&mut self, name: SystemProperty, value: impl Into<String>) {
+    pub fn set(&mut self, name: SystemProperty, value: impl Into<SharedText>) {
+        let value = value.into();
+        // Mostly they come in order.
+        if self.0.last().is_none_or(|(last, _)| *last < name) {
+            return self.0.push((name, value));
+        }
         match self.0.binary_search_by_key(&name, |(known, _)| *known) {
-            Ok(index) => self.0[index].1 = value.into(),
-            Err(index) => self.0.insert(index, (name, value.into())),
+            Ok(index) => self.0[index].1 = value,
+            Err(index) => self.0.insert(index, (name, value)),
         }
     }
 
@@ -259,18 +271,35 @@ impl SystemProperties {
     #[must_use]
     pub fn get(&self, name: SystemProperty) -> Option<&str> {
         let index = self.0.binary_search_by_key(&name, |(known, _)| *known).ok()?;
-        Some(&self.0[index].1)
+        Some(self.0[index].1.as_str())
     }
 
     /// Removes a value and returns it.
-    pub fn remove(&mut self, name: SystemProperty) -> Option<String> {
+    pub fn remove(&mut self, name: SystemProperty) -> Option<SharedText> {
         let index = self.0.binary_search_by_key(&name, |(known, _)| *known).ok()?;
         Some(self.0.remove(index).1)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// All values, in order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (SystemProperty, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// All values as bytes, in order of their numbers.
+    pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (SystemProperty, &[u8])> {
+        self.0.iter().map(|(name, value)| (*name, value.as_bytes()))
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
 /// A point in time, in whole milliseconds since 1970-01-01T00:00:00Z.
@@ -97,10 +96,28 @@ impl fmt::Display for Timestamp {
         if *self == Self::NEVER {
             return f.write_str("0001-01-01T00:00:00Z");
         }
-        let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
-        let moment =
-            OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).map_err(|_| fmt::Error)?;
-        f.write_str(&moment.format(form).map_err(|_| fmt::Error)?)
+        let moment = OffsetDateTime::from_unix_timestamp(self.unix_seconds()).map_err(|_| fmt::Error)?;
+        let ((year, month, day), (hour, minute, second)) = (moment.to_calendar_date(), moment.to_hms());
+        let year = u32::try_from(year).map_err(|_| fmt::Error)?;
+        let millis = u32::try_from(self.0.rem_euclid(1000)).map_err(|_| fmt::Error)?;
+        // Written by hand: every message has its time, and the general formatter takes half a microsecond.
+        let mut text = *b"0000-00-00T00:00:00.0000000Z";
+        let fields = [
+            (0..4, year),
+            (5..7, u32::from(u8::from(month))),
+            (8..10, day.into()),
+            (11..13, hour.into()),
+            (14..16, minute.into()),
+            (17..19, second.into()),
+            (20..23, millis),
+        ];
+        for (place, mut number) in fields {
+            for digit in text.get_mut(place).into_iter().flatten().rev() {
+                *digit = b"0123456789"[number as usize % 10];
+                number /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -126,6 +143,26 @@ mod tests {
         assert_eq!(
             Timestamp::from_unix_millis(1_767_323_045_123).to_string(),
             "2026-01-02T03:04:05.1230000Z"
+        );
+    }
+
+    #[test]
+    fn moments_of_all_ages_are_read_back_as_they_are_shown() {
+        let moments = [
+            1,
+            -1,
+            -999,
+            951_782_400_000,
+            253_402_300_799_999,
+            YEAR_ONE + 1,
+            -12_219_292_800_000,
+        ];
+        for moment in moments.map(Timestamp::from_unix_millis) {
+            assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment), "{moment}");
+        }
+        assert_eq!(
+            Timestamp::from_unix_millis(-1).to_string(),
+            "1969-12-31T23:59:59.9990000Z"
         );
     }
 

@@ -32,15 +32,18 @@ mod signal;
 mod writer;
 
 pub mod testing;
+mod volatile;
 
 pub use error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenError, ReadError};
 pub use file_system::{Directory, File, FileLock, FileSystem};
 pub use format::FORMAT_VERSION;
 pub use lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 pub use options::{Clock, Options};
-pub use pending::Pending;
+pub use pending::{Commit, Pending};
 pub use queue::Queue;
 pub use reader::{Reader, Skipped};
+pub use volatile::Volatile;
+
 pub use record::{Appended, NewRecord, Offset, Positions, Record, Start, Visibility};
 
 pub use crate::core::{Health, OpenReport, Stats};

@@ -21,17 +21,51 @@ use crate::signal::CommitSignal;
 #[must_use = "the record is not known to be on disk before this resolves"]
 pub struct Pending {
     appended: Appended,
+    commit: Commit,
+}
+
+/// The commit that some appends are part of, as [`Pending`] is for one of them.
+///
+/// Cancel safety: polling may stop and go on at any time.
+#[derive(Debug)]
+#[must_use = "the records are not known to be on disk before this resolves"]
+pub struct Commit {
     signal: Arc<CommitSignal>,
     place: Option<usize>,
 }
 
+impl Commit {
+    pub(crate) const fn new(signal: Arc<CommitSignal>) -> Self {
+        Self { signal, place: None }
+    }
+
+    /// Blocks until it resolves, for threads that are not part of a runtime.
+    ///
+    /// # Errors
+    /// The commit failed; see [`CommitError`].
+    pub fn wait(self) -> Result<(), CommitError> {
+        self.signal.wait()
+    }
+}
+
+impl From<Pending> for Commit {
+    fn from(pending: Pending) -> Self {
+        pending.commit
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<(), CommitError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.signal.poll(context.waker(), &mut this.place)
+    }
+}
+
 impl Pending {
-    pub(crate) fn new(appended: Appended, signal: Arc<CommitSignal>) -> Self {
-        Self {
-            appended,
-            signal,
-            place: None,
-        }
+    pub(crate) const fn new(appended: Appended, commit: Commit) -> Self {
+        Self { appended, commit }
     }
 
     /// The record's identity.
@@ -51,7 +85,7 @@ impl Pending {
     /// # Errors
     /// The commit failed; see [`CommitError`].
     pub fn wait(self) -> Result<(), CommitError> {
-        self.signal.wait()
+        self.commit.wait()
     }
 }
 
@@ -59,7 +93,6 @@ impl Future for Pending {
     type Output = Result<(), CommitError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        this.signal.poll(context.waker(), &mut this.place)
+        Pin::new(&mut self.get_mut().commit).poll(context)
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenEr
 use crate::file_system::{Directory, FileSystem};
 use crate::lane::{LaneBounds, LaneDepth, LaneId, LaneInfo, LaneKind};
 use crate::options::{Clock, Options};
-use crate::pending::Pending;
+use crate::pending::{Commit, Pending};
 use crate::reader::Reader;
 use crate::record::{Appended, NewRecord, Start, Visibility};
 use crate::signal::{CommitSignal, Promise, lock};
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// Tells a writer that looks out for work that there may be some; only ever a hint.
     pub(crate) stirred: AtomicBool,
     pub(crate) clock: Clock,
+    /// What an append to a store that is not durable waits for.
+    safe_at_once: Option<Arc<CommitSignal>>,
 }
 
 pub(crate) struct State {
@@ -93,6 +95,11 @@ pub(crate) struct WaitingReader {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// What brings that which is appended now to where it is safe.
+    fn commit_of(&self, state: &State) -> Commit {
+        Commit::new(Arc::clone(self.safe_at_once.as_ref().unwrap_or(&state.next_commit.0)))
     }
 
     /// Lets go of the lock and tells the writer that there is work.
@@ -149,8 +156,12 @@ impl Queue {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_on(files: Arc<dyn FileSystem>, options: Options) -> Result<(Self, OpenReport), OpenError> {
-        let clock = options.clock.clone();
-        let (log, report) = Log::open(files, options, clock.now())?;
+        let (clock, max_bytes) = (options.clock.clone(), options.max_bytes);
+        let safe_at_once = files.capacity().map(|_| Arc::new(CommitSignal::completed(Ok(()))));
+        let (mut log, report) = Log::open(files, options, clock.now())?;
+        if safe_at_once.is_some() {
+            log.set_max_bytes(max_bytes);
+        }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 log: Some(log),
@@ -168,6 +179,7 @@ impl Queue {
             work: Condvar::new(),
             stirred: AtomicBool::new(false),
             clock,
+            safe_at_once,
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -232,6 +244,48 @@ impl Queue {
         self.append_with(record, Log::append)
     }
 
+    /// Appends records one after the other, as [`Self::append`] would, up to the first that is refused. Gives how many were
+    /// appended, at least one, and the commit that brings all of them to the disk. Readers that wait are woken once.
+    ///
+    /// # Errors
+    /// Nothing is appended: the first record is refused, or there is none. Why a later one was refused tells an append of it.
+    pub fn append_all(&self, records: &[NewRecord<'_>]) -> Result<(usize, Commit), AppendError> {
+        let mut state = self.shared().lock();
+        if state.is_closing {
+            return Err(AppendError::Closed);
+        }
+        let log = state.log.as_mut().ok_or(AppendError::Closed)?;
+        let mut count = 0;
+        for record in records {
+            match log.append(record) {
+                Ok(_) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if count == 0 {
+            return Err(AppendError::NoLane);
+        }
+        let commit = self.shared().commit_of(&state);
+        let mut ready = Vec::new();
+        if state.waiting_for_appends > 0 {
+            let mut lanes: Vec<LaneId> = records
+                .iter()
+                .take(count)
+                .flat_map(|record| record.lanes)
+                .map(|lane| lane.0)
+                .collect();
+            lanes.sort_unstable();
+            lanes.dedup();
+            for lane in lanes {
+                ready.extend(state.take_ready_readers(Visibility::Appended, Some(lane)));
+            }
+        }
+        self.shared().wake_writer(state);
+        ready.into_iter().for_each(Waker::wake);
+        Ok((count, commit))
+    }
+
     /// [`Self::append`] that [`Options::max_bytes`] does not refuse: for a record that takes the place of one that is there
     /// and is acknowledged as soon as this one is on disk.
     ///
@@ -251,7 +305,7 @@ impl Queue {
             return Err(AppendError::Closed);
         }
         let appended = append(state.log.as_mut().ok_or(AppendError::Closed)?, record)?;
-        let pending = Pending::new(appended, Arc::clone(&state.next_commit.0));
+        let pending = Pending::new(appended, self.shared().commit_of(&state));
         if state.waiting_for_appends == 0 {
             self.shared().wake_writer(state);
             return Ok(pending);

@@ -173,16 +173,22 @@ pub(crate) enum Edge {
     },
     /// List the modules.
     List(OnDevice),
-    /// Print the log of a module.
+    /// Print the log of a module; `edgeAgent` and `edgeHub` are the edge itself.
     Logs {
         /// Which module.
         module: String,
         /// Go on as lines come.
         #[arg(short, long)]
         follow: bool,
-        /// Only so many lines from the end.
-        #[arg(long, value_name = "LINES")]
-        tail: Option<u64>,
+        /// Only so many lines from the end, or `all`.
+        #[arg(long, value_name = "LINES", value_parser = values::tail)]
+        tail: Option<values::LogTail>,
+        /// Nothing older: a time, seconds since 1970, or how long ago (`1 day`).
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+        /// Nothing newer, in the same forms.
+        #[arg(long, value_name = "WHEN")]
+        until: Option<String>,
         #[command(flatten)]
         on: OnDevice,
     },
@@ -206,6 +212,14 @@ pub(crate) enum Edge {
     Upgrade(OnDevice),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
+    /// Collect what helps to find a fault into one archive, without secrets; with the edge running or not.
+    SupportBundle(Box<SupportBundle>),
+    /// Make a configuration, take one over from IoT Edge, put one into force.
+    #[command(subcommand)]
+    Config(Config),
+    /// The edge as a service of this device.
+    #[command(subcommand)]
+    System(System),
     /// List the checks.
     CheckList {
         /// As JSON.
@@ -279,6 +293,135 @@ impl WithoutEffect {
             .filter(|(_, value)| value.is_some())
             .map(|(name, _)| name)
             .collect()
+    }
+}
+
+/// What to collect, and where to.
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub(crate) struct SupportBundle {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
+    pub(crate) config: PathBuf,
+    /// Where to write the archive; `-` is standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "support_bundle.zip")]
+    pub(crate) output: String,
+    /// Logs from then on: a time, seconds since 1970, or how long ago.
+    #[arg(long, value_name = "WHEN", default_value = "1 day")]
+    pub(crate) since: String,
+    /// Logs until then.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<String>,
+    /// Leave the logs of modules out.
+    #[arg(short = 'e', long)]
+    pub(crate) include_edge_runtime_only: bool,
+    /// Another hub to look at than that of the configuration.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) iothub_hostname: Option<String>,
+    /// Say nothing on the way.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) on: OnDevice,
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a configuration, give it to the service, and restart that; modules go on.
+    Apply {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
+        config: PathBuf,
+    },
+    /// Make the smallest configuration, from a connection string.
+    Mp {
+        /// The device's connection string.
+        #[arg(short, long, value_name = "CONNECTION-STRING")]
+        connection_string: String,
+        /// Where to write it.
+        #[arg(
+            short,
+            long = "out-config-file",
+            value_name = "FILE",
+            default_value = "/etc/aziot/config.toml"
+        )]
+        output: PathBuf,
+        /// Replace what is there.
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Take over a configuration of IoT Edge: `config.yaml` of 1.1, or `config.toml`. Each key is told of.
+    Import {
+        /// The configuration of IoT Edge.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/iotedge/config.yaml")]
+        config: PathBuf,
+        /// Where to write ours.
+        #[arg(
+            short,
+            long = "out-config-file",
+            value_name = "FILE",
+            default_value = "/etc/aziot/config.toml"
+        )]
+        output: PathBuf,
+        /// Replace what is there.
+        #[arg(short, long)]
+        force: bool,
+        /// What became of each key, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(feature = "edge")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum System {
+    /// Whether the edge answers, and what systemd says of it.
+    Status(OnDevice),
+    /// The service's journal; without one, the last lines that the edge keeps in memory.
+    Logs {
+        /// Options of `journalctl`, after `--`.
+        #[arg(last = true, value_name = "OPTIONS")]
+        options: Vec<String>,
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Restart the edge; modules go on.
+    Restart,
+    /// Stop the edge; modules go on.
+    Stop,
+    /// Say how much the edge logs, and restart it; modules go on.
+    SetLogLevel {
+        /// The least severe that is logged.
+        #[arg(value_enum)]
+        level: Level,
+    },
+    /// Provision the device anew.
+    Reprovision(OnDevice),
+}
+
+/// How much is logged.
+#[cfg(feature = "edge")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[cfg(feature = "edge")]
+impl Level {
+    /// As `HOLM_LOG` has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
+use holm_model::wire::percent;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
@@ -45,10 +46,15 @@ impl Management {
     }
 
     /// Opens the log of a module.
-    pub(crate) async fn log(&self, module: &str, follow: bool, tail: Option<u64>) -> anyhow::Result<Log> {
-        let module = holm_model::wire::percent::encode(module);
-        let tail = tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
-        let path = format!("/modules/{module}/logs?follow={follow}&tail={tail}");
+    pub(crate) async fn log(&self, module: &str, query: &LogQuery) -> anyhow::Result<Log> {
+        let module = percent::encode(module);
+        let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let mut path = format!("/modules/{module}/logs?follow={}&tail={tail}", query.follow);
+        for (name, time) in [("since", &query.since), ("until", &query.until)] {
+            if let Some(time) = time {
+                path.push_str(&format!("&{name}={}", percent::encode(time)));
+            }
+        }
         Ok(Log {
             body: self.open(Method::GET, &path).await?.into_body(),
             buffer: BytesMut::new(),
@@ -84,6 +90,19 @@ impl Management {
             .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
         bail!("{message} (HTTP {})", status.as_u16())
     }
+}
+
+/// What is wanted of a log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogQuery {
+    /// Go on as lines come.
+    pub(crate) follow: bool,
+    /// Only so many lines from the end.
+    pub(crate) tail: Option<u64>,
+    /// Nothing older.
+    pub(crate) since: Option<String>,
+    /// Nothing newer.
+    pub(crate) until: Option<String>,
 }
 
 /// Which stream of a module a piece of its log came from.

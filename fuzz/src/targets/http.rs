@@ -190,7 +190,7 @@ impl Handler for Face {
         let device = DeviceId::new("pump-7").expect("the id is a good one");
         if let Some(target) = method_call::target(&request) {
             let directory = Directory::default();
-            return method_call::answer(&Everybody, &directory, &device, target, request, &peer).await;
+            return method_call::answer(&Everybody, &directory, &device, target, request, &peer, |_, _, _| {}).await;
         }
         let mut response = Response::new(body::empty());
         if body::read(request.into_body(), MAX_BODY).await.is_err() {

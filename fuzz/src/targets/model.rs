@@ -89,4 +89,18 @@ pub(super) fn manifest(bytes: &[u8]) {
         drop(AgentDesired::parse(&desired));
         drop(EdgeHubDesired::parse(&desired));
     }
+    if let Some(text) = text(bytes) {
+        drop(AgentDesired::parse(&with_create_options(text)));
+    }
+}
+
+/// A deployment of one module with these create options, which need not be JSON quite.
+fn with_create_options(text: &str) -> Map<String, Value> {
+    let settings = serde_json::json!({"image": "a", "createOptions": text});
+    let modules = serde_json::json!({"m": {"type": "docker", "status": "running", "settings": settings}});
+    Map::from_iter([
+        ("schemaVersion".to_owned(), Value::from("1.1")),
+        ("runtime".to_owned(), serde_json::json!({"type": "docker"})),
+        ("modules".to_owned(), modules),
+    ])
 }

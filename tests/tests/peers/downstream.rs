@@ -73,6 +73,11 @@ fn a_node_device_with_a_key_lives_its_story_through_a_gateway() {
     story_with_keys(Node, Mqtt);
 }
 
+#[test]
+fn a_node_device_lives_its_story_through_a_gateway_over_websocket() {
+    story_with_keys(Node, MqttWs);
+}
+
 fn story_with_keys(language: Language, transport: Transport) {
     if !is_here(language) {
         return;
@@ -99,6 +104,104 @@ fn a_python_device_with_a_certificate_lives_its_story_through_a_gateway() {
     let mut leaf = sdk.with_certificate(&certificate).through(&edge, &device).start();
 
     story(&hub, &mut leaf);
+}
+
+#[test]
+fn a_device_with_a_certificate_logs_in_with_no_hub_after_a_restart_of_the_edge() {
+    if !is_here(Python) {
+        return;
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let mut edge = gateway(&hub, &[]);
+    let certificate = Certificate::self_signed(hub.scratch(), "leaf");
+    let device = hub.create_x509_device("leaf", &certificate.sha256, "");
+    hub.holm(&["device", "children", "add", GATEWAY, "leaf"]);
+    let below = |edge: &Edge| {
+        let sdk = Sdk::device(Python, Mqtt, &hub, &device).with_certificate(&certificate);
+        sdk.through(edge, &device).start()
+    };
+    below(&edge).call("connect", json!({}));
+
+    link.cut();
+    edge.crash();
+    edge.restart();
+    let mut leaf = below(&edge);
+    leaf.call("connect", json!({}));
+    leaf.call("send", json!({"body": "hello", "message_id": "offline"}));
+    link.restore();
+
+    let mut monitor = hub.monitor();
+    let event = monitor.wait_for("the message", |event| event.system["messageId"] == "offline");
+    assert_eq!(event.device, "leaf");
+}
+
+/// With a certificate the Node SDK does not look at `GatewayHostName`: what it connects to is the `HostName`.
+#[test]
+fn a_node_device_with_a_certificate_lives_its_story_through_a_gateway_that_it_takes_for_its_hub() {
+    if !is_here(Node) {
+        return;
+    }
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    let certificate = Certificate::self_signed(hub.scratch(), "leaf");
+    let device = hub.create_x509_device("leaf", &certificate.sha256, "");
+    hub.holm(&["device", "children", "add", GATEWAY, "leaf"]);
+    let text = format!("HostName={};DeviceId=leaf;x509=true", edge.ip());
+    let sdk = Sdk::device(Node, Mqtt, &hub, &device).with_certificate(&certificate);
+    let mut leaf = sdk.through(&edge, &device).with_connection_string(&text).start();
+
+    story(&hub, &mut leaf);
+}
+
+#[test]
+fn a_python_module_of_a_device_below_lives_its_story_through_a_gateway() {
+    story_of_a_module(Python);
+}
+
+#[test]
+fn a_node_module_of_a_device_below_lives_its_story_through_a_gateway() {
+    story_of_a_module(Node);
+}
+
+fn story_of_a_module(language: Language) {
+    if !is_here(language) {
+        return;
+    }
+    let hub = Hub::start();
+    let edge = gateway(&hub, &[]);
+    child(&hub, "leaf");
+    let module = hub.create_module("leaf", "meter");
+    let mut meter = below(language, Mqtt, &hub, &edge, &module);
+    let mut monitor = hub.monitor();
+
+    connect(&mut meter);
+    let reading = json!({"output": "readings", "body": "{\"flow\":1}", "message_id": "m1",
+        "content_type": "application/json", "content_encoding": "utf-8"});
+    meter.call("send", reading);
+    let desired = json!({"properties": {"desired": {"rate": 7}}});
+    hub.service().call("PATCH", "/twins/leaf/modules/meter", Some(&desired));
+    meter.event("desired", |event| event["patch"]["rate"] == 7);
+    meter.call("report", json!({"patch": {"rate": 7}}));
+    let call = json!({"methodName": "echo", "payload": {"n": 1}, "responseTimeoutInSeconds": 20, "connectTimeoutInSeconds": 20});
+    let answer = hub
+        .service()
+        .call("POST", "/twins/leaf/modules/meter/methods", Some(&call));
+
+    assert_eq!(answer["payload"]["payload"], json!({"n": 1}));
+    let event = monitor.wait_for("the reading", |event| event.system["messageId"] == "m1");
+    assert_eq!(
+        (event.device.as_str(), event.module.as_deref()),
+        ("leaf", Some("meter"))
+    );
+    patience::wait("the reported property", patience::long(), || {
+        let twin = hub.service().call("GET", "/twins/leaf/modules/meter", None);
+        let reported = &twin["properties"]["reported"];
+        if reported["rate"] == 7 {
+            Ok(())
+        } else {
+            Err(reported.to_string())
+        }
+    });
 }
 
 /// Telemetry, twin, method and cloud-to-device message of the device `leaf`.

@@ -31,6 +31,11 @@ fn python_modules_of_an_edge_live_their_story_in_containers() {
     story(Python, Mqtt, Runtime::Docker);
 }
 
+#[test]
+fn node_modules_of_an_edge_live_their_story_in_containers() {
+    story(Node, Mqtt, Runtime::Docker);
+}
+
 fn needs(language: Language, runtime: Runtime) -> bool {
     let peer = match language {
         Python => Need::Python,

@@ -104,9 +104,29 @@ impl Deployment {
                 Taken::Edition(edition)
             }
             Err(error) => {
-                tracing::warn!(version, error = %error, "the deployment can't be used; the last good one stays in force");
+                self.tell(version, &error);
                 self.unreadable = Some(error);
                 Taken::Unreadable
+            }
+        }
+    }
+}
+
+impl Deployment {
+    fn tell(&self, version: u64, error: &ConfigError) {
+        match (error, self.rollout.in_force()) {
+            (ConfigError::Empty, None) => {
+                tracing::info!(
+                    version,
+                    "nothing was deployed to this device yet; `holm deploy` at the hub does"
+                );
+            }
+            (_, None) => {
+                tracing::warn!(version, %error, "the deployment can't be used, and nothing was deployed before it")
+            }
+            (_, Some(edition)) => {
+                let in_force = edition.version;
+                tracing::warn!(version, in_force, %error, "the deployment can't be used; the one before stays in force");
             }
         }
     }

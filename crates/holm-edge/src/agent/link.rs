@@ -134,10 +134,7 @@ async fn answer(agent: Agent, scope: Scope, call: MethodCall) {
         Ok(Call::GetModuleLogs) => methods::of_logs(logs.get(&call.payload).await),
         Ok(Call::UploadModuleLogs) => methods::of_logs(logs.upload(&scope, &call.payload).await),
         Ok(Call::UploadSupportBundle) => {
-            let facts = vec![
-                ("status.json".to_owned(), agent.status()),
-                ("plan.json".to_owned(), agent.plan()),
-            ];
+            let facts = agent.bundle_facts();
             methods::of_logs(logs.upload_bundle(&scope, &call.payload, facts).await)
         }
         Ok(Call::GetTaskStatus) => methods::of_logs(logs.task(&call.payload)),

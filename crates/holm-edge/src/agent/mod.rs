@@ -25,6 +25,7 @@ mod identity_keeper;
 mod link;
 mod logs;
 mod methods;
+pub mod overview;
 pub mod plan;
 mod prepare;
 mod reconcile;
@@ -54,6 +55,7 @@ pub use plan::Plan;
 pub use sockets::ModuleSockets;
 pub use spec::Surroundings;
 
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
 use crate::state::{State, StateError};
 use crate::uplink::Refusals;
@@ -89,6 +91,8 @@ pub struct AgentParts {
     pub outbox: Arc<dyn Outbox>,
     /// Who is refused there.
     pub refusals: Refusals,
+    /// The log of this process, which is that of agent and broker.
+    pub own_log: OwnLog,
     /// Whom to trust where logs are uploaded to.
     pub upload_tls: Arc<rustls::ClientConfig>,
 }
@@ -208,6 +212,7 @@ impl Agent {
             hub: parts.surroundings.hub_host.clone(),
             device: parts.surroundings.device.to_string(),
             runtimes: parts.runtimes.clone(),
+            own_log: parts.own_log,
             tls: parts.upload_tls,
             tasks: logs::Tasks::default(),
         };
@@ -311,6 +316,26 @@ impl Agent {
     /// Writes the one that has no labels but its own.
     pub fn write_method_figures(&self, out: &mut Exposition) {
         self.inner.figures.write_methods(out);
+    }
+
+    /// A support bundle, as it is made.
+    pub(crate) fn bundle(
+        &self,
+        scope: &Scope,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        runtime_only: bool,
+    ) -> logs::Pieces {
+        let facts = self.bundle_facts();
+        self.inner.logs.bundle(scope, since, until, (runtime_only, facts))
+    }
+
+    fn bundle_facts(&self) -> logs::Facts {
+        vec![
+            ("status.json".to_owned(), self.status()),
+            ("plan.json".to_owned(), self.plan()),
+            ("systeminfo.json".to_owned(), crate::management::system::info()),
+        ]
     }
 
     /// How things stand, for `holm edge status` and `holm edge plan`: the deployment and how far it is carried out, each

@@ -403,24 +403,29 @@ impl Planner<'_> {
             self.verdict(id, state.status, state.description.clone(), None);
             return;
         }
+        let code = state
+            .exit_code
+            .map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        let ended = || format!("it ended with exit code {code}");
+        let mut told = state.description.clone().unwrap_or_else(ended);
         let count = self.bookkeeping.restarts(id).count;
         let word = if count < RESTARTS_UNTIL_FAILED {
             RuntimeStatus::Backoff
         } else {
             RuntimeStatus::Failed
         };
-        self.verdict(id, word, state.description.clone(), None);
         let last = state.exited_at.unwrap_or(Timestamp::NEVER);
         match due(last, count, self.now) {
-            Some(at) => self.wake_at(at),
+            Some(at) => {
+                told.push_str(&format!("; it is started again at {at}"));
+                self.wake_at(at);
+            }
             None => {
-                let code = state
-                    .exit_code
-                    .map_or_else(|| "unknown".to_owned(), |code| code.to_string());
                 let reason = format!("it ended with exit code {code}; restart {}", count.saturating_add(1));
                 self.step(RESTART_STAGE, id, wanted.kind, Action::Restart, &reason);
             }
         }
+        self.verdict(id, word, Some(told), None);
     }
 
     fn blocked(&mut self, id: &ModuleId, states: &[&ModuleState], reason: &str, is_error: bool) {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use holm_gateway::metrics::{Counter, Exposition, Kind, Series, Summary};
-use holm_model::{Identity, Message, SystemProperty};
+use holm_model::{Identity, Message};
 use holm_query::Sink;
 use holm_queue::{LaneId, Record};
 
@@ -27,7 +27,7 @@ const MAX_NAMES: usize = 1000;
 /// Combinations of labels of one figure.
 const MAX_SERIES: usize = 4000;
 /// Whatever has no room, or no name that may be shown.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 /// The node above, as source of twins and receiver of messages.
 pub(super) const UPSTREAM: &str = "upstream";
 /// This node, as source of twins.
@@ -87,13 +87,25 @@ pub(super) struct Sender {
     ways: Mutex<HashMap<LaneId, Ways>>,
 }
 
+impl Sender {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Messages of these sizes came in.
+    pub(super) fn measure(&self, bytes: impl Iterator<Item = usize>) {
+        let sizes = bytes.map(|bytes| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        self.sizes.observe_all(sizes);
+    }
+}
+
 /// By output, to one lane.
 type Ways = Vec<(Box<str>, Way)>;
 
 /// What becomes of messages of one output when they come in.
 #[derive(Debug)]
 pub(super) struct Taken {
-    received: Arc<Counter>,
+    pub(super) received: Arc<Counter>,
     no_route: Arc<Counter>,
     expired: Arc<Counter>,
     /// They could not be stored.
@@ -102,7 +114,10 @@ pub(super) struct Taken {
 
 /// What becomes of messages of one output on their way to one endpoint.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(super) struct Way(Arc<Endpoint>);
+
+#[derive(Debug)]
+struct Endpoint {
     sent: Arc<Counter>,
     send_times: Arc<Summary>,
     process_times: Arc<Summary>,
@@ -112,10 +127,25 @@ impl Way {
     /// A message has arrived. `began`: when it was handed over; `enqueued_at`: when it was taken in, `now`: both in
     /// milliseconds since 1970.
     pub(super) fn arrived(&self, began: Instant, enqueued_at: u64, now: u64) {
-        self.sent.increment();
-        self.send_times.observe_time(began.elapsed());
-        self.process_times
-            .observe_time(Duration::from_millis(now.saturating_sub(enqueued_at)));
+        let process_time = Duration::from_millis(now.saturating_sub(enqueued_at));
+        self.arrived_all(&[(began.elapsed(), process_time)]);
+    }
+
+    /// Messages have arrived: for each, the time since it was handed over, and since it was taken in.
+    pub(super) fn arrived_all(&self, times: &[(Duration, Duration)]) {
+        let Endpoint {
+            sent,
+            send_times,
+            process_times,
+        } = self.0.as_ref();
+        sent.add(times.len() as u64);
+        send_times.observe_all(times.iter().map(|(send, _)| send.as_secs_f64()));
+        process_times.observe_all(times.iter().map(|(_, process)| process.as_secs_f64()));
+    }
+
+    /// Whether this is the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -175,13 +205,12 @@ impl Figures {
     pub(super) fn received(&self, sender: &Sender, output: &str, bytes: usize) -> Arc<Taken> {
         let taken = self.taken(sender, output);
         taken.received.increment();
-        sender
-            .sizes
-            .observe(f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        sender.measure([bytes].into_iter());
         taken
     }
 
-    fn taken(&self, sender: &Sender, output: &str) -> Arc<Taken> {
+    /// What becomes of messages of one output of a sender.
+    pub(super) fn taken(&self, sender: &Sender, output: &str) -> Arc<Taken> {
         let mut outputs = lock(&sender.outputs);
         if let Some((_, taken)) = outputs.iter().find(|(known, _)| known.as_ref() == output) {
             return Arc::clone(taken);
@@ -230,11 +259,11 @@ impl Figures {
             Some((module, input)) => (format!("{device}/{module}"), input),
         };
         let (from, priority) = (sender.name.as_ref(), priority.to_string());
-        let way = Way {
+        let way = Way(Arc::new(Endpoint {
             sent: self.sent.of(&[from, &to, output, input, &priority]),
             send_times: self.send_times.of(&[from, &to, output, input]),
             process_times: self.process_times.of(&[from, &to, &priority]),
-        };
+        }));
         of_lane.push((output.into(), way.clone()));
         way
     }
@@ -259,17 +288,9 @@ impl Figures {
 impl Broker {
     /// How a message's output is told: by its name where a route spells it out.
     pub(super) fn output_label(&self, message: &Message) -> String {
-        match message
-            .system
-            .get(SystemProperty::OutputName)
-            .filter(|name| !name.is_empty())
-        {
-            None => String::new(),
-            Some(name) => {
-                let table = self.routes.current();
-                let known = table.as_ref().and_then(|table| table.known_output(name));
-                known.unwrap_or(OTHER).to_owned()
-            }
+        match self.routes.current() {
+            Some(table) => table.output_label(message).to_owned(),
+            None => OTHER.to_owned(),
         }
     }
 

@@ -17,10 +17,14 @@ use holm_queue::{ReadError, Visibility};
 use tokio::sync::{Notify, watch};
 
 use super::dead_letters::{Burial, Reason};
+use super::done::LastWay;
 use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
 use super::{Broker, lock};
+
+/// Bytes of bodies that one call hands out, with the last message beyond them.
+const MOST_BYTES: usize = 256 << 10;
 
 /// The inputs of one module.
 #[derive(Debug)]
@@ -169,6 +173,19 @@ impl Inbox for Broker {
         }
     }
 
+    fn complete(&self, session: SessionId, of: &Admission, mailbox: Mailbox, leases: &[u64]) {
+        let module = of.identity.module.as_ref().filter(|_| mailbox == Mailbox::Inputs);
+        let Some(inbox) = module.and_then(|module| self.inboxes.find(module)) else {
+            return leases
+                .iter()
+                .for_each(|lease| self.settle(session, of, mailbox, *lease, Settlement::Complete));
+        };
+        let mut held = inbox.leases();
+        let done: Vec<_> = leases.iter().filter_map(|lease| held.end(session, *lease)).collect();
+        drop(held);
+        self.completed(done.into_iter());
+    }
+
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
         if mailbox == Mailbox::CloudToDevice {
             return self.settle_mail(session, &of.identity, lease, settlement);
@@ -180,14 +197,7 @@ impl Inbox for Broker {
             return;
         };
         match settlement {
-            Settlement::Complete => {
-                self.counters.delivered.count();
-                if let Some((began, way)) = &delivery.handed {
-                    let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
-                    way.arrived(*began, delivery.record.enqueued_at, now);
-                }
-                self.acknowledge(&delivery);
-            }
+            Settlement::Complete => self.completed([delivery].into_iter()),
             Settlement::Reject => {
                 self.counters.dropped_rejected.count();
                 tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and is a dead letter now");
@@ -212,9 +222,11 @@ impl Broker {
         most: usize,
     ) -> Result<Vec<Delivery>, ReadError> {
         let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
+        let (moment, mut last_way) = (Instant::now(), LastWay::default());
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();
-        while deliveries.len() < most {
+        let mut bytes = 0;
+        while deliveries.len() < most && bytes < MOST_BYTES {
             let room = most - deliveries.len();
             let mut next = match self.next_of(&mut leases, feeds, room)? {
                 Some(next) => next,
@@ -233,18 +245,14 @@ impl Broker {
             }
             match Message::decode(next.record.payload()) {
                 Ok(message) => {
+                    bytes += message.body.len();
                     if next.redelivered {
                         self.counters.redelivered.count();
                     }
                     if let Some(module) = &of.module {
-                        let sink = Sink::Module {
-                            module: module.clone(),
-                            input: next.input.as_ref().to_owned(),
-                        };
-                        let way = self.way(&message, next.record.sender(), next.lane, &sink, next.priority);
-                        next.handed = Some((Instant::now(), way));
+                        next.handed = Some((moment, last_way.of(self, module, &message, &next)));
                     }
-                    let (input, redelivered) = (Some(next.input.as_ref().to_owned()), next.redelivered);
+                    let (input, redelivered) = (Some(Arc::clone(&next.input)), next.redelivered);
                     deliveries.push(Delivery {
                         message,
                         input,
@@ -303,12 +311,5 @@ impl Broker {
             reason,
             detail,
         });
-    }
-
-    fn acknowledge(&self, delivery: &Leased) {
-        let position = delivery.record.position;
-        if let Err(error) = self.lanes.queue().acknowledge(delivery.lane, position..position + 1) {
-            tracing::warn!(%error, "a delivery could not be marked as done; it may come again after a restart");
-        }
     }
 }

@@ -1,89 +1,26 @@
 //! From a module to the queue: stamp, route, append once for all endpoints. The sender is told when the append is on disk.
 //!
+//! Messages that were published together take this way together (`together`), as far as none of them has to wait or is
+//! refused.
+//!
 //! ```text
 //!   message -> size -> stamps -> routes -> lanes with expiry -> one append -> receipt (resolves with the commit)
 //!                                   '- none: acknowledged and counted
 //! ```
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
-use holm_gateway::metrics::Counter;
 use holm_gateway::{Admission, Ingest, IngestError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
 use holm_model::wire::bag;
 use holm_model::{Identity, Message, SystemProperty, Timestamp};
 use holm_query::{MessageSource, Priority, Sink};
-use holm_queue::{AppendError, LaneId, NewRecord, Pending};
+use holm_queue::{AppendError, Commit, LaneId, NewRecord};
 
 use super::Broker;
+use super::receipt::Receipt;
 use super::routes::Table;
-
-/// Resolves when a message is on disk.
-#[derive(Debug)]
-pub struct Receipt {
-    pending: Option<Pending>,
-    /// Counts when it is not stored after all.
-    unacknowledged: Option<Arc<Counter>>,
-}
-
-impl Receipt {
-    const fn of(pending: Option<Pending>) -> Self {
-        Self {
-            pending,
-            unacknowledged: None,
-        }
-    }
-}
-
-impl Future for Receipt {
-    type Output = Result<(), IngestError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(pending) = &mut self.pending else {
-            return Poll::Ready(Ok(()));
-        };
-        let stored = std::task::ready!(Pin::new(pending).poll(cx));
-        if stored.is_err()
-            && let Some(unacknowledged) = self.unacknowledged.take()
-        {
-            unacknowledged.increment();
-        }
-        Poll::Ready(stored.map_err(|error| IngestError::Unavailable(error.to_string())))
-    }
-}
-
-/// Makes ids that are unique across restarts: a random half, and a count.
-#[derive(Debug)]
-pub(super) struct MessageIds {
-    opening: u64,
-    count: AtomicU64,
-}
-
-impl MessageIds {
-    pub(super) fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self {
-            opening: getrandom::u64()?,
-            count: AtomicU64::new(0),
-        })
-    }
-
-    /// In the form of a GUID.
-    fn next(&self) -> String {
-        let (a, b) = (self.opening, self.count.fetch_add(1, Ordering::Relaxed));
-        format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            a >> 32,
-            (a >> 16) & 0xffff,
-            a & 0xffff,
-            b >> 48,
-            b & 0xffff_ffff_ffff
-        )
-    }
-}
 
 /// A delivery whose lane is still to be found.
 struct Planned<'t> {
@@ -96,43 +33,35 @@ struct Planned<'t> {
 impl Ingest for Broker {
     type Receipt = Receipt;
 
+    fn ingest_ready(&self, from: &Admission, messages: &mut VecDeque<Message>) -> Option<Receipt> {
+        self.ingest_together(from, messages)
+    }
+
     async fn ingest(&self, from: &Admission, mut message: Message) -> Result<Receipt, IngestError> {
-        let size = message.counted_bytes();
-        if size > MAX_DEVICE_TO_CLOUD_BYTES {
-            self.counters.refused_too_large.count();
-            return Err(IngestError::TooLarge {
-                size,
-                limit: MAX_DEVICE_TO_CLOUD_BYTES,
-            });
-        }
-        let bytes = bag::longest(&message);
-        if bytes > bag::MAX_BYTES {
-            self.counters.refused_too_large.count();
-            return Err(IngestError::PropertiesTooLong {
-                bytes,
-                limit: bag::MAX_BYTES,
-            });
-        }
-        let now = super::now();
-        self.stamp(&mut message, &from.identity, now);
-        if let Some(model) = &from.announced.model_id {
-            message.system.set(SystemProperty::ModelId, model.as_str());
-        }
-        let output = self.output_label(&message);
-        let sender = self.figures.sender(&from.identity.to_string());
-        let figures = self.figures.received(&sender, &output, size);
-        let mut taken = self.take_in(&from.identity, &message, None, now).await;
-        match &mut taken {
-            Ok(receipt) => {
-                self.counters.received.count();
-                receipt.unacknowledged = Some(Arc::clone(&figures.unacknowledged));
+        let size = match counted_bytes(&message) {
+            Ok(size) => size,
+            Err(error) => {
+                self.counters.refused_too_large.count();
+                return Err(error);
             }
-            Err(_) => {
+        };
+        let now = super::now();
+        let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
+        self.stamp(&mut message, &stamps);
+        let sender = self.figures.sender(&from.identity.to_string());
+        let figures = self.figures.received(&sender, &self.output_label(&message), size);
+        let taken = self.take_in(&from.identity, &message, None, now).await;
+        match taken {
+            Ok(commit) => {
+                self.counters.received.count();
+                Ok(Receipt::new(commit, vec![(figures, 1)]))
+            }
+            Err(error) => {
                 self.counters.refused_unavailable.count();
                 figures.unacknowledged.increment();
+                Err(error)
             }
         }
-        taken
     }
 }
 
@@ -141,7 +70,7 @@ impl Broker {
     pub(super) async fn tell_twin_change(&self, of: &Identity, patch: &serde_json::Value) {
         let now = super::now();
         let mut message = Message::new(patch.to_string());
-        self.stamp(&mut message, of, now);
+        self.stamp(&mut message, &self.stamps(of, None, now));
         for (property, value) in [
             (SystemProperty::MessageType, "twinChangeNotification"),
             (SystemProperty::MessageSchema, "twinChangeNotification"),
@@ -157,17 +86,6 @@ impl Broker {
         }
     }
 
-    fn stamp(&self, message: &mut Message, sender: &Identity, now: Timestamp) {
-        let system = &mut message.system;
-        system.set(SystemProperty::ConnectionDeviceId, sender.device.as_str());
-        if let Some(module) = &sender.module {
-            system.set(SystemProperty::ConnectionModuleId, module.as_str());
-        }
-        system.set(SystemProperty::EdgeMessageId, self.message_ids.next());
-        system.set(SystemProperty::EdgeOrigin, self.origin(sender));
-        system.set(SystemProperty::EnqueuedTime, now.to_string());
-    }
-
     /// Routes and appends. `source` is what routes see as the origin, where that is not the sender.
     async fn take_in(
         &self,
@@ -175,7 +93,7 @@ impl Broker {
         message: &Message,
         source: Option<MessageSource<'_>>,
         now: Timestamp,
-    ) -> Result<Receipt, IngestError> {
+    ) -> Result<Option<Commit>, IngestError> {
         let table = self.routes.current().ok_or_else(|| {
             IngestError::Unavailable("the edge has no routes yet; they come with its first deployment".to_owned())
         })?;
@@ -193,7 +111,7 @@ impl Broker {
                 self.counters.dropped_no_route.count();
                 self.figures.no_route(&sender.to_string(), &self.output_label(message));
             }
-            return Ok(Receipt::of(None));
+            return Ok(None);
         }
         let most_urgent = planned.iter().map(|delivery| delivery.priority.number()).min();
         let most_urgent = most_urgent.unwrap_or_default();
@@ -224,12 +142,12 @@ impl Broker {
     }
 
     /// Appends; waits while too much waits for the disk, so that the senders feel it.
-    async fn append(&self, record: &NewRecord<'_>, most_urgent: u32) -> Result<Receipt, IngestError> {
+    async fn append(&self, record: &NewRecord<'_>, most_urgent: u32) -> Result<Option<Commit>, IngestError> {
         loop {
             match self.lanes.queue().append(record) {
                 Ok(pending) => {
                     self.has_room();
-                    return Ok(Receipt::of(Some(pending)));
+                    return Ok(Some(pending.into()));
                 }
                 Err(AppendError::Busy { .. }) => self.lanes.queue().room().await,
                 Err(error @ AppendError::QueueFull { .. }) => {
@@ -243,6 +161,25 @@ impl Broker {
             }
         }
     }
+}
+
+/// The size of a message, if it may be taken in.
+pub(super) fn counted_bytes(message: &Message) -> Result<usize, IngestError> {
+    let size = message.counted_bytes();
+    if size > MAX_DEVICE_TO_CLOUD_BYTES {
+        return Err(IngestError::TooLarge {
+            size,
+            limit: MAX_DEVICE_TO_CLOUD_BYTES,
+        });
+    }
+    let bytes = bag::longest(message);
+    if bytes > bag::MAX_BYTES {
+        return Err(IngestError::PropertiesTooLong {
+            bytes,
+            limit: bag::MAX_BYTES,
+        });
+    }
+    Ok(size)
 }
 
 /// What routes want of a message, and how many deliveries expire at once.
@@ -269,6 +206,6 @@ fn plan<'t>(
 }
 
 /// Milliseconds since 1970 as the queue counts them.
-fn millis(now: Timestamp) -> u64 {
+pub(super) fn millis(now: Timestamp) -> u64 {
     u64::try_from(now.unix_millis()).unwrap_or(0)
 }

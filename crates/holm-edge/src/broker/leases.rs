@@ -9,7 +9,8 @@
 //! Invariant: what came back keeps its place: by urgency, then in the order of arrival. So the order per sender and priority
 //! is that of first arrivals, and nothing is lost by a connection that breaks.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,7 +42,8 @@ impl Leased {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     last: u64,
-    out: HashMap<(SessionId, u64), Leased>,
+    /// By lease, which are given in order and mostly end so.
+    out: BTreeMap<u64, (SessionId, Leased)>,
     returned: BTreeMap<((u32, Offset), LaneId), Leased>,
     abandoned: VecDeque<Leased>,
 }
@@ -50,13 +52,16 @@ impl Leases {
     /// Gives a delivery to a session under a new lease.
     pub(super) fn lease(&mut self, session: SessionId, delivery: Leased) -> u64 {
         self.last += 1;
-        self.out.insert((session, self.last), delivery);
+        self.out.insert(self.last, (session, delivery));
         self.last
     }
 
     /// Ends a lease.
     pub(super) fn end(&mut self, session: SessionId, lease: u64) -> Option<Leased> {
-        self.out.remove(&(session, lease))
+        match self.out.entry(lease) {
+            Entry::Occupied(held) if held.get().0 == session => Some(held.remove().1),
+            _ => None,
+        }
     }
 
     /// Keeps a delivery for when nothing else waits.
@@ -67,15 +72,13 @@ impl Leases {
 
     /// Takes back what a session holds. Says whether that was anything.
     pub(super) fn close(&mut self, session: SessionId) -> bool {
-        let held: Vec<_> = self
-            .out
-            .keys()
-            .copied()
-            .filter(|(holder, _)| *holder == session)
-            .collect();
+        let (held, others) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, (holder, _))| *holder == session);
+        self.out = others;
         let any = !held.is_empty() || !self.abandoned.is_empty();
-        let held: Vec<_> = held.iter().filter_map(|key| self.out.remove(key)).collect();
-        for mut delivery in held.into_iter().chain(std::mem::take(&mut self.abandoned)) {
+        let held = held.into_values().map(|(_, delivery)| delivery);
+        for mut delivery in held.chain(std::mem::take(&mut self.abandoned)) {
             delivery.redelivered = true;
             self.returned.insert((delivery.place(), delivery.lane), delivery);
         }

@@ -18,6 +18,7 @@ mod aside;
 mod authority;
 mod counters;
 mod dead_letters;
+mod done;
 mod feed;
 mod figures;
 mod forward;
@@ -31,6 +32,7 @@ mod mail;
 mod presence;
 mod quota;
 mod reading;
+mod receipt;
 mod rehome;
 mod replica;
 mod report;
@@ -38,7 +40,9 @@ mod routes;
 mod senders;
 mod serving;
 mod space;
+mod stamps;
 mod status;
+mod together;
 mod twins;
 
 #[cfg(test)]
@@ -53,15 +57,15 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_query::Sink;
-use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue};
+use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
 use serde_json::Value;
 use tokio::sync::watch;
 
 pub use counters::Counts;
 pub use dead_letters::{DeadLetter, DeadLetterError, Reason};
-pub use ingest::Receipt;
 pub use links::LinkState;
 pub use quota::Quota;
+pub use receipt::Receipt;
 pub use status::{BrokerStatus, ConfigurationStatus, Depth, EndpointDepth, QuotaStatus, Writes};
 
 use crate::children::Children;
@@ -73,7 +77,6 @@ use dead_letters::DeadLetters;
 use figures::Figures;
 use forward::{Forwarder, HeldUpstream};
 use inbox::Inboxes;
-use ingest::MessageIds;
 use lanes::Lanes;
 use leaving::Leaving;
 use links::Links;
@@ -82,6 +85,7 @@ use presence::Sessions;
 use quota::QuotaState;
 use report::Report;
 use routes::{Routes, Table};
+use stamps::MessageIds;
 use twins::Replicas;
 
 /// The document that holds the configuration in force.
@@ -128,6 +132,8 @@ pub struct BrokerOptions {
     pub children: Arc<Children>,
     /// How the queue behaves. Its bounds are the broker's to set.
     pub queue: QueueOptions,
+    /// Messages are kept in memory, at most so many bytes of them, and end with the process; `None`: on disk.
+    pub memory_bytes: Option<u64>,
     /// Owns the broker's tasks.
     pub scope: Scope,
 }
@@ -191,8 +197,18 @@ impl Broker {
         state: State,
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
+        let store = options.memory_bytes.map(|max_bytes| Arc::new(Volatile::new(max_bytes)));
         let open = |queue| {
-            Queue::open(directory, queue).map_err(|source| OpenBrokerError::Queue {
+            let opened = match store {
+                Some(store) => {
+                    if directory.exists() {
+                        tracing::warn!(directory = %directory.display(), "messages are kept in memory; those on disk wait until they are kept there again");
+                    }
+                    Queue::open_on(store, queue)
+                }
+                None => Queue::open(directory, queue),
+            };
+            opened.map_err(|source| OpenBrokerError::Queue {
                 path: directory.to_owned(),
                 source,
             })

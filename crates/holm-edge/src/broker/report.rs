@@ -50,7 +50,7 @@ impl Broker {
                 if let Err(error) = self.state.put_document(CONFIGURATION, &document).await {
                     tracing::error!(%error, "the routes are in force, and would not be after a restart");
                 }
-                tracing::info!(version, routes = table.set.sinks().len(), "routes are in force");
+                tracing::info!(version, sinks = table.set.sinks().len(), "routes are in force");
                 self.lanes.queue().set_max_bytes(table.quota.max_bytes);
                 self.routes.put(table);
                 DesiredStatus::applied()

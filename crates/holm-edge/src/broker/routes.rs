@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use holm_model::manifest::{DesiredStatus, EdgeHubDesired, ForwardOrder, RouteSpec as DesiredRoute};
+use holm_model::{Message, SystemProperty};
 use holm_query::{Delivery, Priority, RouteSet, RouteSpec, Sink};
 use holm_queue::{LaneError, LaneId};
 use serde_json::{Map, Value};
@@ -95,6 +96,15 @@ impl Table {
     pub(super) fn known_output(&self, name: &str) -> Option<&str> {
         let mut all = self.outputs.iter().map(String::as_str);
         all.find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// How the output of a message is told in figures: by its name where a route spells it out.
+    pub(super) fn output_label(&self, message: &Message) -> &str {
+        let name = message.system.get(SystemProperty::OutputName);
+        match name.filter(|name| !name.is_empty()) {
+            None => "",
+            Some(name) => self.known_output(name).unwrap_or(super::figures::OTHER),
+        }
     }
 
     /// The lane of a delivery, if it was needed before.
@@ -224,7 +234,7 @@ mod tests {
     fn the_route_decides_how_long_and_then_the_configuration() {
         let expiry = |seconds: i64, route: Value| {
             let table = compile(json!({"r": route}), seconds).unwrap();
-            let message = holm_model::Message::new("");
+            let message = Message::new("");
             let delivery = table
                 .set
                 .evaluate(&holm_query::MessageSource::DeviceTelemetry, &message)

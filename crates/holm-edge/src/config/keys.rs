@@ -266,6 +266,13 @@ pub const KEYS: &[Key] = &[
         "How long every module of a new deployment must have run well until it counts as good; before that, the device goes back to the last good one by itself when a module fails. Longer finds more, and the hub is told of success later; 0: as soon as all run.",
     ),
     key(
+        "holm.messages_in_memory_bytes",
+        "bytes",
+        "`0`",
+        Used,
+        "Messages on their way are kept in memory, at most so many bytes, and not on disk: no wear and no waiting for it, but what was acknowledged to a sender and not delivered is lost when the edge ends (as with `UsePersistentStorage=false` of the original broker). At the limit, senders wait or the oldest go, as `storeAndForwardConfiguration` says. 0: on disk.",
+    ),
+    key(
         "holm.log_max_bytes",
         "bytes",
         "`10485760`",

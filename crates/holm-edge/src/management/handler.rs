@@ -6,10 +6,11 @@ use holm_net::{Peer, Scope};
 use holm_runtime::{ModuleState, RuntimeError};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Managed, Wish, dead_letters, logs, system, view};
+use crate::agent::overview::is_built_in;
 use crate::local_api::answer::{no_content, ok};
 use crate::local_api::{Call, Failure};
 
@@ -39,9 +40,19 @@ impl Management {
                 for (kind, error) in silent {
                     tracing::warn!(%kind, error = %error.chain(), "a runtime can't list its modules");
                 }
-                Ok(ok(&view::list(&modules)))
+                Ok(ok(&view::list(&modules, Some(&self.managed.agent.overview()))))
             }
-            (&Method::GET, ["modules", name]) => Ok(ok(&view::module(&self.find(name).await?.1))),
+            (&Method::GET, ["modules", name]) => Ok(ok(&self.module(name).await?)),
+            (&Method::GET, ["modules", name, "logs"]) if is_built_in(name) => {
+                logs::of_edge(&self.scope, &self.managed.own_log, &call)
+            }
+            (&Method::POST, ["modules", name, "start"]) if is_built_in(name) => Ok(no_content()),
+            (&Method::POST, ["modules", name, "stop" | "restart"]) if is_built_in(name) => {
+                let text = format!(
+                    "`{name}` is part of the edge itself; `holm edge system restart` restarts that, and no module is touched"
+                );
+                Err(Failure::new(StatusCode::CONFLICT, text))
+            }
             (&Method::GET, ["modules", name, "logs"]) => {
                 let (runtime, state) = self.find(name).await?;
                 logs::answer(&self.scope, runtime.as_ref(), &state.id, &call).await
@@ -51,6 +62,18 @@ impl Management {
             }
             (&Method::GET, ["identities"]) => Ok(ok(&self.identities())),
             (&Method::GET, ["systeminfo"]) => Ok(ok(&system::info())),
+            (&Method::GET, ["systeminfo", "resources"]) => match self.managed.usage.resources().await {
+                Some(resources) => Ok(ok(&resources)),
+                None => Err(Failure::internal(
+                    "what the device uses could not be measured in time; try again",
+                )),
+            },
+            (&Method::GET, ["systeminfo", "supportbundle"]) => logs::bundle(&self.scope, &self.managed.agent, &call),
+            (&Method::POST, ["device", "reprovision"]) => {
+                let text = "this device was provisioned by hand, with its key or connection string, so there is nobody to ask \
+                            again; `holm edge config apply` puts a changed configuration into force";
+                Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text))
+            }
             (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
             (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
                 dead_letters::answer(&self.managed.broker, &call, rest).await
@@ -58,7 +81,7 @@ impl Management {
             (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
             (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
             (&Method::POST, ["holm", "v1", "upgrade"]) => self.upgrade().await,
-            (&Method::POST, ["modules" | "identities"])
+            (&Method::POST, ["modules" | "identities"] | ["modules", _, "prepareupdate"])
             | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
                 let text =
                     "forbidden: modules of this device come and go with its deployment; use `holm deploy` at the hub";
@@ -76,11 +99,32 @@ impl Management {
         name: &str,
     ) -> Result<(std::sync::Arc<dyn holm_runtime::ModuleRuntime>, ModuleState), Failure> {
         let module = ModuleId::new(name).map_err(|error| Failure::bad_request(error.to_string()))?;
-        self.managed
-            .runtimes
-            .find(&module)
-            .await
-            .map_err(|error| failure(&error))
+        let found = self.managed.runtimes.find(&module).await;
+        found.map_err(|error| match self.managed.agent.overview().deployed.get(&module) {
+            // A runtime that can't tell is no reason to believe that it has what nobody ever deployed.
+            None => Failure::not_found(format!(
+                "there is no module `{module}`; `holm edge list` shows those that are"
+            )),
+            Some(known) if matches!(error, RuntimeError::NotFound(_)) => {
+                let why = known.reason.as_deref().unwrap_or("it is not there yet");
+                Failure::not_found(format!("nothing of the module `{module}` is there: {why}"))
+            }
+            Some(_) => failure(&error),
+        })
+    }
+
+    async fn module(&self, name: &str) -> Result<Value, Failure> {
+        let overview = self.managed.agent.overview();
+        if let Some(known) = overview.built_in.get(name) {
+            return Ok(view::built_in(name, known, overview.started_at));
+        }
+        let id = ModuleId::new(name).map_err(|error| Failure::bad_request(error.to_string()))?;
+        let known = overview.deployed.get(&id);
+        match (self.find(name).await, known) {
+            (Ok((_, state)), _) => Ok(view::module(&state, known)),
+            (Err(_), Some(known)) => Ok(view::absent(&id, known)),
+            (Err(failure), None) => Err(failure),
+        }
     }
 
     async fn operate(&self, name: &str, operation: &str) -> Result<Response<ResponseBody>, Failure> {
@@ -118,7 +162,7 @@ impl Management {
         }
     }
 
-    fn identities(&self) -> serde_json::Value {
+    fn identities(&self) -> Value {
         let keys = &self.managed.keys;
         let identities: Vec<_> = keys
             .modules()

@@ -9,7 +9,7 @@
 mod dead_letters;
 mod handler;
 mod logs;
-pub(crate) mod system;
+pub mod system;
 pub mod view;
 
 use std::path::Path;
@@ -23,7 +23,9 @@ use crate::agent::Agent;
 use crate::broker::Broker;
 use crate::keys::ModuleKeys;
 use crate::local_api::{Admission, Socket, SocketError};
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
+use crate::usage::Usage;
 
 /// Its group may use the socket, as published.
 const SOCKET_MODE: u32 = 0o660;
@@ -42,6 +44,10 @@ pub struct Managed {
     pub status: Box<dyn Fn() -> Value + Send + Sync>,
     /// Who keeps the modules.
     pub agent: Agent,
+    /// What they use.
+    pub usage: Usage,
+    /// What this process logs.
+    pub own_log: OwnLog,
     /// Where the process hears what is wanted of it.
     pub wishing: mpsc::Sender<Wish>,
 }

@@ -29,6 +29,8 @@ pub use host::Host;
 
 /// How often it is measured while somebody asks.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How soon after the first look.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// How long after the last question.
 const INTEREST: Duration = Duration::from_secs(600);
 /// How long a reader waits for the first sample: engines answer in a tenth of that.
@@ -105,8 +107,12 @@ impl Usage {
                 self.inner.asked.notified().await;
                 continue;
             }
+            let before = self.inner.sample.borrow().clone();
             self.measure().await;
-            tokio::time::sleep(PERIOD).await;
+            // What was used is known between two looks, and the first reader waits for it.
+            let is_first = before.is_none_or(|before| before.taken.elapsed() > 2 * PERIOD);
+            let pause = if is_first { SECOND_LOOK } else { PERIOD };
+            tokio::time::sleep(pause).await;
         }
     }
 

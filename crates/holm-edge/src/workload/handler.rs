@@ -69,7 +69,7 @@ impl<G: Guard> Workload<G> {
         match (&call.method, call.segments().as_slice()) {
             (&Method::GET, ["modules"]) => {
                 let (modules, _) = self.runtimes.list().await;
-                Ok(ok(&view::list(&modules)))
+                Ok(ok(&view::list(&modules, None)))
             }
             (&Method::GET, ["trust-bundle"]) => {
                 let bundle = self.guard.trust_bundle().await.map_err(failure)?;

@@ -77,6 +77,17 @@ impl Summary {
         self.observe_at(Instant::now(), value);
     }
 
+    /// Takes note of values that came together; what is not finite is left out.
+    pub fn observe_all(&self, values: impl Iterator<Item = f64>) {
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for value in values.filter(|value| value.is_finite()) {
+            state.count += 1;
+            state.sum += value;
+            state.turn_to(now).add(value);
+        }
+    }
+
     /// Takes note of a time, in seconds.
     pub fn observe_time(&self, time: Duration) {
         self.observe(time.as_secs_f64());

@@ -17,6 +17,10 @@ use crate::session::{SessionId, Subscriptions};
 
 type Receiving = Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Refusal>> + Send>>;
 
+/// Bytes of bodies in flight at which no more messages are taken out of a mailbox: far more than a link holds, and what a client
+/// that does not acknowledge costs, with one more helping of its mailboxes.
+const MOST_BYTES: usize = 256 << 10;
+
 const MAILBOXES: [(Mailbox, Subscriptions); 2] = [
     (Mailbox::CloudToDevice, Subscriptions::CLOUD_TO_DEVICE),
     (Mailbox::Inputs, Subscriptions::INPUTS),
@@ -35,6 +39,10 @@ pub(super) struct Deliveries<B> {
     unsent: VecDeque<(usize, Delivery)>,
     /// Sent and not acknowledged, in the order sent.
     in_flight: VecDeque<InFlight>,
+    /// Bytes of bodies that are not sent or not acknowledged.
+    bytes: usize,
+    /// Leases of each mailbox that the client has acknowledged and that are not settled yet.
+    acknowledged: [Vec<u64>; MAILBOXES.len()],
 }
 
 /// A delivery that was sent.
@@ -42,6 +50,7 @@ struct InFlight {
     token: Token,
     mailbox: usize,
     lease: u64,
+    bytes: usize,
     sent: Instant,
 }
 
@@ -56,6 +65,8 @@ impl<B: Backend> Deliveries<B> {
             receiving: [None, None],
             unsent: VecDeque::new(),
             in_flight: VecDeque::new(),
+            bytes: 0,
+            acknowledged: [const { Vec::new() }; MAILBOXES.len()],
         }
     }
 
@@ -73,14 +84,14 @@ impl<B: Backend> Deliveries<B> {
             .partition(|(index, _)| self.granted[*index].is_some());
         self.unsent = unsent;
         for (index, delivery) in unwanted {
-            self.settle(index, delivery.lease, Settlement::Abandon);
+            self.settle_unsent(index, &delivery, Settlement::Abandon);
         }
     }
 
     /// Waits for the next messages, while the window has room. Cancel-safe.
     pub(super) async fn next(&mut self) -> (usize, Result<Vec<Delivery>, Refusal>) {
         let room = self.window.saturating_sub(self.in_flight.len() + self.unsent.len());
-        if room > 0 {
+        if room > 0 && self.bytes < MOST_BYTES {
             for (index, (mailbox, _)) in MAILBOXES.iter().enumerate() {
                 if self.granted[index].is_some() && self.receiving[index].is_none() {
                     // Both mailboxes may fill at once: the session's window then makes the second wait.
@@ -109,6 +120,10 @@ impl<B: Backend> Deliveries<B> {
 
     /// Takes what [`Deliveries::next`] brought and sends what there is room for.
     pub(super) fn received(&mut self, index: usize, deliveries: Vec<Delivery>, session: &mut Session) {
+        self.bytes += deliveries
+            .iter()
+            .map(|delivery| delivery.message.body.len())
+            .sum::<usize>();
         self.unsent
             .extend(deliveries.into_iter().map(|delivery| (index, delivery)));
         self.send(session);
@@ -124,7 +139,7 @@ impl<B: Backend> Deliveries<B> {
             let qos = self.granted[index].unwrap_or(Qos::AtLeastOnce);
             let Some(message) = packet(MAILBOXES[index].0, &self.admission.identity, &delivery, qos) else {
                 tracing::warn!(identity = %self.admission.identity, "a message was rejected: its properties don't fit in a topic");
-                self.settle(index, delivery.lease, Settlement::Reject);
+                self.settle_unsent(index, &delivery, Settlement::Reject);
                 continue;
             };
             match session.publish(now, &message) {
@@ -133,13 +148,14 @@ impl<B: Backend> Deliveries<B> {
                         token,
                         mailbox: index,
                         lease: delivery.lease,
+                        bytes: delivery.message.body.len(),
                         sent: now,
                     });
                 }
-                Ok(None) => self.settle(index, delivery.lease, Settlement::Complete),
+                Ok(None) => self.settle_unsent(index, &delivery, Settlement::Complete),
                 Err(PublishError::Encode(error)) => {
                     tracing::warn!(identity = %self.admission.identity, %error, "a message was rejected");
-                    self.settle(index, delivery.lease, Settlement::Reject);
+                    self.settle_unsent(index, &delivery, Settlement::Reject);
                 }
                 Err(_) => {
                     self.unsent.push_front((index, delivery));
@@ -154,7 +170,20 @@ impl<B: Backend> Deliveries<B> {
         // Clients acknowledge in order, so the first is nearly always it.
         let place = self.in_flight.iter().position(|sent| sent.token == token);
         if let Some(done) = place.and_then(|place| self.in_flight.remove(place)) {
-            self.settle(done.mailbox, done.lease, Settlement::Complete);
+            self.bytes = self.bytes.saturating_sub(done.bytes);
+            if let Some(acknowledged) = self.acknowledged.get_mut(done.mailbox) {
+                acknowledged.push(done.lease);
+            }
+        }
+    }
+
+    /// Settles what was acknowledged since the last time, together.
+    pub(super) fn settle_acknowledged(&mut self) {
+        for ((mailbox, _), leases) in MAILBOXES.iter().zip(&mut self.acknowledged) {
+            if !leases.is_empty() {
+                self.backend.complete(self.session, &self.admission, *mailbox, leases);
+                leases.clear();
+            }
         }
     }
 
@@ -163,9 +192,12 @@ impl<B: Backend> Deliveries<B> {
         self.in_flight.front().map(|first| first.sent)
     }
 
-    fn settle(&self, index: usize, lease: u64, settlement: Settlement) {
+    /// Settles what is not in flight.
+    fn settle_unsent(&mut self, index: usize, delivery: &Delivery, settlement: Settlement) {
+        self.bytes = self.bytes.saturating_sub(delivery.message.body.len());
+        let (mailbox, _) = MAILBOXES[index];
         self.backend
-            .settle(self.session, &self.admission, MAILBOXES[index].0, lease, settlement);
+            .settle(self.session, &self.admission, mailbox, delivery.lease, settlement);
     }
 }
 

@@ -1,15 +1,17 @@
-//! The way of a client's messages into the node: one at a time, in order, and beside the connection when there is no room.
+//! The way of a client's messages into the node: those that came together enter together, in order, and one waits beside the
+//! connection when there is no room.
 //!
 //! ```text
-//!   publish --enter--> has its place at once
-//!                 '--> waits --next--> has its place
-//!                          |'--------> given up: LAST_ROOM after the end of the connection
-//!                          '--clear--> forgotten: the node closes, its sender was told nothing of it
+//!   publish --push--> --enter--> have their place at once
+//!                            '--> the first waits --next--> has its place, and the others enter
+//!                                     |'------------------> given up: LAST_ROOM after the end of the connection
+//!                                     '--clear------------> forgotten: the node closes, its sender was told nothing of it
 //! ```
 //!
 //! While a message waits its connection goes on: a wish to close is heard, and what is to be sent leaves. The publishes
 //! behind it wait in the session, whose bounds stop the reading of the socket.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use holm_model::Message;
 use holm_mqtt::DeliveryId;
 use tokio::time::Instant;
 
+use super::receipts::Receipts;
 use super::serve::sleep_until;
 use crate::backend::{Admission, Backend, IngestError};
 
@@ -38,6 +41,11 @@ type Entering<R> = Pin<Box<dyn Future<Output = Entered<R>> + Send>>;
 pub(super) struct Entrance<B: Backend> {
     backend: Arc<B>,
     admission: Arc<Admission>,
+    /// What was published and has no place yet; what came in one read, at most.
+    messages: VecDeque<Message>,
+    /// The publish of each.
+    deliveries: VecDeque<Option<DeliveryId>>,
+    /// The one before them, while it waits for room.
     waiting: Option<Entering<B::Receipt>>,
     /// When what waits is given up; set when the connection has ended.
     until: Option<Instant>,
@@ -50,22 +58,49 @@ impl<B: Backend> Entrance<B> {
         Self {
             backend,
             admission,
+            messages: VecDeque::new(),
+            deliveries: VecDeque::new(),
             waiting: None,
             until: None,
             look_at: None,
         }
     }
 
-    /// Brings a message; `None` when it waits. None other may be brought then.
-    pub(super) fn enter(&mut self, message: Message, delivery: Option<DeliveryId>) -> Option<Entered<B::Receipt>> {
-        let (backend, admission) = (Arc::clone(&self.backend), Arc::clone(&self.admission));
-        let mut entering = async move { (delivery, backend.ingest(&admission, message).await) }.boxed();
-        let entered = (&mut entering).now_or_never();
-        if entered.is_none() {
-            self.waiting = Some(entering);
-            self.look_later();
+    /// Brings a message.
+    pub(super) fn push(&mut self, message: Message, delivery: Option<DeliveryId>) {
+        self.messages.push_back(message);
+        self.deliveries.push_back(delivery);
+    }
+
+    /// Takes in what was brought, as far as there is room; what was taken in goes to `receipts`.
+    ///
+    /// # Errors
+    /// The first that was refused, with the publish that brought it.
+    pub(super) fn enter(
+        &mut self,
+        receipts: &mut Receipts<B::Receipt>,
+    ) -> Result<(), (Option<DeliveryId>, IngestError)> {
+        while self.waiting.is_none() && !self.messages.is_empty() {
+            if let Some(receipt) = self.backend.ingest_ready(&self.admission, &mut self.messages) {
+                let taken = self.deliveries.len().saturating_sub(self.messages.len());
+                receipts.push(self.deliveries.drain(..taken).flatten(), receipt);
+            }
+            let Some(message) = self.messages.pop_front() else {
+                break;
+            };
+            let delivery = self.deliveries.pop_front().flatten();
+            let (backend, admission) = (Arc::clone(&self.backend), Arc::clone(&self.admission));
+            let mut entering = async move { (delivery, backend.ingest(&admission, message).await) }.boxed();
+            match (&mut entering).now_or_never() {
+                Some((delivery, Ok(receipt))) => receipts.push(delivery.into_iter(), receipt),
+                Some((delivery, Err(error))) => return Err((delivery, error)),
+                None => {
+                    self.waiting = Some(entering);
+                    self.look_later();
+                }
+            }
         }
-        entered
+        Ok(())
     }
 
     pub(super) const fn is_waiting(&self) -> bool {
@@ -100,8 +135,10 @@ impl<B: Backend> Entrance<B> {
         self.until.get_or_insert_with(|| Instant::now() + LAST_ROOM);
     }
 
-    /// Forgets what waits.
+    /// Forgets what has no place yet.
     pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.deliveries.clear();
         self.waiting = None;
     }
 }

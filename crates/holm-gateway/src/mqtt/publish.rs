@@ -25,7 +25,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         match ClientTopic::parse(topic, &self.admission.identity) {
             Ok(ClientTopic::Telemetry { bag, .. }) => {
                 let message = message(bag, &publish);
-                self.ingest(message, delivery);
+                self.entrance.push(message, delivery);
             }
             Ok(ClientTopic::TwinGet { rid: None }) if self.gateway.profile.twin_get_without_request_id_closes => {
                 self.refuse_publish(delivery, "a twin request without `$rid`");
@@ -63,42 +63,61 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    fn ingest(&mut self, message: Message, delivery: Option<DeliveryId>) {
-        match self.entrance.enter(message, delivery) {
-            Some((delivery, outcome)) => self.entered(delivery, outcome),
-            // The client of a session that the node has closed was told nothing of it, and sends it again.
-            None if self.closing.is_some() => self.entrance.clear(),
-            None => self.gateway.metrics.throttled.of(Throttle::Messages).increment(),
+    /// Takes in the messages that have come, as far as there is room.
+    pub(super) fn enter(&mut self) {
+        let was_waiting = self.entrance.is_waiting();
+        if let Err((delivery, error)) = self.entrance.enter(&mut self.receipts) {
+            return self.not_entered(delivery, &error);
+        }
+        if self.entrance.is_waiting() && !was_waiting {
+            if self.closing.is_some() {
+                // The client of a session that the node has closed was told nothing of it, and sends it again.
+                self.entrance.clear();
+            } else {
+                self.gateway.metrics.throttled.of(Throttle::Messages).increment();
+            }
         }
     }
 
-    /// The message has its place in the order of the node, or none.
+    /// The message that waited for room has its place in the order of the node, or none; those behind it follow.
     pub(super) fn entered(&mut self, delivery: Option<DeliveryId>, outcome: Result<B::Receipt, IngestError>) {
         match outcome {
             Ok(receipt) => {
-                if let Some(delivery) = delivery {
-                    self.receipts.push(delivery, receipt);
-                }
+                self.receipts.push(delivery.into_iter(), receipt);
+                self.enter();
             }
-            Err(error @ (IngestError::TooLarge { .. } | IngestError::PropertiesTooLong { .. })) => {
+            Err(error) => self.not_entered(delivery, &error),
+        }
+    }
+
+    /// Nothing behind a message that was not taken in is: the order of a sender's messages would suffer.
+    fn not_entered(&mut self, delivery: Option<DeliveryId>, error: &IngestError) {
+        self.entrance.clear();
+        match error {
+            IngestError::TooLarge { .. } | IngestError::PropertiesTooLong { .. } => {
                 self.refuse_publish(delivery, &error.to_string());
             }
-            Err(error @ IngestError::Unavailable(_)) => self.not_stored(delivery, &error),
+            IngestError::Unavailable(_) => self.not_stored(delivery, error),
         }
     }
 
-    /// A message is on disk, or could not be brought there, and with it those behind it that were in the same commit.
-    pub(super) fn stored_all(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
-        self.stored(delivery, outcome);
-        while let Some((delivery, outcome)) = self.receipts.try_next() {
-            self.stored(delivery, outcome);
+    /// Messages are on disk, or could not be brought there, and with them those behind them that were in the same commit.
+    pub(super) fn stored_all(&mut self, count: usize, outcome: Result<(), IngestError>) {
+        let mut next = Some((count, outcome));
+        while let Some((count, outcome)) = next {
+            for _ in 0..count {
+                if let Some(delivery) = self.receipts.pop() {
+                    self.stored(delivery, &outcome);
+                }
+            }
+            next = self.receipts.try_next();
         }
     }
 
-    fn stored(&mut self, delivery: DeliveryId, outcome: Result<(), IngestError>) {
+    fn stored(&mut self, delivery: DeliveryId, outcome: &Result<(), IngestError>) {
         match outcome {
             Ok(()) => self.accept(Some(delivery)),
-            Err(error) => self.not_stored(Some(delivery), &error),
+            Err(error) => self.not_stored(Some(delivery), error),
         }
     }
 

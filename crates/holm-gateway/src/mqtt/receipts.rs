@@ -17,20 +17,29 @@ use holm_mqtt::DeliveryId;
 /// Receipts that wait. Bounded by the session's window of unacknowledged publishes.
 #[derive(Debug)]
 pub(super) struct Receipts<R> {
-    waiting: VecDeque<(DeliveryId, R)>,
+    /// Each with how many deliveries it is for; none for messages that nobody waits to hear of.
+    waiting: VecDeque<(R, usize)>,
+    deliveries: VecDeque<DeliveryId>,
 }
 
 impl<R> Default for Receipts<R> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            deliveries: VecDeque::new(),
         }
     }
 }
 
 impl<R: Future + Unpin> Receipts<R> {
-    pub(super) fn push(&mut self, delivery: DeliveryId, receipt: R) {
-        self.waiting.push_back((delivery, receipt));
+    /// Waits for a receipt, on behalf of these deliveries.
+    pub(super) fn push(&mut self, deliveries: impl Iterator<Item = DeliveryId>, receipt: R) {
+        let before = self.deliveries.len();
+        self.deliveries.extend(deliveries);
+        let count = self.deliveries.len() - before;
+        if count > 0 {
+            self.waiting.push_back((receipt, count));
+        }
     }
 
     /// Whether none waits.
@@ -41,15 +50,17 @@ impl<R: Future + Unpin> Receipts<R> {
     /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.deliveries.clear();
     }
 
-    /// The next that is resolved, in the order of arrival; waits for ever while there is none. Cancel-safe.
-    pub(super) async fn next(&mut self) -> (DeliveryId, R::Output) {
+    /// The outcome of the next receipt, in the order of arrival, with the number of deliveries that it was for:
+    /// [`Receipts::pop`] gives them. Waits for ever while none waits. Cancel-safe.
+    pub(super) async fn next(&mut self) -> (usize, R::Output) {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The next that is resolved already.
-    pub(super) fn try_next(&mut self) -> Option<(DeliveryId, R::Output)> {
+    /// [`Receipts::next`], if it is resolved already.
+    pub(super) fn try_next(&mut self) -> Option<(usize, R::Output)> {
         // Without a waker: whoever asks goes on to wait, and leaves one then.
         match self.poll_next(&mut Context::from_waker(std::task::Waker::noop())) {
             Poll::Ready(resolved) => Some(resolved),
@@ -57,14 +68,19 @@ impl<R: Future + Unpin> Receipts<R> {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(DeliveryId, R::Output)> {
-        let Some((delivery, receipt)) = self.waiting.front_mut() else {
+    /// The first delivery.
+    pub(super) fn pop(&mut self) -> Option<DeliveryId> {
+        self.deliveries.pop_front()
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(usize, R::Output)> {
+        let Some((receipt, count)) = self.waiting.front_mut() else {
             return Poll::Pending;
         };
-        let delivery = *delivery;
+        let count = *count;
         Pin::new(receipt).poll(cx).map(|outcome| {
             self.waiting.pop_front();
-            (delivery, outcome)
+            (count, outcome)
         })
     }
 }

@@ -38,7 +38,7 @@ where
 {
     let admission = Arc::new(admitted.admission);
     let (handle, inbox) = SessionHandle::new(admission.identity.clone());
-    let resumed = match gateway.backend.opened(&handle, &admission, admitted.clean).await {
+    let resumed = match Box::pin(gateway.backend.opened(&handle, &admission, admitted.clean)).await {
         Ok(resumed) => resumed,
         Err(refusal) => {
             tracing::info!(identity = %admission.identity, reason = %refusal, "a client was refused");
@@ -82,7 +82,7 @@ where
         .ended(&closed, peer.address, &client.admission.identity);
     // What closes without a reason of its own is an answer that the client had no room for.
     let end = super::end(&closed).or(client.end).unwrap_or(End::TooSlow);
-    client.leave(closed, will).await;
+    Box::pin(client.leave(closed, will)).await;
     end
 }
 
@@ -151,7 +151,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 biased;
                 command = self.inbox.next(), if self.closing.is_none() => self.obey(command),
                 () = &mut stopping, if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
-                (delivery, outcome) = self.receipts.next() => self.stored_all(delivery, outcome),
+                (count, outcome) = self.receipts.next() => self.stored_all(count, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
                 (mailbox, received) = self.deliveries.next() => match received {
                     Ok(messages) => self.deliveries.received(mailbox, messages, self.connection.session_mut()),
@@ -208,29 +208,40 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
     }
 
-    /// Handles an event and those that are there behind it: what came in one read is answered in one write. The reason, if
-    /// the connection has ended.
+    /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
+    /// write. The reason, if the connection has ended.
     async fn handle_events(&mut self, first: Event) -> Option<Closed> {
         let mut next = Some(first);
         while let Some(event) = next {
             match event {
                 Event::Closed(reason) => return Some(reason),
-                event => self.handle_event(event).await,
+                Event::Publish { message, delivery } => self.handle_publish(message, delivery),
+                Event::Acknowledged(token) => self.deliveries.acknowledged(token),
+                event => {
+                    // What came before it comes before it.
+                    self.enter();
+                    Box::pin(self.handle_event(event)).await;
+                }
             }
             let (waits_for_room, is_ending) = (self.entrance.is_waiting(), self.is_ending());
             let session = self.connection.session_mut();
-            next = session.poll_event_where(|event| is_wanted(event, waits_for_room, is_ending));
+            // The end waits until what came before it has entered.
+            next = session.poll_event_where(|event| {
+                is_wanted(event, waits_for_room, is_ending) && !matches!(event, Event::Closed(_))
+            });
         }
+        self.enter();
+        self.deliveries.settle_acknowledged();
         None
     }
 
     async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Publish { message, delivery } => self.handle_publish(message, delivery),
-            Event::Acknowledged(token) => self.deliveries.acknowledged(token),
             Event::Subscribe { request, filters } => self.subscribe(request, filters).await,
             Event::Unsubscribe { request, filters } => self.unsubscribe(request, &filters).await,
-            Event::Connect(_)
+            Event::Publish { .. }
+            | Event::Acknowledged(_)
+            | Event::Connect(_)
             | Event::Connected { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }

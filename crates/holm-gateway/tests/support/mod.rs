@@ -82,7 +82,7 @@ impl Node {
     pub fn put(&self, lease: u64, input: Option<&str>, message: Message) {
         let delivery = Delivery {
             message,
-            input: input.map(str::to_owned),
+            input: input.map(Into::into),
             lease,
             redelivered: false,
         };

@@ -14,6 +14,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::fields::Fields;
 use crate::error::{ErrorCode, ServiceError};
 use crate::{ModuleId, twin};
 
@@ -85,13 +86,9 @@ impl DeploymentContent {
         let mut ids: BTreeSet<ModuleId> = self.modules.keys().cloned().collect();
         match self.modules.get(&ModuleId::edge_agent()) {
             Some(ModuleContent::Whole(desired)) => {
-                let modules = desired.get("modules").and_then(Value::as_object);
-                ids.extend(
-                    modules
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|(name, _)| ModuleId::new(name).ok()),
-                );
+                let modules = Fields::new("", "", desired).get("modules").and_then(Value::as_object);
+                let names = modules.into_iter().flatten().map(|(name, _)| name);
+                ids.extend(names.filter_map(|name| ModuleId::new(name).ok()));
             }
             Some(ModuleContent::Paths(paths)) => {
                 let named = paths.iter().filter_map(|(path, _)| match path.as_slice() {

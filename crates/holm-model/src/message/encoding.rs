@@ -5,12 +5,12 @@
 //! 1 byte    varints, so that a small message costs a few bytes
 //! ```
 //!
-//! Invariants: a message has one encoding, so equal messages are equal bytes; the body of a decoded message is a slice of
-//! the buffer, never a copy; no input makes decoding panic or allocate more than a small multiple of its own length.
+//! Invariants: a message has one encoding, so equal messages are equal bytes; body and system properties of a decoded message
+//! are slices of the buffer, never copies; no input makes decoding panic or allocate more than a small multiple of its own length.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Message, Properties, SystemProperties, SystemProperty};
+use super::{Message, Properties, SharedText, SystemProperties, SystemProperty};
 
 const VERSION: u8 = 1;
 
@@ -44,26 +44,32 @@ impl Message {
     /// The form on disk. The published limits keep each text far below the 256 MiB that a length can tell.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.encoded_len_hint());
+        let mut out = BytesMut::new();
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    /// [`Message::encode`] at the end of a buffer that takes several.
+    pub fn encode_into(&self, out: &mut BytesMut) {
+        out.reserve(self.encoded_len_hint());
         out.put_u8(VERSION);
-        put_number(&mut out, self.system.iter().count());
-        for (property, value) in self.system.iter() {
+        put_number(out, self.system.len());
+        for (property, value) in self.system.iter_bytes() {
             out.put_u8(property.number());
-            put_text(&mut out, value);
+            put_bytes(out, value);
         }
-        put_number(&mut out, self.properties.len());
+        put_number(out, self.properties.len());
         for (name, value) in self.properties.iter() {
-            put_text(&mut out, name);
+            put_bytes(out, name.as_bytes());
             match value {
-                None => put_number(&mut out, 0),
+                None => put_number(out, 0),
                 Some(value) => {
-                    put_number(&mut out, value.len() + 1);
+                    put_number(out, value.len() + 1);
                     out.put_slice(value.as_bytes());
                 }
             }
         }
         out.put_slice(&self.body);
-        out.freeze()
     }
 
     /// Reads the form on disk. The body shares the buffer.
@@ -88,7 +94,7 @@ impl Message {
     /// Room for most messages; only a hint.
     fn encoded_len_hint(&self) -> usize {
         const FRAMING: usize = 8;
-        let system: usize = self.system.iter().map(|(_, value)| value.len() + FRAMING).sum();
+        let system: usize = self.system.iter_bytes().map(|(_, value)| value.len() + FRAMING).sum();
         let properties = self.properties.iter();
         let application: usize = properties
             .map(|(name, value)| name.len() + value.map_or(0, str::len) + FRAMING)
@@ -100,7 +106,10 @@ impl Message {
 fn take_system(encoded: &mut Bytes) -> Result<SystemProperties, DecodeError> {
     let mut system = SystemProperties::default();
     let mut last = None;
-    for _ in 0..take_number(encoded)? {
+    let count = take_number(encoded)?;
+    // Each is there once, in order; what claims more is refused below.
+    system.reserve(count.min(SystemProperty::ALL.len()));
+    for _ in 0..count {
         let number = encoded.try_get_u8().map_err(|_| DecodeError::CutShort)?;
         let property = SystemProperty::from_number(number).ok_or(DecodeError::UnknownProperty(number))?;
         if last.is_some_and(|last| last >= property) {
@@ -108,7 +117,7 @@ fn take_system(encoded: &mut Bytes) -> Result<SystemProperties, DecodeError> {
         }
         last = Some(property);
         let length = take_number(encoded)?;
-        system.set(property, take_text(encoded, length)?);
+        system.set(property, take_shared(encoded, length)?);
     }
     Ok(system)
 }
@@ -164,9 +173,16 @@ fn take_number(encoded: &mut Bytes) -> Result<usize, DecodeError> {
     Err(DecodeError::Length)
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
-    put_number(out, text.len());
-    out.put_slice(text.as_bytes());
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_number(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+fn take_shared(encoded: &mut Bytes, length: usize) -> Result<SharedText, DecodeError> {
+    if length > encoded.len() {
+        return Err(DecodeError::CutShort);
+    }
+    SharedText::from_utf8(encoded.split_to(length)).map_err(|_| DecodeError::NotText)
 }
 
 fn take_text(encoded: &mut Bytes, length: usize) -> Result<String, DecodeError> {

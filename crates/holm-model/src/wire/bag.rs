@@ -143,7 +143,7 @@ pub fn longest(message: &Message) -> usize {
     // Most have so few that nothing needs to be written to know.
     let application = message.properties.iter();
     let application = application.map(|(name, value)| name.len() + value.map_or(0, str::len));
-    let system = message.system.iter().map(|(_, value)| value.len());
+    let system = message.system.iter_bytes().map(|(_, value)| value.len());
     let (bytes, pairs) = application
         .chain(system)
         .fold((0, 0), |(bytes, pairs), length| (bytes + length, pairs + 1));

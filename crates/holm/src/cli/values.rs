@@ -104,3 +104,18 @@ mod tests {
         assert!(property("a").is_err() && property("=b").is_err());
     }
 }
+
+/// `--tail`: a number of lines; `None` is all.
+#[cfg(feature = "edge")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogTail(pub(crate) Option<u64>);
+
+/// Reads `--tail`, with the published word for all.
+#[cfg(feature = "edge")]
+pub(crate) fn tail(text: &str) -> Result<LogTail, String> {
+    if text == "all" {
+        return Ok(LogTail(None));
+    }
+    let lines = text.parse().map(|lines| LogTail(Some(lines)));
+    lines.map_err(|_| "give a number of lines, or `all`".to_owned())
+}

@@ -4,32 +4,47 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use hyper::Method;
 use serde_json::Value;
 
 use crate::cli::{Edge, OnDevice};
-use crate::management::{LogStream, Management};
+use crate::management::{LogQuery, LogStream, Management};
 use crate::output;
 
+mod bundle;
 mod check;
+mod config;
 mod dead_letters;
+mod list;
 mod plan;
 mod service;
 mod status;
 mod successor;
+mod system;
+mod systemd;
 
 pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
         Edge::Run { config, check } => service::run(&config, check).await?,
         Edge::Ca { config } => output::line(service::authority(&config).await?.trim_end()),
-        Edge::List(on) => list(&on).await?,
+        Edge::List(on) => list::print(&reach(&on)?.ask(Method::GET, "/modules").await?, on.json)?,
         Edge::Logs {
             module,
             follow,
             tail,
+            since,
+            until,
             on,
-        } => logs(&module, follow, tail, &on).await?,
+        } => {
+            let query = LogQuery {
+                follow,
+                tail: tail.and_then(|tail| tail.0),
+                since,
+                until,
+            };
+            logs(&module, &query, &on).await?;
+        }
         Edge::Restart { module, on } => {
             let path = format!("/modules/{}/restart", holm_model::wire::percent::encode(&module));
             reach(&on)?.ask(Method::POST, &path).await?;
@@ -44,6 +59,9 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
         }
         Edge::Upgrade(on) => upgrade(&on).await?,
         Edge::Check(options) => return check::run(&options).await,
+        Edge::SupportBundle(options) => return bundle::run(&options).await,
+        Edge::Config(command) => return config::run(command).await,
+        Edge::System(command) => return system::run(command).await,
         Edge::CheckList { json } => check::list(json),
     }
     Ok(ExitCode::SUCCESS)
@@ -72,41 +90,9 @@ fn reach(on: &OnDevice) -> anyhow::Result<Management> {
     Management::new(on.socket()?.as_deref().unwrap_or_else(usual))
 }
 
-async fn list(on: &OnDevice) -> anyhow::Result<()> {
-    let answer = reach(on)?.ask(Method::GET, "/modules").await?;
-    let modules = answer
-        .get("modules")
-        .and_then(Value::as_array)
-        .context("the edge's answer has no `modules`")?;
-    if on.json {
-        output::json(&Value::Array(modules.clone()));
-        return Ok(());
-    }
-    let text = |module: &Value, pointer: &str| {
-        module
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or("-")
-            .to_owned()
-    };
-    let rows: Vec<_> = modules
-        .iter()
-        .map(|module| {
-            vec![
-                text(module, "/name"),
-                text(module, "/status/runtimeStatus/status"),
-                text(module, "/status/runtimeStatus/description"),
-                text(module, "/config/settings/image"),
-            ]
-        })
-        .collect();
-    output::table(&["NAME", "STATUS", "DESCRIPTION", "CONFIG"], &rows);
-    Ok(())
-}
-
-async fn logs(module: &str, follow: bool, tail: Option<u64>, on: &OnDevice) -> anyhow::Result<()> {
+async fn logs(module: &str, query: &LogQuery, on: &OnDevice) -> anyhow::Result<()> {
     use std::io::Write;
-    let mut log = reach(on)?.log(module, follow, tail).await?;
+    let mut log = reach(on)?.log(module, query).await?;
     while let Some((stream, piece)) = log.next().await? {
         let written = match stream {
             LogStream::Output => {

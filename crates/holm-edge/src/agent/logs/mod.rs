@@ -15,7 +15,6 @@ mod lines;
 mod read;
 mod request;
 mod tasks;
-mod zip;
 
 use std::io;
 use std::sync::Arc;
@@ -27,16 +26,19 @@ use holm_net::{Scope, error_chain};
 use holm_runtime::RuntimeError;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use self::blob::{Blob, BlobError, Container, Kind, PIECE};
 use self::read::{Encoder, Origin, Reader};
 use self::request::{Content, Encoding, Filter, LogRequest, field};
 pub(super) use self::tasks::Tasks;
-use self::zip::Zip;
 use super::now;
+use crate::agent::overview::{BUILT_IN, is_built_in};
 use crate::management::view;
-use crate::moment;
+use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
+use crate::zip::Zip;
+use crate::{moment, redact};
 
 /// The largest payload of `GetModuleLogs`, in bytes; published.
 const LARGEST_ANSWER: usize = 127_000;
@@ -67,13 +69,19 @@ pub(super) struct Logs {
     pub(super) hub: String,
     pub(super) device: String,
     pub(super) runtimes: Runtimes,
+    /// That of agent and broker.
+    pub(super) own_log: OwnLog,
     /// Whom to trust as a store.
     pub(super) tls: Arc<ClientConfig>,
     pub(super) tasks: Tasks,
 }
 
 /// What a bundle is made of besides logs.
-pub(super) type Facts = Vec<(String, Value)>;
+pub(crate) type Facts = Vec<(String, Value)>;
+/// A bundle as it is made.
+pub(crate) type Pieces = mpsc::Receiver<io::Result<Vec<u8>>>;
+/// Pieces of a bundle that wait for a slow reader; while it is full, logs are not read further.
+const WAITING_PIECES: usize = 4;
 
 impl Logs {
     /// `GetModuleLogs`: an object for each module.
@@ -189,14 +197,21 @@ impl Logs {
     }
 
     async fn select(&self, request: &LogRequest) -> Result<Vec<(ModuleId, Filter)>, LogsError> {
-        let modules: Vec<ModuleId> = self.modules().await.into_iter().map(|state| state.id).collect();
+        let built_in = BUILT_IN.into_iter().filter_map(|name| ModuleId::new(name).ok());
+        let modules = self.modules().await.into_iter().map(|state| state.id);
+        let modules: Vec<ModuleId> = built_in.chain(modules).collect();
         request.select(&modules).map_err(LogsError::BadRequest)
     }
 
     async fn reader(&self, id: &ModuleId, filter: Filter, content: Content) -> Result<Reader, LogsError> {
-        let (runtime, _) = self.runtimes.find(id).await.map_err(LogsError::Runtime)?;
-        let reader = Reader::open(runtime.as_ref(), id, filter, content).await;
-        reader.map_err(LogsError::Runtime)
+        let options = Reader::options(&filter, content);
+        let log = if is_built_in(id.as_str()) {
+            self.own_log.open(&options)
+        } else {
+            let (runtime, _) = self.runtimes.find(id).await.map_err(LogsError::Runtime)?;
+            runtime.logs(id, &options).await.map_err(LogsError::Runtime)?
+        };
+        Ok(Reader::new(log, filter, content))
     }
 
     fn origin<'a>(&'a self, module: &'a ModuleId) -> Origin<'a> {
@@ -255,50 +270,106 @@ impl Logs {
         let name = self.blob_name("support-bundle", "zip");
         let blob = container.begin(&name, Kind::Block, "application/zip").await;
         let mut blob = blob.map_err(LogsError::Blob)?;
+        let (pieces, mut made) = mpsc::channel(WAITING_PIECES);
+        let making = self.make_archive(filter, runtime_only, facts, pieces);
+        let writing = async {
+            while let Some(piece) = made.recv().await {
+                write(&mut blob, piece.map_err(LogsError::Io)?).await?;
+            }
+            blob.finish().await.map_err(LogsError::Blob)
+        };
+        tokio::join!(making, writing).1
+    }
+
+    /// A bundle as it is made, for whoever asks on the device. The task that makes it ends with the scope, or with its reader.
+    pub(super) fn bundle(
+        &self,
+        scope: &Scope,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        (runtime_only, facts): (bool, Facts),
+    ) -> Pieces {
+        let filter = Filter {
+            since,
+            until,
+            ..Filter::default()
+        };
+        let (pieces, made) = mpsc::channel(WAITING_PIECES);
+        let logs = self.clone();
+        scope.spawn_until_stopped(async move { logs.make_archive(filter, runtime_only, facts, pieces).await });
+        made
+    }
+
+    /// Makes the archive; a reader that has gone ends it.
+    async fn make_archive(
+        &self,
+        filter: Filter,
+        runtime_only: bool,
+        facts: Facts,
+        pieces: mpsc::Sender<Result<Vec<u8>, io::Error>>,
+    ) {
+        if let Err(error) = self.fill_archive(filter, runtime_only, facts, &pieces).await {
+            // The reader learns that it is not whole; where there is none any more nobody needs to.
+            pieces.send(Err(error)).await.ok();
+        }
+    }
+
+    async fn fill_archive(
+        &self,
+        filter: Filter,
+        runtime_only: bool,
+        facts: Facts,
+        pieces: &mpsc::Sender<Result<Vec<u8>, io::Error>>,
+    ) -> io::Result<()> {
         let mut zip = Zip::default();
         for (name, value) in facts {
-            add(&mut zip, &name, &value).map_err(LogsError::Io)?;
+            add(&mut zip, &name, &value)?;
         }
-        for state in self.modules().await {
-            let id = &state.id;
-            add(&mut zip, &format!("inspect/{id}.json"), &view::module(&state)).map_err(LogsError::Io)?;
-            if runtime_only {
-                continue;
-            }
-            zip.file(&format!("logs/{id}_log.txt")).map_err(LogsError::Io)?;
-            if let Err(error) = self.add_log(&mut zip, &mut blob, id, filter.clone()).await {
-                match error {
-                    // A bundle is asked for when something is wrong: what can't be read is said in it.
-                    LogsError::Runtime(_) | LogsError::Io(_) => {
-                        zip.write(error_chain(&error).as_bytes()).map_err(LogsError::Io)?;
-                    }
-                    other => return Err(other),
-                }
+        let states = self.modules().await;
+        for state in &states {
+            add(
+                &mut zip,
+                &format!("inspect/{}.json", state.id),
+                &view::module(state, None),
+            )?;
+        }
+        let own = BUILT_IN.first().and_then(|name| ModuleId::new(name).ok());
+        let modules = states.into_iter().map(|state| state.id).filter(|_| !runtime_only);
+        for id in own.into_iter().chain(modules) {
+            zip.file(&format!("logs/{id}_log.txt"))?;
+            if let Err(error) = self.add_log(&mut zip, pieces, &id, filter.clone()).await {
+                // A bundle is asked for when something is wrong: what can't be read is said in it.
+                zip.write(error_chain(&error).as_bytes())?;
             }
         }
-        write(&mut blob, zip.finish().map_err(LogsError::Io)?).await?;
-        blob.finish().await.map_err(LogsError::Blob)
+        give(pieces, zip.finish()?).await
     }
 
     async fn add_log(
         &self,
         zip: &mut Zip,
-        blob: &mut Blob<'_>,
+        pieces: &mpsc::Sender<Result<Vec<u8>, io::Error>>,
         id: &ModuleId,
         filter: Filter,
     ) -> Result<(), LogsError> {
         let mut reader = self.reader(id, filter, Content::Text).await?;
         while let Some(lines) = reader.next().await.map_err(LogsError::Io)? {
             for line in lines {
-                zip.write(line.raw.as_bytes()).map_err(LogsError::Io)?;
+                zip.write(redact::line(&line.raw).as_bytes()).map_err(LogsError::Io)?;
                 zip.write(b"\n").map_err(LogsError::Io)?;
             }
             if zip.ready() >= PIECE {
-                write(blob, zip.take()).await?;
+                give(pieces, zip.take()).await.map_err(LogsError::Io)?;
             }
         }
         Ok(())
     }
+}
+
+/// Hands a piece on, when there is somebody to take it.
+async fn give(pieces: &mpsc::Sender<Result<Vec<u8>, io::Error>>, piece: Vec<u8>) -> io::Result<()> {
+    let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "whoever wanted the bundle has gone");
+    pieces.send(Ok(piece)).await.map_err(gone)
 }
 
 fn add(zip: &mut Zip, name: &str, value: &Value) -> io::Result<()> {

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::StreamExt as _;
 use holm_model::ModuleId;
-use holm_runtime::{LogStream, LogsOptions, ModuleRuntime, RuntimeError, Tail};
+use holm_runtime::{LogStream, LogsOptions, Tail};
 use serde_json::json;
 
 use super::lines::{Line, Lines};
@@ -27,32 +27,30 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// As published: the tail counts before the other filters, but after them when both times are given, too.
-    pub(super) async fn open(
-        runtime: &dyn ModuleRuntime,
-        module: &ModuleId,
-        filter: Filter,
-        content: Content,
-    ) -> Result<Self, RuntimeError> {
-        let counts_after = filter.tail.is_some() && filter.since.is_some() && filter.until.is_some();
-        let has_times = content == Content::Json;
-        let options = LogsOptions {
+    /// What is to be asked of the log. As published: the tail counts before the other filters, but after them when both times
+    /// are given, too.
+    pub(super) fn options(filter: &Filter, content: Content) -> LogsOptions {
+        LogsOptions {
             follow: false,
-            tail: match filter.tail.filter(|_| !counts_after) {
+            tail: match filter.tail.filter(|_| !counts_after(filter)) {
                 Some(lines) => Tail::Lines(lines),
                 None => Tail::All,
             },
             since: filter.since,
             until: filter.until,
-            timestamps: has_times,
-        };
-        Ok(Self {
-            log: runtime.logs(module, &options).await?,
-            lines: Some(Lines::new(has_times)),
+            timestamps: content == Content::Json,
+        }
+    }
+
+    /// Of a log that was opened with these options.
+    pub(super) fn new(log: LogStream, filter: Filter, content: Content) -> Self {
+        Self {
+            log,
+            lines: Some(Lines::new(content == Content::Json)),
+            tail: counts_after(&filter).then(VecDeque::new),
             filter,
-            tail: counts_after.then(VecDeque::new),
             tail_bytes: 0,
-        })
+        }
     }
 
     /// Some more lines; `None` at the end.
@@ -87,6 +85,10 @@ impl Reader {
             Vec::new()
         }))
     }
+}
+
+const fn counts_after(filter: &Filter) -> bool {
+    filter.tail.is_some() && filter.since.is_some() && filter.until.is_some()
 }
 
 fn passes(filter: &Filter, line: &Line) -> bool {

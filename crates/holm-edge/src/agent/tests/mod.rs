@@ -139,6 +139,7 @@ impl Device {
                 data: self.data.path().to_owned(),
                 network: watch::channel(None).1,
             },
+            own_log: OwnLog::default(),
             version: "1.2.3".to_owned(),
             period: Duration::from_millis(20),
             trial: Duration::from_millis(100),

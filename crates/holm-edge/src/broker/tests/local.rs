@@ -1,10 +1,11 @@
 //! Messages between modules: who may come in, what is routed, and what receivers get.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use holm_gateway::{
-    Announced, Attempt, Authority, Credential, IngestError, Presence, Refusal, SessionHandle, Settlement,
+    Announced, Attempt, Authority, Credential, Ingest, IngestError, Presence, Refusal, SessionHandle, Settlement,
 };
 use holm_model::{Identity, Message, SystemProperty};
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::edge::{Edge, admission, bodies, message};
 use super::hub::{Hub, configuration};
 use super::keys::Keys;
-use super::{EDGE_HOST, HUB_HOST, identity, module, until};
+use super::{EDGE_HOST, HUB_HOST, identity, module, soon, until};
 
 const TO_WATCHER: &str =
     r#"FROM /messages/modules/sensor/outputs/raw INTO BrokeredEndpoint("/modules/watcher/inputs/in")"#;
@@ -58,7 +59,7 @@ async fn a_message_is_delivered_although_its_commit_fails_and_its_sender_is_not_
     edge.files.fail_syncs(1_000_000);
     let receipt = edge.ingest("sensor", message("raw", "early")).await.unwrap();
     let got = watcher.receive(16).await;
-    let told = super::soon(receipt).await;
+    let told = soon(receipt).await;
 
     assert_eq!(bodies(&got), ["early"]);
     assert!(matches!(told, Err(IngestError::Unavailable(_))), "{told:?}");
@@ -72,6 +73,38 @@ async fn a_message_that_no_route_takes_is_acknowledged_and_counted() {
 
     let counts = edge.broker.status().counts;
     assert_eq!((counts.received, counts.dropped_no_route), (1, 1));
+}
+
+#[tokio::test]
+async fn messages_that_come_together_are_taken_in_up_to_the_first_that_is_refused() {
+    let (_hub, edge) = edge().await;
+    let watcher = edge.module("watcher").await;
+    let from = admission("sensor");
+    edge.send("sensor", "raw", "makes the lane").await;
+    watcher.complete(&watcher.receive(16).await);
+    let too_large = message("raw", &"x".repeat(300 << 10));
+    let together = [
+        message("raw", "1"),
+        message("nowhere", "2"),
+        message("raw", "3"),
+        too_large,
+        message("raw", "5"),
+    ];
+
+    let mut messages = VecDeque::from(together);
+    let receipt = edge.broker.ingest_ready(&from, &mut messages).unwrap();
+    let refused = edge.broker.ingest_ready(&from, &mut messages);
+
+    soon(receipt).await.unwrap();
+    let got = watcher.receive(16).await;
+    let ids: BTreeSet<_> = got
+        .iter()
+        .filter_map(|got| got.message.system.get(SystemProperty::EdgeMessageId))
+        .collect();
+    let counts = edge.broker.status().counts;
+    assert_eq!((bodies(&got), ids.len()), (vec!["1".to_owned(), "3".to_owned()], 2));
+    assert_eq!((messages.len(), refused.is_none()), (2, true));
+    assert_eq!((counts.received, counts.dropped_no_route), (4, 1));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::ledger::{Balance, Ledger};
 use super::link::Link;
 use super::processes::Process;
 use crate::cli::Demo;
-use crate::management::{LogStream, Management};
+use crate::management::{LogQuery, LogStream, Management};
 use crate::service::Service;
 
 const DEVICE: &str = "pump";
@@ -318,7 +318,7 @@ impl Stage {
         let mut ledger = Ledger::default();
         for module in MODULES {
             let mut lines = Lines::default();
-            let mut log = self.management.log(module, false, None).await?;
+            let mut log = self.management.log(module, &LogQuery::default()).await?;
             while let Some((stream, piece)) = log.next().await? {
                 if stream == LogStream::Output {
                     lines.add(&piece, |line| ledger.module_wrote(line));
@@ -473,7 +473,16 @@ impl Lines {
 
 async fn follow_module(management: Management, module: &str, ledger: Arc<Mutex<Ledger>>) {
     loop {
-        if let Ok(mut log) = management.log(module, true, None).await {
+        if let Ok(mut log) = management
+            .log(
+                module,
+                &LogQuery {
+                    follow: true,
+                    ..LogQuery::default()
+                },
+            )
+            .await
+        {
             let mut lines = Lines::default();
             while let Ok(Some((stream, piece))) = log.next().await {
                 if stream == LogStream::Output {

@@ -10,33 +10,37 @@ use holm_edge::edge::{Edge, Program};
 use holm_edge::formats;
 use holm_edge::management::Wish;
 use holm_edge::metrics::EdgeMetrics;
+use holm_edge::own_log::OwnLog;
 use holm_edge::security::{Security, SecurityOptions};
 use holm_net::{Listener, ListeningSockets};
 
 use super::successor;
 use crate::build;
-use crate::output;
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
+use crate::{logging, output};
 
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let config = load(file)?;
     if check_only {
-        check_files(file).await?;
-        formats::look_at(&config.data)?;
+        check(file).await?;
         output::line(&format!("`{}` is in order", file.display()));
         return Ok(());
     }
+    let config = load(file)?;
     let sockets = successor::inherited()?;
     let page = status_listener(config.metrics_bind, &sockets)?;
     let program = successor::own_file()?;
     let hostname = config.hostname.clone();
+    let own_log = OwnLog::default();
+    let kept = own_log.clone();
+    logging::tap(move |line| kept.write(line));
     let started = Program {
         file: program.clone(),
         build: build::NAME.to_owned(),
         sockets,
+        own_log,
     };
     let mut edge = Edge::start(config, started).await.context("the edge can't start")?;
     let status = match page {
@@ -97,6 +101,13 @@ async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Pa
             }
         }
     }
+}
+
+/// Looks at a configuration, the files that it names and the formats of the data; says everything that is wrong.
+pub(super) async fn check(file: &Path) -> anyhow::Result<()> {
+    let config = load(file)?;
+    check_files(file).await?;
+    Ok(formats::look_at(&config.data)?)
 }
 
 /// Looks at the files that the configuration names, by the checks of `holm edge check`.

@@ -37,9 +37,17 @@ struct Open {
     encoder: DeflateEncoder<Vec<u8>>,
 }
 
+impl std::fmt::Debug for Zip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Zip")
+            .field("files", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// An archive that is being written.
 #[derive(Default)]
-pub(super) struct Zip {
+pub struct Zip {
     out: Vec<u8>,
     /// Bytes that were taken.
     taken: u64,
@@ -53,7 +61,10 @@ fn too_large() -> io::Error {
 
 impl Zip {
     /// Begins a file, and ends the one before.
-    pub(super) fn file(&mut self, name: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the archive would be larger than 4 GiB.
+    pub fn file(&mut self, name: &str) -> io::Result<()> {
         self.end_file()?;
         let offset = self.taken + self.out.len() as u64;
         let length = u16::try_from(name.len()).map_err(|_| too_large())?;
@@ -77,7 +88,10 @@ impl Zip {
     }
 
     /// Adds to the file that has begun.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// None of the memory it writes to.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.crc.update(bytes);
         open.size += bytes.len() as u64;
@@ -89,12 +103,13 @@ impl Zip {
     }
 
     /// How much is ready to be sent.
-    pub(super) fn ready(&self) -> usize {
+    #[must_use]
+    pub fn ready(&self) -> usize {
         self.out.len()
     }
 
     /// What is ready to be sent.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         self.taken += self.out.len() as u64;
         std::mem::take(&mut self.out)
     }
@@ -120,7 +135,10 @@ impl Zip {
     }
 
     /// The rest.
-    pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When the archive would be larger than 4 GiB.
+    pub fn finish(mut self) -> io::Result<Vec<u8>> {
         self.end_file()?;
         let start = u32::try_from(self.taken + self.out.len() as u64).map_err(|_| too_large())?;
         let count = u16::try_from(self.entries.len()).map_err(|_| too_large())?;
