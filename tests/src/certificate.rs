@@ -49,6 +49,30 @@ impl Certificate {
         Self::from_files(certificate, key)
     }
 
+    /// An authority: self-signed, with a key as PKCS #8 and mode 0600.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn authority(directory: &Path, name: &str) -> Self {
+        let [key, certificate] = paths(directory, name);
+        let subject = format!("/CN={name}");
+        let make = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "30",
+        ];
+        let files = ["-subj", &subject, "-keyout", text(&key), "-out", text(&certificate)];
+        openssl(&[make.as_slice(), &files].concat());
+        Self::from_files(certificate, key)
+    }
+
     /// A self-signed certificate of version 1, RSA: what `openssl x509 -req -signkey` makes of a request, and many guides say.
     ///
     /// # Panics

@@ -159,6 +159,16 @@ impl Daemon {
         })
     }
 
+    /// Asks it to read its certificates anew (SIGHUP).
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        let told = kill_process(Pid::from_child(&self.child), Signal::HUP);
+        told.unwrap_or_else(|error| panic!("`{}` can't be signalled: {error}", self.name));
+    }
+
     /// Ends it at once (SIGKILL), as a crash would.
     pub fn kill(&mut self) {
         // It may have ended by itself in between: then there is nothing to kill.

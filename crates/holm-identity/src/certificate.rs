@@ -139,10 +139,16 @@ impl CertificateInfo {
     /// yet. Source: `edge-agent.md` §6.6.
     #[must_use]
     pub fn should_renew(&self, days: u32, now: Timestamp) -> bool {
+        self.has_left_at_most(20, days, now) || now < self.not_before
+    }
+
+    /// Whether at most so many percent of its life are left, of a certificate that is made for so many days.
+    #[must_use]
+    pub fn has_left_at_most(&self, percent: u8, days: u32, now: Timestamp) -> bool {
         // One from elsewhere, or from when the configuration was another, may have a shorter life.
         let life = self.not_after.millis_since(self.not_before);
         let life = life.min(i64::from(days) * MILLIS_A_DAY);
-        self.not_after.millis_since(now) <= life / 5 || now < self.not_before
+        self.not_after.millis_since(now) <= life * i64::from(percent) / 100
     }
 }
 

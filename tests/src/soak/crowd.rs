@@ -196,7 +196,8 @@ impl Member {
         loop {
             match self.attempt() {
                 Ok((client, session)) => {
-                    if again && !session {
+                    // A session in which nothing is listened to is none.
+                    if again && self.listens && !session {
                         self.state.forgotten.fetch_add(1, Ordering::Relaxed);
                     }
                     return Some(client);

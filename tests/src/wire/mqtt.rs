@@ -125,6 +125,16 @@ impl Client {
         }
     }
 
+    /// The certificate that the server has shown, in DER.
+    ///
+    /// # Panics
+    /// Never: a connection stands only after that.
+    #[must_use]
+    pub fn certificate(&self) -> Vec<u8> {
+        let chain = self.stream.conn.peer_certificates().and_then(|chain| chain.first());
+        chain.expect("the handshake is done").to_vec()
+    }
+
     /// Sends CONNECT and returns the code of the CONNACK; `None` when the server just closes.
     ///
     /// # Errors

@@ -1,6 +1,18 @@
 //! The certificate authority of the edge: given by the operator, or made at the first start and replaced in time.
+//!
+//! ```text
+//!   0 %                              80 %              95 %         100 % of the first authority's life
+//!   first signs ─────────────────────┬─────────────────┬────────────┐
+//!   in the trust bundle: first       │ first, second   │            │ second
+//!                                    second is made    second signs
+//! ```
+//!
+//! A client that trusts the first authority and has not been told of the second goes on until 95 %: the second is published
+//! for long before it signs anything. (Certifying the second by the first instead would help only those that take a longer
+//! chain, and an authority of ours may have none below it.)
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use holm_identity::certificate::{CertificateInfo, MAX_PEM_BYTES, certificates_from_pem};
 use holm_identity::{CertificateAuthority, private_file};
@@ -9,8 +21,114 @@ use holm_model::Timestamp;
 use super::{SecurityError, SecurityOptions};
 use crate::config::EdgeCa;
 
+/// The authority that signs, and the one that will.
+#[derive(Clone, Debug)]
+pub(super) struct Authorities {
+    pub(super) current: Arc<CertificateAuthority>,
+    next: Option<Arc<CertificateAuthority>>,
+}
+
+impl Authorities {
+    /// The given authority, or the edge's own: made if there is none, replaced if it is due.
+    pub(super) fn open(options: &SecurityOptions, now: Timestamp) -> Result<Self, SecurityError> {
+        let days = match &options.edge_ca {
+            EdgeCa::Files { cert, pk } => {
+                let given = CertificateAuthority::load(cert, pk).map_err(SecurityError::Authority)?;
+                return Ok(Self::of(given));
+            }
+            EdgeCa::QuickStart { days } => *days,
+        };
+        let current = load_or_create(options, CURRENT, days, now)?;
+        let is_announced = file(options, NEXT.0).exists();
+        let next = is_announced
+            .then(|| load_or_create(options, NEXT, days, now))
+            .transpose()?;
+        let opened = Self {
+            current: Arc::new(current),
+            next: next.map(Arc::new),
+        };
+        Ok(opened.maintained(options, now)?.unwrap_or(opened))
+    }
+
+    fn of(current: CertificateAuthority) -> Self {
+        Self {
+            current: Arc::new(current),
+            next: None,
+        }
+    }
+
+    /// What is to follow now, if something is: an authority that is announced, or the announced one in use.
+    pub(super) fn maintained(&self, options: &SecurityOptions, now: Timestamp) -> Result<Option<Self>, SecurityError> {
+        let EdgeCa::QuickStart { days } = options.edge_ca else {
+            return Ok(None);
+        };
+        let info = self.current.info();
+        if is_over(info, days, now) {
+            return self.advance(options, days, now).map(Some);
+        }
+        if !info.should_renew(days, now) || self.next.is_some() {
+            return Ok(None);
+        }
+        let next = load_or_create(options, NEXT, days, now)?;
+        tracing::warn!(
+            ends = %info.not_after,
+            "the edge's certificate authority ends; give downstream devices the next one as well (`holm edge ca` prints both)"
+        );
+        Ok(Some(Self {
+            current: Arc::clone(&self.current),
+            next: Some(Arc::new(next)),
+        }))
+    }
+
+    /// The next authority takes the place of the current one, whose certificate is kept for the trust bundle.
+    fn advance(&self, options: &SecurityOptions, days: u32, now: Timestamp) -> Result<Self, SecurityError> {
+        let announced = self.next.as_ref().filter(|next| !is_over(next.info(), days, now));
+        let next = match announced {
+            Some(next) => Arc::clone(next),
+            None => Arc::new(create(options, days, now)?),
+        };
+        keep_previous(options, &self.current)?;
+        let stored = next.store(&file(options, CURRENT.0), &file(options, CURRENT.1));
+        stored.map_err(SecurityError::Authority)?;
+        // From here on it is the current one; what is left of its announcement only repeats it.
+        for name in [NEXT.0, NEXT.1] {
+            match std::fs::remove_file(file(options, name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(name, %error, "a file of the authority that is in use now could not be removed");
+                }
+                _ => {}
+            }
+        }
+        tracing::warn!(
+            ended = %self.current.info().not_after,
+            "the edge's certificate authority was replaced; downstream devices that do not trust the new one (`holm edge ca`) can't connect any more"
+        );
+        Ok(Self {
+            current: next,
+            next: None,
+        })
+    }
+
+    /// What downstream devices are to trust: the authority in use, and the one that follows if it is known.
+    pub(super) fn pem(&self) -> String {
+        let next = self.next.as_ref().map(|next| next.certificate_pem());
+        self.current.certificate_pem() + &next.unwrap_or_default()
+    }
+}
+
+/// The files of an authority: certificate and key.
+type Files = (&'static str, &'static str);
+const CURRENT: Files = ("edge-ca.pem", "edge-ca.key.pem");
+const NEXT: Files = ("edge-ca-next.pem", "edge-ca-next.key.pem");
+const PREVIOUS: &str = "edge-ca-previous.pem";
+
 fn file(options: &SecurityOptions, name: &str) -> PathBuf {
     options.data.join("certificates").join(name)
+}
+
+/// Whether 95 % of its life are over: what it signs from then on would not last.
+fn is_over(info: &CertificateInfo, days: u32, now: Timestamp) -> bool {
+    info.has_left_at_most(5, days, now)
 }
 
 /// The published name: `aziot-edge CA <device>`, cut to what a common name may hold.
@@ -18,50 +136,30 @@ fn common_name(options: &SecurityOptions) -> String {
     format!("aziot-edge CA {}", options.device).chars().take(64).collect()
 }
 
-/// The authority in use: the given one, or the edge's own, which is made if it is not there and replaced when it is due.
-pub(super) fn open(options: &SecurityOptions, now: Timestamp) -> Result<CertificateAuthority, SecurityError> {
-    let days = match &options.edge_ca {
-        EdgeCa::Files { cert, pk } => return CertificateAuthority::load(cert, pk).map_err(SecurityError::Authority),
-        EdgeCa::QuickStart { days } => *days,
-    };
-    let authority = CertificateAuthority::load_or_create(
-        &file(options, "edge-ca.pem"),
-        &file(options, "edge-ca.key.pem"),
-        &common_name(options),
-        days,
-        now,
-    )
-    .map_err(SecurityError::Authority)?;
-    if authority.info().should_renew(days, now) {
-        return replace(options, &authority, now);
-    }
-    Ok(authority)
+fn create(options: &SecurityOptions, days: u32, now: Timestamp) -> Result<CertificateAuthority, SecurityError> {
+    CertificateAuthority::create(&common_name(options), days, now).map_err(SecurityError::Authority)
 }
 
-/// Makes a new authority of the edge's own; the certificate of the old one is kept for the trust bundle.
-pub(super) fn replace(
+fn load_or_create(
     options: &SecurityOptions,
-    old: &CertificateAuthority,
+    (certificate, key): Files,
+    days: u32,
     now: Timestamp,
 ) -> Result<CertificateAuthority, SecurityError> {
-    let EdgeCa::QuickStart { days } = options.edge_ca else {
-        return open(options, now);
-    };
-    let new = CertificateAuthority::create(&common_name(options), days, now).map_err(SecurityError::Authority)?;
-    private_file::write_public(&file(options, "edge-ca-previous.pem"), old.certificate_pem().as_bytes())
-        .map_err(SecurityError::Directory)?;
-    new.store(&file(options, "edge-ca.pem"), &file(options, "edge-ca.key.pem"))
-        .map_err(SecurityError::Authority)?;
-    tracing::warn!(
-        ended = %old.info().not_after,
-        "the edge's certificate authority was replaced; give downstream devices the new one (`holm edge ca`) before the old one ends"
-    );
-    Ok(new)
+    let (certificate, key) = (file(options, certificate), file(options, key));
+    CertificateAuthority::load_or_create(&certificate, &key, &common_name(options), days, now)
+        .map_err(SecurityError::Authority)
+}
+
+/// Keeps the certificate of an authority that is not in use any more, for the trust bundle.
+pub(super) fn keep_previous(options: &SecurityOptions, old: &CertificateAuthority) -> Result<(), SecurityError> {
+    let pem = old.certificate_pem();
+    private_file::write_public(&file(options, PREVIOUS), pem.as_bytes()).map_err(SecurityError::Directory)
 }
 
 /// The certificate of the authority before this one, as long as it is valid; else empty.
 pub(super) fn previous_pem(options: &SecurityOptions, now: Timestamp) -> String {
-    let read = private_file::read_public(&file(options, "edge-ca-previous.pem"), MAX_PEM_BYTES);
+    let read = private_file::read_public(&file(options, PREVIOUS), MAX_PEM_BYTES);
     let pem = match read {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => return String::new(),

@@ -5,17 +5,17 @@
 //! DATA/keys/            device-id.key         the device's key, from the configuration
 //!                       module-master.key     every module's key is derived from it
 //!                       module-encryption.key what modules encrypt through the workload API
-//! DATA/certificates/    edge-ca.pem, edge-ca.key.pem, edge-ca-previous.pem
+//! DATA/certificates/    edge-ca.pem, edge-ca.key.pem; edge-ca-next.*, edge-ca-previous.pem around a change
 //!
 //! edge CA --signs--> server certificate   host name, localhost, bind and gateway addresses; in memory only
 //!         --signs--> certificates of modules
-//!         --is in--> trust bundle         with the previous edge CA until it ends, and the operator's own roots
+//!         --is in--> trust bundle         with the previous and the next edge CA, and the operator's own roots
 //! ```
 //!
 //! - The server certificate is made again when its names change and at 80 % of its life, and replaced without closing a
 //!   connection. It needs no file: a new one at each start is trusted as the old one was.
-//! - An authority that the edge made is replaced at 80 % of its life; the previous one stays in the trust bundle until its
-//!   end. One that was given is never touched.
+//! - An authority that the edge made is followed by another, which is in the trust bundle from 80 % of the first one's life,
+//!   and signs from 95 %; the first stays in the bundle until its end. One that was given is never touched.
 //! - Key bytes stay in the key store.
 //!
 //! Source: `edge-agent.md` §3.2, §5, §6.6.
@@ -35,13 +35,13 @@ use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::symmetric_key::InvalidKey;
 use holm_identity::tls::TlsError;
 use holm_identity::{
-    CertificateAuthority, CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, Roots,
-    StoredKey, SymmetricKey,
+    CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, Roots, StoredKey, SymmetricKey,
 };
 use holm_model::{DeviceId, Timestamp};
 use holm_net::{Scope, error_chain};
 use rustls::ClientConfig;
 
+use self::authority::Authorities;
 use crate::config::{DeviceKey, EdgeCa, EdgeConfig};
 
 /// The life of certificates that the edge issues; the published default.
@@ -145,7 +145,7 @@ pub struct Security {
 /// What changes while the edge runs.
 #[derive(Debug)]
 struct Issued {
-    authority: Arc<CertificateAuthority>,
+    authorities: Authorities,
     names: Vec<String>,
     server: CertificateInfo,
 }
@@ -170,14 +170,15 @@ impl Security {
             .map_err(SecurityError::KeyStore)?;
         let certificates = options.data.join("certificates");
         private_file::ensure_directory(&certificates).map_err(SecurityError::Directory)?;
-        let authority = Arc::new(authority::open(&options, now)?);
+        let authorities = Authorities::open(&options, now)?;
         trust::read_operators(options.trust_bundle_cert.as_deref())?;
-        let identity = authority
+        let identity = authorities
+            .current
             .issue_server(&options.names, LEAF_DAYS, now)
             .map_err(SecurityError::Authority)?;
         let server = ReloadableCertificate::new(&identity).map_err(SecurityError::Certificate)?;
         let issued = Issued {
-            authority,
+            authorities,
             names: options.names.clone(),
             server: identity.info().map_err(SecurityError::Certificate)?,
         };
@@ -258,16 +259,16 @@ impl Security {
     /// # Errors
     /// [`SecurityError::TrustBundle`] when the operator's file has gone.
     pub fn trust_bundle_pem(&self, now: Timestamp) -> Result<String, SecurityError> {
-        let mut bundle = self.lock().authority.certificate_pem();
+        let mut bundle = self.lock().authorities.pem();
         bundle.push_str(&authority::previous_pem(&self.options, now));
         bundle.push_str(&trust::read_operators(self.options.trust_bundle_cert.as_deref())?);
         Ok(bundle)
     }
 
-    /// The edge's certificate authority, in PEM: what `holm edge ca` prints.
+    /// The edge's certificate authority, and the one that follows it if that is known, in PEM: what `holm edge ca` prints.
     #[must_use]
     pub fn edge_ca_pem(&self) -> String {
-        self.lock().authority.certificate_pem()
+        self.lock().authorities.pem()
     }
 
     /// The names that the server certificate has now.
@@ -285,42 +286,42 @@ impl Security {
         if issued.names == names {
             return Ok(());
         }
-        let authority = Arc::clone(&issued.authority);
-        self.issue(&mut issued, authority, names, now)
+        let authorities = issued.authorities.clone();
+        self.issue(&mut issued, authorities, names, now)
     }
 
-    /// Replaces what is at 80 % of its life. Says whether anything was.
+    /// Replaces what is due. Says whether anything was.
     ///
     /// # Errors
     /// [`SecurityError`]; what was there stays.
     pub fn maintain(&self, now: Timestamp) -> Result<bool, SecurityError> {
         let mut issued = self.lock();
-        let authority_is_due = match self.options.edge_ca {
-            EdgeCa::QuickStart { days } => issued.authority.info().should_renew(days, now),
-            EdgeCa::Files { .. } => false,
-        };
-        let authority = if authority_is_due {
-            Arc::new(authority::replace(&self.options, &issued.authority, now)?)
-        } else if issued.server.should_renew(LEAF_DAYS, now) {
-            Arc::clone(&issued.authority)
-        } else {
-            return Ok(false);
+        let authorities = match issued.authorities.maintained(&self.options, now)? {
+            Some(changed) => changed,
+            None if issued.server.should_renew(LEAF_DAYS, now) => issued.authorities.clone(),
+            None => return Ok(false),
         };
         let names = issued.names.clone();
-        self.issue(&mut issued, authority, names, now)?;
+        self.issue(&mut issued, authorities, names, now)?;
         Ok(true)
     }
 
-    /// Reads again what an operator may have replaced: the given authority and the operator's roots. For SIGHUP.
+    /// Reads again what an operator may have replaced: the given authority and the operator's roots. For SIGHUP. The authority
+    /// before stays in the trust bundle until its end.
     ///
     /// # Errors
     /// [`SecurityError`]; what was there stays.
     pub fn reload(&self, now: Timestamp) -> Result<(), SecurityError> {
         trust::read_operators(self.options.trust_bundle_cert.as_deref())?;
-        let authority = Arc::new(authority::open(&self.options, now)?);
+        let authorities = Authorities::open(&self.options, now)?;
         let mut issued = self.lock();
+        let before = Arc::clone(&issued.authorities.current);
         let names = issued.names.clone();
-        self.issue(&mut issued, authority, names, now)
+        self.issue(&mut issued, authorities, names, now)?;
+        if before.chain() != issued.authorities.current.chain() {
+            authority::keep_previous(&self.options, &before)?;
+        }
+        Ok(())
     }
 
     /// Looks after the certificates until the scope stops.
@@ -346,17 +347,18 @@ impl Security {
     fn issue(
         &self,
         issued: &mut Issued,
-        authority: Arc<CertificateAuthority>,
+        authorities: Authorities,
         names: Vec<String>,
         now: Timestamp,
     ) -> Result<(), SecurityError> {
-        let identity = authority
+        let identity = authorities
+            .current
             .issue_server(&names, LEAF_DAYS, now)
             .map_err(SecurityError::Authority)?;
         let info = identity.info().map_err(SecurityError::Certificate)?;
         self.server.replace(&identity).map_err(SecurityError::Certificate)?;
         *issued = Issued {
-            authority,
+            authorities,
             names,
             server: info,
         };

@@ -79,6 +79,6 @@ impl Security {
     }
 
     fn authority(&self) -> Arc<CertificateAuthority> {
-        Arc::clone(&self.lock().authority)
+        Arc::clone(&self.lock().authorities.current)
     }
 }

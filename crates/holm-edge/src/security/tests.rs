@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use holm_identity::CertificateAuthority;
 use holm_identity::certificate::{CertificateInfo, certificates_from_pem};
 use holm_model::ModuleId;
 
@@ -68,21 +69,88 @@ async fn the_server_certificate_is_replaced_when_its_names_change_or_its_time_co
     );
 }
 
+/// Whether a client that trusts only this authority would take the certificate that is shown.
+fn is_trusted(security: &Security, authority: &str, at: Timestamp) -> bool {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::pki_types::{ServerName, UnixTime};
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(certificates_from_pem(authority.as_bytes()).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
+    let shown = security.server_certificate().current();
+    let (leaf, above) = shown.cert.split_first().unwrap();
+    let at = UnixTime::since_unix_epoch(Duration::from_millis(at.unix_millis().try_into().unwrap()));
+    let name = ServerName::try_from("edge.test").unwrap();
+    verifier.verify_server_cert(leaf, above, &name, &[], at).is_ok()
+}
+
 #[tokio::test]
-async fn an_authority_of_our_own_is_replaced_in_time_and_the_old_one_trusted_until_its_end() {
+async fn a_client_that_trusts_only_the_first_authority_goes_on_while_the_next_is_told() {
     let data = tempfile::tempdir().unwrap();
     let security = Security::open(options(data.path()), now()).await.unwrap();
-    let old = security.edge_ca_pem();
+    let first = security.edge_ca_pem();
 
-    let later = now().plus_millis(85 * DAY);
-    security.maintain(later).unwrap();
+    let told = now().plus_millis(85 * DAY);
+    assert!(security.maintain(told).unwrap());
+    let both = security.trust_bundle_pem(told).unwrap();
+    assert!(is_trusted(&security, &first, told));
+    // A restart changes nothing of it.
+    let security = Security::open(options(data.path()), told).await.unwrap();
+    assert!(is_trusted(&security, &first, told));
+    assert_eq!(security.trust_bundle_pem(told).unwrap(), both);
+    assert_eq!(security.edge_ca_pem(), both);
+    assert_eq!(certificates_from_pem(both.as_bytes()).unwrap().len(), 2);
 
-    assert_ne!(security.edge_ca_pem(), old);
-    let bundle = security.trust_bundle_pem(later).unwrap();
-    assert!(bundle.contains(old.trim()));
-    assert_eq!(certificates_from_pem(bundle.as_bytes()).unwrap().len(), 2);
+    let changed = now().plus_millis(96 * DAY);
+    assert!(security.maintain(changed).unwrap());
+    assert!(!is_trusted(&security, &first, changed));
+    assert!(is_trusted(&security, &both, changed), "who was told goes on");
+    let second = security.edge_ca_pem();
+    assert_eq!(certificates_from_pem(second.as_bytes()).unwrap().len(), 1);
+    assert!(security.trust_bundle_pem(changed).unwrap().contains(first.trim()));
     let after_its_end = security.trust_bundle_pem(now().plus_millis(101 * DAY)).unwrap();
-    assert!(!after_its_end.contains(old.trim()));
+    assert!(!after_its_end.contains(first.trim()));
+}
+
+#[tokio::test]
+async fn an_edge_that_was_off_for_longer_than_its_authority_lives_makes_another() {
+    let data = tempfile::tempdir().unwrap();
+    let first = Security::open(options(data.path()), now()).await.unwrap().edge_ca_pem();
+
+    let late = now().plus_millis(300 * DAY);
+    let security = Security::open(options(data.path()), late).await.unwrap();
+
+    let second = security.edge_ca_pem();
+    assert_ne!(second, first);
+    assert!(is_trusted(&security, &second, late));
+}
+
+#[tokio::test]
+async fn a_given_authority_that_the_operator_replaces_stays_in_the_trust_bundle_and_sessions_need_not_know() {
+    let data = tempfile::tempdir().unwrap();
+    let (cert, pk) = (data.path().join("ca.pem"), data.path().join("ca.key"));
+    let authorities = ["first", "second"].map(|name| CertificateAuthority::create(name, 100, now()).unwrap());
+    authorities[0].store(&cert, &pk).unwrap();
+    let edge_ca = EdgeCa::Files {
+        cert: cert.clone(),
+        pk: pk.clone(),
+    };
+    let given = SecurityOptions {
+        edge_ca,
+        ..options(data.path())
+    };
+    let security = Security::open(given, now()).await.unwrap();
+
+    authorities[1].store(&cert, &pk).unwrap();
+    security.reload(now()).unwrap();
+
+    let [first, second] = authorities.map(|authority| authority.certificate_pem());
+    assert!(is_trusted(&security, &second, now()) && !is_trusted(&security, &first, now()));
+    let bundle = security.trust_bundle_pem(now()).unwrap();
+    assert!(bundle.contains(first.trim()) && bundle.contains(second.trim()));
 }
 
 #[tokio::test]
