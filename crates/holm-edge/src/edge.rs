@@ -152,6 +152,8 @@ impl Edge {
         scope.spawn(Arc::clone(&security).run(scope.clone()));
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
+        #[cfg(feature = "otel")]
+        let otel_tls = Arc::clone(&upstream_tls);
         let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
         let identities = IdentitiesOptions {
             cache: data.join("identities.json"),
@@ -288,7 +290,9 @@ impl Edge {
             own_log,
         };
         management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
-        Ok(Self {
+        #[cfg(feature = "otel")]
+        let (otel, otel_tls) = (config.otel.clone(), otel_tls);
+        let edge = Self {
             scope,
             broker,
             agent,
@@ -300,7 +304,13 @@ impl Edge {
             mqtt,
             https,
             _lock: lock,
-        })
+        };
+        #[cfg(feature = "otel")]
+        if let Some(otel) = otel {
+            edge.scope
+                .spawn_until_stopped(crate::otel::run(otel, edge.metrics(), otel_tls));
+        }
+        Ok(edge)
     }
 
     /// Where MQTT is served.

@@ -268,3 +268,21 @@ fn the_reference_in_the_documentation_is_that_of_this_table() {
         "docs/configuration.md is not that of `config/keys.rs`"
     );
 }
+
+#[test]
+fn a_collector_is_taken_by_a_build_that_can_send_and_refused_by_name_by_another() {
+    let text = with("[holm]\notel_endpoint = \"https://otel.test\"\notel_interval_sec = 5");
+
+    let read = EdgeConfig::parse(&text);
+
+    if cfg!(feature = "otel") {
+        let otel = read.unwrap().config.otel.unwrap();
+        assert_eq!((otel.endpoint.port, otel.interval), (4318, Duration::from_secs(5)));
+    } else {
+        let error = read.unwrap_err().to_string();
+        assert!(
+            error.contains("holm.otel_endpoint") && error.contains("--features otel"),
+            "{error}"
+        );
+    }
+}
