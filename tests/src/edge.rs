@@ -311,6 +311,36 @@ impl Edge {
         self.wait_until_ready();
     }
 
+    /// Puts a program where this edge is started from, as an installation does: beside it, and renamed. From then on the edge
+    /// has a file of its own.
+    ///
+    /// # Panics
+    /// When there is no room for it.
+    #[track_caller]
+    pub fn install(&self, program: &Path) {
+        let own = own_program(&self.directory);
+        let new = own.with_extension("new");
+        std::fs::create_dir_all(own.parent().unwrap_or(&own)).expect("a directory of the test can be made");
+        std::fs::copy(program, &new).unwrap_or_else(|error| panic!("`{}` can't be copied: {error}", program.display()));
+        std::fs::rename(&new, &own).expect("a file can be renamed");
+    }
+
+    /// The file of its own program; it is there after [`install`](Self::install).
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        own_program(&self.directory)
+    }
+
+    /// Which build runs, as the edge says itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn build(&self) -> String {
+        self.status()["build"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Waits for the next module that calls in, whichever it is.
     ///
     /// # Panics
@@ -553,8 +583,13 @@ fn spawn(directory: &Directory) -> Daemon {
     Daemon::start("edge", directory.path(), &mut run_command(directory))
 }
 
+fn own_program(directory: &Directory) -> PathBuf {
+    directory.path().join("bin/holm")
+}
+
 fn run_command(directory: &Directory) -> Command {
-    let mut command = Command::new(need::holm());
+    let own = own_program(directory);
+    let mut command = Command::new(if own.is_file() { own } else { need::holm() });
     command
         .args(["edge", "run", "--config"])
         .arg(directory.path().join("edge.toml"));

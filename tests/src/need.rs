@@ -19,6 +19,8 @@ pub enum Need {
     Openssl,
     /// Ports below 1024, which every SDK wants (443).
     LowPorts,
+    /// Another build of the binary, to replace the one under test by.
+    NextBuild,
     /// The right to mount a [`SmallDisk`](crate::SmallDisk).
     Mount,
 }
@@ -48,6 +50,7 @@ impl Need {
             Self::Mosquitto => find("mosquitto").is_some() && find("mosquitto_pub").is_some(),
             Self::Registry => find("docker-registry").is_some(),
             Self::Openssl => find("openssl").is_some(),
+            Self::NextBuild => next_holm().is_file(),
             Self::Mount => crate::SmallDisk::can_mount(),
             // Another test may be asking at the same moment: a port in use is one that may be had.
             Self::LowPorts => match std::net::TcpListener::bind("127.63.255.254:443") {
@@ -100,4 +103,10 @@ pub fn holm() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Another build of the binary: `HOLM_NEXT_BIN`, else `holm-next` beside the debug build.
+#[must_use]
+pub fn next_holm() -> PathBuf {
+    std::env::var_os("HOLM_NEXT_BIN").map_or_else(|| root().join("target/debug/holm-next"), PathBuf::from)
 }

@@ -37,11 +37,13 @@ pub(crate) fn e2e(name: Option<&str>) -> Result<()> {
 }
 
 fn with_peers(stages: &mut Stages, filter: Option<&str>) -> Result<()> {
+    let next = build_next(false)?;
     let holm = build_holm(false)?;
     let mut command = cargo(["test", "-p", "holm-e2e", "--lib", "--tests", "--no-fail-fast"]);
     command
         .args(filter)
         .env("HOLM_BIN", holm)
+        .env("HOLM_NEXT_BIN", next)
         .env("HOLM_E2E_PEERS", "required");
     stages.run_tests("tests with real peers", vec![command])
 }
@@ -70,12 +72,31 @@ fn crate_tests(filter: Option<&str>) -> Vec<Command> {
     [unit, otel].into_iter().chain(examples).collect()
 }
 
+/// Builds the binary `holm` as another build of the same release, for tests that replace one by the other; returns its path,
+/// which is beside the usual one. Only the last crate is built anew for it.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build_next(release: bool) -> Result<PathBuf> {
+    run(cargo(["build", "-p", "holm"])
+        .args(release.then_some("--release"))
+        .env("HOLM_BUILD", "next"))?;
+    let built = binary(release)?;
+    let next = built.with_file_name("holm-next");
+    std::fs::copy(&built, &next).with_context(|| format!("`{}` can't be written", next.display()))?;
+    Ok(next)
+}
+
 /// Builds the binary `holm` and returns its path.
 ///
 /// # Errors
 /// When it does not build.
 pub(crate) fn build_holm(release: bool) -> Result<PathBuf> {
     run(cargo(["build", "-p", "holm"]).args(release.then_some("--release")))?;
+    binary(release)
+}
+
+fn binary(release: bool) -> Result<PathBuf> {
     let metadata = output(&mut cargo(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).context("`cargo metadata` did not answer with JSON")?;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::engine::Engine;
 use crate::run::{cargo, load_average, run};
 use crate::setup;
-use crate::test::build_holm;
+use crate::test::{build_holm, build_next};
 
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     setup::setup()?;
@@ -24,8 +24,9 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     }
     setup::setup()?;
     let _engine = Engine::ensure()?;
+    let next = build_next(true)?;
     let holm = build_holm(true)?;
-    run(command.env("HOLM_BIN", holm))
+    run(command.env("HOLM_BIN", holm).env("HOLM_NEXT_BIN", next))
 }
 
 /// In a build with checks of overflow and of debug assertions: these are what random input shall trip over.

@@ -24,14 +24,14 @@ use holm_identity::tls::{TlsError, server_config};
 use holm_model::manifest::BuildVersion;
 use holm_model::{ModuleId, Timestamp};
 use holm_net::http::{Client, serve_tls};
-use holm_net::{Listener, ListenerOptions, Scope, error_chain};
+use holm_net::{Listener, ListenerOptions, ListeningSockets, Scope, error_chain};
 use holm_queue::Options as QueueOptions;
 use holm_runtime::{
     DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
 };
 use rustls::ServerConfig;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::{self, Agent, AgentParts, Surroundings};
 use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
@@ -42,7 +42,7 @@ use crate::front::Front;
 use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
 use crate::keys::ModuleKeys;
 use crate::local_api::SocketError;
-use crate::management::{self, Managed};
+use crate::management::{self, Managed, Wish};
 use crate::metrics::{EdgeMetrics, Labels};
 use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
@@ -56,6 +56,10 @@ use crate::workload::Sockets;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How often an engine that does not answer is asked for its network again.
 const NETWORK_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long sockets of the process before are kept for an address that may yet be wanted: that of the containers' network,
+/// which the engine has to tell.
+const UNUSED_SOCKETS: Duration = Duration::from_secs(60);
 
 /// What the agent wants to hear of the hub.
 const AGENT_INTERESTS: Interests = Interests {
@@ -117,10 +121,26 @@ pub enum StartEdgeError {
     Socket(#[source] SocketError),
 }
 
+/// The program that an edge runs in.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its file: what supervises process modules and runs the ready-made ones.
+    pub file: PathBuf,
+    /// Which build it is.
+    pub build: String,
+    /// What it listens on; with what the process before has left it.
+    pub sockets: ListeningSockets,
+    /// What it logs.
+    pub own_log: OwnLog,
+}
+
 /// A running edge.
 #[derive(Debug)]
 pub struct Edge {
     scope: Scope,
+    build: String,
+    sockets: ListeningSockets,
+    wishes: mpsc::Receiver<Wish>,
     broker: Arc<Broker>,
     agent: Agent,
     security: Arc<Security>,
@@ -138,12 +158,17 @@ pub struct Edge {
 pub type BrokerBackend = Broker;
 
 impl Edge {
-    /// Starts an edge. `executable` is the program that supervises process modules and runs the ready-made ones: this one.
-    /// `own_log` gets what this process logs.
+    /// Starts an edge in this program.
     ///
     /// # Errors
     /// [`StartEdgeError`].
-    pub async fn start(config: EdgeConfig, executable: PathBuf, own_log: OwnLog) -> Result<Self, StartEdgeError> {
+    pub async fn start(config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
+        let Program {
+            file,
+            build,
+            sockets,
+            own_log,
+        } = program;
         let data = &config.data;
         let lock = data_directory::open(data)?;
         let scope = Scope::new();
@@ -219,9 +244,10 @@ impl Edge {
             gateway: gateway.clone(),
             front: Arc::new(Front::new(gateway.clone(), config.device.clone())),
             tls: Arc::new(tls.map_err(StartEdgeError::Tls)?),
+            sockets: sockets.clone(),
             scope: scope.clone(),
         };
-        let (mqtt, https) = listeners.open(config.bind, config.mqtt_port, config.https_port).await?;
+        let (mqtt, https) = listeners.open(config.bind, config.mqtt_port, config.https_port)?;
 
         let docker = DockerRuntime::new(DockerConfig {
             endpoint: config.engine_uri.clone(),
@@ -235,7 +261,7 @@ impl Edge {
         let network = watch::Sender::new(None);
         let process = ProcessRuntime::new(ProcessConfig {
             log: config.log,
-            ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), executable)
+            ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), file)
         });
         let runtimes = Runtimes::new([
             Arc::new(process) as Arc<dyn ModuleRuntime>,
@@ -244,7 +270,13 @@ impl Edge {
         let usage = Usage::new(runtimes.clone(), data.clone());
         scope.spawn_until_stopped(usage.clone().run());
         let labels = Labels::new(&config).map_err(StartEdgeError::Random)?;
-        let sockets = Sockets::new(data, Arc::clone(&identities), runtimes.clone(), scope.clone());
+        let workload = Sockets::new(
+            data,
+            Arc::clone(&identities),
+            runtimes.clone(),
+            sockets.clone(),
+            scope.clone(),
+        );
         let (client, events) = uplink.open(&ModuleId::edge_agent(), AGENT_INTERESTS);
         let agent = Agent::open(AgentParts {
             surroundings: Surroundings {
@@ -261,7 +293,7 @@ impl Edge {
             state,
             identities,
             runtimes: runtimes.clone(),
-            sockets: Arc::new(sockets),
+            sockets: Arc::new(workload),
             outbox: Arc::<Broker>::clone(&broker),
             own_log: own_log.clone(),
             refusals: uplink.refusals(),
@@ -280,20 +312,31 @@ impl Edge {
             network,
         };
         scope.spawn_until_stopped(container_listeners.run());
+        let (wishing, wishes) = mpsc::channel(1);
         let managed = Managed {
             runtimes,
             keys,
             broker: Arc::clone(&broker),
-            status: status(&broker, &agent),
+            status: status(&broker, &agent, build.clone()),
             agent: agent.clone(),
             usage: usage.clone(),
             own_log,
+            wishing,
         };
-        management::serve(&scope, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
-        #[cfg(feature = "otel")]
-        let (otel, otel_tls) = (config.otel.clone(), otel_tls);
+        management::serve(&scope, &sockets, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
+        let unused = sockets.clone();
+        scope.spawn_until_stopped(async move {
+            tokio::time::sleep(UNUSED_SOCKETS).await;
+            let closed = unused.close_unused();
+            if closed > 0 {
+                tracing::info!(closed, "sockets of the process before are not wanted any more");
+            }
+        });
         let edge = Self {
             scope,
+            build,
+            sockets,
+            wishes,
             broker,
             agent,
             security,
@@ -306,7 +349,7 @@ impl Edge {
             _lock: lock,
         };
         #[cfg(feature = "otel")]
-        if let Some(otel) = otel {
+        if let Some(otel) = config.otel.clone() {
             edge.scope
                 .spawn_until_stopped(crate::otel::run(otel, edge.metrics(), otel_tls));
         }
@@ -334,7 +377,16 @@ impl Edge {
     /// How the edge stands: `/holm/v1/status`.
     #[must_use]
     pub fn status(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
-        status(&self.broker, &self.agent)
+        status(&self.broker, &self.agent, self.build.clone())
+    }
+
+    /// What an operator next wants of the process. Cancel-safe.
+    pub async fn wish(&mut self) -> Wish {
+        match self.wishes.recv().await {
+            Some(wish) => wish,
+            // The management API has ended.
+            None => std::future::pending().await,
+        }
     }
 
     /// The edge's figures.
@@ -368,6 +420,20 @@ impl Edge {
 
     /// Stops the edge in good order. Modules go on: they find it again when it returns.
     pub async fn stop(self) {
+        self.end().await;
+    }
+
+    /// Stops the edge as [`Edge::stop`] does, and gives what it listened on to the program that goes on: clients that come
+    /// meanwhile wait and are refused nothing.
+    #[must_use]
+    pub async fn hand_over(self) -> ListeningSockets {
+        let sockets = self.sockets.clone();
+        sockets.keep();
+        self.end().await;
+        sockets
+    }
+
+    async fn end(self) {
         self.gateway.close_all(CloseReason::ShuttingDown);
         if let Err(left) = self.scope.drain(DRAIN_DEADLINE).await {
             tracing::warn!(left, "tasks were still running at the stop");
@@ -388,11 +454,14 @@ fn version() -> BuildVersion {
     }
 }
 
-fn status(broker: &Arc<Broker>, agent: &Agent) -> Box<dyn Fn() -> Value + Send + Sync> {
+fn status(broker: &Arc<Broker>, agent: &Agent, build: String) -> Box<dyn Fn() -> Value + Send + Sync> {
     let (broker, agent) = (Arc::clone(broker), agent.clone());
+    let started = now().to_string();
     Box::new(move || {
         let broker = broker.status();
         let mut status = json!(broker);
+        status["build"] = json!(build);
+        status["startedAt"] = json!(started);
         status["upstream"]["depth"] = json!(broker.upstream.messages);
         status["agent"] = agent.status();
         status
@@ -405,19 +474,21 @@ struct Listeners {
     gateway: Gateway<BrokerBackend>,
     front: Arc<Front>,
     tls: Arc<ServerConfig>,
+    sockets: ListeningSockets,
     scope: Scope,
 }
 
 impl Listeners {
-    async fn open(
+    fn open(
         &self,
         address: IpAddr,
         mqtt_port: u16,
         https_port: u16,
     ) -> Result<(SocketAddr, SocketAddr), StartEdgeError> {
-        let bind = |port| Listener::bind(SocketAddr::new(address, port), ListenerOptions::default());
-        let mqtt = bind(mqtt_port).await.map_err(StartEdgeError::Listen)?;
-        let https = bind(https_port).await.map_err(StartEdgeError::Listen)?;
+        let options = ListenerOptions::default();
+        let bind = |port| Listener::open(&self.sockets, SocketAddr::new(address, port), options);
+        let mqtt = bind(mqtt_port).map_err(StartEdgeError::Listen)?;
+        let https = bind(https_port).map_err(StartEdgeError::Listen)?;
         let addresses = mqtt.local_address().and_then(|mqtt| Ok((mqtt, https.local_address()?)));
         let addresses = addresses.map_err(StartEdgeError::Listen)?;
         self.scope
@@ -462,7 +533,7 @@ impl ContainerListeners {
         if !self.config.bind.is_unspecified() {
             let (mqtt, https) = self.ports;
             let mut told = false;
-            while let Err(error) = self.listeners.open(network.gateway, mqtt, https).await {
+            while let Err(error) = self.listeners.open(network.gateway, mqtt, https) {
                 if std::mem::replace(&mut told, true) {
                     tokio::time::sleep(NETWORK_PERIOD).await;
                     continue;

@@ -8,6 +8,7 @@ pub mod children;
 pub mod config;
 mod data_directory;
 pub mod edge;
+pub mod formats;
 pub mod front;
 pub mod identities;
 pub mod keys;

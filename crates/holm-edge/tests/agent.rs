@@ -20,8 +20,8 @@ use holm_edge::workload::Sockets;
 use holm_identity::tls::{Roots, client_config};
 use holm_identity::{CertificateAuthority, SymmetricKey, private_file};
 use holm_model::{DeviceId, ModuleId, Timestamp};
-use holm_net::Scope;
 use holm_net::http::Client;
+use holm_net::{ListeningSockets, Scope};
 use holm_runtime::{ModuleRuntime, ModuleState, ProcessConfig, ProcessRuntime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -116,7 +116,14 @@ impl Device {
         };
         let identities = Arc::new(Identities::open(security, identities).unwrap());
         let runtimes = Runtimes::new([Arc::new(self.runtime.clone()) as Arc<dyn ModuleRuntime>]);
-        let sockets = Sockets::new(data, Arc::clone(&identities), runtimes.clone(), scope.clone());
+        let listening = ListeningSockets::default();
+        let sockets = Sockets::new(
+            data,
+            Arc::clone(&identities),
+            runtimes.clone(),
+            listening,
+            scope.clone(),
+        );
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
             port: 1,

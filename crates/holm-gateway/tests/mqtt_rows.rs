@@ -656,6 +656,46 @@ async fn a_scope_that_stops_closes_its_clients() {
 }
 
 #[tokio::test]
+async fn a_stop_acknowledges_what_reaches_the_disk_in_time_and_takes_nothing_more() {
+    let fixture = Fixture::hub();
+    let (disk, durable) = watch::channel(0);
+    *fixture.node.disk.lock().unwrap() = Some(durable);
+    let mut client = fixture.connect("dev1").await;
+    let sent: Vec<_> = (0..3).filter_map(|n| client.publish(EVENTS, vec![n])).collect();
+    client.nothing_for(QUIET).await;
+
+    fixture.scope.stop();
+    client.nothing_for(QUIET).await;
+    client.publish(EVENTS, "too late");
+    client.nothing_for(QUIET).await;
+    disk.send_replace(100);
+
+    for token in sent {
+        assert_eq!(client.event().await, Event::Acknowledged(token));
+    }
+    assert_eq!(client.closed().await, Closed::Lost);
+    assert_eq!(fixture.node.lock().ingested.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_disk_that_does_not_answer() {
+    let fixture = Fixture::hub();
+    let (_disk, durable) = watch::channel(0);
+    *fixture.node.disk.lock().unwrap() = Some(durable);
+    let mut client = fixture.connect("dev1").await;
+    client.publish(EVENTS, "never stored");
+    tokio::select! {
+        () = fixture.node.until(|state| state.ingested.len() == 1) => {}
+        event = client.event() => panic!("nothing was to arrive, and there came {event:?}"),
+    }
+    let watching = tokio::spawn(async move { client.closed().await });
+
+    assert_eq!(fixture.scope.drain(Duration::from_secs(3)).await, Ok(()));
+
+    assert_eq!(watching.await.unwrap(), Closed::Lost);
+}
+
+#[tokio::test]
 async fn what_was_not_sent_before_an_unsubscribe_goes_back() {
     let fixture = Fixture::hub();
     let mut client = fixture.connect("dev1").await;

@@ -10,6 +10,7 @@ pub mod http;
 pub mod listener;
 mod peer;
 pub mod scope;
+pub mod sockets;
 pub mod tls;
 pub mod websocket;
 
@@ -19,3 +20,4 @@ pub use error_chain::error_chain;
 pub use listener::{Admitted, Listener, ListenerOptions};
 pub use peer::{Peer, UnixPeer};
 pub use scope::Scope;
+pub use sockets::ListeningSockets;

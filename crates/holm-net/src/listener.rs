@@ -8,6 +8,8 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ListeningSockets;
+
 /// How a listener admits connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerOptions {
@@ -48,9 +50,20 @@ impl Listener {
     /// # Errors
     /// The address is in use, is not of this machine, or needs more rights; the message names the address.
     pub async fn bind(address: SocketAddr, options: ListenerOptions) -> io::Result<Self> {
-        let socket = TcpListener::bind(address)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("can't listen on `{address}`: {error}")))?;
+        Self::open(&ListeningSockets::default(), address, options)
+    }
+
+    /// As [`Listener::bind`], with a socket of the process before if it left one for this address.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(sockets: &ListeningSockets, address: SocketAddr, options: ListenerOptions) -> io::Result<Self> {
+        let socket = sockets.tcp(address).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            TcpListener::from_std(socket)
+        });
+        let socket =
+            socket.map_err(|error| io::Error::new(error.kind(), format!("can't listen on `{address}`: {error}")))?;
         Ok(Self {
             socket,
             permits: Arc::new(Semaphore::new(options.max_connections)),

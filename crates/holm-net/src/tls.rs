@@ -81,10 +81,15 @@ where
             admitted = listener.accept() => admitted,
             () = scope.stopping() => return,
         };
-        let (config, serve) = (Arc::clone(&config), serve.clone());
+        let (config, serve, stopping) = (Arc::clone(&config), serve.clone(), scope.clone());
         scope.spawn(async move {
             let _permit = admitted.permit;
-            match Box::pin(accept(config, admitted.stream, admitted.peer)).await {
+            let shaken = tokio::select! {
+                shaken = Box::pin(accept(config, admitted.stream, admitted.peer)) => shaken,
+                // Nobody has proved anything yet; who is slow, or silent, must not hold up the end.
+                () = stopping.stopping() => return,
+            };
+            match shaken {
                 Ok(stream) => {
                     let certificates = client_certificates(&stream).into();
                     serve(

@@ -9,13 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use holm_identity::Thumbprint;
 use serde_json::Value;
 
+use crate::build;
 use crate::logging::LogFormat;
 use crate::output::WrongUse;
 use values::{Begin, Property};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version = version(), propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "holm", version = build::text(), propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// How log lines look: `text` or `json` [else HOLM_LOG_FORMAT, else text]
     #[arg(
@@ -45,18 +46,6 @@ impl Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more; 2 wrong\n\
                           command line; 3 the demo lost a message.\n\
                           HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
-
-/// The version with the commit and the formats on disk.
-fn version() -> &'static str {
-    concat!(
-        env!("CARGO_PKG_VERSION"),
-        " (",
-        env!("HOLM_COMMIT"),
-        "; formats: ",
-        env!("HOLM_FORMATS"),
-        ")"
-    )
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -219,6 +208,8 @@ pub(crate) enum Edge {
     Plan(OnDevice),
     /// Try the deployment that was taken back once more.
     Retry(OnDevice),
+    /// Go on with the program that is installed now, after its file was replaced: no module stops, clients reconnect.
+    Upgrade(OnDevice),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
     /// Collect what helps to find a fault into one archive, without secrets; with the edge running or not.

@@ -18,7 +18,10 @@ pub(crate) enum LogFormat {
 }
 
 /// Who else gets each line.
-static TAP: OnceLock<Box<dyn Fn(&[u8]) + Send + Sync>> = OnceLock::new();
+static TAP: OnceLock<Tap> = OnceLock::new();
+
+/// Takes a line of the log.
+type Tap = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Gives each line from now on to somebody else, too; who must not log. Only the first who asks gets them.
 #[cfg(feature = "edge")]

@@ -1,6 +1,7 @@
 //! `holm`: hub, edge, modules and tools in one program. This file reads the command line and hands over; what a command does
 //! stands in its file in `commands`.
 
+mod build;
 mod cli;
 mod commands;
 #[cfg(feature = "edge")]

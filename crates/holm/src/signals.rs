@@ -1,4 +1,5 @@
-//! What the operating system tells a service: stop (SIGTERM, SIGINT), reload (SIGHUP).
+//! What the operating system tells a service: stop (SIGTERM, SIGINT), reload (SIGHUP), make room for the program that is in
+//! this one's place now (SIGUSR2).
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    second_user: Signal,
 }
 
 /// What a signal means.
@@ -20,6 +22,8 @@ pub(crate) enum Told {
     Stop,
     /// Read certificates anew.
     Reload,
+    /// Go on as the program that the file holds now.
+    Upgrade,
 }
 
 impl Signals {
@@ -30,6 +34,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            second_user: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -39,6 +44,7 @@ impl Signals {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
             _ = self.hang_up.recv() => Told::Reload,
+            _ = self.second_user.recv() => Told::Upgrade,
         }
     }
 }

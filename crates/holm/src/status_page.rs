@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use holm_net::http::{Handler, ResponseBody, body, serve_connection};
-use holm_net::{Listener, ListenerOptions, Peer, Scope};
+use holm_net::{Listener, ListenerOptions, ListeningSockets, Peer, Scope};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
@@ -47,11 +47,11 @@ impl<S: Status> Handler for Page<S> {
 }
 
 /// Opens the page's port.
-pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+pub(crate) fn bind(sockets: &ListeningSockets, address: SocketAddr) -> anyhow::Result<Listener> {
     let options = ListenerOptions {
         max_connections: MAX_CONNECTIONS,
     };
-    Ok(Listener::bind(address, options).await?)
+    Ok(Listener::open(sockets, address, options)?)
 }
 
 /// Serves the page until the scope stops.

@@ -3,12 +3,14 @@
 //! Each scenario starts its own hub and edge, breaks something at moments chosen by the seed, and at the end compares what the
 //! modules say they sent with what the hub's log holds. Short runs of the same code are tests (`tests/faults`).
 
+mod crowd;
 mod hub_kills;
 mod kills;
 mod ledger;
 mod link_cut;
 mod story;
 mod tally;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -19,7 +21,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long the faults last.
     pub time: Duration,
-    /// Messages a second that must be reached where a scenario is about load.
+    /// Messages a second that must be reached where a scenario is about load; clients that send one a second where it is
+    /// about clients.
     pub rate: u64,
 }
 
@@ -67,6 +70,13 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "cuts the link under 1,000 messages a second: the edge's memory stays, everything is delivered afterwards",
         usual: Duration::from_secs(600),
         run: link_cut::run,
+    },
+    Scenario {
+        name: "upgrade",
+        about: "replaces the edge's program under 1,000 clients (`--rate`), containers and processes, and back: nothing is lost, \
+                no module is restarted",
+        usual: Duration::from_secs(120),
+        run: upgrade::run,
     },
 ];
 

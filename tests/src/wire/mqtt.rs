@@ -95,6 +95,17 @@ pub enum Packet {
     Other(u8, Vec<u8>),
 }
 
+/// What a connection had to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// A packet.
+    Packet(Packet),
+    /// Its end.
+    Closed,
+    /// Nothing, for as long as was waited.
+    Nothing,
+}
+
 /// A connection. Nothing is sent that was not asked for: no pings, no acknowledgements.
 #[derive(Debug)]
 pub struct Client {
@@ -144,15 +155,28 @@ impl Client {
     /// # Errors
     /// When the connection is broken.
     pub fn publish(&mut self, topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Result<u16> {
+        let id = if qos == 0 { 0 } else { self.take_id() };
+        self.send_publish(topic, id, qos << 1 | u8::from(retain), payload)?;
+        Ok(id)
+    }
+
+    /// Publishes once more, at QoS 1, what was not acknowledged on an earlier connection.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn publish_again(&mut self, topic: &str, id: u16, payload: &[u8]) -> Result<()> {
+        self.next_id = self.next_id.max(id);
+        self.send_publish(topic, id, 0x08 | 0x02, payload)
+    }
+
+    fn send_publish(&mut self, topic: &str, id: u16, flags: u8, payload: &[u8]) -> Result<()> {
         let mut body = Vec::new();
         put_text(&mut body, topic.as_bytes());
-        let id = if qos == 0 { 0 } else { self.take_id() };
-        if qos > 0 {
+        if id > 0 {
             body.extend(id.to_be_bytes());
         }
         body.extend(payload);
-        self.send(&packet(0x30 | qos << 1 | u8::from(retain), &body))?;
-        Ok(id)
+        self.send(&packet(0x30 | flags, &body))
     }
 
     /// Subscribes and returns the codes. Packets that come in between are dropped.
@@ -199,21 +223,33 @@ impl Client {
     /// # Errors
     /// When nothing comes in time, or it is not MQTT.
     pub fn receive(&mut self, patience: Duration) -> Result<Option<Packet>> {
+        match self.arrival(patience)? {
+            Arrival::Packet(packet) => Ok(Some(packet)),
+            Arrival::Closed => Ok(None),
+            Arrival::Nothing => bail!("no packet came within {patience:?}"),
+        }
+    }
+
+    /// What comes next, if anything does in time.
+    ///
+    /// # Errors
+    /// When it is not MQTT.
+    pub fn arrival(&mut self, patience: Duration) -> Result<Arrival> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(packet) = self.take_packet()? {
-                return Ok(Some(packet));
+                return Ok(Arrival::Packet(packet));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("no packet came within {patience:?}");
+                return Ok(Arrival::Nothing);
             }
             self.stream.sock.set_read_timeout(Some(left))?;
             let mut chunk = [0; 4096];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Ok(None),
+                Ok(0) => return Ok(Arrival::Closed),
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-                Err(error) if is_close(error.kind()) => return Ok(None),
+                Err(error) if is_close(error.kind()) => return Ok(Arrival::Closed),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
@@ -231,6 +267,12 @@ impl Client {
             packets.push(packet);
         }
         Ok(packets)
+    }
+
+    /// The packet id that was given out last.
+    #[must_use]
+    pub const fn last_id(&self) -> u16 {
+        self.next_id
     }
 
     fn take_id(&mut self) -> u16 {

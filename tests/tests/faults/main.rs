@@ -24,6 +24,13 @@ fn a_cut_link_under_load_leaves_the_edges_memory_and_loses_nothing() {
     run("link-cut", 8, 1);
 }
 
+#[test]
+fn an_upgrade_and_its_return_under_a_crowd_lose_nothing_and_restart_no_module() {
+    if Need::all(&[Need::Docker, Need::Python, Need::NextBuild]) {
+        run("upgrade", 0, 100);
+    }
+}
+
 #[track_caller]
 fn run(name: &str, seconds: u64, rate: u64) {
     if !Need::all(&[Need::LowPorts]) {

@@ -245,11 +245,25 @@ impl Broker {
     async fn forget_gone(&self) -> Result<(), StateError> {
         for identity in self.state.remembered().await? {
             if self.is_gone(&identity) {
-                self.state.forget(&identity).await?;
-                self.twins.forget(&identity);
-                self.mail.forget(&identity);
+                self.forget(&identity).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Forgets one if the hub does not have it any more: at the end of what may have written it after it was forgotten.
+    pub(super) async fn forget_if_gone(&self, identity: &Identity) {
+        if self.is_gone(identity)
+            && let Err(error) = self.forget(identity).await
+        {
+            tracing::warn!(%identity, error = %holm_net::error_chain(&error), "what was kept of a removed identity stays for now");
+        }
+    }
+
+    async fn forget(&self, identity: &Identity) -> Result<(), StateError> {
+        self.state.forget(identity).await?;
+        self.twins.forget(identity);
+        self.mail.forget(identity);
         Ok(())
     }
 }

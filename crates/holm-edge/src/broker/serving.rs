@@ -75,6 +75,12 @@ impl Serving {
             broker: Arc::clone(&self.broker),
             link: Arc::clone(&self.link),
         };
+        self.serve(&mut events).await;
+        // The identity may have been taken away while its twin was being written here.
+        self.broker.forget_if_gone(self.link.identity()).await;
+    }
+
+    async fn serve(&mut self, events: &mut Events) {
         let mut idle = tokio::time::interval(IDLE_CHECK);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

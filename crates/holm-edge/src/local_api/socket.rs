@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_net::http::{Handler, serve_connection};
-use holm_net::{Peer, Scope, UnixPeer};
+use holm_net::{ListeningSockets, Peer, Scope, UnixPeer};
 use tokio::net::{UnixListener, UnixStream};
 
 /// The longest path of a socket, in bytes (`sun_path` without its final zero).
@@ -92,15 +92,17 @@ impl Drop for Admitted {
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
+    sockets: ListeningSockets,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Makes a socket at a path, with a mode; one that an earlier process left there is replaced.
+    /// Makes a socket at a path, with a mode. One that an earlier process has handed on goes on; one that it left there dead
+    /// is replaced.
     ///
     /// # Errors
     /// [`SocketError`].
-    pub fn bind(path: &Path, mode: u32) -> Result<Self, SocketError> {
+    pub fn bind(sockets: &ListeningSockets, path: &Path, mode: u32) -> Result<Self, SocketError> {
         let length = path.as_os_str().len();
         if length > MAX_PATH {
             return Err(SocketError::TooLong {
@@ -115,19 +117,20 @@ impl Socket {
                 source,
             }
         };
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+        let listener = sockets.unix(path).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        });
+        let listener = listener.map_err(failed("listen on"))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
         Ok(Self {
             listener,
+            sockets: sockets.clone(),
             path: path.to_owned(),
         })
     }
 
-    /// Serves until the scope stops, and removes the socket then.
+    /// Serves until the scope stops, and removes the socket then, unless another process goes on with it.
     pub async fn serve<H: Handler>(self, scope: Scope, admission: Admission, handler: Arc<H>) {
         loop {
             let stream = tokio::select! {
@@ -150,8 +153,8 @@ impl Socket {
                 serve_connection(connections, stream, peer, handler).await;
             });
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "a socket was gone before it was removed");
+        if let Err(error) = self.sockets.close_unix(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "a socket could not be removed");
         }
     }
 }

@@ -7,8 +7,9 @@ use holm_runtime::{ModuleState, RuntimeError};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
-use super::{Managed, dead_letters, logs, system, view};
+use super::{Managed, Wish, dead_letters, logs, system, view};
 use crate::agent::overview::is_built_in;
 use crate::local_api::answer::{no_content, ok};
 use crate::local_api::{Call, Failure};
@@ -79,6 +80,7 @@ impl Management {
             }
             (&Method::GET, ["holm", "v1", "plan"]) => Ok(ok(&self.managed.agent.plan())),
             (&Method::POST, ["holm", "v1", "retry"]) => self.retry().await,
+            (&Method::POST, ["holm", "v1", "upgrade"]) => self.upgrade().await,
             (&Method::POST, ["modules" | "identities"] | ["modules", _, "prepareupdate"])
             | (&Method::PUT | &Method::DELETE, ["modules" | "identities", _]) => {
                 let text =
@@ -144,6 +146,20 @@ impl Management {
         }
         let text = "no deployment was taken back, so there is none to try again; `holm edge plan` shows how it stands";
         Err(Failure::new(StatusCode::CONFLICT, text))
+    }
+
+    async fn upgrade(&self) -> Result<Response<ResponseBody>, Failure> {
+        tracing::info!("an operator wants the program that is in this one's place to go on");
+        let (answer, answered) = oneshot::channel();
+        if self.managed.wishing.try_send(Wish::Upgrade(answer)).is_err() {
+            let text = "an upgrade is under way; ask again when it has ended";
+            return Err(Failure::new(StatusCode::CONFLICT, text));
+        }
+        match answered.await {
+            Ok(Ok(build)) => Ok(ok(&json!({ "build": build }))),
+            Ok(Err(reason)) => Err(Failure::new(StatusCode::CONFLICT, reason)),
+            Err(_) => Err(Failure::internal("the edge is stopping")),
+        }
     }
 
     fn identities(&self) -> Value {

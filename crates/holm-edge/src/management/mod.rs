@@ -1,5 +1,5 @@
 //! The management API: what operators and tools of this device ask about its modules, on a socket of its own, and
-//! what is ours under `/holm/v1/`: the edge's status, the agent's plan and another try, and dead letters.
+//! what is ours under `/holm/v1/`: the edge's status, the agent's plan and another try, dead letters, and the upgrade.
 //!
 //! Modules are created and removed by the deployment alone; callers that are not the agent are forbidden to, as published,
 //! and here the agent is no caller.
@@ -15,8 +15,9 @@ pub mod view;
 use std::path::Path;
 use std::sync::Arc;
 
-use holm_net::Scope;
+use holm_net::{ListeningSockets, Scope};
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::Agent;
 use crate::broker::Broker;
@@ -47,6 +48,15 @@ pub struct Managed {
     pub usage: Usage,
     /// What this process logs.
     pub own_log: OwnLog,
+    /// Where the process hears what is wanted of it.
+    pub wishing: mpsc::Sender<Wish>,
+}
+
+/// What an operator wants of the process that the edge runs in.
+#[derive(Debug)]
+pub enum Wish {
+    /// To make room for the program that its file now holds. It answers with the build that goes on, or with why none does.
+    Upgrade(oneshot::Sender<Result<String, String>>),
 }
 
 impl std::fmt::Debug for Managed {
@@ -61,7 +71,7 @@ impl std::fmt::Debug for Managed {
 ///
 /// # Errors
 /// [`SocketError`].
-pub fn serve(scope: &Scope, path: &Path, managed: Managed) -> Result<(), SocketError> {
+pub fn serve(scope: &Scope, sockets: &ListeningSockets, path: &Path, managed: Managed) -> Result<(), SocketError> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(|source| SocketError::Io {
             operation: "make",
@@ -69,7 +79,7 @@ pub fn serve(scope: &Scope, path: &Path, managed: Managed) -> Result<(), SocketE
             source,
         })?;
     }
-    let socket = Socket::bind(path, SOCKET_MODE)?;
+    let socket = Socket::bind(sockets, path, SOCKET_MODE)?;
     let handler = Arc::new(handler::Management {
         managed,
         scope: scope.clone(),

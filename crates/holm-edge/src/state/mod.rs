@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 use holm_identity::key_store::KeyStoreError;
 
-pub use schema::VERSION;
+pub use schema::{READABLE, VERSION};
 pub use vault::Vault;
 use writer::Writer;
 

@@ -15,6 +15,9 @@ pub const VERSION: i64 = 2;
 /// The version before it, whose twins are in the clear: it is read once, and rewritten.
 const CLEAR: i64 = 1;
 
+/// The versions that this release takes over.
+pub const READABLE: [i64; 2] = [CLEAR, VERSION];
+
 /// Marks the file as ours (`application_id`): `HOLM`.
 const APPLICATION: i64 = 0x484f_4c4d;
 
@@ -74,7 +77,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<Clear>), OpenState
     if !is_new && number(&connection, "application_id").map_err(database)? != APPLICATION {
         return Err(OpenStateError::Foreign { path: path.to_owned() });
     }
-    if !is_new && ![CLEAR, VERSION].contains(&found) {
+    if !is_new && !READABLE.contains(&found) {
         return Err(OpenStateError::Version {
             path: path.to_owned(),
             found,

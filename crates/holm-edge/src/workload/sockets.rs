@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_model::ModuleId;
-use holm_net::Scope;
+use holm_net::{ListeningSockets, Scope};
 use sha2::{Digest, Sha256};
 
 use super::guard::Guard;
@@ -36,6 +36,7 @@ pub struct Sockets<G> {
     data: PathBuf,
     guard: Arc<G>,
     runtimes: Runtimes,
+    sockets: ListeningSockets,
     scope: Scope,
     open: Mutex<HashMap<ModuleId, Scope>>,
 }
@@ -43,11 +44,12 @@ pub struct Sockets<G> {
 impl<G: Guard> Sockets<G> {
     /// No sockets yet; directories are made in `data`, tasks live in the scope.
     #[must_use]
-    pub fn new(data: &Path, guard: Arc<G>, runtimes: Runtimes, scope: Scope) -> Self {
+    pub fn new(data: &Path, guard: Arc<G>, runtimes: Runtimes, sockets: ListeningSockets, scope: Scope) -> Self {
         Self {
             data: data.to_owned(),
             guard,
             runtimes,
+            sockets,
             scope,
             open: Mutex::default(),
         }
@@ -73,7 +75,7 @@ impl<G: Guard> Sockets<G> {
         for path in [directory.as_path(), directory.parent().unwrap_or(&directory)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
-        let socket = Socket::bind(&directory.join(SOCKET), SOCKET_MODE)?;
+        let socket = Socket::bind(&self.sockets, &directory.join(SOCKET), SOCKET_MODE)?;
         let handler = Workload {
             module: module.clone(),
             guard: Arc::clone(&self.guard),

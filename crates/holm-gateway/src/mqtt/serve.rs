@@ -71,6 +71,7 @@ where
         receipts: Receipts::default(),
         calls: Calls::default(),
         closing: None,
+        last_acknowledgements: None,
         end: None,
     };
     client.connection.session_mut().accept(Instant::now(), resumed.present);
@@ -85,9 +86,18 @@ where
     end
 }
 
-/// While a message waits for room, those behind it wait too, and so does the end that is behind them.
-const fn is_wanted(event: &Event, waits_for_room: bool) -> bool {
-    !waits_for_room || !matches!(event, Event::Publish { .. } | Event::Closed(_))
+/// How long a node that stops waits for the disk, so that what a client has sent is acknowledged and need not come again.
+const LAST_ACKNOWLEDGEMENTS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// While a message waits for room, those behind it wait too, and so does the end that is behind them. A session that the node
+/// ends takes nothing more.
+const fn is_wanted(event: &Event, waits_for_room: bool, is_ending: bool) -> bool {
+    match event {
+        Event::Publish { .. } => !waits_for_room && !is_ending,
+        Event::Closed(_) => !waits_for_room,
+        Event::Subscribe { .. } | Event::Unsubscribe { .. } => !is_ending,
+        _ => true,
+    }
 }
 
 pub(super) struct Client<'c, B: Backend, S> {
@@ -105,6 +115,8 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) calls: Calls,
     /// Why the node closes the session, once it does.
     pub(super) closing: Option<CloseReason>,
+    /// Until when acknowledgements are awaited that are due to a client whose session the node ends.
+    pub(super) last_acknowledgements: Option<Instant>,
     /// Why the connection is closed from this side, once it is.
     pub(super) end: Option<End>,
 }
@@ -115,7 +127,14 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         let mut alarm = Alarm::default();
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
-            self.deliveries.send(self.connection.session_mut());
+            if self.last_acknowledgements.is_some() && self.receipts.is_empty() {
+                self.last_acknowledgements = None;
+                self.connection.session_mut().close();
+            }
+            let is_ending = self.is_ending();
+            if !is_ending {
+                self.deliveries.send(self.connection.session_mut());
+            }
             let is_open = self.connection.session().is_open();
             if self.connection.has_ended() || !is_open {
                 self.entrance.ended();
@@ -125,6 +144,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 ends.filter(|_| is_open),
                 self.overdue().filter(|_| is_open),
                 self.entrance.look_at(),
+                self.last_acknowledgements.filter(|_| is_open),
             ];
             // The connection comes last: what everything before it has to say leaves in one write.
             tokio::select! {
@@ -145,13 +165,18 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     None => tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended"),
                 },
                 () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(ends),
-                event = self.connection.next_event_where(|event| is_wanted(event, waits_for_room)) => {
+                event = self.connection.next_event_where(|event| is_wanted(event, waits_for_room, is_ending)) => {
                     if let Some(reason) = self.handle_events(event).await {
                         return reason;
                     }
                 }
             }
         }
+    }
+
+    /// Whether the node stops: nothing more is taken, and what was is acknowledged if the disk answers in time.
+    fn is_ending(&self) -> bool {
+        self.closing == Some(CloseReason::ShuttingDown)
     }
 
     /// When the oldest delivery has waited for its acknowledgement too long.
@@ -169,6 +194,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         }
         if !self.connection.session().is_open() {
             return;
+        }
+        if self.last_acknowledgements.is_some_and(|until| until <= now) {
+            tracing::warn!(identity = %self.admission.identity, "messages were not stored in time for the stop; they are not acknowledged");
+            self.receipts.clear();
         }
         if ends.is_some_and(|ends| ends <= now) {
             tracing::debug!(identity = %self.admission.identity, "the token has ended; closing");
@@ -194,11 +223,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     self.handle_event(event).await;
                 }
             }
-            let waits_for_room = self.entrance.is_waiting();
+            let (waits_for_room, is_ending) = (self.entrance.is_waiting(), self.is_ending());
             let session = self.connection.session_mut();
             // The end waits until what came before it has entered.
-            next = session
-                .poll_event_where(|event| is_wanted(event, waits_for_room) && !matches!(event, Event::Closed(_)));
+            next = session.poll_event_where(|event| {
+                is_wanted(event, waits_for_room, is_ending) && !matches!(event, Event::Closed(_))
+            });
         }
         self.enter();
         self.deliveries.settle_acknowledged();
@@ -271,7 +301,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     CloseReason::ShuttingDown => End::ShuttingDown,
                     CloseReason::TooSlow => End::TooSlow,
                 });
-                session.close();
+                if reason == CloseReason::ShuttingDown {
+                    self.last_acknowledgements = Some(Instant::now() + LAST_ACKNOWLEDGEMENTS);
+                } else {
+                    session.close();
+                }
             }
         }
     }

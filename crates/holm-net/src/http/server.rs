@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1 on connections: TLS from a listener, or any stream that the caller has accepted (a unix socket, say).
 //!
-//! A request's head must arrive within [`HEAD_DEADLINE`]. When the scope stops, running requests are finished and idle
-//! connections closed. Upgrades (WebSocket) are possible.
+//! A request's head must arrive within [`HEAD_DEADLINE`]. When the scope stops, running requests are finished if that takes
+//! no longer than [`LAST_ANSWER`], and idle connections closed. Upgrades (WebSocket) are possible.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,6 +20,9 @@ use crate::{Listener, Peer, Scope, tls};
 
 /// How long the head of a request may take, and how long an idle connection is kept.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(240);
+
+/// How long a request that runs when the scope stops may go on.
+pub const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -48,7 +51,11 @@ where
         ended = connection.as_mut() => ended,
         () = scope.stopping() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A client that has sent half a request, or none, would be waited for as long as for its head.
+            match tokio::time::timeout(LAST_ANSWER, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

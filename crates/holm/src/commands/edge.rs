@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper::Method;
+use serde_json::Value;
 
 use crate::cli::{Edge, OnDevice};
 use crate::management::{LogQuery, LogStream, Management};
@@ -17,6 +20,7 @@ mod list;
 mod plan;
 mod service;
 mod status;
+mod successor;
 mod system;
 mod systemd;
 
@@ -53,6 +57,7 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
             reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
             output::line("The deployment is tried again; `holm edge plan` shows how far it is");
         }
+        Edge::Upgrade(on) => upgrade(&on).await?,
         Edge::Check(options) => return check::run(&options).await,
         Edge::SupportBundle(options) => return bundle::run(&options).await,
         Edge::Config(command) => return config::run(command).await,
@@ -67,6 +72,11 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
 pub(crate) async fn remove_process_modules(data: &Path) -> anyhow::Result<()> {
     service::remove_process_modules(data).await
 }
+
+/// How long an edge may take to end its sessions and to start again.
+const UPGRADE: Duration = Duration::from_secs(60);
+/// The pause between two looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where sockets are looked for when none is named: the published place, and that of an edge with its defaults.
 const SOCKETS: [&str; 2] = [
@@ -108,6 +118,31 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
     for line in status::lines(&status, output::room()) {
         output::line(&line);
     }
+    Ok(())
+}
+
+async fn upgrade(on: &OnDevice) -> anyhow::Result<()> {
+    let edge = reach(on)?;
+    let text = |answer: &Value, name: &str| answer[name].as_str().unwrap_or("unknown").to_owned();
+    let before = text(&edge.ask(Method::GET, "/holm/v1/status").await?, "startedAt");
+    let next = text(&edge.ask(Method::POST, "/holm/v1/upgrade").await?, "build");
+    let changed = async {
+        loop {
+            // Who asks while one program makes room for the other waits, or is cut off by the one and asks the other.
+            match edge.ask(Method::GET, "/holm/v1/status").await {
+                Ok(status) if text(&status, "startedAt") != before => return text(&status, "build"),
+                _ => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    };
+    let running = tokio::time::timeout(UPGRADE, changed).await;
+    let running =
+        running.with_context(|| format!("the edge went over to `{next}`, which does not answer; see its log"))?;
+    anyhow::ensure!(
+        running == next,
+        "the edge was to go over to `{next}`, and `{running}` goes on; see its log"
+    );
+    output::line(&format!("The edge goes on as {running}"));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
-use holm_net::{Listener, ListenerOptions, Peer, Scope};
+use holm_net::{Listener, ListenerOptions, ListeningSockets, Peer, Scope};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::json;
@@ -83,7 +83,7 @@ impl Ports {
         Ok(Self {
             mqtt: bind(options.mqtt_port).await?,
             https: bind(options.https_port).await?,
-            status: status_page::bind(options.status).await?,
+            status: status_page::bind(&ListeningSockets::default(), options.status)?,
         })
     }
 }
@@ -123,6 +123,7 @@ async fn serve_until_told(
     loop {
         match signals.next().await {
             Told::Stop => return Ok(()),
+            Told::Upgrade => tracing::warn!("a hub goes over to another program by a restart; this one goes on"),
             Told::Reload => match hub.reload_certificate() {
                 Ok(()) => tracing::info!("the certificate was read anew"),
                 Err(error) => {

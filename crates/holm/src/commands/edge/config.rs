@@ -58,7 +58,7 @@ async fn apply(file: &Path) -> anyhow::Result<()> {
 fn install(from: &Path, to: &Path) -> std::io::Result<()> {
     let text = std::fs::read(from)?;
     let owner = std::fs::metadata(to).or_else(|_| {
-        let folder = to.parent().unwrap_or(Path::new("/"));
+        let folder = to.parent().unwrap_or_else(|| Path::new("/"));
         std::fs::metadata(folder)
     })?;
     write_private(to, &text, Some((owner.uid(), owner.gid())))

@@ -6,12 +6,16 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use holm_edge::check::{self, Subject, Verdict};
 use holm_edge::config::{EdgeConfig, MetricsBind};
-use holm_edge::edge::Edge;
+use holm_edge::edge::{Edge, Program};
+use holm_edge::formats;
+use holm_edge::management::Wish;
 use holm_edge::metrics::EdgeMetrics;
 use holm_edge::own_log::OwnLog;
 use holm_edge::security::{Security, SecurityOptions};
-use holm_net::Listener;
+use holm_net::{Listener, ListeningSockets};
 
+use super::successor;
+use crate::build;
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
 use crate::{logging, output};
@@ -25,15 +29,20 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = load(file)?;
-    let page = status_listener(config.metrics_bind).await?;
-    let program = std::env::current_exe().context("this program does not know its own file")?;
+    let sockets = successor::inherited()?;
+    let page = status_listener(config.metrics_bind, &sockets)?;
+    let program = successor::own_file()?;
     let hostname = config.hostname.clone();
     let own_log = OwnLog::default();
     let kept = own_log.clone();
     logging::tap(move |line| kept.write(line));
-    let edge = Edge::start(config, program, own_log)
-        .await
-        .context("the edge can't start")?;
+    let started = Program {
+        file: program.clone(),
+        build: build::NAME.to_owned(),
+        sockets,
+        own_log,
+    };
+    let mut edge = Edge::start(config, started).await.context("the edge can't start")?;
     let status = match page {
         Some(listener) => {
             let page = EdgeStatus {
@@ -46,20 +55,13 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     };
 
     let (mqtt, https) = (edge.mqtt_address(), edge.https_address());
-    tracing::info!(%mqtt, %https, hostname, "the edge is ready");
+    tracing::info!(%mqtt, %https, hostname, build = build::NAME, "the edge is ready");
     let status = status.map_or_else(String::new, |address| format!(" status={address}"));
     output::line(&format!("ready mqtt={mqtt} https={https}{status}"));
     notify("READY=1");
-    loop {
-        match signals.next().await {
-            Told::Stop => break,
-            Told::Reload => match edge.reload() {
-                Ok(()) => tracing::info!("certificates were read anew"),
-                Err(error) => {
-                    tracing::error!(error = %holm_net::error_chain(&error), "certificates stay what they were")
-                }
-            },
-        }
+    if !until_told_to_stop(&mut signals, &mut edge, &program, file).await {
+        let sockets = edge.hand_over().await;
+        return Err(successor::go_on(&program, &sockets));
     }
     notify("STOPPING=1");
     edge.stop().await;
@@ -67,10 +69,45 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks at a configuration and the files that it names; says everything that is wrong.
+/// Obeys signals and wishes; whether it was told to stop, and not to make room for another program.
+async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Path, config: &Path) -> bool {
+    loop {
+        let (told, answer) = tokio::select! {
+            told = signals.next() => (told, None),
+            Wish::Upgrade(answer) = edge.wish() => (Told::Upgrade, Some(answer)),
+        };
+        match told {
+            Told::Stop => return true,
+            Told::Reload => match edge.reload() {
+                Ok(()) => tracing::info!("certificates were read anew"),
+                Err(error) => {
+                    tracing::error!(error = %holm_net::error_chain(&error), "certificates stay what they were")
+                }
+            },
+            Told::Upgrade => {
+                let checked = successor::check(program, config).await;
+                match &checked {
+                    Ok(next) => tracing::info!(next, "this process goes over to another program"),
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "this program goes on"),
+                }
+                let goes_over = checked.is_ok();
+                let told = answer.map(|answer| answer.send(checked.map_err(|error| format!("{error:#}"))));
+                if told.is_some_and(|told| told.is_err()) {
+                    tracing::debug!("who asked for the upgrade did not wait for the answer");
+                }
+                if goes_over {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Looks at a configuration, the files that it names and the formats of the data; says everything that is wrong.
 pub(super) async fn check(file: &Path) -> anyhow::Result<()> {
-    load(file)?;
-    check_files(file).await
+    let config = load(file)?;
+    check_files(file).await?;
+    Ok(formats::look_at(&config.data)?)
 }
 
 /// Looks at the files that the configuration names, by the checks of `holm edge check`.
@@ -98,14 +135,14 @@ async fn check_files(file: &Path) -> anyhow::Result<()> {
 
 /// The port of the status page, before anything is changed on this device. An address that nobody asked for is no reason not
 /// to start.
-async fn status_listener(bind: MetricsBind) -> anyhow::Result<Option<Listener>> {
+fn status_listener(bind: MetricsBind, sockets: &ListeningSockets) -> anyhow::Result<Option<Listener>> {
     match bind {
         MetricsBind::Nowhere => Ok(None),
         MetricsBind::At(address) => {
-            let listener = status_page::bind(address).await;
+            let listener = status_page::bind(sockets, address);
             listener.context("`holm.metrics_bind` can't be used").map(Some)
         }
-        MetricsBind::Usual => match status_page::bind(MetricsBind::USUAL).await {
+        MetricsBind::Usual => match status_page::bind(sockets, MetricsBind::USUAL) {
             Ok(listener) => Ok(Some(listener)),
             Err(error) => {
                 tracing::warn!(

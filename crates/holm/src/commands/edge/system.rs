@@ -114,7 +114,7 @@ async fn logs(options: &[String], on: &OnDevice) -> anyhow::Result<ExitCode> {
     };
     if let Some(status) = shown {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
-        return Ok(code.map_or(ExitCode::from(EXIT_FAILED), ExitCode::from));
+        return Ok(code.map_or_else(|| ExitCode::from(EXIT_FAILED), ExitCode::from));
     }
     super::logs("edgeAgent", &crate::management::LogQuery::default(), on).await?;
     Ok(ExitCode::SUCCESS)
