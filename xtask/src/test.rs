@@ -57,8 +57,19 @@ fn crate_tests(filter: Option<&str>) -> Vec<Command> {
         cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
     };
     unit.args(["--workspace", "--exclude", "holm-e2e"]).args(filter);
+    // What only this feature builds; the lints build it with everything else.
+    let mut otel = cargo([
+        "test",
+        "--no-fail-fast",
+        "-p",
+        "holm-edge",
+        "--features",
+        "otel",
+        "--lib",
+    ]);
+    otel.arg(filter.unwrap_or("otel"));
     let examples = filter.is_none().then(|| cargo(["test", "--workspace", "--doc"]));
-    std::iter::once(unit).chain(examples).collect()
+    [unit, otel].into_iter().chain(examples).collect()
 }
 
 /// Builds the binary `holm` as another build of the same release, for tests that replace one by the other; returns its path,

@@ -181,6 +181,8 @@ impl Edge {
         scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
+        #[cfg(feature = "otel")]
+        let otel_tls = Arc::clone(&upstream_tls);
         let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
         let identities = IdentitiesOptions {
             cache: data.join("identities.json"),
@@ -351,7 +353,7 @@ impl Edge {
                 tracing::info!(closed, "sockets of the process before are not wanted any more");
             }
         });
-        Ok(Self {
+        let edge = Self {
             scope,
             sockets,
             wishes,
@@ -366,7 +368,13 @@ impl Edge {
             mqtt,
             https,
             _lock: lock,
-        })
+        };
+        #[cfg(feature = "otel")]
+        if let Some(otel) = config.otel.clone() {
+            edge.scope
+                .spawn_until_stopped(crate::otel::run(otel, edge.metrics(), otel_tls));
+        }
+        Ok(edge)
     }
 
     /// Where MQTT is served.

@@ -16,6 +16,8 @@ pub mod local_api;
 pub mod management;
 pub mod metrics;
 mod moment;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod own_log;
 pub mod redact;
 pub mod runtimes;

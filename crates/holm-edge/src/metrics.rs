@@ -35,9 +35,9 @@ pub struct EdgeMetrics {
 /// The labels that every published figure has.
 #[derive(Clone, Debug)]
 pub(crate) struct Labels {
-    hub: String,
-    device: String,
-    instance: String,
+    pub(crate) hub: String,
+    pub(crate) device: String,
+    pub(crate) instance: String,
 }
 
 impl Labels {
@@ -65,6 +65,12 @@ impl Labels {
 }
 
 impl EdgeMetrics {
+    /// What tells this edge from others, and this start from others.
+    #[cfg(feature = "otel")]
+    pub(crate) const fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// All figures as they are now.
     pub async fn read(&self) -> Exposition {
         let mut out = Exposition::default();

@@ -324,3 +324,23 @@ impl fmt::Display for Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_that_routes_spell_out_are_known_by_name() {
+        let routes = [
+            "FROM /messages/modules/m/outputs/alerts INTO $upstream",
+            "FROM /MESSAGES/modules/m/Outputs/deep/er/* INTO $upstream",
+            "FROM /messages/modules/m/outputs/* INTO $upstream",
+            "FROM /messages/modules/outputs INTO $upstream",
+            "FROM /messages/* INTO $upstream",
+        ];
+
+        let set = RouteSet::compile(routes.map(|route| (route, RouteSpec::from(route)))).unwrap();
+
+        assert_eq!(set.outputs().collect::<Vec<_>>(), ["alerts", "deep/er"]);
+    }
+}

@@ -22,6 +22,7 @@ mod metrics;
 mod mqtt_rules;
 mod offline_story;
 mod operator_story;
+mod otel_form;
 mod other_data;
 mod plain_client;
 mod reboot;

@@ -123,6 +123,14 @@ impl Figures {
         }
     }
 
+    /// Something may be done for this deployment: what is counted has its versions.
+    pub(super) fn know_versions(&self, desired: &AgentDesired) {
+        let modules = desired.modules.iter();
+        self.times().versions = modules
+            .map(|(id, module)| (id.clone(), module.version.clone()))
+            .collect();
+    }
+
     /// The deployment is another one now, and is to be carried out.
     pub(super) fn deployed(&self) {
         self.times().deploying = Some(Instant::now());
@@ -133,11 +141,6 @@ impl Figures {
         let now = Instant::now();
         let mut times = self.times();
         let passed = times.looked.replace(now).map_or(Duration::ZERO, |looked| now - looked);
-        times.versions = desired
-            .modules
-            .iter()
-            .map(|(id, module)| (id.clone(), module.version.clone()))
-            .collect();
         times.modules.retain(|id, _| desired.modules.contains_key(id));
         let should_run = |(_, module): &(&ModuleId, &_)| is_to_run(module);
         for (id, _) in desired.modules.iter().filter(should_run) {
@@ -250,4 +253,74 @@ fn is_to_run(module: &holm_model::manifest::ModuleSpec) -> bool {
 /// With the label that stands at all published figures of the agent.
 pub(crate) fn telemetry<'a>(labels: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     labels.iter().copied().chain([("ms_telemetry", "True")]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_runtime::RuntimeStatus;
+    use serde_json::json;
+
+    use super::*;
+
+    fn desired() -> AgentDesired {
+        let module = |version: &str, status: &str| json!({"type": "docker", "version": version, "status": status, "settings": {"image": "a:1"}});
+        let desired = json!({"schemaVersion": "1.1", "runtime": {"type": "docker"},
+            "modules": {"pump": module("2.7", "running"), "off": module("1", "stopped")}});
+        AgentDesired::parse(desired.as_object().unwrap()).unwrap()
+    }
+
+    fn page(figures: &Figures) -> String {
+        let mut out = Exposition::default();
+        figures.write(&mut out, Duration::from_secs(9));
+        out.into_text()
+    }
+
+    #[test]
+    fn a_start_is_counted_under_the_version_that_is_deployed() {
+        let (figures, pump) = (Figures::default(), ModuleId::new("pump").unwrap());
+
+        figures.know_versions(&desired());
+        figures.command(&pump, Action::Start, Duration::from_secs(1));
+        figures.command(&pump, Action::Stop, Duration::from_secs(1));
+
+        let text = page(&figures);
+        for name in ["start", "stop"] {
+            let line = format!(
+                "edgeAgent_module_{name}_total{{module_name=\"pump\",module_version=\"2.7\",ms_telemetry=\"True\"}} 1"
+            );
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(
+            text.contains("edgeAgent_command_latency_seconds_count{command=\"start\",ms_telemetry=\"True\"} 1"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn time_is_counted_for_modules_that_shall_run_and_a_deployment_is_timed_when_it_is_done() {
+        let (figures, desired) = (Figures::default(), desired());
+        let verdicts = |status| {
+            let verdict = Verdict {
+                status,
+                description: None,
+                error: None,
+            };
+            BTreeMap::from([(ModuleId::new("pump").unwrap(), verdict)])
+        };
+        let deployed = |figures: &Figures| {
+            page(figures).contains("edgeAgent_deployment_time_seconds_count{ms_telemetry=\"True\"} 1")
+        };
+
+        figures.deployed();
+        figures.looked(&desired, &verdicts(RuntimeStatus::Failed), false);
+        assert!(!deployed(&figures));
+        figures.looked(&desired, &verdicts(RuntimeStatus::Running), true);
+        figures.looked(&desired, &verdicts(RuntimeStatus::Running), true);
+
+        assert!(deployed(&figures));
+        let times = figures.times().modules.clone();
+        assert_eq!(times.len(), 1, "one that shall be stopped is not expected to run");
+        let pump = times.values().next().unwrap();
+        assert!(pump.correct > Duration::ZERO && pump.correct <= pump.expected);
+    }
 }

@@ -105,6 +105,7 @@ async fn see(agent: &Inner) -> Option<Seen> {
         let rollout = &memory.deployment.rollout;
         (memory.deployment.in_force()?.clone(), rollout.trial().cloned())
     };
+    agent.figures.know_versions(&desired);
     let (intents, specs) = intents_of(agent, &desired);
     let actual = look(agent).await;
     let bookkeeping = agent.memory().bookkeeping.clone();

@@ -294,6 +294,20 @@ pub const KEYS: &[Key] = &[
         "How many such files are kept of a module, the one written to included; the oldest goes first.",
     ),
     key(
+        "holm.otel_endpoint",
+        "`http://host:port` or `https://…`",
+        "none: nothing is sent",
+        Used,
+        "Where the figures of `/metrics` are sent to, as OTLP over HTTP in JSON: a collector of OpenTelemetry; `/v1/metrics` is added. Needs a program that was built with `--features otel`; another one refuses the key.",
+    ),
+    key(
+        "holm.otel_interval_sec",
+        "seconds",
+        "`60`",
+        Used,
+        "How often they are sent. Less often costs less; nothing is lost between, since counters go on counting.",
+    ),
+    key(
         "holm.hub_mqtt_port",
         "port",
         "`8883`",

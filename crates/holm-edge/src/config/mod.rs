@@ -17,6 +17,7 @@ mod check;
 pub mod import;
 pub mod keys;
 mod nearest;
+mod otel;
 mod read;
 mod reference;
 
@@ -31,6 +32,7 @@ use holm_model::DeviceId;
 use holm_runtime::LogLimits;
 use holm_runtime::docker::NetworkConfig;
 
+pub use otel::{Otel, OtelEndpoint};
 pub use reference::reference_markdown;
 
 /// The largest file that is read.
@@ -81,6 +83,8 @@ pub struct EdgeConfig {
     pub deployment_trial: Duration,
     /// How often a silent connection to the hub is proved alive.
     pub keep_alive: Duration,
+    /// Where figures are sent to; `None`: nowhere.
+    pub otel: Option<Otel>,
 }
 
 /// Where `/healthz` and `/metrics` are served.

@@ -12,7 +12,7 @@ use holm_runtime::docker::{NetworkConfig, Subnet};
 use toml_edit::{Item, TableLike, Value};
 
 use super::check::position;
-use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, MetricsBind, Problem};
+use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, MetricsBind, Otel, Problem};
 
 const DEFAULT_DATA: &str = "/var/lib/holm/edge";
 const DEFAULT_MODULE_PATH: &str = "/usr/lib/holm/modules";
@@ -196,6 +196,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let log_files = reader
         .number("holm.log_max_files", 1, 100)
         .and_then(|files| u32::try_from(files).ok());
+    let otel = otel(reader);
     let (provisioned, data) = (provisioned?, data?);
     let management_socket = listen.unwrap_or_else(|| data.join("mgmt.sock"));
     Some(EdgeConfig {
@@ -227,6 +228,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         messages_in_memory: in_memory,
         deployment_trial: Duration::from_secs(trial),
         keep_alive: Duration::from_secs(keep_alive),
+        otel,
     })
 }
 
@@ -446,6 +448,24 @@ fn metrics_bind(reader: &mut Reader<'_>) -> MetricsBind {
             .parsed(PATH, "an address and port, such as `127.0.0.1:9600`")
             .map_or(MetricsBind::Nowhere, MetricsBind::At),
     }
+}
+
+fn otel(reader: &mut Reader<'_>) -> Option<Otel> {
+    const PATH: &str = "holm.otel_endpoint";
+    let seconds = reader.number("holm.otel_interval_sec", 1, 86_400).unwrap_or(60);
+    let item = reader.item(PATH)?;
+    let endpoint = reader.parsed(PATH, "the address of a collector, such as `http://127.0.0.1:4318`")?;
+    if !cfg!(feature = "otel") {
+        let text = format!(
+            "`{PATH}` needs a program that was built with `--features otel`, and this one was not; leave it out, or scrape `/metrics`"
+        );
+        reader.problem(Some(item), text);
+        return None;
+    }
+    Some(Otel {
+        endpoint,
+        interval: Duration::from_secs(seconds.unsigned_abs()),
+    })
 }
 
 fn network(reader: &mut Reader<'_>) -> NetworkConfig {

@@ -237,6 +237,9 @@ fn the_complete_file_shows_every_key_that_is_used() {
         "provisioning.connection_string",
         "provisioning.authentication.device_id_pk.value",
         "edge_ca.auto_generated_edge_ca_expiry_days",
+        // Of builds with a feature alone.
+        "holm.otel_endpoint",
+        "holm.otel_interval_sec",
     ];
 
     for key in KEYS.iter().filter(|key| key.treatment == Treatment::Used) {
@@ -269,4 +272,22 @@ fn the_reference_in_the_documentation_is_that_of_this_table() {
         written == reference_markdown(),
         "docs/configuration.md is not that of `config/keys.rs`"
     );
+}
+
+#[test]
+fn a_collector_is_taken_by_a_build_that_can_send_and_refused_by_name_by_another() {
+    let text = with("[holm]\notel_endpoint = \"https://otel.test\"\notel_interval_sec = 5");
+
+    let read = EdgeConfig::parse(&text);
+
+    if cfg!(feature = "otel") {
+        let otel = read.unwrap().config.otel.unwrap();
+        assert_eq!((otel.endpoint.port, otel.interval), (4318, Duration::from_secs(5)));
+    } else {
+        let error = read.unwrap_err().to_string();
+        assert!(
+            error.contains("holm.otel_endpoint") && error.contains("--features otel"),
+            "{error}"
+        );
+    }
 }
