@@ -1,5 +1,7 @@
 //! Measurements and long runs: they live in packages of their own; here they are only started.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 
 use crate::engine::Engine;
@@ -9,11 +11,41 @@ use crate::test::{build_holm, build_next};
 
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     setup::setup()?;
+    let _engine = Engine::ensure()?;
     let holm = build_holm(true)?;
+    let device = build_for_devices()?;
+    install_rumqttd()?;
     eprintln!("load average {}", load_average());
     run(cargo(["run", "--release", "-p", "holm-bench", "--", "run"])
         .args(arguments)
-        .env("HOLM_BIN", holm))
+        .env("HOLM_BIN", holm)
+        .env("HOLM_DEVICE_BIN", device))
+}
+
+/// The binary that a device gets.
+fn build_for_devices() -> Result<PathBuf> {
+    let target = Path::new("target/device");
+    run(cargo([
+        "build",
+        "--release",
+        "-p",
+        "holm",
+        "--no-default-features",
+        "--features",
+        "edge",
+        "--target-dir",
+    ])
+    .arg(target))?;
+    Ok(target.join("release/holm"))
+}
+
+/// The peer without a disk, for the benchmarks alone. Not with its own lock file: that names a crate which this compiler refuses.
+fn install_rumqttd() -> Result<()> {
+    let root = Path::new("target/peers/rumqttd");
+    if root.join("bin/rumqttd").is_file() {
+        return Ok(());
+    }
+    run(cargo(["install", "rumqttd", "--version", "0.20.0", "--root"]).arg(root))
 }
 
 pub(crate) fn soak(arguments: &[String]) -> Result<()> {

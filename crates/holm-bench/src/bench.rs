@@ -16,22 +16,23 @@ use holm_mqtt::{Event, Message, Qos, Text};
 use crate::brokers::{Broker, Certificates, Hub, Kind, MAX_MODULES, Product, WholeEdge};
 use crate::client::{self, Link};
 use crate::disk::sync_rate;
+use crate::figures::{self, KEY};
 use crate::load::{self, ListenerPlan, Plan};
 use crate::machine::{Machine, load_average};
-use crate::process::usage_of;
+use crate::process::{proportional_kib, usage_of};
 use crate::report::{BrokerNote, Idle, Latency, Mode, Report, Row, Start};
 use crate::schedule::Pace;
 
 /// Unacknowledged messages of one publisher: what SDKs of the field keep.
-const WINDOW: u16 = 16;
+pub(crate) const WINDOW: u16 = 16;
 /// The schedule of an open loop, all publishers together.
 const PER_SECOND: u32 = 1000;
 /// How long to wait for what does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the raw sync rate is measured.
 const SYNC_DURATION: Duration = Duration::from_secs(1);
 /// How long an idle broker is left alone before its memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 /// How often a start is repeated.
 const STARTS: usize = 5;
 /// A first message that takes longer is lost.
@@ -47,6 +48,15 @@ const MOSQUITTO: Kind = Kind {
 };
 const NATS: Kind = Kind {
     product: Product::Nats,
+    tls: true,
+};
+
+const IN_MEMORY: Kind = Kind {
+    product: Product::HolmEdgeMemory,
+    tls: true,
+};
+const RUMQTTD: Kind = Kind {
+    product: Product::Rumqttd,
     tls: true,
 };
 
@@ -84,7 +94,9 @@ impl Settings {
     }
 
     fn subjects(&self) -> Vec<Subject> {
-        let mut subjects = [HOLM, MOSQUITTO, NATS].map(Subject::Broker).to_vec();
+        let mut subjects = [HOLM, MOSQUITTO, NATS, IN_MEMORY, RUMQTTD]
+            .map(Subject::Broker)
+            .to_vec();
         if !self.quick {
             let plain = [MOSQUITTO, NATS].map(|kind| Subject::Broker(Kind { tls: false, ..kind }));
             subjects.extend(plain);
@@ -144,6 +156,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         rows: Vec::new(),
         idle: Vec::new(),
         starts: Vec::new(),
+        figures: Vec::new(),
     };
     for payload_bytes in settings.payloads() {
         for clients in settings.clients() {
@@ -155,7 +168,31 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         report.starts.push(bench.starts(kind).await?);
     }
     report.idle.push(bench.idle_whole_edge().await?);
+    report.figures = figures::measure(place.path(), &bench.certificates, &report.rows, &report.idle, &tell).await?;
     Ok(report)
+}
+
+/// Measures the figures of the edge that need no table.
+///
+/// # Errors
+/// A broker or the hub fails.
+pub async fn figures(directory: &Path, tell: impl Fn(&str)) -> Result<()> {
+    let place = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?;
+    let certificates = Certificates::create(place.path())?;
+    let settings = Settings {
+        quick: true,
+        directory: directory.to_owned(),
+        command: String::new(),
+    };
+    let bench = Bench {
+        settings: &settings,
+        certificates,
+        place: place.path(),
+        tell: &tell,
+    };
+    let idle = bench.idle(HOLM).await?;
+    figures::measure(place.path(), &bench.certificates, &[], &idle, &tell).await?;
+    Ok(())
 }
 
 /// One broker under one load.
@@ -211,7 +248,7 @@ fn minute(time: Timestamp) -> String {
 }
 
 fn notes() -> Result<Vec<BrokerNote>> {
-    let products = [Product::HolmEdge, Product::Mosquitto, Product::Nats];
+    let products = [HOLM, MOSQUITTO, NATS, IN_MEMORY, RUMQTTD].map(|kind| kind.product);
     let note = |product: Product| {
         Ok(BrokerNote {
             name: product.name().to_owned(),
@@ -335,6 +372,7 @@ impl<T: Fn(&str)> Bench<'_, T> {
             }
             tokio::time::sleep(SETTLE).await;
             let resident_kib = usage_of(&[broker.pid()])?.resident_kib;
+            let proportional_kib = proportional_kib(broker.pid())?;
             let subject = Subject::Broker(kind);
             (self.tell)(&format!(
                 "{:14} {clients:4} idle clients: {resident_kib} KiB",
@@ -345,6 +383,7 @@ impl<T: Fn(&str)> Bench<'_, T> {
                 link: subject.link().to_owned(),
                 clients,
                 resident_kib,
+                proportional_kib,
             });
         }
         Ok(rows)
@@ -352,14 +391,13 @@ impl<T: Fn(&str)> Bench<'_, T> {
 
     /// Memory of the whole product on a device that has nothing to do.
     async fn idle_whole_edge(&self) -> Result<Idle> {
-        /// Any bytes in base64; the hub is ours.
-        const KEY: &str = "QmVuY2htYXJrcyBuZWVkIG5vIHNlY3JldHMgYXQgYWxsIQ==";
         const NAME: &str = "Holm edge, whole";
         let directory = tempfile::tempdir_in(self.place)?;
         let hub = Hub::start(&directory.path().join("above")).await?;
         let edge = WholeEdge::start(&hub, directory.path(), KEY).await?;
         tokio::time::sleep(SETTLE).await;
         let resident_kib = usage_of(&[edge.pid()])?.resident_kib;
+        let proportional_kib = proportional_kib(edge.pid())?;
         edge.stop(&hub).await?;
         (self.tell)(&format!("{NAME:14}    3 modules: {resident_kib} KiB"));
         Ok(Idle {
@@ -367,6 +405,7 @@ impl<T: Fn(&str)> Bench<'_, T> {
             link: "TLS".to_owned(),
             clients: 3,
             resident_kib,
+            proportional_kib,
         })
     }
 

@@ -10,6 +10,7 @@ mod edge;
 mod hub;
 mod mosquitto;
 mod nats;
+mod rumqttd;
 mod whole_edge;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -48,10 +49,14 @@ pub struct Kind {
 pub enum Product {
     /// The broker of a Holm edge, without a hub above it: module to module.
     HolmEdge,
+    /// The same with its messages in memory.
+    HolmEdgeMemory,
     /// Eclipse Mosquitto.
     Mosquitto,
     /// NATS JetStream with its MQTT face and file store.
     Nats,
+    /// rumqttd, which keeps messages in memory.
+    Rumqttd,
 }
 
 impl Product {
@@ -60,6 +65,8 @@ impl Product {
     pub const fn name(self) -> &'static str {
         match self {
             Self::HolmEdge => "Holm edge",
+            Self::HolmEdgeMemory => "Holm edge, in memory",
+            Self::Rumqttd => "rumqttd",
             Self::Mosquitto => "mosquitto",
             Self::Nats => "NATS JetStream",
         }
@@ -70,6 +77,8 @@ impl Product {
     pub const fn promise(self) -> &'static str {
         match self {
             Self::HolmEdge => edge::PROMISE,
+            Self::HolmEdgeMemory => edge::PROMISE_IN_MEMORY,
+            Self::Rumqttd => rumqttd::PROMISE,
             Self::Mosquitto => mosquitto::PROMISE,
             Self::Nats => nats::PROMISE,
         }
@@ -80,6 +89,8 @@ impl Product {
     pub const fn settings(self) -> &'static str {
         match self {
             Self::HolmEdge => edge::SETTINGS,
+            Self::HolmEdgeMemory => edge::SETTINGS_IN_MEMORY,
+            Self::Rumqttd => rumqttd::SETTINGS,
             Self::Mosquitto => mosquitto::SETTINGS,
             Self::Nats => nats::SETTINGS,
         }
@@ -91,7 +102,8 @@ impl Product {
     /// It is not installed.
     pub fn version(self) -> Result<String> {
         match self {
-            Self::HolmEdge => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::HolmEdge | Self::HolmEdgeMemory => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Rumqttd => rumqttd::version(),
             Self::Mosquitto => mosquitto::version(),
             Self::Nats => nats::version(),
         }
@@ -142,8 +154,9 @@ impl Broker {
         let port = free_port()?;
         let tls = kind.tls.then_some(certificates);
         let (command, clients) = match kind.product {
-            Product::HolmEdge => {
-                let settings = edge::alone(directory, port, certificates, clients);
+            Product::HolmEdge | Product::HolmEdgeMemory => {
+                let mut settings = edge::alone(directory, port, certificates, clients);
+                settings.memory_bytes = (kind.product == Product::HolmEdgeMemory).then_some(edge::MEMORY_BYTES);
                 (
                     edge::command(directory, &settings)?,
                     Clients::Modules(Box::new(settings)),
@@ -151,6 +164,7 @@ impl Broker {
             }
             Product::Mosquitto => (mosquitto::command(directory, port, tls)?, Clients::Anonymous),
             Product::Nats => (nats::command(directory, port, tls)?, Clients::Anonymous),
+            Product::Rumqttd => (rumqttd::command(directory, port, tls)?, Clients::Anonymous),
         };
         let target = Target {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -303,12 +317,16 @@ fn sibling(name: &str) -> Result<PathBuf> {
 
 /// What a program says of its version: the first line of its answer that holds a number.
 fn version_line(name: &str, argument: &str) -> Result<String> {
-    let output = Command::new(program(name)?).arg(argument).output()?;
+    version_of(&program(name)?, argument)
+}
+
+fn version_of(program: &Path, argument: &str) -> Result<String> {
+    let output = Command::new(program).arg(argument).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()));
     match line {
         Some(line) => Ok(line.trim().to_owned()),
-        None => bail!("`{name} {argument}` does not tell a version"),
+        None => bail!("`{} {argument}` does not tell a version", program.display()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::histogram::Histogram;
 use crate::process::usage_of;
 
 /// What one record after the other costs.
@@ -18,6 +19,8 @@ pub struct SyncRate {
     pub per_second: f64,
     /// Processor time of each, in microseconds: what a server pays that syncs for a message alone.
     pub cpu_us: f64,
+    /// How long the slowest of a hundred takes, in milliseconds.
+    pub p99_ms: f64,
 }
 
 /// Appends `bytes` and calls `fdatasync`, again and again for `duration`, to a file of its own in the directory.
@@ -31,10 +34,13 @@ pub fn sync_rate(directory: &Path, bytes: usize, duration: Duration) -> Result<S
     let (own, began) = ([std::process::id()], Instant::now());
     let used = usage_of(&own)?;
     let mut count = 0_u32;
+    let mut times = Histogram::default();
     while began.elapsed() < duration {
+        let start = Instant::now();
         file.write_all(&record)
             .and_then(|()| file.sync_data())
             .context("a write and sync")?;
+        times.record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         count += 1;
     }
     let (elapsed, used) = (began.elapsed(), usage_of(&own)?.since(used));
@@ -42,6 +48,7 @@ pub fn sync_rate(directory: &Path, bytes: usize, duration: Duration) -> Result<S
     Ok(SyncRate {
         per_second: f64::from(count) / elapsed.as_secs_f64(),
         cpu_us: used.cpu_seconds * 1e6 / f64::from(count.max(1)),
+        p99_ms: Duration::from_nanos(times.quantile(990).unwrap_or(0)).as_secs_f64() * 1e3,
     })
 }
 

@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod edge_server;
+pub mod figures;
 pub mod histogram;
 pub mod ledger;
 pub mod load;

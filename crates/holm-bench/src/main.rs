@@ -46,7 +46,7 @@ enum Command {
     },
     /// Measure one broker under one load, and print what came of it.
     Row {
-        /// `edge`, `mosquitto` or `nats`.
+        /// `edge`, `edge-memory`, `mosquitto`, `nats` or `rumqttd`.
         #[arg(value_name = "BROKER", value_parser = named)]
         product: Product,
         /// Plain TCP; the edge has TLS only.
@@ -65,6 +65,12 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
         /// Where the broker keeps its data.
+        #[arg(long, value_name = "DIR", default_value = "target/bench")]
+        directory: PathBuf,
+    },
+    /// Measure single figures of the edge: queue, drain, memory, start, container. Those of loads come with `run`.
+    Figures {
+        /// Where brokers keep their data: the disk that is measured.
         #[arg(long, value_name = "DIR", default_value = "target/bench")]
         directory: PathBuf,
     },
@@ -132,6 +138,10 @@ fn dispatch(command: Command) -> Result<()> {
                 duration: Duration::from_secs(seconds),
             };
             generator(async move { print(&bench::single(&directory.canonicalize()?, &load).await?) })
+        }
+        Command::Figures { directory } => {
+            std::fs::create_dir_all(&directory)?;
+            generator(async move { bench::figures(&directory.canonicalize()?, |line| eprintln!("  {line}")).await })
         }
         Command::Load {
             address,
@@ -208,9 +218,11 @@ fn pace(per_second: Option<u32>) -> Pace {
 fn named(name: &str) -> Result<Product> {
     match name {
         "edge" => Ok(Product::HolmEdge),
+        "edge-memory" => Ok(Product::HolmEdgeMemory),
+        "rumqttd" => Ok(Product::Rumqttd),
         "mosquitto" => Ok(Product::Mosquitto),
         "nats" => Ok(Product::Nats),
-        _ => bail!("there is no broker `{name}`; give edge, mosquitto or nats"),
+        _ => bail!("there is no broker `{name}`; give edge, edge-memory, mosquitto, nats or rumqttd"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 /// How long a process may take to end when told to.
@@ -61,6 +62,18 @@ fn cpu_seconds(stat: &str) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / per_second)
 }
 
+/// Memory of a process in KiB: its own, and its share of what others use too.
+///
+/// # Errors
+/// It is gone, or another user's.
+pub fn proportional_kib(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("`{path}` can't be read"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.context("no Pss")?.parse().context("Pss is not a number")
+}
+
 fn resident_kib(status: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line
@@ -102,6 +115,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("the process has no number")?, signal)?)
+    }
+
     /// Whether it still runs.
     ///
     /// # Errors
@@ -135,9 +157,7 @@ impl Process {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
+        self.signal(Signal::TERM)?;
         let deadline = Instant::now() + END_DEADLINE;
         while self.child.try_wait()?.is_none() {
             if Instant::now() >= deadline {

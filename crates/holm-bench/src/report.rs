@@ -5,6 +5,7 @@ pub mod document;
 use serde::Serialize;
 
 use crate::disk::SyncRate;
+use crate::figures::Figure;
 use crate::load::Outcome;
 use crate::machine::Machine;
 
@@ -31,6 +32,8 @@ pub struct Report {
     pub idle: Vec<Idle>,
     /// Starts.
     pub starts: Vec<Start>,
+    /// Single figures.
+    pub figures: Vec<Figure>,
 }
 
 /// A broker and what is to be known of it.
@@ -126,6 +129,16 @@ pub struct Idle {
     pub clients: usize,
     /// Resident memory in KiB.
     pub resident_kib: u64,
+    /// Its own memory and its share of what others use too, in KiB.
+    pub proportional_kib: u64,
+}
+
+impl Row {
+    /// Messages a second that went all the way.
+    #[must_use]
+    pub fn throughput(&self) -> f64 {
+        self.received_per_second.min(self.acknowledged_per_second)
+    }
 }
 
 /// From the start of a broker's process to the first message that it delivered, in milliseconds.

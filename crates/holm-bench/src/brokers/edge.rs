@@ -17,6 +17,11 @@ pub(super) const PROMISE: &str = "on disk (`fdatasync`), together with what else
 pub(super) const SETTINGS: &str = "gateway, broker, queue and uplink of the product, in a process of its own; every module has its token; \
                                    no hub in reach, except upstream";
 
+pub(super) const PROMISE_IN_MEMORY: &str = "in memory, and never on a disk (`holm.messages_in_memory_bytes`)";
+pub(super) const SETTINGS_IN_MEMORY: &str = "the same, with room for 1 GiB of messages, which is what rumqttd has";
+
+/// Memory for messages, where they are kept there.
+pub(super) const MEMORY_BYTES: u64 = 1 << 30;
 /// Nothing listens on this port of the loopback: the hub is out of reach.
 const NOWHERE: u16 = 1;
 
@@ -34,6 +39,7 @@ pub(super) fn alone(directory: &Path, port: u16, certificates: &Certificates, cl
         data: directory.to_owned(),
         chain: certificates.chain_path(),
         chain_key: certificates.key_path(),
+        memory_bytes: None,
         route: format!("FROM /messages/* INTO BrokeredEndpoint(\"/modules/{LISTENER}/inputs/bench\")"),
     }
 }

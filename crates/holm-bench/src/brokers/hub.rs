@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use holm_identity::SymmetricKey;
 use holm_model::DeviceId;
 use hyper::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{START_DEADLINE, make, sibling};
+use super::{EDGE_DEVICE, START_DEADLINE, make, sibling, whole_edge};
 use crate::edge_server::EdgeSettings;
 use crate::load::ListenerPlan;
 use crate::process::Process;
-use crate::service::Service;
+use crate::service::{HubEvents, Service};
 
 /// A hub that runs.
 #[derive(Debug)]
@@ -92,6 +93,38 @@ impl Hub {
     #[must_use]
     pub fn events(&self) -> ListenerPlan {
         ListenerPlan::HubEvents(self.service.clone())
+    }
+
+    /// The same, open already.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn follow(&self) -> Result<HubEvents> {
+        self.service.follow().await
+    }
+
+    /// Stops it where it is, as if its machine hung.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
+    }
+
+    /// Gives the whole edge a deployment of one container.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn deploy_container(&self, module: &str, image: &str) -> Result<()> {
+        self.deploy(EDGE_DEVICE, &whole_edge::container(module, image)).await
     }
 
     /// Creates an edge device with this key.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::edge::EDGE_DEVICE;
@@ -26,6 +27,7 @@ const MODULES: [(&str, &str); 3] = [
 pub struct WholeEdge {
     process: Process,
     socket: PathBuf,
+    config: PathBuf,
 }
 
 impl WholeEdge {
@@ -34,25 +36,79 @@ impl WholeEdge {
     /// # Errors
     /// The hub refuses, or the edge or a module does not come up within 30 s.
     pub async fn start(hub: &Hub, directory: &Path, key: &str) -> Result<Self> {
-        let socket = directory.join("mgmt.sock");
-        let config = directory.join("edge.toml");
-        write(&config, &configuration(hub, directory, &socket, key))?;
-        private(&config)?;
-        hub.admit_edge(EDGE_DEVICE, key).await?;
-        hub.deploy(EDGE_DEVICE, &deployment(&MODULES)).await?;
-        let mut command = Command::new(holm()?);
-        command
-            .args(["edge", "run", "--config"])
-            .arg(&config)
-            .env("HOLM_LOG", "warn");
-        let process = Process::start(&mut command, &directory.join("edge.log"))?;
-        let mut edge = Self { process, socket };
+        let mut edge = Self::launch(hub, directory, key, &MODULES).await?;
         edge.wait("three modules that are connected", |edge| {
             let status = edge.ask("status")?;
             Ok(status["clientsConnected"] == MODULES.len() && status["link"]["connected"] == true)
         })
         .await?;
         Ok(edge)
+    }
+
+    /// Starts it with a deployment of no modules, on the engine of this machine, and waits until it is connected.
+    ///
+    /// # Errors
+    /// The hub refuses, or the edge does not come up within 30 s.
+    pub async fn start_empty(hub: &Hub, directory: &Path, key: &str) -> Result<Self> {
+        let mut edge = Self::launch(hub, directory, key, &[]).await?;
+        edge.wait("the link to the hub", |edge| {
+            Ok(edge.ask("status")?["link"]["connected"] == true)
+        })
+        .await?;
+        Ok(edge)
+    }
+
+    async fn launch(hub: &Hub, directory: &Path, key: &str, modules: &[(&str, &str)]) -> Result<Self> {
+        let socket = directory.join("mgmt.sock");
+        let config = directory.join("edge.toml");
+        // A machine's engine is asked only by those who need it.
+        let engine = match modules {
+            [] => PathBuf::from("/var/run/docker.sock"),
+            _ => directory.join("no-engine.sock"),
+        };
+        write(&config, &configuration(hub, directory, &socket, &engine, key))?;
+        private(&config)?;
+        hub.admit_edge(EDGE_DEVICE, key).await?;
+        hub.deploy(EDGE_DEVICE, &deployment(modules)).await?;
+        let process = Process::start(&mut run(&config)?, &directory.join("edge.log"))?;
+        Ok(Self {
+            process,
+            socket,
+            config,
+        })
+    }
+
+    /// Ends it and starts it again; its modules go on meanwhile. Gives the time from the start of the process until it said that
+    /// it was ready.
+    ///
+    /// # Errors
+    /// It does not come up within 30 s.
+    pub async fn restart(&mut self) -> Result<Duration> {
+        let mut command = run(&self.config)?;
+        let log = self.config.with_extension("log");
+        self.process.signal(Signal::TERM)?;
+        self.wait_for_end().await?;
+        let began = Instant::now();
+        self.process = Process::start(&mut command, &log)?;
+        while !self.process.output().contains("ready ") {
+            self.process.check()?;
+            if began.elapsed() > START_DEADLINE {
+                bail!("waited {} s for an edge that is ready", START_DEADLINE.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(began.elapsed())
+    }
+
+    async fn wait_for_end(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while self.process.check().is_ok() {
+            if began.elapsed() > START_DEADLINE {
+                bail!("waited {} s for the end of the edge", START_DEADLINE.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Its process; the modules and their supervisors are others.
@@ -69,7 +125,7 @@ impl WholeEdge {
         hub.deploy(EDGE_DEVICE, &deployment(&[])).await?;
         self.wait("the end of the modules", |edge| {
             let modules = edge.ask("list")?;
-            let own = |module: &&Value| MODULES.iter().any(|(name, _)| module["name"] == *name);
+            let own = |module: &&Value| module["name"] != "edgeAgent" && module["name"] != "edgeHub";
             Ok(modules
                 .as_array()
                 .is_some_and(|all| all.iter().filter(own).count() == 0))
@@ -101,7 +157,16 @@ impl WholeEdge {
     }
 }
 
-fn configuration(hub: &Hub, directory: &Path, socket: &Path, key: &str) -> String {
+fn run(config: &Path) -> Result<Command> {
+    let mut command = Command::new(holm()?);
+    command
+        .args(["edge", "run", "--config"])
+        .arg(config)
+        .env("HOLM_LOG", "warn");
+    Ok(command)
+}
+
+fn configuration(hub: &Hub, directory: &Path, socket: &Path, engine: &Path, key: &str) -> String {
     let (mqtt, https) = hub.ports();
     format!(
         "hostname = \"127.0.0.1\"\n\
@@ -112,7 +177,7 @@ fn configuration(hub: &Hub, directory: &Path, socket: &Path, key: &str) -> Strin
          [listen]\n\
          management_uri = \"unix://{socket}\"\n\
          [moby_runtime]\n\
-         uri = \"unix://{directory}/no-engine.sock\"\n\
+         uri = \"unix://{engine}\"\n\
          [holm]\n\
          bind = \"127.0.0.1\"\n\
          mqtt_port = 0\n\
@@ -122,6 +187,7 @@ fn configuration(hub: &Hub, directory: &Path, socket: &Path, key: &str) -> Strin
          hub_https_port = {https}\n",
         ca = hub.ca_path().display(),
         socket = socket.display(),
+        engine = engine.display(),
         directory = directory.display(),
     )
 }
@@ -130,6 +196,16 @@ fn private(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(())
+}
+
+/// A deployment of one container that does nothing.
+pub(super) fn container(module: &str, image: &str) -> Value {
+    let options = json!({"Cmd": ["sleep", "3600"]}).to_string();
+    let mut content = deployment(&[]);
+    let settings = json!({"image": image, "createOptions": options});
+    content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"][module] =
+        json!({"type": "docker", "status": "running", "restartPolicy": "always", "settings": settings});
+    content
 }
 
 fn deployment(modules: &[(&str, &str)]) -> Value {

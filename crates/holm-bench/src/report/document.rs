@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Idle, Latency, Mode, Report, Row, Start};
+use super::{Figure, Idle, Latency, Mode, Report, Row, Start};
 
 /// The row that the others are compared with.
 pub const REFERENCE: &str = "Holm edge";
@@ -13,6 +13,7 @@ pub fn document(report: &Report) -> String {
     let parts = [
         head(report),
         brokers(report),
+        figures(&report.figures),
         throughput(report),
         latency(report),
         idle(&report.idle),
@@ -30,7 +31,7 @@ fn head(report: &Report) -> String {
     };
     format!(
         "# Benchmarks\n\n\
-         Made by `{}`, {}; written by the program, not by hand. No figure here is a target.\n{short}\n\
+         Made by `{}`, {}; written by the program, not by hand.\n{short}\n\
          Machine: {} × {}, {} MiB of memory, Linux {}. Generator and brokers share it, over the loopback.\n\n\
          Each load ran for {} s against a fresh broker. Publishers send at QoS 1 with at most {} unacknowledged messages each, on \
          a topic (an output) each; one client receives everything at QoS 1. The generator has one thread. *Syncs* is how often a \
@@ -63,6 +64,17 @@ fn brokers(report: &Report) -> String {
     text
 }
 
+fn figures(figures: &[Figure]) -> String {
+    let mut text = String::from(
+        "## Figures of the edge\n\nEach beside the limit that was set for it. Loads are of 256 bytes with 100 publishers over TLS.\n\n\
+         | figure | measured | limit | how |\n| --- | ---: | ---: | --- |\n",
+    );
+    for figure in figures {
+        line(&mut text, &[&figure.name, &figure.value, &figure.limit, &figure.how]);
+    }
+    text
+}
+
 fn throughput(report: &Report) -> String {
     let mut text = String::from(
         "## Throughput\n\n\
@@ -72,7 +84,7 @@ fn throughput(report: &Report) -> String {
     );
     for row in rows(report, Mode::Closed) {
         let holm = reference(report, row);
-        let rate = Row::received_or_acknowledged;
+        let rate = Row::throughput;
         line(
             &mut text,
             &[
@@ -138,18 +150,23 @@ fn latency(report: &Report) -> String {
 
 fn idle(rows: &[Idle]) -> String {
     let mut text = String::from(
-        "## Memory of an idle broker\n\nResident set a second after the last client connected. Of the Holm edge it is the broker \
+        "## Memory of an idle broker\n\nResident set, and proportional set (PSS), a second after the last client connected. Of the Holm edge it is the broker \
          alone, with no hub in reach; *whole* is `holm edge run` with agent, security and runtimes, connected to a hub, with three \
          modules of type `process` that are connected and have nothing to do (they and their supervisors are not in the figure).\n\n\
-         | broker | link | clients | MiB |\n| --- | --- | ---: | ---: |\n",
+         | broker | link | clients | MiB resident | MiB PSS |\n| --- | --- | ---: | ---: | ---: |\n",
     );
     for row in rows {
-        let whole = row.resident_kib / 1024;
-        let tenths = row.resident_kib % 1024 * 10 / 1024;
+        let mib = |kib: u64| format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024);
         let clients = row.clients.to_string();
         line(
             &mut text,
-            &[row.broker.as_str(), &row.link, &clients, &format!("{whole}.{tenths}")],
+            &[
+                row.broker.as_str(),
+                &row.link,
+                &clients,
+                &mib(row.resident_kib),
+                &mib(row.proportional_kib),
+            ],
         );
     }
     text
@@ -167,13 +184,6 @@ fn starts(rows: &[Start]) -> String {
         line(&mut text, &[row.broker.as_str(), &row.link, &median, &all.join(" ")]);
     }
     text
-}
-
-impl Row {
-    /// What counts as throughput.
-    fn received_or_acknowledged(&self) -> f64 {
-        self.received_per_second.min(self.acknowledged_per_second)
-    }
 }
 
 fn rows(report: &Report, mode: Mode) -> impl Iterator<Item = &Row> {
@@ -236,7 +246,7 @@ pub fn progress(row: &Row) -> String {
         row.link,
         row.payload_bytes,
         row.clients,
-        thousands(row.received_or_acknowledged()),
+        thousands(row.throughput()),
         row.puback.p50_ms,
         row.puback.p99_ms,
         p50_ms,
@@ -263,6 +273,7 @@ mod tests {
             sync: SyncRate {
                 per_second: 9000.0,
                 cpu_us: 50.0,
+                p99_ms: 0.2,
             },
             load_average: "1.50 1.00 0.50".into(),
             acknowledged_per_second: rate,
@@ -288,6 +299,7 @@ mod tests {
             rows,
             idle: Vec::new(),
             starts: Vec::new(),
+            figures: Vec::new(),
         }
     }
 
