@@ -1,6 +1,7 @@
 //! The broker over a real queue, below a small hub that speaks the real protocol through the real front.
 
 mod aside;
+mod come_and_go;
 mod configuration;
 mod dead_letters;
 mod downstream;
