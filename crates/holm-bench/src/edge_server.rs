@@ -62,6 +62,8 @@ pub struct EdgeSettings {
     pub chain: PathBuf,
     /// Its key, PEM.
     pub chain_key: PathBuf,
+    /// Messages are kept in so many bytes of memory; none: on disk.
+    pub memory_bytes: Option<u64>,
     /// The route, in the route language.
     pub route: String,
 }
@@ -141,6 +143,7 @@ pub async fn serve(settings: &EdgeSettings, ready: impl FnOnce()) -> Result<()> 
         version: BuildVersion::default(),
         children: Arc::new(Children::new().0),
         queue: holm_queue::Options::default(),
+        memory_bytes: settings.memory_bytes,
         scope: scope.clone(),
     };
     let queue = settings.data.join("messages");

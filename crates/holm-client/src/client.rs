@@ -82,7 +82,7 @@ impl Future for Sent {
 pub struct Client {
     identity: Identity,
     messages: mpsc::Sender<engine::Outgoing>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Box<Command>>,
     interests: watch::Sender<Interests>,
     state: watch::Receiver<State>,
 }
@@ -184,7 +184,10 @@ impl Client {
         command: Command,
         outcome: oneshot::Receiver<Result<T, TwinError>>,
     ) -> Result<T, TwinError> {
-        self.commands.send(command).await.map_err(|_| TwinError::Stopped)?;
+        self.commands
+            .send(Box::new(command))
+            .await
+            .map_err(|_| TwinError::Stopped)?;
         outcome.await.unwrap_or(Err(TwinError::Stopped))
     }
 }

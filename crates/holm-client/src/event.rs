@@ -28,12 +28,12 @@ pub enum Event {
 
 /// The events of one client, in order.
 #[derive(Debug)]
-pub struct Events(pub(crate) mpsc::Receiver<Event>);
+pub struct Events(pub(crate) mpsc::Receiver<Box<Event>>);
 
 impl Events {
     /// The next event; `None` when the client has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
+        self.0.recv().await.map(|event| *event)
     }
 }
 
@@ -45,7 +45,7 @@ pub struct MethodCall {
     /// Its argument.
     pub payload: Value,
     pub(crate) request_id: String,
-    pub(crate) answers: mpsc::Sender<Answer>,
+    pub(crate) answers: mpsc::Sender<Box<Answer>>,
 }
 
 impl MethodCall {
@@ -55,7 +55,7 @@ impl MethodCall {
             request_id: self.request_id,
             response,
         };
-        if self.answers.send(answer).await.is_err() {
+        if self.answers.send(Box::new(answer)).await.is_err() {
             tracing::debug!(
                 method = self.name,
                 "the connection that brought the call is gone; so is its caller"
@@ -73,7 +73,7 @@ pub struct Received {
     pub input: Option<String>,
     /// `None` for a message of QoS 0, which nobody waits for.
     pub(crate) delivery: Option<holm_mqtt::DeliveryId>,
-    pub(crate) answers: mpsc::Sender<Answer>,
+    pub(crate) answers: mpsc::Sender<Box<Answer>>,
 }
 
 impl Received {
@@ -81,7 +81,7 @@ impl Received {
     /// next connect.
     pub async fn complete(self) {
         let Some(delivery) = self.delivery else { return };
-        if self.answers.send(Answer::Complete(delivery)).await.is_err() {
+        if self.answers.send(Box::new(Answer::Complete(delivery))).await.is_err() {
             tracing::debug!("the connection that brought the message is gone; it will come again");
         }
     }

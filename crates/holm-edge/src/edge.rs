@@ -176,8 +176,6 @@ impl Edge {
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
         scope.spawn(Arc::clone(&security).run(scope.clone()));
         let clock = Arc::new(SteadyClock::open(data));
-        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
-        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
         let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
@@ -220,6 +218,7 @@ impl Edge {
                 clock: queue_clock(&clock),
                 ..QueueOptions::default()
             },
+            memory_bytes: config.messages_in_memory,
             scope: scope.clone(),
         };
         let broker = Broker::open(
@@ -231,6 +230,9 @@ impl Edge {
         )
         .await
         .map_err(StartEdgeError::Broker)?;
+        // Now that nothing of the data was refused, something may be written beside it.
+        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
+        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let keeper = Keeper::new(KeeperParts {
             children: Arc::clone(&known),
             asks,

@@ -126,7 +126,8 @@ impl From<InvokeError> for ServiceError {
 pub struct SessionHandle {
     id: SessionId,
     identity: Identity,
-    commands: mpsc::Sender<Command>,
+    /// In boxes: the channel makes room for 32 at once, and a gateway has thousands of sessions.
+    commands: mpsc::Sender<Box<Command>>,
     close: watch::Sender<Option<CloseReason>>,
     subscriptions: Arc<AtomicU8>,
 }
@@ -134,7 +135,7 @@ pub struct SessionHandle {
 /// The owner's end of a [`SessionHandle`].
 #[derive(Debug)]
 pub struct SessionInbox {
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Box<Command>>,
     close: watch::Receiver<Option<CloseReason>>,
 }
 
@@ -144,7 +145,7 @@ impl SessionInbox {
         tokio::select! {
             biased;
             reason = wait_for_close(&mut self.close) => Command::Close(reason),
-            Some(command) = self.commands.recv() => command,
+            Some(command) = self.commands.recv() => *command,
             else => std::future::pending().await,
         }
     }
@@ -218,7 +219,7 @@ impl SessionHandle {
         }
         let (answer, response) = oneshot::channel();
         self.commands
-            .try_send(Command::Invoke(request, answer))
+            .try_send(Box::new(Command::Invoke(request, answer)))
             .map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => InvokeError::TooManyCalls,
                 mpsc::error::TrySendError::Closed(_) => InvokeError::NotOnline,
@@ -233,7 +234,8 @@ impl SessionHandle {
     /// reads its twin when it comes back.
     pub fn desired_changed(&self, patch: Value) {
         if self.subscriptions().contains(Subscriptions::DESIRED_PROPERTIES)
-            && let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(Command::DesiredChanged(patch))
+            && let Err(mpsc::error::TrySendError::Full(_)) =
+                self.commands.try_send(Box::new(Command::DesiredChanged(patch)))
         {
             self.close(CloseReason::TooSlow);
         }

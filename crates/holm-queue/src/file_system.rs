@@ -61,6 +61,12 @@ pub trait FileLock: fmt::Debug + Send + Sync {}
 
 /// What a queue directory is kept on.
 pub trait FileSystem: fmt::Debug + Send + Sync {
+    /// For a store that keeps nothing beyond the process: how many bytes a queue may hold. What is appended there is never more
+    /// durable than at once. `None`: what is synced is durable.
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
+
     /// Opens a file for reading.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ mod signal;
 mod writer;
 
 pub mod testing;
+mod volatile;
 
 pub use error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenError, ReadError};
 pub use file_system::{Directory, File, FileLock, FileSystem};
@@ -41,6 +42,8 @@ pub use options::{Clock, Options};
 pub use pending::{Commit, Pending};
 pub use queue::Queue;
 pub use reader::{Reader, Skipped};
+pub use volatile::Volatile;
+
 pub use record::{Appended, NewRecord, Offset, Positions, Record, Start, Visibility};
 
 pub use crate::core::{Health, OpenReport, Stats};

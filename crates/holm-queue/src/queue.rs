@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// Tells a writer that looks out for work that there may be some; only ever a hint.
     pub(crate) stirred: AtomicBool,
     pub(crate) clock: Clock,
+    /// What an append to a store that is not durable waits for.
+    safe_at_once: Option<Arc<CommitSignal>>,
 }
 
 pub(crate) struct State {
@@ -93,6 +95,11 @@ pub(crate) struct WaitingReader {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// What brings that which is appended now to where it is safe.
+    fn commit_of(&self, state: &State) -> Commit {
+        Commit::new(Arc::clone(self.safe_at_once.as_ref().unwrap_or(&state.next_commit.0)))
     }
 
     /// Lets go of the lock and tells the writer that there is work.
@@ -149,8 +156,12 @@ impl Queue {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_on(files: Arc<dyn FileSystem>, options: Options) -> Result<(Self, OpenReport), OpenError> {
-        let clock = options.clock.clone();
-        let (log, report) = Log::open(files, options, clock.now())?;
+        let (clock, max_bytes) = (options.clock.clone(), options.max_bytes);
+        let safe_at_once = files.capacity().map(|_| Arc::new(CommitSignal::completed(Ok(()))));
+        let (mut log, report) = Log::open(files, options, clock.now())?;
+        if safe_at_once.is_some() {
+            log.set_max_bytes(max_bytes);
+        }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 log: Some(log),
@@ -168,6 +179,7 @@ impl Queue {
             work: Condvar::new(),
             stirred: AtomicBool::new(false),
             clock,
+            safe_at_once,
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -254,7 +266,7 @@ impl Queue {
         if count == 0 {
             return Err(AppendError::NoLane);
         }
-        let commit = Commit::new(Arc::clone(&state.next_commit.0));
+        let commit = self.shared().commit_of(&state);
         let mut ready = Vec::new();
         if state.waiting_for_appends > 0 {
             let mut lanes: Vec<LaneId> = records
@@ -293,7 +305,7 @@ impl Queue {
             return Err(AppendError::Closed);
         }
         let appended = append(state.log.as_mut().ok_or(AppendError::Closed)?, record)?;
-        let pending = Pending::new(appended, Commit::new(Arc::clone(&state.next_commit.0)));
+        let pending = Pending::new(appended, self.shared().commit_of(&state));
         if state.waiting_for_appends == 0 {
             self.shared().wake_writer(state);
             return Ok(pending);

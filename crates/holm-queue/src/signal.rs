@@ -24,6 +24,13 @@ struct SignalState {
 }
 
 impl CommitSignal {
+    /// One that needs no waiting.
+    pub(crate) fn completed(result: Result<(), CommitError>) -> Self {
+        let signal = Self::default();
+        signal.complete(result);
+        signal
+    }
+
     /// `place` remembers where the waker of the one who polls stands, so that polling twice does not leave two.
     pub(crate) fn poll(&self, waker: &Waker, place: &mut Option<usize>) -> Poll<Result<(), CommitError>> {
         let mut state = lock(&self.state);

@@ -11,7 +11,7 @@ use holm_queue::core::Health;
 use holm_queue::testing::{CrashStyle, MemoryFiles};
 use holm_queue::{
     AppendError, Clock, CommitError, LaneId, LaneKind, NewRecord, OpenError, Options, Pending, Queue, ReadError,
-    Record, Start, Visibility,
+    Record, Start, Visibility, Volatile,
 };
 
 fn options() -> Options {
@@ -80,6 +80,42 @@ fn records_appended_together_keep_their_order_up_to_the_first_that_is_refused() 
     assert_eq!(count, 2);
     assert!(matches!(refused, Err(AppendError::NoLane)));
     assert_eq!(payloads(&reader.try_read(9, 999).unwrap()), ["a", "b"]);
+}
+
+#[test]
+fn a_store_in_memory_is_safe_at_once_and_refuses_at_its_limit_until_there_is_room() {
+    let store = Arc::new(Volatile::new(1 << 20));
+    let (queue, _) = Queue::open_on(store, options()).unwrap();
+    queue.set_max_bytes(Some(8 << 20));
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    let payload = "x".repeat(10_000);
+
+    let mut taken = 0;
+    let refused = loop {
+        match append(&queue, lane, &payload) {
+            Ok(mut pending) => {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(std::pin::Pin::new(&mut pending).poll(&mut context).is_ready());
+                taken += 1;
+            }
+            Err(AppendError::Busy { .. }) => std::thread::yield_now(),
+            Err(error) => break error,
+        }
+    };
+    let mut reader = queue.reader(lane, Start::LowWater, Visibility::Durable).unwrap();
+    let mut read = 0;
+    until("everything is read", || {
+        read += reader.try_read(1000, 64 << 20).unwrap().len();
+        read == taken
+    });
+    queue.acknowledge(lane, 0..taken as u64).unwrap();
+
+    assert!(matches!(refused, AppendError::QueueFull { .. }), "{refused}");
+    assert!((80..110).contains(&taken), "{taken}");
+    until("there is room", || {
+        queue.maintain();
+        append(&queue, lane, &payload).is_ok()
+    });
 }
 
 #[test]

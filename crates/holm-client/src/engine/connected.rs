@@ -37,7 +37,7 @@ struct Serving<'e> {
     ends: &'e mut Ends,
     kept: &'e mut VecDeque<Unacknowledged>,
     link: Link,
-    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    answers: (mpsc::Sender<Box<Answer>>, mpsc::Receiver<Box<Answer>>),
     in_flight: HashMap<Token, Acknowledged>,
     twins: HashMap<String, Waiting>,
     last_request: u64,
@@ -96,7 +96,7 @@ impl Serving<'_> {
                     self.handle(packet);
                 }
                 room = events.reserve(), if !self.events.is_empty() => match (room, self.events.pop_front()) {
-                    (Ok(room), Some(event)) => room.send(event),
+                    (Ok(room), Some(event)) => room.send(Box::new(event)),
                     // The application has dropped its events: it wants none, and may still send.
                     _ => self.events.clear(),
                 },
@@ -104,8 +104,8 @@ impl Serving<'_> {
                     Some(outgoing) => self.publish(&outgoing.message, outgoing.acknowledged),
                     None => return End::Stopped,
                 },
-                Some(command) = self.ends.requests.recv(), if may_ask => self.request(command),
-                Some(answer) = self.answers.1.recv() => self.answer(answer),
+                Some(command) = self.ends.requests.recv(), if may_ask => self.request(*command),
+                Some(answer) = self.answers.1.recv() => self.answer(*answer),
                 Ok(()) = self.ends.wanted.changed(), if self.up => self.subscribe(),
                 () = sleep_until(deadline) => self.expire_requests(),
                 () = sleep_until(renewal) => return End::Renewing,

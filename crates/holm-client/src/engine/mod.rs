@@ -65,12 +65,13 @@ pub(crate) enum Answer {
     Complete(DeliveryId),
 }
 
-/// The engine's ends of a client's channels.
+/// The engine's ends of a client's channels. What goes through them is in boxes: a channel makes room for 32 items at once, and
+/// an edge has a client for each of thousands.
 #[derive(Debug)]
 pub(crate) struct Ends {
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
-    pub(crate) requests: mpsc::Receiver<Command>,
-    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) requests: mpsc::Receiver<Box<Command>>,
+    pub(crate) events: mpsc::Sender<Box<Event>>,
     pub(crate) wanted: watch::Receiver<Interests>,
     pub(crate) state: watch::Sender<State>,
 }
@@ -111,7 +112,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         // A failed attempt that took long was no good connection.
         let began = Instant::now();
         let end = match linked {
-            Ok(link) => connected::serve(&options, &mut ends, &mut kept, link).await,
+            Ok(link) => Box::pin(connected::serve(&options, &mut ends, &mut kept, link)).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
         };
         let (state, reason) = match end {
@@ -136,7 +137,7 @@ async fn disconnected(ends: &mut Ends, state: State, reason: String) -> Result<(
     let was_connected = ends.state.send_replace(state) == State::Connected;
     tracing::debug!(reason, was_connected, "not connected");
     if was_connected {
-        let event = Event::Disconnected(reason);
+        let event = Box::new(Event::Disconnected(reason));
         refusing_requests(&mut ends.requests, ends.events.send(event))
             .await
             .map_err(|_| ())?;
@@ -149,7 +150,7 @@ async fn disconnected(ends: &mut Ends, state: State, reason: String) -> Result<(
 }
 
 /// Does something that takes time while there is no connection: requests meanwhile fail at once.
-async fn refusing_requests<T>(requests: &mut mpsc::Receiver<Command>, work: impl Future<Output = T>) -> T {
+async fn refusing_requests<T>(requests: &mut mpsc::Receiver<Box<Command>>, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {

@@ -57,7 +57,7 @@ use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::Scope;
 use holm_query::Sink;
-use holm_queue::{Clock, OpenError, OpenReport, Options as QueueOptions, Queue};
+use holm_queue::{Clock, OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -132,6 +132,8 @@ pub struct BrokerOptions {
     pub children: Arc<Children>,
     /// How the queue behaves. Its bounds are the broker's to set.
     pub queue: QueueOptions,
+    /// Messages are kept in memory, at most so many bytes of them, and end with the process; `None`: on disk.
+    pub memory_bytes: Option<u64>,
     /// Owns the broker's tasks.
     pub scope: Scope,
 }
@@ -197,8 +199,18 @@ impl Broker {
         state: State,
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
+        let store = options.memory_bytes.map(|max_bytes| Arc::new(Volatile::new(max_bytes)));
         let open = |queue| {
-            Queue::open(directory, queue).map_err(|source| OpenBrokerError::Queue {
+            let opened = match store {
+                Some(store) => {
+                    if directory.exists() {
+                        tracing::warn!(directory = %directory.display(), "messages are kept in memory; those on disk wait until they are kept there again");
+                    }
+                    Queue::open_on(store, queue)
+                }
+                None => Queue::open(directory, queue),
+            };
+            opened.map_err(|source| OpenBrokerError::Queue {
                 path: directory.to_owned(),
                 source,
             })

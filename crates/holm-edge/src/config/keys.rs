@@ -273,6 +273,13 @@ pub const KEYS: &[Key] = &[
         "How often a silent connection to the hub is proved alive, by a few bytes each way. A dead link is found after twice this, but at most 30 s after the question; later by what a message on its way takes at 600 bytes a second. Shorter finds it sooner; longer costs less on a metered link, and at most 240 s keeps routers from forgetting the connection.",
     ),
     key(
+        "holm.messages_in_memory_bytes",
+        "bytes",
+        "`0`",
+        Used,
+        "Messages on their way are kept in memory, at most so many bytes, and not on disk: no wear and no waiting for it, but what was acknowledged to a sender and not delivered is lost when the edge ends (as with `UsePersistentStorage=false` of the original broker). At the limit, senders wait or the oldest go, as `storeAndForwardConfiguration` says. 0: on disk.",
+    ),
+    key(
         "holm.log_max_bytes",
         "bytes",
         "`10485760`",

@@ -75,6 +75,8 @@ pub struct EdgeConfig {
     pub module_paths: Vec<PathBuf>,
     /// How much output of a module is kept when its create options don't say.
     pub log: LogLimits,
+    /// Messages are kept in so many bytes of memory; `None`: on disk.
+    pub messages_in_memory: Option<u64>,
     /// How long a new deployment must run well until it counts as good.
     pub deployment_trial: Duration,
     /// How often a silent connection to the hub is proved alive.

@@ -185,6 +185,10 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         .number("holm.keep_alive_sec", 1, 240)
         .unwrap_or(30)
         .unsigned_abs();
+    let in_memory = reader
+        .number("holm.messages_in_memory_bytes", 0, i64::MAX)
+        .map(i64::unsigned_abs)
+        .filter(|bytes| *bytes > 0);
     let log = LogLimits::default();
     let log_bytes = reader
         .number("holm.log_max_bytes", 4096, i64::MAX)
@@ -220,6 +224,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
             max_bytes: log_bytes.unwrap_or(log.max_bytes),
             files: log_files.unwrap_or(log.files),
         },
+        messages_in_memory: in_memory,
         deployment_trial: Duration::from_secs(trial),
         keep_alive: Duration::from_secs(keep_alive),
     })

@@ -80,6 +80,7 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!(config.deployment_trial, Duration::from_secs(45));
     assert_eq!(config.keep_alive, Duration::from_secs(12));
     assert_eq!((config.log.max_bytes, config.log.files), (65_536, 2));
+    assert_eq!(config.messages_in_memory, Some(1 << 20));
     assert!(!loaded.holds_secret);
 }
 

@@ -56,8 +56,19 @@ where
         () = scope.stopping() => Event::Closed(Closed::ByApplication),
     };
     let end = match first {
-        Event::Connect(connect) => match admit::admit(gateway, &connect, &peer).await {
-            Ok(admitted) => serve::run(gateway, scope, &mut connection, &peer, admitted, connect.will).await,
+        // Steps that every session takes once are in boxes: they are gone while it lives.
+        Event::Connect(connect) => match Box::pin(admit::admit(gateway, &connect, &peer)).await {
+            Ok(admitted) => {
+                Box::pin(serve::run(
+                    gateway,
+                    scope,
+                    &mut connection,
+                    &peer,
+                    admitted,
+                    connect.will,
+                ))
+                .await
+            }
             Err(refusal) => {
                 tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
                 connection.session_mut().refuse(refusal.code);

@@ -38,7 +38,7 @@ where
 {
     let admission = Arc::new(admitted.admission);
     let (handle, inbox) = SessionHandle::new(admission.identity.clone());
-    let resumed = match gateway.backend.opened(&handle, &admission, admitted.clean).await {
+    let resumed = match Box::pin(gateway.backend.opened(&handle, &admission, admitted.clean)).await {
         Ok(resumed) => resumed,
         Err(refusal) => {
             tracing::info!(identity = %admission.identity, reason = %refusal, "a client was refused");
@@ -82,7 +82,7 @@ where
         .ended(&closed, peer.address, &client.admission.identity);
     // What closes without a reason of its own is an answer that the client had no room for.
     let end = super::end(&closed).or(client.end).unwrap_or(End::TooSlow);
-    client.leave(closed, will).await;
+    Box::pin(client.leave(closed, will)).await;
     end
 }
 
@@ -220,7 +220,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 event => {
                     // What came before it comes before it.
                     self.enter();
-                    self.handle_event(event).await;
+                    Box::pin(self.handle_event(event)).await;
                 }
             }
             let (waits_for_room, is_ending) = (self.entrance.is_waiting(), self.is_ending());

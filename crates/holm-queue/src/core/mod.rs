@@ -259,6 +259,7 @@ impl Log {
     /// Changes the size at which appends are refused. Segments become smaller with it, so that space comes back in parts of
     /// it; they never become larger than they were told to be at opening.
     pub fn set_max_bytes(&mut self, max_bytes: Option<u64>) {
+        let max_bytes = max_bytes.into_iter().chain(self.files.capacity()).min();
         self.options.max_bytes = max_bytes;
         let part = max_bytes.map_or(u64::MAX, |max_bytes| max_bytes / SEGMENTS_OF_LIMIT);
         self.options.segment_bytes = self.segment_bytes.min(part.max(MIN_SEGMENT_BYTES));

@@ -76,6 +76,7 @@ impl Edge {
             version: BuildVersion::default(),
             children: Arc::clone(&children),
             queue: QueueOptions::default(),
+            memory_bytes: None,
             scope: scope.clone(),
         };
         let open = |queue| Ok(Queue::open_on(Arc::new(files.clone()), queue).unwrap());
