@@ -177,8 +177,6 @@ impl Edge {
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
         scope.spawn(Arc::clone(&security).run(scope.clone()));
         let clock = Arc::new(SteadyClock::open(data));
-        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
-        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
         let upload_tls = Arc::clone(&upstream_tls);
         #[cfg(feature = "otel")]
@@ -235,6 +233,9 @@ impl Edge {
         )
         .await
         .map_err(StartEdgeError::Broker)?;
+        // Now that nothing of the data was refused, something may be written beside it.
+        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
+        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
         let keeper = Keeper::new(KeeperParts {
             children: Arc::clone(&known),
             asks,
