@@ -12,7 +12,6 @@ mod connect;
 mod connected;
 
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
 
 use holm_model::method::MethodResponse;
 use holm_model::{Message, Timestamp};
@@ -96,8 +95,10 @@ enum End {
     Lost(String),
 }
 
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+impl Options {
+    fn now(&self) -> Timestamp {
+        Timestamp::from(self.clock.now())
+    }
 }
 
 /// Runs until the application has dropped the client and its events.
@@ -106,7 +107,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
     let mut kept = VecDeque::new();
     loop {
         ends.state.send_replace(State::Connecting);
-        let began = Instant::now();
+        let began = holm_net::clock::instant();
         // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
         let connecting = Box::pin(connect::connect(&options));
         let end = match refusing_requests(&mut ends.requests, connecting).await {
@@ -119,7 +120,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
             End::Refused(reason) => (State::Refused(reason.clone()), reason),
             End::Lost(reason) => (State::Disconnected(reason.clone()), reason),
         };
-        let lasted = began.elapsed();
+        let lasted = holm_net::clock::instant().duration_since(began);
         if lasted > GOOD_CONNECTION {
             backoff.reset();
         }

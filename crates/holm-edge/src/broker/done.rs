@@ -9,7 +9,6 @@ use holm_queue::LaneId;
 
 use super::Broker;
 use super::figures::Way;
-use super::ingest::millis;
 use super::leases::Leased;
 
 /// The way of the message before: those of one sender mostly follow one another.
@@ -51,7 +50,7 @@ impl LastWay {
 impl Broker {
     /// Deliveries have reached their module, in this order.
     pub(super) fn completed(&self, deliveries: impl Iterator<Item = Leased>) {
-        let (now, moment) = (millis(super::now()), Instant::now());
+        let (now, moment) = (self.millis(), Instant::now());
         let mut positions: Vec<(LaneId, Range<u64>)> = Vec::new();
         let mut times: Vec<(Duration, Duration)> = Vec::new();
         let mut way: Option<Way> = None;

@@ -125,12 +125,12 @@ impl Forwarder {
         self.move_on(broker).await;
         self.senders.tidy();
         self.publish_held(broker);
-        let mut news = self.wait().await?;
+        let mut news = self.wait(broker.millis()).await?;
         loop {
             match news {
                 News::Sent((sender, held, (began, way), outcome)) => {
                     if outcome.is_ok() {
-                        way.arrived(began.into_std(), held.record.enqueued_at, millis());
+                        way.arrived(began.into_std(), held.record.enqueued_at, broker.millis());
                     }
                     self.sent(broker, &sender, held, outcome);
                 }
@@ -141,11 +141,11 @@ impl Forwarder {
         }
     }
 
-    async fn wait(&mut self) -> Result<News, ReadError> {
+    async fn wait(&mut self, now: u64) -> Result<News, ReadError> {
         if std::mem::take(&mut self.again) {
             return Ok(self.more());
         }
-        let expiry = moment(self.senders.first_expiry());
+        let expiry = moment(self.senders.first_expiry(), now);
         let stall = self.next_stall(Instant::now());
         let look = [expiry, stall, self.move_again].into_iter().flatten().min();
         let Self {
@@ -264,7 +264,7 @@ impl Forwarder {
 
     /// Drops what has waited too long.
     fn drop_expired(&mut self, broker: &Broker) {
-        for held in self.senders.take_expired(millis()) {
+        for held in self.senders.take_expired(broker.millis()) {
             let position = held.record.position;
             broker.figures_of_expired(&held.record);
             broker.lanes.queue().expire(held.lane, position..position + 1);
@@ -352,16 +352,11 @@ fn acknowledge(broker: &Broker, lane: LaneId, position: u64) {
     }
 }
 
-/// Now, as the queue counts.
-fn millis() -> u64 {
-    u64::try_from(super::now().unix_millis()).unwrap_or(0)
-}
-
-fn moment(expiry: u64) -> Option<Instant> {
+fn moment(expiry: u64, now: u64) -> Option<Instant> {
     if expiry == u64::MAX {
         return None;
     }
-    Instant::now().checked_add(Duration::from_millis(expiry.saturating_sub(millis())))
+    Instant::now().checked_add(Duration::from_millis(expiry.saturating_sub(now)))
 }
 
 async fn until(moment: Option<Instant>) {

@@ -221,7 +221,7 @@ impl Broker {
         (session, of): (SessionId, &Identity),
         most: usize,
     ) -> Result<Vec<Delivery>, ReadError> {
-        let now = u64::try_from(super::now().unix_millis()).unwrap_or(0);
+        let now = self.millis();
         let (moment, mut last_way) = (Instant::now(), LastWay::default());
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();

@@ -50,14 +50,14 @@ pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_gateway::Directory;
 use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
-use holm_net::Scope;
+use holm_net::{Clock, Scope};
 use holm_query::Sink;
-use holm_queue::{OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
+use holm_queue::{Clock as QueueClock, FileSystem, OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -136,6 +136,8 @@ pub struct BrokerOptions {
     pub memory_bytes: Option<u64>,
     /// Owns the broker's tasks.
     pub scope: Scope,
+    /// Tells the time of day; the queue's clock is the same.
+    pub clock: Clock,
 }
 
 /// The broker of one edge.
@@ -164,6 +166,7 @@ pub struct Broker {
     /// Written by the forwarder; held for a copy.
     held: Mutex<HeldUpstream>,
     scope: Scope,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Broker {
@@ -174,9 +177,13 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-/// The time of day.
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+/// A time as the queue counts; one before 1970 is 1970.
+fn millis(now: Timestamp) -> u64 {
+    u64::try_from(now.unix_millis()).unwrap_or(0)
+}
+
+fn queue_clock(clock: Clock) -> QueueClock {
+    QueueClock::new(move || millis(clock.now().into()))
 }
 
 /// Locks what is held for a few operations on memory, never across a wait; a panic elsewhere leaves it whole.
@@ -216,6 +223,22 @@ impl Broker {
         Self::open_with(open, keys, uplink, state, options).await
     }
 
+    /// [`Broker::open`] over a file system of the caller's choice.
+    ///
+    /// # Errors
+    /// [`OpenBrokerError`].
+    pub async fn open_on(
+        files: Arc<dyn FileSystem>,
+        keys: Arc<dyn ModuleKeys>,
+        uplink: Uplink,
+        state: State,
+        options: BrokerOptions,
+    ) -> Result<Arc<Self>, OpenBrokerError> {
+        let path = files.path();
+        let open = |queue| Queue::open_on(files, queue).map_err(|source| OpenBrokerError::Queue { path, source });
+        Self::open_with(open, keys, uplink, state, options).await
+    }
+
     /// [`Broker::open`] over a queue of the caller's choice.
     async fn open_with(
         open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenBrokerError>,
@@ -229,6 +252,7 @@ impl Broker {
             maintain_interval: MAINTAIN_INTERVAL,
             max_ranges: MAX_RANGES,
             max_lanes: MAX_LANES,
+            clock: queue_clock(options.clock.clone()),
             ..options.queue
         };
         let (queue, report) = open_queue(queue_options)?;
@@ -253,6 +277,7 @@ impl Broker {
                 Arc::clone(&keys),
                 Arc::clone(&options.children),
                 options.scope.clone(),
+                options.clock.clone(),
                 broker.clone(),
             ),
             keys,
@@ -273,6 +298,7 @@ impl Broker {
             quota_state: QuotaState::default(),
             held: Mutex::default(),
             scope: options.scope,
+            clock: options.clock,
         });
         if let Some(table) = in_force {
             broker.routes.put(table);
@@ -280,6 +306,16 @@ impl Broker {
         broker.configure().await;
         broker.start(options.version);
         Ok(broker)
+    }
+
+    /// The time of day.
+    fn now(&self) -> Timestamp {
+        self.clock.now().into()
+    }
+
+    /// The same, as the queue counts.
+    fn millis(&self) -> u64 {
+        millis(self.now())
     }
 
     fn start(self: &Arc<Self>, version: BuildVersion) {
@@ -332,6 +368,7 @@ impl Broker {
 
 async fn keep_trying(state: State) {
     loop {
+        state.in_trouble().await;
         tokio::time::sleep(TRY_AGAIN).await;
         state.try_again().await;
     }

@@ -16,7 +16,7 @@ use holm_queue::{Commit, LaneId, NewRecord};
 
 use super::Broker;
 use super::figures::{Sender, Taken};
-use super::ingest::{counted_bytes, millis};
+use super::ingest::counted_bytes;
 use super::receipt::Receipt;
 use super::routes::Table;
 use super::stamps::STAMPED_BYTES;
@@ -35,8 +35,8 @@ impl Broker {
     /// Takes in messages from the front, as many as need no waiting.
     pub(super) fn ingest_together(&self, from: &Admission, messages: &mut VecDeque<Message>) -> Option<Receipt> {
         let table = self.routes.current()?;
-        let (now, sender) = (super::now(), from.identity.to_string());
-        let enqueued_at = millis(now);
+        let (now, sender) = (self.now(), from.identity.to_string());
+        let enqueued_at = super::millis(now);
         let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
         let (mut ready, mut lanes, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
         let room = messages.iter().map(|message| message.body.len() + STAMPED_BYTES);

@@ -26,7 +26,7 @@ mod trust;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_identity::ca::AuthorityError;
 use holm_identity::certificate::InvalidCertificate;
@@ -39,15 +39,16 @@ use holm_identity::{
     StoredKey, SymmetricKey,
 };
 use holm_model::{DeviceId, Timestamp};
-use holm_net::{Scope, error_chain};
+use holm_net::{Clock, Scope, error_chain};
 use rustls::ClientConfig;
 
 use crate::config::{DeviceKey, EdgeCa, EdgeConfig};
 
 /// The life of certificates that the edge issues; the published default.
 const LEAF_DAYS: u32 = 30;
-/// How often certificates are looked at.
-const MAINTENANCE_PERIOD: Duration = Duration::from_secs(3600);
+/// How often certificates are looked at. A clock that was set shows a certificate of the wrong time, and until it is looked at
+/// nobody can connect.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(60);
 /// A key of 64 bytes in base64 takes 88; some air for line ends.
 const MAX_KEY_FILE_BYTES: u64 = 256;
 
@@ -289,7 +290,8 @@ impl Security {
         self.issue(&mut issued, authority, names, now)
     }
 
-    /// Replaces what is at 80 % of its life. Says whether anything was.
+    /// Replaces what is at 80 % of its life, and a server certificate from a time that is still to come: the clock was set
+    /// back. Says whether anything was.
     ///
     /// # Errors
     /// [`SecurityError`]; what was there stays.
@@ -298,7 +300,7 @@ impl Security {
         let is_own = matches!(self.options.edge_ca, EdgeCa::QuickStart { .. });
         let authority = if is_own && issued.authority.info().should_renew(now) {
             Arc::new(authority::replace(&self.options, &issued.authority, now)?)
-        } else if issued.server.should_renew(now) {
+        } else if issued.server.should_renew(now) || now < issued.server.not_before {
             Arc::clone(&issued.authority)
         } else {
             return Ok(false);
@@ -321,13 +323,13 @@ impl Security {
     }
 
     /// Looks after the certificates until the scope stops.
-    pub async fn run(self: Arc<Self>, scope: Scope) {
+    pub async fn run(self: Arc<Self>, scope: Scope, clock: Clock) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(MAINTENANCE_PERIOD) => {}
                 () = scope.stopping() => return,
             }
-            match self.maintain(SystemTime::now().into()) {
+            match self.maintain(clock.now().into()) {
                 Ok(true) => tracing::info!("the edge's certificate was renewed"),
                 Ok(false) => {}
                 Err(error) => tracing::error!(error = %error_chain(&error), "the edge's certificate was not renewed"),

@@ -69,6 +69,19 @@ async fn the_server_certificate_is_replaced_when_its_names_change_or_its_time_co
 }
 
 #[tokio::test]
+async fn a_certificate_of_a_time_to_come_is_replaced_when_the_clock_was_set_back() {
+    let data = tempfile::tempdir().unwrap();
+    let ahead = now().plus_millis(90 * DAY);
+    let security = Security::open(options(data.path()), ahead).await.unwrap();
+    assert!(!security.maintain(ahead).unwrap());
+
+    let is_replaced = security.maintain(now()).unwrap();
+
+    assert!(is_replaced && shown(&security).not_before <= now());
+    assert!(!security.maintain(now()).unwrap(), "once");
+}
+
+#[tokio::test]
 async fn an_authority_of_our_own_is_replaced_in_time_and_the_old_one_trusted_until_its_end() {
     let data = tempfile::tempdir().unwrap();
     let security = Security::open(options(data.path()), now()).await.unwrap();

@@ -181,7 +181,7 @@ impl Broker {
                 let letter = NewRecord {
                     sender: &sender,
                     lanes: &lanes,
-                    enqueued_at: now(),
+                    enqueued_at: self.millis(),
                     payload,
                 };
                 match queue.append_in_place(&letter) {
@@ -226,7 +226,9 @@ impl Broker {
         let queue = self.lanes.queue();
         let quota = self.routes.current().and_then(|table| table.quota.max_bytes);
         let most = quota.map_or(MAX_BYTES, |quota| MAX_BYTES.min(quota / 8));
-        let eldest = now().saturating_sub(u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX));
+        let eldest = self
+            .millis()
+            .saturating_sub(u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX));
         let mut reader = queue.reader(lane, Start::LowWater, Visibility::Appended)?;
         loop {
             let is_too_much = queue.depth(lane).is_some_and(|depth| depth.bytes > most);
@@ -243,9 +245,4 @@ impl Broker {
             }
         }
     }
-}
-
-/// Now, as the queue counts.
-fn now() -> u64 {
-    u64::try_from(super::now().unix_millis()).unwrap_or(0)
 }

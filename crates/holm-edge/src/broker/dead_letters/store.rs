@@ -6,7 +6,7 @@ use holm_queue::{
 use serde_json::{Value, json};
 
 use super::super::lanes::LaneName;
-use super::{Broker, DeadLetter, now};
+use super::{Broker, DeadLetter};
 
 /// Letters of one answer, at most.
 const MAX_LISTED: usize = 1000;
@@ -99,11 +99,11 @@ impl Broker {
         let name = LaneName::of(letter.endpoint(), letter.heading.priority);
         let lane = self.lanes.ensure(&name).await;
         let lane = lane.map_err(|source| DeadLetterError::Lane { id, source })?;
-        let lanes = [(lane, letter.expiry(now()))];
+        let lanes = [(lane, letter.expiry(self.millis()))];
         let record = NewRecord {
             sender: &letter.sender,
             lanes: &lanes,
-            enqueued_at: now(),
+            enqueued_at: self.millis(),
             payload: letter.payload.clone(),
         };
         let queue = self.lanes.queue();
