@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, Directory};
 use crate::hub::{DISK_MEBIBYTES, Device, Hub, MQTT_PORT};
 use crate::need;
 use crate::patience;
+use crate::power_disk::PowerDisk;
 use crate::processes;
 use crate::sdk::{Language, Transport, program_of};
 use crate::small_disk::SmallDisk;
@@ -35,9 +36,18 @@ pub struct Edge {
     address: Address,
     hostname: String,
     /// Goes before the directory that it is mounted in, and after the process that uses it.
-    disk: Option<SmallDisk>,
+    disk: Option<Disk>,
     directory: Directory,
     engine: Option<EngineTurn>,
+    /// How often its device was started anew.
+    boots: u32,
+}
+
+/// What the data directory is on, where it is no directory of the machine.
+#[derive(Debug)]
+enum Disk {
+    Small(SmallDisk),
+    Power(PowerDisk),
 }
 
 /// The turn of one edge to use the container engine: names of containers and the network are the machine's, not the edge's.
@@ -90,6 +100,9 @@ pub struct SdkModule {
     pub runtime: Runtime,
 }
 
+/// Mounts a disk on the directory where data will be.
+type MakeDisk = fn(&Path) -> Disk;
+
 impl Edge {
     /// Starts an edge of a device of the hub. Its host name is its loopback address.
     ///
@@ -112,8 +125,21 @@ impl Edge {
     pub fn start_on_small_disk(hub: &Hub, device: &Device) -> Self {
         let address = Address::take();
         let hostname = address.ip().to_string();
-        let size = Some(DISK_MEBIBYTES);
-        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, size)
+        let disk: MakeDisk = |data| Disk::Small(SmallDisk::mount(data, DISK_MEBIBYTES));
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, Some(disk))
+    }
+
+    /// Starts an edge whose power can be cut ([`power_cut`](Self::power_cut)).
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on_power_disk(hub: &Hub, device: &Device) -> Self {
+        let address = Address::take();
+        let hostname = address.ip().to_string();
+        let disk: MakeDisk = |data| Disk::Power(PowerDisk::mount(&data.with_extension("image"), data));
+        Self::start_as(hub, device, address, hostname, Ipv4Addr::LOCALHOST, None, Some(disk))
     }
 
     /// Starts an edge whose modules are in containers: they reach it, and the test, by a name.
@@ -149,10 +175,10 @@ impl Edge {
         hostname: String,
         listen: Ipv4Addr,
         engine: Option<EngineTurn>,
-        disk_mebibytes: Option<u32>,
+        make_disk: Option<MakeDisk>,
     ) -> Self {
         let directory = Directory::new();
-        let disk = disk_mebibytes.map(|size| SmallDisk::mount(&directory.path().join("edge"), size));
+        let disk = make_disk.map(|make| make(&directory.path().join("edge")));
         let mut config = configuration(hub, device, address.ip(), &hostname, directory.path());
         if engine.is_some() {
             config = config.replace(NO_ENGINE, "");
@@ -175,6 +201,7 @@ impl Edge {
             disk,
             directory,
             engine,
+            boots: 0,
         };
         edge.wait_until_ready();
         edge
@@ -257,13 +284,38 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub const fn disk(&self) -> &SmallDisk {
-        self.disk.as_ref().expect("the edge was started on a small disk")
+        match &self.disk {
+            Some(Disk::Small(disk)) => disk,
+            _ => panic!("the edge was started on a small disk"),
+        }
+    }
+
+    /// Cuts the power of the device: from one moment on nothing reaches its disk, and edge, supervisors and modules die.
+    /// Returns when the disk has power again, with what was synced; [`restart`](Self::restart) then, and the edge sees a
+    /// device that was started anew.
+    ///
+    /// # Panics
+    /// When the edge was not started by [`start_on_power_disk`](Self::start_on_power_disk), or something goes on.
+    #[track_caller]
+    pub fn power_cut(&mut self) {
+        let Some(Disk::Power(disk)) = &self.disk else {
+            panic!("the edge was started on a disk whose power can be cut");
+        };
+        disk.cut();
+        self.daemon.kill();
+        processes::end_modules(&self.data());
+        // Waits until nobody uses it any more.
+        disk.power_on();
+        self.boots += 1;
     }
 
     /// The command that starts this edge once more, to be run by the caller.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        run_command(&self.directory)
+        match self.boots {
+            0 => run_command(&self.directory),
+            boots => after_reboot(boots, self.directory.path(), &run_command(&self.directory)),
+        }
     }
 
     /// An MQTT connection of a module, welcomed. Waits until the edge knows the module by the key that the hub's registry
@@ -307,7 +359,7 @@ impl Edge {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory);
+        self.daemon = Daemon::start("edge", self.directory.path(), &mut self.run_command());
         self.wait_until_ready();
     }
 
@@ -594,6 +646,23 @@ fn run_command(directory: &Directory) -> Command {
         .args(["edge", "run", "--config"])
         .arg(directory.path().join("edge.toml"));
     command
+}
+
+/// A command as on a device that was started a moment ago: with an id of the boot and an uptime of its own.
+fn after_reboot(boots: u32, directory: &Path, command: &Command) -> Command {
+    let id = directory.join("boot_id");
+    std::fs::write(&id, format!("{boots:08x}-0000-4000-8000-000000000000\n"))
+        .expect("a file of the test can be written");
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("a Linux system has /proc");
+    let seconds = uptime.split('.').next().unwrap_or("0").to_owned();
+    let mut inside = Command::new("unshare");
+    inside
+        .args(["--mount", "--time", &format!("--boottime=-{seconds}"), "sh", "-c"])
+        .arg("mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"")
+        .arg(id)
+        .arg(command.get_program())
+        .args(command.get_args());
+    inside
 }
 
 const fn program_name(language: Language) -> &'static str {
