@@ -19,6 +19,7 @@ use crate::daemon::{Daemon, Directory};
 use crate::hub::{DISK_MEBIBYTES, Device, Hub, MQTT_PORT};
 use crate::need;
 use crate::patience;
+use crate::power_disk::PowerDisk;
 use crate::processes;
 use crate::sdk::{Language, Transport, program_of};
 use crate::small_disk::SmallDisk;
@@ -36,10 +37,12 @@ pub struct Edge {
     address: Address,
     hostname: String,
     /// Goes before the directory that it is mounted in, and after the process that uses it.
-    disk: Option<SmallDisk>,
+    disk: Option<Disk>,
     directory: Directory,
     engine: Option<EngineTurn>,
     setup: Setup,
+    /// How often its device was started anew.
+    boots: u32,
 }
 
 /// In what an edge is other than usual.
@@ -53,8 +56,37 @@ pub struct Setup {
     pub under: Vec<String>,
     /// Variables.
     pub env: Vec<(&'static str, String)>,
-    /// Whether its data is on a disk of its own.
-    pub small_disk: bool,
+    /// What its data is on.
+    pub data: DataOn,
+}
+
+/// What the data of an edge is on.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum DataOn {
+    /// A directory of the machine.
+    #[default]
+    Directory,
+    /// A small disk of its own.
+    SmallDisk,
+    /// A disk of its own whose power can be cut.
+    PowerDisk,
+}
+
+/// What the data directory is on, where it is no directory of the machine.
+#[derive(Debug)]
+enum Disk {
+    Small(SmallDisk),
+    Power(PowerDisk),
+}
+
+impl Disk {
+    fn mount(on: DataOn, data: &Path) -> Option<Self> {
+        match on {
+            DataOn::Directory => None,
+            DataOn::SmallDisk => Some(Self::Small(SmallDisk::mount(data, DISK_MEBIBYTES))),
+            DataOn::PowerDisk => Some(Self::Power(PowerDisk::mount(&data.with_extension("image"), data))),
+        }
+    }
 }
 
 /// The turn of one edge to use the container engine: names of containers and the network are the machine's, not the edge's.
@@ -138,7 +170,21 @@ impl Edge {
     #[track_caller]
     pub fn start_on_small_disk(hub: &Hub, device: &Device) -> Self {
         let setup = Setup {
-            small_disk: true,
+            data: DataOn::SmallDisk,
+            ..Setup::default()
+        };
+        Self::start_with(hub, device, setup)
+    }
+
+    /// Starts an edge whose power can be cut ([`power_cut`](Self::power_cut)).
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on_power_disk(hub: &Hub, device: &Device) -> Self {
+        let setup = Setup {
+            data: DataOn::PowerDisk,
             ..Setup::default()
         };
         Self::start_with(hub, device, setup)
@@ -182,9 +228,7 @@ impl Edge {
         setup: Setup,
     ) -> Self {
         let directory = Directory::new();
-        let disk = setup
-            .small_disk
-            .then(|| SmallDisk::mount(&directory.path().join("edge"), DISK_MEBIBYTES));
+        let disk = Disk::mount(setup.data, &directory.path().join("edge"));
         let mut config = configuration(hub, device, address.ip(), &hostname, directory.path());
         if engine.is_some() {
             config = config.replace(NO_ENGINE, "");
@@ -212,6 +256,7 @@ impl Edge {
             directory,
             engine,
             setup,
+            boots: 0,
         };
         edge.wait_until_ready();
         edge
@@ -294,13 +339,39 @@ impl Edge {
     #[must_use]
     #[track_caller]
     pub const fn disk(&self) -> &SmallDisk {
-        self.disk.as_ref().expect("the edge was started on a small disk")
+        match &self.disk {
+            Some(Disk::Small(disk)) => disk,
+            _ => panic!("the edge was started on a small disk"),
+        }
+    }
+
+    /// Cuts the power of the device: from one moment on nothing reaches its disk, and edge, supervisors and modules die.
+    /// Returns when the disk has power again, with what was synced; [`restart`](Self::restart) then, and the edge sees a
+    /// device that was started anew.
+    ///
+    /// # Panics
+    /// When the edge was not started by [`start_on_power_disk`](Self::start_on_power_disk), or something goes on.
+    #[track_caller]
+    pub fn power_cut(&mut self) {
+        let Some(Disk::Power(disk)) = &self.disk else {
+            panic!("the edge was started on a disk whose power can be cut");
+        };
+        disk.cut();
+        self.daemon.kill();
+        processes::end_modules(&self.data());
+        // Waits until nobody uses it any more.
+        disk.power_on();
+        self.boots += 1;
     }
 
     /// The command that starts this edge once more, to be run by the caller.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        run_command(&self.directory, &self.setup)
+        let command = run_command(&self.directory, &self.setup);
+        match self.boots {
+            0 => command,
+            boots => after_reboot(boots, self.directory.path(), &command),
+        }
     }
 
     /// An MQTT connection of a module, welcomed. Waits until the edge knows the module by the key that the hub's registry
@@ -344,7 +415,7 @@ impl Edge {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory, &self.setup);
+        self.daemon = Daemon::start("edge", self.directory.path(), &mut self.run_command());
         self.wait_until_ready();
     }
 
@@ -635,6 +706,23 @@ fn run_command(directory: &Directory, setup: &Setup) -> Command {
         .arg(directory.path().join("edge.toml"))
         .envs(setup.env.iter().map(|(name, value)| (name, value)));
     command
+}
+
+/// A command as on a device that was started a moment ago: with an id of the boot and an uptime of its own.
+fn after_reboot(boots: u32, directory: &Path, command: &Command) -> Command {
+    let id = directory.join("boot_id");
+    std::fs::write(&id, format!("{boots:08x}-0000-4000-8000-000000000000\n"))
+        .expect("a file of the test can be written");
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("a Linux system has /proc");
+    let seconds = uptime.split('.').next().unwrap_or("0").to_owned();
+    let mut inside = Command::new("unshare");
+    inside
+        .args(["--mount", "--time", &format!("--boottime=-{seconds}"), "sh", "-c"])
+        .arg("mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"")
+        .arg(id)
+        .arg(command.get_program())
+        .args(command.get_args());
+    inside
 }
 
 const fn program_name(language: Language) -> &'static str {

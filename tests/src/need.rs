@@ -27,6 +27,8 @@ pub enum Need {
     NextBuild,
     /// The right to mount a [`SmallDisk`](crate::SmallDisk).
     Mount,
+    /// The right to mount a [`PowerDisk`](crate::PowerDisk), and what it is made with.
+    PowerDisk,
 }
 
 impl Need {
@@ -58,6 +60,7 @@ impl Need {
             Self::Openssl => find("openssl").is_some(),
             Self::NextBuild => next_holm().is_file(),
             Self::Mount => crate::SmallDisk::can_mount(),
+            Self::PowerDisk => python().is_file() && crate::PowerDisk::can_mount(),
             // Another test may be asking at the same moment: a port in use is one that may be had.
             Self::LowPorts => match std::net::TcpListener::bind("127.63.255.254:443") {
                 Ok(_) => true,

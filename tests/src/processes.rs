@@ -65,11 +65,17 @@ fn supervisors(data: &Path) -> Vec<i32> {
 }
 
 fn module_of(id: i32) -> Option<String> {
+    variable(id, "IOTEDGE_MODULEID")
+}
+
+/// A variable of a process's environment, as it was at its start.
+#[must_use]
+pub fn variable(id: i32, name: &str) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{id}/environ")).ok()?;
-    let name = environment
+    let value = environment
         .split(|byte| *byte == 0)
-        .find_map(|entry| entry.strip_prefix(b"IOTEDGE_MODULEID="))?;
-    String::from_utf8(name.to_vec()).ok()
+        .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    String::from_utf8(value.to_vec()).ok()
 }
 
 struct Stat {

@@ -39,7 +39,8 @@ Work on Holm. Usage: cargo xtask COMMAND [ARGUMENTS]
   e2e [NAME]                   the tests against real peers (NAME: only those whose name contains it)
   bench [--quick]              benchmarks beside other brokers; writes docs/benchmarks.md
   soak NAME [--for DURATION] [--seed N]
-                               a long run by name (`soak list` shows them); DURATION as in 90s, 10m, 2h
+                               a long run by name (`soak list` shows them); DURATION as in 90s, 10m, 2h; those in virtual
+                               time take `--days N` instead
   fuzz [TARGET] [--for DURATION] [--seed N]
                                random input for one parser, or for each in turn (`fuzz list` shows them)
 

@@ -48,11 +48,22 @@ fn install_rumqttd() -> Result<()> {
     run(cargo(["install", "rumqttd", "--version", "0.20.0", "--root"]).arg(root))
 }
 
+/// The long runs in virtual time, of the package `holm-sim`: they need no peer. The others are of `holm-e2e`.
+const SIMULATIONS: [&str; 2] = ["offline-days", "storms"];
+
 pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+    let simulate = || run(cargo(["run", "--release", "-p", "holm-sim", "--"]).args(arguments));
+    if arguments
+        .first()
+        .is_some_and(|name| SIMULATIONS.contains(&name.as_str()))
+    {
+        return simulate();
+    }
     let mut command = cargo(["run", "--release", "-p", "holm-e2e", "--bin", "soak", "--"]);
     command.args(arguments);
     if arguments.iter().any(|it| it == "list") {
-        return run(&mut command);
+        run(&mut command)?;
+        return simulate();
     }
     setup::setup()?;
     let _engine = Engine::ensure()?;

@@ -102,7 +102,13 @@ pub async fn connect(target: &Target, login: &Login, window: u16) -> Result<Link
 async fn open(target: &Target) -> Result<Box<dyn ByteStream>> {
     if let Some(config) = &target.tls {
         let host = target.address.ip().to_string();
-        let stream = holm_net::tls::connect(Arc::clone(config), &host, target.address.port()).await?;
+        let stream = holm_net::tls::connect(
+            Arc::clone(config),
+            &holm_net::Dialer::default(),
+            &host,
+            target.address.port(),
+        )
+        .await?;
         return Ok(Box::new(stream));
     }
     let stream = TcpStream::connect(target.address).await?;

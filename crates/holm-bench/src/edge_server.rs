@@ -145,6 +145,7 @@ pub async fn serve(settings: &EdgeSettings, ready: impl FnOnce()) -> Result<()> 
         queue: holm_queue::Options::default(),
         memory_bytes: settings.memory_bytes,
         scope: scope.clone(),
+        clock: holm_net::Clock::system(),
     };
     let queue = settings.data.join("messages");
     let broker = Broker::open(&queue, keys, uplink, state, options).await?;

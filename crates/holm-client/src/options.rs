@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::Identity;
+use holm_net::{Clock, Dialer};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
@@ -86,6 +87,10 @@ pub struct Options {
     /// Clients that share this make their connections in turns, as many at a time as it has permits: thousands that lost one
     /// link don't shake hands at once. Default: none, no waiting.
     pub turns: Option<Arc<Semaphore>>,
+    /// What tells the time of day: when tokens begin and end. Default: the system's clock.
+    pub clock: Clock,
+    /// How the endpoint is reached. Default: TCP.
+    pub dialer: Dialer,
 }
 
 impl Options {
@@ -109,6 +114,8 @@ impl Options {
             user_agent: concat!("holm-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             auth_chain: None,
             turns: None,
+            clock: Clock::system(),
+            dialer: Dialer::default(),
         }
     }
 }

@@ -11,11 +11,14 @@
 //!
 //! Nothing here waits for the hub: what was known last is enough to start with.
 
+mod listeners;
+mod platform;
+
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_client::{Endpoint, Interests};
 use holm_gateway::{CloseReason, Gateway, Profile};
@@ -23,13 +26,12 @@ use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::{TlsError, server_config};
 use holm_model::manifest::BuildVersion;
 use holm_model::{ModuleId, Timestamp};
-use holm_net::http::{Client, serve_tls};
-use holm_net::{Listener, ListenerOptions, ListeningSockets, Scope, error_chain};
-use holm_queue::{Clock, Options as QueueOptions};
+use holm_net::http::Client;
+use holm_net::{Clock, ListeningSockets, Scope};
+use holm_queue::{Clock as QueueClock, Options as QueueOptions};
 use holm_runtime::{
     DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
 };
-use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -46,17 +48,19 @@ use crate::management::{self, Managed, Wish};
 use crate::metrics::{EdgeMetrics, Labels};
 use crate::own_log::OwnLog;
 use crate::runtimes::Runtimes;
-use crate::security::{Security, SecurityError, SecurityOptions, server_names};
+use crate::security::{Security, SecurityError, SecurityOptions};
 use crate::state::{OpenStateError, Rescue, State, StateError, Vault};
 use crate::steady::SteadyClock;
 use crate::uplink::{Uplink, UplinkSettings};
 use crate::usage::Usage;
 use crate::workload::Sockets;
 
+pub use listeners::Entrance;
+use listeners::{ContainerListeners, Listeners};
+pub use platform::Platform;
+
 /// How long tasks may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// How often an engine that does not answer is asked for its network again.
-const NETWORK_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long sockets of the process before are kept for an address that may yet be wanted: that of the containers' network,
 /// which the engine has to tell.
@@ -146,6 +150,8 @@ pub struct Edge {
     security: Arc<Security>,
     children: Arc<Children>,
     gateway: Gateway<BrokerBackend>,
+    entrance: Listeners,
+    clock: Clock,
     usage: Usage,
     labels: Labels,
     network: watch::Receiver<Option<EdgeNetwork>>,
@@ -164,6 +170,15 @@ impl Edge {
     /// # Errors
     /// [`StartEdgeError`].
     pub async fn start(config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
+        Self::start_on(Platform::default(), config, program).await
+    }
+
+    /// [`Edge::start`] on something else than this machine.
+    ///
+    /// # Errors
+    /// [`StartEdgeError`].
+    pub async fn start_on(platform: Platform, config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
+        let (clock, dialer) = (platform.clock, platform.dialer);
         let Program {
             file,
             build,
@@ -173,21 +188,26 @@ impl Edge {
         let data = &config.data;
         let lock = data_directory::open(data)?;
         let scope = Scope::new();
-        let security = Security::open(SecurityOptions::from_config(&config), now()).await;
+        let security = Security::open(SecurityOptions::from_config(&config), clock.now().into()).await;
         let security = Arc::new(security.map_err(StartEdgeError::Security)?);
-        scope.spawn(Arc::clone(&security).run(scope.clone()));
-        let clock = Arc::new(SteadyClock::open(data));
-        let (watched, certified) = (Arc::clone(&clock), Arc::clone(&security));
-        scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after()).await });
-        let upstream_tls = Arc::new(security.upstream_tls().map_err(StartEdgeError::Security)?);
+        scope.spawn(Arc::clone(&security).run(scope.clone(), clock.clone()));
+        let steady = match platform.lives {
+            Some(_) => None,
+            None => Some(Arc::new(SteadyClock::open(data))),
+        };
+        let mut upstream_tls = security.upstream_tls().map_err(StartEdgeError::Security)?;
+        upstream_tls.time_provider = Arc::new(clock.clone());
+        let upstream_tls = Arc::new(upstream_tls);
         let upload_tls = Arc::clone(&upstream_tls);
         #[cfg(feature = "otel")]
         let otel_tls = Arc::clone(&upstream_tls);
-        let hub = Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port);
+        let hub =
+            Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port).with_dialer(dialer.clone());
         let identities = IdentitiesOptions {
             cache: data.join("identities.json"),
             hub: hub.clone(),
             timeout: config.cloud_timeout,
+            clock: clock.clone(),
         };
         let identities = Identities::open(Arc::clone(&security), identities).map_err(StartEdgeError::Identities)?;
         let identities = Arc::new(identities);
@@ -210,6 +230,8 @@ impl Edge {
         let uplink = Uplink::new(
             UplinkSettings {
                 keep_alive: config.keep_alive,
+                clock: clock.clone(),
+                dialer: dialer.clone(),
                 ..UplinkSettings::new(endpoint, upstream_tls)
             },
             Arc::clone(&keys),
@@ -220,25 +242,33 @@ impl Edge {
             version: version(),
             children: Arc::clone(&known),
             queue: QueueOptions {
-                clock: queue_clock(&clock),
+                clock: match (platform.lives, &steady) {
+                    (Some(lives), _) => lives,
+                    (None, Some(steady)) => queue_clock(steady),
+                    (None, None) => QueueClock::default(),
+                },
                 ..QueueOptions::default()
             },
             memory_bytes: config.messages_in_memory,
             scope: scope.clone(),
+            clock: clock.clone(),
         };
-        let broker = Broker::open(
-            &data.join("queue"),
-            Arc::clone(&keys),
-            uplink.clone(),
-            state.clone(),
-            options,
-        )
-        .await
-        .map_err(StartEdgeError::Broker)?;
+        let directory = data.join("queue");
+        let (for_broker, uplink_of_broker) = (Arc::clone(&keys), uplink.clone());
+        let broker = match platform.messages {
+            Some(files) => Broker::open_on(files, for_broker, uplink_of_broker, state.clone(), options).await,
+            None => Broker::open(&directory, for_broker, uplink_of_broker, state.clone(), options).await,
+        };
+        let broker = broker.map_err(StartEdgeError::Broker)?;
+        // Now that nothing of the data was refused, something may be written beside it.
+        if let Some(watched) = steady.clone() {
+            let (certified, clock) = (Arc::clone(&security), clock.clone());
+            scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after(&clock)).await });
+        }
         let keeper = Keeper::new(KeeperParts {
             children: Arc::clone(&known),
             asks,
-            api: ScopeApi::new(Arc::clone(&keys), hub, config.cloud_timeout),
+            api: ScopeApi::new(Arc::clone(&keys), hub, config.cloud_timeout, clock.clone()),
             state: state.clone(),
             link: broker.link(),
             refusals: uplink.child_refusals(),
@@ -249,13 +279,16 @@ impl Edge {
             Arc::clone(broker.directory()),
             Profile::edge(),
             scope.clone(),
-        );
+        )
+        .with_clock(clock.clone());
 
         let tls = server_config(security.server_certificate().clone(), Arc::new(ProofOfKeyVerifier));
+        let mut tls = tls.map_err(StartEdgeError::Tls)?;
+        tls.time_provider = Arc::new(clock.clone());
         let listeners = Listeners {
             gateway: gateway.clone(),
             front: Arc::new(Front::new(gateway.clone(), config.device.clone())),
-            tls: Arc::new(tls.map_err(StartEdgeError::Tls)?),
+            tls: Arc::new(tls),
             sockets: sockets.clone(),
             scope: scope.clone(),
         };
@@ -275,10 +308,12 @@ impl Edge {
             log: config.log,
             ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), file)
         });
-        let runtimes = Runtimes::new([
-            Arc::new(process) as Arc<dyn ModuleRuntime>,
-            Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
-        ]);
+        let runtimes = platform.runtimes.unwrap_or_else(|| {
+            Runtimes::new([
+                Arc::new(process) as Arc<dyn ModuleRuntime>,
+                Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
+            ])
+        });
         let usage = Usage::new(runtimes.clone(), data.clone());
         scope.spawn_until_stopped(usage.clone().run());
         let labels = Labels::new(&config).map_err(StartEdgeError::Random)?;
@@ -310,16 +345,19 @@ impl Edge {
             own_log: own_log.clone(),
             refusals: uplink.refusals(),
             upload_tls,
+            clock: clock.clone(),
         });
         let agent = agent.await.map_err(StartEdgeError::Agent)?;
         let (running, agent_scope) = (agent.clone(), scope.clone());
         scope.spawn(async move { running.run(agent_scope, client, events).await });
 
         let found = network.subscribe();
+        let entrance = listeners.clone();
         let container_listeners = ContainerListeners {
             docker,
             listeners,
             security: Arc::clone(&security),
+            clock: clock.clone(),
             config: config.clone(),
             ports: (mqtt.port(), https.port()),
             network,
@@ -328,10 +366,10 @@ impl Edge {
         let standing = Standing {
             broker: Arc::clone(&broker),
             agent: agent.clone(),
-            clock,
+            steady,
             rescue,
             build,
-            started: now().to_string(),
+            started: Timestamp::from(clock.now()).to_string(),
         };
         let (wishing, wishes) = mpsc::channel(1);
         let managed = Managed {
@@ -362,6 +400,8 @@ impl Edge {
             security,
             children: known,
             gateway,
+            entrance,
+            clock,
             usage,
             labels,
             network: found,
@@ -387,6 +427,18 @@ impl Edge {
     #[must_use]
     pub const fn https_address(&self) -> SocketAddr {
         self.https
+    }
+
+    /// Where streams come in that no port has accepted. It outlives the edge, and then serves nobody.
+    #[must_use]
+    pub fn entrance(&self) -> Entrance {
+        Entrance::of(self.entrance.clone())
+    }
+
+    /// The broker.
+    #[must_use]
+    pub const fn broker(&self) -> &Arc<Broker> {
+        &self.broker
     }
 
     /// Owns the edge's tasks.
@@ -450,7 +502,7 @@ impl Edge {
     /// # Errors
     /// [`SecurityError`]; what was there stays.
     pub fn reload(&self) -> Result<(), SecurityError> {
-        self.security.reload(now())?;
+        self.security.reload(self.clock.now().into())?;
         self.children.trust(self.security.operators_roots()?);
         Ok(())
     }
@@ -479,10 +531,6 @@ impl Edge {
     }
 }
 
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
-}
-
 /// What `$edgeAgent` and `$edgeHub` report as their version.
 fn version() -> BuildVersion {
     BuildVersion {
@@ -491,9 +539,9 @@ fn version() -> BuildVersion {
     }
 }
 
-fn queue_clock(clock: &Arc<SteadyClock>) -> Clock {
+fn queue_clock(clock: &Arc<SteadyClock>) -> QueueClock {
     let clock = Arc::clone(clock);
-    Clock::new(move || u64::try_from(clock.millis()).unwrap_or(0))
+    QueueClock::new(move || u64::try_from(clock.millis()).unwrap_or(0))
 }
 
 /// What knows how the edge stands.
@@ -501,7 +549,7 @@ fn queue_clock(clock: &Arc<SteadyClock>) -> Clock {
 struct Standing {
     broker: Arc<Broker>,
     agent: Agent,
-    clock: Arc<SteadyClock>,
+    steady: Option<Arc<SteadyClock>>,
     rescue: Option<Rescue>,
     build: String,
     started: String,
@@ -516,92 +564,13 @@ impl Standing {
             status["startedAt"] = json!(self.started);
             status["upstream"]["depth"] = json!(broker.upstream.messages);
             status["agent"] = self.agent.status();
-            status["clockMoves"] = json!(self.clock.moves());
+            if let Some(clock) = &self.steady {
+                status["clockMoves"] = json!(clock.moves());
+            }
             if let Some(Rescue { kept, damage, rows }) = &self.rescue {
                 status["damagedState"] = json!({"kept": kept.display().to_string(), "damage": damage, "rows": rows});
             }
             status
         })
-    }
-}
-
-/// Opens the edge's ports on an address.
-#[derive(Debug)]
-struct Listeners {
-    gateway: Gateway<BrokerBackend>,
-    front: Arc<Front>,
-    tls: Arc<ServerConfig>,
-    sockets: ListeningSockets,
-    scope: Scope,
-}
-
-impl Listeners {
-    fn open(
-        &self,
-        address: IpAddr,
-        mqtt_port: u16,
-        https_port: u16,
-    ) -> Result<(SocketAddr, SocketAddr), StartEdgeError> {
-        let options = ListenerOptions::default();
-        let bind = |port| Listener::open(&self.sockets, SocketAddr::new(address, port), options);
-        let mqtt = bind(mqtt_port).map_err(StartEdgeError::Listen)?;
-        let https = bind(https_port).map_err(StartEdgeError::Listen)?;
-        let addresses = mqtt.local_address().and_then(|mqtt| Ok((mqtt, https.local_address()?)));
-        let addresses = addresses.map_err(StartEdgeError::Listen)?;
-        self.scope
-            .spawn(self.gateway.clone().serve_mqtt(mqtt, Arc::clone(&self.tls)));
-        let front = Arc::clone(&self.front);
-        self.scope
-            .spawn(serve_tls(self.scope.clone(), https, Arc::clone(&self.tls), front));
-        Ok(addresses)
-    }
-}
-
-/// Containers have a network of their own, and reach the edge at the device's address in it. It is listened on as soon as
-/// the engine answers; where the edge listens everywhere, only its name is added to the certificate.
-struct ContainerListeners {
-    docker: Arc<DockerRuntime>,
-    listeners: Listeners,
-    security: Arc<Security>,
-    config: EdgeConfig,
-    ports: (u16, u16),
-    network: watch::Sender<Option<EdgeNetwork>>,
-}
-
-impl ContainerListeners {
-    async fn run(self) {
-        let mut told = false;
-        let network = loop {
-            match self.docker.ensure_network().await {
-                Ok(network) => break network,
-                Err(error) if !told => {
-                    told = true;
-                    tracing::info!(error = %error.chain(), "no container engine answers; process modules need none");
-                }
-                Err(_) => {}
-            }
-            tokio::time::sleep(NETWORK_PERIOD).await;
-        };
-        let mut names = server_names(&self.config);
-        names.push(network.gateway.to_string());
-        if let Err(error) = self.security.set_names(names, now()) {
-            tracing::error!(error = %error_chain(&error), "containers may not trust the edge under its address in their network");
-        }
-        if !self.config.bind.is_unspecified() {
-            let (mqtt, https) = self.ports;
-            let mut told = false;
-            while let Err(error) = self.listeners.open(network.gateway, mqtt, https) {
-                if std::mem::replace(&mut told, true) {
-                    tokio::time::sleep(NETWORK_PERIOD).await;
-                    continue;
-                }
-                tracing::warn!(error = %error_chain(&error), gateway = %network.gateway, "containers can't reach the edge yet");
-                tokio::time::sleep(NETWORK_PERIOD).await;
-            }
-        }
-        tracing::info!(network = network.name, gateway = %network.gateway, "containers reach the edge");
-        self.network.send_replace(Some(network));
-        // The receivers live with the agent; so must the sender.
-        std::future::pending::<()>().await;
     }
 }

@@ -84,7 +84,7 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
-    /// Goes on with the clock of a data directory; a new one stands at the time of day.
+    /// Goes on with the clock of a data directory, which is only read; a new one stands at the time of day.
     #[must_use]
     pub fn open(data: &Path) -> Self {
         let path = data.join("clock.json");
@@ -94,14 +94,12 @@ impl SteadyClock {
         let before = read(&path);
         let uptime = uptime_millis();
         let known = before.as_ref().filter(|before| !before.boot_id.is_empty());
-        let clock = Self {
+        Self {
             at_boot_millis: resume(known, wall_millis(), uptime, &boot_id) - uptime,
             path,
             boot_id,
             moves: Mutex::default(),
-        };
-        clock.keep();
-        clock
+        }
     }
 
     /// Milliseconds since 1970, by this clock.
@@ -116,8 +114,9 @@ impl SteadyClock {
         *self.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for changes of the time of day, for ever, and calls `moved` after each.
+    /// Keeps the clock, and looks for changes of the time of day, for ever; calls `moved` after each.
     pub async fn watch(&self, moved: impl Fn()) {
+        self.keep();
         let ahead = || wall_millis() - self.millis();
         let mut known = ahead();
         let mut kept = tokio::time::Instant::now();
@@ -253,6 +252,7 @@ mod tests {
     fn a_clock_goes_on_after_a_restart_and_a_broken_file_costs_only_the_memory() {
         let data = tempfile::tempdir().unwrap();
         let first = SteadyClock::open(data.path());
+        first.keep();
         let second = SteadyClock::open(data.path());
         assert!((first.at_boot_millis - second.at_boot_millis).abs() < 2);
 

@@ -113,6 +113,7 @@ impl Device {
             cache: data.join("identities.json"),
             hub: Client::new(Arc::clone(&tls), "127.0.0.1", 1),
             timeout: Duration::from_secs(5),
+            clock: holm_net::Clock::system(),
         };
         let identities = Arc::new(Identities::open(security, identities).unwrap());
         let runtimes = Runtimes::new([Arc::new(self.runtime.clone()) as Arc<dyn ModuleRuntime>]);
@@ -154,6 +155,7 @@ impl Device {
             outbox: Arc::new(NothingSent),
             refusals: uplink.refusals(),
             upload_tls,
+            clock: holm_net::Clock::system(),
         })
         .await
         .unwrap();

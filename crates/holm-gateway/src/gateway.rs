@@ -1,11 +1,10 @@
 //! A node's front: the backend behind it, the sessions in it, and the rules it follows.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use holm_model::Timestamp;
 use holm_net::http::ResponseBody;
-use holm_net::{Listener, Peer, Scope, tls};
+use holm_net::{Clock, Listener, Peer, Scope, tls};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use rustls::ServerConfig;
@@ -31,6 +30,8 @@ pub struct Gateway<B> {
     pub(crate) metrics: Arc<ConnectionMetrics>,
     /// What the log was told of peers that break the protocol.
     pub(crate) complaints: Arc<Complaints>,
+    /// When proofs end.
+    pub(crate) clock: Clock,
     scope: Scope,
 }
 
@@ -42,14 +43,15 @@ impl<B> Clone for Gateway<B> {
             profile: Arc::clone(&self.profile),
             metrics: Arc::clone(&self.metrics),
             complaints: Arc::clone(&self.complaints),
+            clock: self.clock.clone(),
             scope: self.scope.clone(),
         }
     }
 }
 
-/// The time of day.
+/// The time of day, for what is told of an error.
 pub(crate) fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+    Timestamp::from(Clock::system().now())
 }
 
 impl<B: Backend> Gateway<B> {
@@ -63,8 +65,16 @@ impl<B: Backend> Gateway<B> {
             profile: Arc::new(profile),
             metrics: Arc::default(),
             complaints: Arc::default(),
+            clock: Clock::system(),
             scope,
         }
+    }
+
+    /// The same front, by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// The backend.

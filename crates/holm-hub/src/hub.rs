@@ -153,6 +153,12 @@ impl Hub {
         &self.rest
     }
 
+    /// The event log.
+    #[must_use]
+    pub const fn events(&self) -> &EventLog {
+        &self.rest.backend.log
+    }
+
     /// The sessions that live here; the gateway enters them.
     #[must_use]
     pub const fn signals(&self) -> &Signals {
@@ -352,6 +358,7 @@ async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
 
 async fn keep_trying(repository: Repository) {
     loop {
+        repository.in_trouble().await;
         tokio::time::sleep(TRY_AGAIN).await;
         repository.try_again().await;
     }

@@ -25,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Alarm;
 
+use crate::clock::instant;
+
 /// The most bytes taken from a socket in one read. Larger gains nothing over TLS, whose records hold 16 KiB.
 pub const READ_BUFFER: usize = 16 * 1024;
 
@@ -220,7 +222,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
             Ok(()) if buffer.filled().is_empty() => self.end(&"closed by the peer"),
             Ok(()) => {
                 self.session.input_buffer().extend_from_slice(buffer.filled());
-                self.session.handle_input(Instant::now());
+                self.session.handle_input(instant());
                 let left = self.session.input_buffer();
                 if left.is_empty() {
                     // An idle connection holds no buffer: thousands of them must fit.
@@ -233,7 +235,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.alarm.poll(cx, self.session.poll_timeout()));
-        self.session.handle_timeout(Instant::now());
+        self.session.handle_timeout(instant());
         Poll::Ready(())
     }
 }

@@ -4,7 +4,9 @@
 //! what a device or a message is.
 
 mod alarm;
+pub mod clock;
 pub mod connection;
+pub mod dial;
 mod error_chain;
 pub mod http;
 pub mod listener;
@@ -15,7 +17,9 @@ pub mod tls;
 pub mod websocket;
 
 pub use alarm::Alarm;
+pub use clock::Clock;
 pub use connection::{Connection, Protocol};
+pub use dial::{Dial, Dialer, Stream};
 pub use error_chain::error_chain;
 pub use listener::{Admitted, Listener, ListenerOptions};
 pub use peer::{Peer, UnixPeer};

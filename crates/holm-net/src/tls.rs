@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::{Listener, Peer, Scope, error_chain};
+use crate::{Dialer, Listener, Peer, Scope, Stream, error_chain};
 
 /// How long a handshake may take before the connection is dropped.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
@@ -119,25 +119,24 @@ pub fn client_certificates<S>(stream: &server::TlsStream<S>) -> Vec<CertificateD
         .unwrap_or_default()
 }
 
-/// Connects to `host:port` and does the client's part of a handshake, asking for a certificate for `host`.
+/// Connects to `host:port` by `dialer` and does the client's part of a handshake, asking for a certificate for `host`.
 ///
 /// # Errors
 /// [`HandshakeError`].
 pub async fn connect(
     config: Arc<ClientConfig>,
+    dialer: &Dialer,
     host: &str,
     port: u16,
-) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
+) -> Result<client::TlsStream<Box<dyn Stream>>, HandshakeError> {
     let peer = format!("{host}:{port}");
     let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::BadName(host.to_owned()))?;
     let attempt = async {
-        let stream = TcpStream::connect((host, port))
-            .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| HandshakeError::Unreachable {
-                peer: peer.clone(),
-                source,
-            })?;
+        let stream = dialer.dial(host, port).await;
+        let stream = stream.map_err(|source| HandshakeError::Unreachable {
+            peer: peer.clone(),
+            source,
+        })?;
         TlsConnector::from(config)
             .connect(name, stream)
             .await

@@ -129,6 +129,9 @@ pub struct ModuleState {
     pub spec_digest: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether its last run was in an earlier life of the device; `None` when the runtime can't tell, and only the times
+    /// can be compared.
+    pub is_from_before_boot: Option<bool>,
 }
 
 /// What one module uses, as totals since its start unless said otherwise.

@@ -8,6 +8,7 @@ mod hub_kills;
 mod kills;
 mod ledger;
 mod link_cut;
+mod power_cuts;
 mod story;
 mod tally;
 mod upgrade;
@@ -70,6 +71,12 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "cuts the link under 1,000 messages a second: the edge's memory stays, everything is delivered afterwards",
         usual: Duration::from_secs(600),
         run: link_cut::run,
+    },
+    Scenario {
+        name: "power-cuts",
+        about: "cuts a device's power during deployments, a cut for each six seconds: it comes back old or new, whole",
+        usual: Duration::from_secs(3000),
+        run: power_cuts::run,
     },
     Scenario {
         name: "upgrade",

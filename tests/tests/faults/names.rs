@@ -32,6 +32,9 @@ fn an_edge_whose_hub_has_no_name_any_more_works_on_and_finds_it_when_it_has_one_
     );
     let mut sender = Sender::new(edge.connected(&hub, &device, "probe"));
 
+    // A module has a connection of its own to the hub: it stands when something has gone over it.
+    sender.send(1)?;
+    scene::assert_delivered(&hub, &sender.acknowledged);
     // Gone while connected: nothing changes until the connection ends.
     names.withdraw();
     sender.send(10)?;

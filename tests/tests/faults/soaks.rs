@@ -31,6 +31,13 @@ fn an_upgrade_and_its_return_under_a_crowd_lose_nothing_and_restart_no_module() 
     }
 }
 
+#[test]
+fn a_power_cut_during_a_deployment_ends_in_the_old_or_the_new_one() {
+    if Need::all(&[Need::PowerDisk]) {
+        run("power-cuts", 60, 0);
+    }
+}
+
 #[track_caller]
 fn run(name: &str, seconds: u64, rate: u64) {
     if !Need::all(&[Need::LowPorts]) {

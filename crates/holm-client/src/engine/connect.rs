@@ -1,18 +1,16 @@
 //! From nothing to an MQTT session that has sent CONNECT.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use holm_model::Timestamp;
 use holm_model::wire::UserName;
 use holm_mqtt::{Config, Connect, Credentials, EncodeError, InvalidText, Session, Text, Version};
-use holm_net::Connection;
+use holm_net::clock::instant;
 use holm_net::tls::{self, HandshakeError};
 use holm_net::websocket::{self, UpgradeError};
-use tokio::io::{AsyncRead, AsyncWrite};
+use holm_net::{Connection, Stream};
 
-use super::now;
 use crate::credential::{Credential, NoToken};
 use crate::options::{Options, Transport};
 
@@ -31,10 +29,6 @@ pub(super) enum ConnectError {
     Encode(#[source] EncodeError),
 }
 
-/// A byte stream of any kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A connection on which CONNECT is the first thing to leave.
 pub(super) struct Link {
     pub(super) connection: Connection<Session, Box<dyn Stream>>,
@@ -50,7 +44,7 @@ pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
         Some(turns) => turns.acquire().await.ok(),
         None => None,
     };
-    let made = now();
+    let made = options.now();
     let (password, expires) = match &options.credential {
         Credential::Certificate => (None, None),
         Credential::Tokens(source) => {
@@ -62,11 +56,16 @@ pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
         }
     };
     let session =
-        Session::client(Instant::now(), config(options), request(options, password)?).map_err(ConnectError::Encode)?;
+        Session::client(instant(), config(options), request(options, password)?).map_err(ConnectError::Encode)?;
 
-    let tls = tls::connect(Arc::clone(&options.tls), &options.endpoint.host, options.endpoint.port)
-        .await
-        .map_err(ConnectError::Tls)?;
+    let tls = tls::connect(
+        Arc::clone(&options.tls),
+        &options.dialer,
+        &options.endpoint.host,
+        options.endpoint.port,
+    )
+    .await
+    .map_err(ConnectError::Tls)?;
     let stream: Box<dyn Stream> = match options.transport {
         Transport::Mqtt => Box::new(tls),
         Transport::MqttWebSocket => {

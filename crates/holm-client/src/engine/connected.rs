@@ -1,16 +1,17 @@
 //! One connection, from CONNECT to its end.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holm_model::Message;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_mqtt::{Closed, DeliveryId, Event as Packet, Granted, Outcome, Qos, Refusal, Text, Token};
+use holm_net::clock::instant;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connect::Link;
-use super::{Answer, Command, End, Ends, Unacknowledged, now};
+use super::{Answer, Command, End, Ends, Unacknowledged};
 use crate::client::{SendError, State, TwinError};
 use crate::event::{Event, MethodCall, Received};
 use crate::options::{Interests, Options};
@@ -140,7 +141,7 @@ impl Serving<'_> {
             .link
             .made
             .plus_millis(life / 100 * RENEW_AT_PERCENT)
-            .millis_since(now());
+            .millis_since(self.options.now());
         Some(tokio::time::Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0).max(100)))
     }
 
@@ -202,10 +203,10 @@ impl Serving<'_> {
         let session = self.link.connection.session_mut();
         let mut outcome = Ok(());
         if !add.is_empty() {
-            outcome = session.subscribe(Instant::now(), add).map(|_| self.asked += 1);
+            outcome = session.subscribe(instant(), add).map(|_| self.asked += 1);
         }
         if outcome.is_ok() && !remove.is_empty() {
-            outcome = session.unsubscribe(Instant::now(), remove).map(|_| ());
+            outcome = session.unsubscribe(instant(), remove).map(|_| ());
         }
         match outcome {
             Ok(()) => self.subscribed = wanted,
@@ -264,12 +265,7 @@ impl Serving<'_> {
         while self.open
             && let Some(first) = self.kept.pop_front()
         {
-            match self
-                .link
-                .connection
-                .session_mut()
-                .publish(Instant::now(), &first.packet)
-            {
+            match self.link.connection.session_mut().publish(instant(), &first.packet) {
                 Ok(Some(token)) => {
                     self.in_flight.insert(token, first.acknowledged);
                 }
@@ -317,7 +313,7 @@ impl Serving<'_> {
             retain: false,
             dup: false,
         };
-        let sent = self.link.connection.session_mut().publish(Instant::now(), &message);
+        let sent = self.link.connection.session_mut().publish(instant(), &message);
         sent.map(|_| ()).map_err(|error| error.to_string())
     }
 

@@ -12,7 +12,6 @@ mod connect;
 mod connected;
 
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
 
 use holm_model::method::MethodResponse;
 use holm_model::{Message, Timestamp};
@@ -96,8 +95,10 @@ enum End {
     Lost(String),
 }
 
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+impl Options {
+    fn now(&self) -> Timestamp {
+        Timestamp::from(self.clock.now())
+    }
 }
 
 /// Runs until the application has dropped the client and its events.
@@ -110,7 +111,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         let connecting = Box::pin(connect::connect(&options));
         let linked = refusing_requests(&mut ends.requests, connecting).await;
         // A failed attempt that took long was no good connection.
-        let began = Instant::now();
+        let began = holm_net::clock::instant();
         let end = match linked {
             Ok(link) => Box::pin(connected::serve(&options, &mut ends, &mut kept, link)).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
@@ -121,7 +122,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
             End::Refused(reason) => (State::Refused(reason.clone()), reason),
             End::Lost(reason) => (State::Disconnected(reason.clone()), reason),
         };
-        let lasted = began.elapsed();
+        let lasted = holm_net::clock::instant().duration_since(began);
         if lasted > GOOD_CONNECTION {
             backoff.reset();
         }

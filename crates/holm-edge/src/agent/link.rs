@@ -14,7 +14,7 @@ use super::deployment::Taken;
 use super::figures::Method;
 use super::methods::{self, Call};
 use super::rollout::Event;
-use super::{Agent, Inner, advance, now};
+use super::{Agent, Inner, advance};
 
 /// The published period of reading the whole twin.
 const REFRESH_PERIOD: Duration = Duration::from_secs(3600);
@@ -116,7 +116,14 @@ async fn take(agent: &Inner, taken: Taken) -> bool {
         Taken::Gap => return false,
         Taken::Unreadable => agent.wake.notify_one(),
         Taken::Edition(edition) => {
-            advance::advance(agent, Event::Deployed { edition, at: now() }).await;
+            advance::advance(
+                agent,
+                Event::Deployed {
+                    edition,
+                    at: agent.now(),
+                },
+            )
+            .await;
         }
     }
     true

@@ -38,13 +38,13 @@ pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use holm_client::{Client, Events};
 use holm_gateway::metrics::Exposition;
 use holm_model::manifest::DesiredStatus;
 use holm_model::{ModuleId, Timestamp};
-use holm_net::Scope;
+use holm_net::{Clock, Scope};
 use holm_runtime::ModuleState;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
@@ -95,6 +95,8 @@ pub struct AgentParts {
     pub own_log: OwnLog,
     /// Whom to trust where logs are uploaded to.
     pub upload_tls: Arc<rustls::ClientConfig>,
+    /// Tells the time of day.
+    pub clock: Clock,
 }
 
 impl std::fmt::Debug for AgentParts {
@@ -117,6 +119,7 @@ struct Inner {
     trial: Duration,
     started_at: Timestamp,
     state: State,
+    clock: Clock,
     identities: Identities,
     runtimes: Runtimes,
     sockets: Sockets,
@@ -214,6 +217,7 @@ impl Agent {
             runtimes: parts.runtimes.clone(),
             own_log: parts.own_log,
             tls: parts.upload_tls,
+            clock: parts.clock.clone(),
             tasks: logs::Tasks::default(),
         };
         let inner = Inner {
@@ -222,8 +226,9 @@ impl Agent {
             version: parts.version,
             period: parts.period,
             trial: parts.trial,
-            started_at: now(),
+            started_at: parts.clock.now().into(),
             state: parts.state,
+            clock: parts.clock,
             identities: Identities(parts.identities),
             runtimes: parts.runtimes,
             sockets: Sockets(parts.sockets),
@@ -296,7 +301,7 @@ impl Agent {
         };
         let next = next.map(|edition| {
             let (intents, _) = reconcile::intents_of(&self.inner, &edition.desired);
-            plan::plan(&intents, &actual, &Bookkeeping::default(), now())
+            plan::plan(&intents, &actual, &Bookkeeping::default(), self.inner.now())
         });
         let mut answer = status;
         answer["nextPlan"] = json!(next);
@@ -376,6 +381,11 @@ fn rollout_status(memory: &Memory) -> Value {
 }
 
 impl Inner {
+    /// The time of day.
+    fn now(&self) -> Timestamp {
+        self.clock.now().into()
+    }
+
     /// Whether the identity of a module that is not deployed any more may be deleted at the hub: it does not run, and what it
     /// sent has arrived.
     fn may_go(&self, module: &ModuleId) -> bool {
@@ -387,10 +397,6 @@ impl Inner {
         // Each change leaves it whole, so a panic elsewhere does too.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn now() -> Timestamp {
-    SystemTime::now().into()
 }
 
 #[cfg(test)]

@@ -75,8 +75,11 @@ impl Actual {
     /// Whether a module has not been started since the device was: its end says nothing about it.
     #[must_use]
     pub fn is_from_before_boot(&self, state: &ModuleState) -> bool {
-        self.booted_at
-            .is_some_and(|booted| state.started_at.is_some_and(|started| started < booted))
+        let by_time = || {
+            self.booted_at
+                .is_some_and(|booted| state.started_at.is_some_and(|started| started < booted))
+        };
+        state.is_from_before_boot.unwrap_or_else(by_time)
     }
 }
 

@@ -15,7 +15,7 @@ use super::advance::advance;
 use super::plan::{Intent, Wanted};
 use super::restarts::{Trouble, due};
 use super::rollout::{Edition, Event};
-use super::{Inner, now, reconcile, trial};
+use super::{Inner, reconcile, trial};
 
 /// Images that are fetched at once: pulls share a thin link, and more would only slow each other down.
 const AT_ONCE: usize = 4;
@@ -113,7 +113,7 @@ impl Preparation {
             unavailable,
         };
         let mut work = Vec::new();
-        for spec in self.due(&site) {
+        for spec in self.due(&site, agent.now()) {
             work.push(fetch(agent, spec));
         }
         let fetched: Vec<_> = futures_util::stream::iter(work)
@@ -121,7 +121,7 @@ impl Preparation {
             .collect()
             .await;
         for (id, digest, outcome) in fetched {
-            self.note(id, digest, outcome);
+            self.note(id, digest, outcome, agent.now());
         }
         let missing = self.missing(&site);
         {
@@ -134,19 +134,18 @@ impl Preparation {
         if site.intents.iter().all(|(id, intent)| self.is_ready(&site, id, intent)) {
             return Round::Ready(Event::Prepared {
                 version: edition.version,
-                at: now(),
+                at: agent.now(),
                 excused: site.excused(),
             });
         }
-        Round::Wait(self.wait())
+        Round::Wait(self.wait(agent.now()))
     }
 
     /// What is to be fetched now.
-    fn due<'a>(&self, site: &'a Site) -> Vec<&'a ModuleSpec> {
-        let at = now();
+    fn due<'a>(&self, site: &'a Site, now: Timestamp) -> Vec<&'a ModuleSpec> {
         let is_due = |id: &ModuleId, wanted: &Wanted| match self.of(id, wanted) {
             Some(Attempt { outcome: Ok(()), .. }) => false,
-            Some(failed) => due(failed.at, failed.count, at).is_none(),
+            Some(failed) => due(failed.at, failed.count, now).is_none(),
             None => site.module(id, wanted).is_none(),
         };
         let due = site.intents.iter().filter_map(|(id, intent)| match intent {
@@ -158,7 +157,7 @@ impl Preparation {
         due.collect()
     }
 
-    fn note(&mut self, id: ModuleId, digest: String, outcome: Result<(), Trouble>) {
+    fn note(&mut self, id: ModuleId, digest: String, outcome: Result<(), Trouble>, now: Timestamp) {
         let before = self.attempts.remove(&id).filter(|attempt| attempt.digest == digest);
         let count = before.map_or(0, |attempt| attempt.count.saturating_add(1));
         if let Err(trouble) = &outcome {
@@ -168,7 +167,7 @@ impl Preparation {
             digest,
             outcome,
             count,
-            at: now(),
+            at: now,
         };
         self.attempts.insert(id, attempt);
     }
@@ -210,11 +209,10 @@ impl Preparation {
     }
 
     /// How long nothing is due.
-    fn wait(&self) -> Duration {
-        let at = now();
+    fn wait(&self, now: Timestamp) -> Duration {
         let failed = self.attempts.values().filter(|attempt| attempt.outcome.is_err());
         let waits = failed.map(|attempt| {
-            let left = due(attempt.at, attempt.count, at).map_or(0, |due| due.millis_since(at));
+            let left = due(attempt.at, attempt.count, now).map_or(0, |due| due.millis_since(now));
             Duration::from_millis(u64::try_from(left).unwrap_or(0))
         });
         waits.min().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)

@@ -16,7 +16,7 @@ use super::plan::{Actual, Intent, Plan, Wanted, plan};
 use super::report::{Facts, document};
 use super::rollout::{Event, Trial};
 use super::trial::{self, Judgement};
-use super::{BOOKKEEPING, Inner, Memory, now};
+use super::{BOOKKEEPING, Inner, Memory};
 
 /// What an edition asks for, and what each module is made of.
 type Intents = (BTreeMap<ModuleId, Intent>, BTreeMap<ModuleId, ModuleSpec>);
@@ -48,7 +48,7 @@ async fn pass(agent: &Inner) -> Duration {
     let before = agent.memory().bookkeeping.clone();
     let Some(mut seen) = see(agent).await else {
         // Nothing was ever deployed: nothing is known to be right or wrong.
-        agent.memory().last_pass = Some(now());
+        agent.memory().last_pass = Some(agent.now());
         return agent.period;
     };
     // Modules that were running when the edge started find their sockets again.
@@ -68,7 +68,7 @@ async fn pass(agent: &Inner) -> Duration {
     }
     let judged = judge(agent, &seen).await;
     annotate(agent, &mut seen.plan);
-    let at = now();
+    let at = agent.now();
     let due = [seen.plan.next_due, judged].into_iter().flatten().min();
     let wait = due.map_or(agent.period, |due| {
         let millis = u64::try_from(due.millis_since(at)).unwrap_or(0);
@@ -109,7 +109,7 @@ async fn see(agent: &Inner) -> Option<Seen> {
     let (intents, specs) = intents_of(agent, &desired);
     let actual = look(agent).await;
     let bookkeeping = agent.memory().bookkeeping.clone();
-    let plan = plan(&intents, &actual, &bookkeeping, now());
+    let plan = plan(&intents, &actual, &bookkeeping, agent.now());
     Some(Seen {
         trial,
         intents,
@@ -124,7 +124,7 @@ async fn judge(agent: &Inner, seen: &Seen) -> Option<Timestamp> {
     let trial = seen.trial.as_ref()?;
     let bookkeeping = agent.memory().bookkeeping.clone();
     let gate = i64::try_from(agent.trial.as_millis()).unwrap_or(i64::MAX);
-    let judgement = trial::judge(trial, &seen.intents, &seen.actual, &bookkeeping, gate, now());
+    let judgement = trial::judge(trial, &seen.intents, &seen.actual, &bookkeeping, gate, agent.now());
     let event = match judgement {
         Judgement::Open(until) => return Some(until),
         Judgement::Passed => Event::Passed { began: trial.since },
@@ -132,7 +132,7 @@ async fn judge(agent: &Inner, seen: &Seen) -> Option<Timestamp> {
             began: trial.since,
             reasons,
         },
-        Judgement::ClockMoved => Event::ClockMoved { at: now() },
+        Judgement::ClockMoved => Event::ClockMoved { at: agent.now() },
     };
     advance(agent, event).await;
     None
@@ -200,7 +200,7 @@ async fn look(agent: &Inner) -> Actual {
     Actual {
         modules,
         unavailable,
-        booted_at: Some(boot_time()),
+        booted_at: Some(boot_time(agent.now())),
     }
 }
 
@@ -218,15 +218,15 @@ pub(super) async fn listed(agent: &Inner) -> (Vec<ModuleState>, BTreeMap<Runtime
 }
 
 /// When the device was started, by its clock of now; a second too early rather than too late.
-fn boot_time() -> Timestamp {
+fn boot_time(now: Timestamp) -> Timestamp {
     let seconds = rustix::system::sysinfo().uptime;
-    now().plus_millis(seconds.saturating_add(1).saturating_mul(-1000))
+    now.plus_millis(seconds.saturating_add(1).saturating_mul(-1000))
 }
 
 async fn carry_out(agent: &Inner, seen: &Seen) {
     let outcomes = agent.executor.execute(&seen.plan, &seen.specs).await;
     let mut memory = agent.memory();
-    let at = now();
+    let at = agent.now();
     for id in &seen.plan.recovered {
         memory.bookkeeping.recovered(id);
     }

@@ -235,6 +235,7 @@ mod tests {
                 pid: None,
                 spec_digest: Some("d".to_owned()),
                 labels: BTreeMap::new(),
+                is_from_before_boot: None,
             };
             Self {
                 trial: rollout.trial().unwrap().clone(),

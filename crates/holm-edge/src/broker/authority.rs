@@ -35,7 +35,7 @@ impl Broker {
             return Err(refused("edges below this edge are not served yet"));
         }
         if attempt.identity.device == *self.keys.device() {
-            self.judge(attempt, super::now())
+            self.judge(attempt, self.now())
         } else {
             self.judge_child(attempt).await
         }
@@ -110,7 +110,7 @@ impl Broker {
     async fn judge_child(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         let judge = || {
             self.children
-                .judge(&attempt.identity, &attempt.credential, &self.hosts, super::now())
+                .judge(&attempt.identity, &attempt.credential, &self.hosts, self.now())
         };
         let mut outcome = judge();
         if let Err(denied) = &outcome

@@ -50,7 +50,7 @@ impl LastWay {
 impl Broker {
     /// Deliveries have reached their module, in this order.
     pub(super) fn completed(&self, deliveries: impl Iterator<Item = Leased>) {
-        let (now, moment) = (self.clock.now(), Instant::now());
+        let (now, moment) = (self.millis(), Instant::now());
         let mut positions: Vec<(LaneId, Range<u64>)> = Vec::new();
         let mut times: Vec<(Duration, Duration)> = Vec::new();
         let mut way: Option<Way> = None;

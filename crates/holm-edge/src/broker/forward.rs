@@ -125,12 +125,12 @@ impl Forwarder {
         self.move_on(broker).await;
         self.senders.tidy();
         self.publish_held(broker);
-        let mut news = self.wait(broker.clock.now()).await?;
+        let mut news = self.wait(broker.millis()).await?;
         loop {
             match news {
                 News::Sent((sender, held, (began, way), outcome)) => {
                     if outcome.is_ok() {
-                        way.arrived(began.into_std(), held.record.enqueued_at, broker.clock.now());
+                        way.arrived(began.into_std(), held.record.enqueued_at, broker.millis());
                     }
                     self.sent(broker, &sender, held, outcome);
                 }
@@ -264,7 +264,7 @@ impl Forwarder {
 
     /// Drops what has waited too long.
     fn drop_expired(&mut self, broker: &Broker) {
-        for held in self.senders.take_expired(broker.clock.now()) {
+        for held in self.senders.take_expired(broker.millis()) {
             let position = held.record.position;
             broker.figures_of_expired(&held.record);
             broker.lanes.queue().expire(held.lane, position..position + 1);

@@ -221,7 +221,7 @@ impl Broker {
         (session, of): (SessionId, &Identity),
         most: usize,
     ) -> Result<Vec<Delivery>, ReadError> {
-        let now = self.clock.now();
+        let now = self.millis();
         let (moment, mut last_way) = (Instant::now(), LastWay::default());
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();

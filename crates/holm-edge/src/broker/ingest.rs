@@ -45,7 +45,7 @@ impl Ingest for Broker {
                 return Err(error);
             }
         };
-        let now = super::now();
+        let now = self.now();
         let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
         self.stamp(&mut message, &stamps);
         let sender = self.figures.sender(&from.identity.to_string());
@@ -68,7 +68,7 @@ impl Ingest for Broker {
 impl Broker {
     /// Tells routes and receivers of a change that a module reported (`edge-broker.md` §2.2). Nobody waits for it.
     pub(super) async fn tell_twin_change(&self, of: &Identity, patch: &serde_json::Value) {
-        let now = super::now();
+        let now = self.now();
         let mut message = Message::new(patch.to_string());
         self.stamp(&mut message, &self.stamps(of, None, now));
         for (property, value) in [
@@ -96,7 +96,7 @@ impl Broker {
         let table = self.routes.current().ok_or_else(|| {
             IngestError::Unavailable("the edge has no routes yet; they come with its first deployment".to_owned())
         })?;
-        let enqueued_at = self.clock.now();
+        let enqueued_at = self.millis();
         let is_twin_change = source.is_some();
         let source = source.unwrap_or_else(|| MessageSource::of(sender, message));
         let (planned, expired) = plan(&table, &source, message, enqueued_at);

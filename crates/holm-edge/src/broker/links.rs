@@ -20,7 +20,7 @@ use holm_client::client::State;
 use holm_client::{Client, Interests};
 use holm_gateway::Subscriptions;
 use holm_model::{Identity, ModuleId, Timestamp};
-use holm_net::Scope;
+use holm_net::{Clock, Scope};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -123,6 +123,7 @@ pub(super) struct Links {
     keys: Arc<dyn ModuleKeys>,
     children: Arc<Children>,
     scope: Scope,
+    clock: Clock,
     broker: Weak<Broker>,
     /// Held for map operations.
     open: Mutex<HashMap<Identity, Arc<Link>>>,
@@ -144,11 +145,12 @@ impl Links {
         keys: Arc<dyn ModuleKeys>,
         children: Arc<Children>,
         scope: Scope,
+        clock: Clock,
         broker: Weak<Broker>,
     ) -> Self {
         let state = LinkState {
             connected: false,
-            since: super::now(),
+            since: clock.now().into(),
             reason: None,
         };
         Self {
@@ -156,6 +158,7 @@ impl Links {
             keys,
             children,
             scope,
+            clock,
             broker,
             open: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -283,7 +286,7 @@ impl Links {
     pub(super) fn tell(&self, connected: bool, reason: Option<String>) {
         self.state.send_replace(LinkState {
             connected,
-            since: super::now(),
+            since: self.clock.now().into(),
             reason,
         });
     }

@@ -50,14 +50,14 @@ pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_gateway::Directory;
 use holm_model::manifest::BuildVersion;
 use holm_model::{Identity, ModuleId, Timestamp};
-use holm_net::Scope;
+use holm_net::{Clock, Scope};
 use holm_query::Sink;
-use holm_queue::{Clock, OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
+use holm_queue::{Clock as QueueClock, FileSystem, OpenError, OpenReport, Options as QueueOptions, Queue, Volatile};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -130,12 +130,14 @@ pub struct BrokerOptions {
     pub version: BuildVersion,
     /// The devices below this edge.
     pub children: Arc<Children>,
-    /// How the queue behaves. Its bounds are the broker's to set.
+    /// How the queue behaves; by its clock messages live. Its bounds are the broker's to set.
     pub queue: QueueOptions,
     /// Messages are kept in memory, at most so many bytes of them, and end with the process; `None`: on disk.
     pub memory_bytes: Option<u64>,
     /// Owns the broker's tasks.
     pub scope: Scope,
+    /// Tells the time of day.
+    pub clock: Clock,
 }
 
 /// The broker of one edge.
@@ -158,14 +160,15 @@ pub struct Broker {
     counters: Counters,
     figures: Figures,
     message_ids: MessageIds,
-    /// By which messages live: the queue's.
-    clock: Clock,
+    /// By which messages live: the queue's clock.
+    lives: QueueClock,
     leaving: Leaving,
     dead_letters: DeadLetters,
     quota_state: QuotaState,
     /// Written by the forwarder; held for a copy.
     held: Mutex<HeldUpstream>,
     scope: Scope,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Broker {
@@ -174,11 +177,6 @@ impl std::fmt::Debug for Broker {
             .field("edge_hub", &self.edge_hub)
             .finish_non_exhaustive()
     }
-}
-
-/// The time of day.
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
 }
 
 /// Locks what is held for a few operations on memory, never across a wait; a panic elsewhere leaves it whole.
@@ -218,6 +216,22 @@ impl Broker {
         Self::open_with(open, keys, uplink, state, options).await
     }
 
+    /// [`Broker::open`] over a file system of the caller's choice.
+    ///
+    /// # Errors
+    /// [`OpenBrokerError`].
+    pub async fn open_on(
+        files: Arc<dyn FileSystem>,
+        keys: Arc<dyn ModuleKeys>,
+        uplink: Uplink,
+        state: State,
+        options: BrokerOptions,
+    ) -> Result<Arc<Self>, OpenBrokerError> {
+        let path = files.path();
+        let open = |queue| Queue::open_on(files, queue).map_err(|source| OpenBrokerError::Queue { path, source });
+        Self::open_with(open, keys, uplink, state, options).await
+    }
+
     /// [`Broker::open`] over a queue of the caller's choice.
     async fn open_with(
         open_queue: impl FnOnce(QueueOptions) -> Result<(Queue, OpenReport), OpenBrokerError>,
@@ -227,7 +241,7 @@ impl Broker {
         options: BrokerOptions,
     ) -> Result<Arc<Self>, OpenBrokerError> {
         let in_force = configuration_in_force(&state).await?;
-        let clock = options.queue.clock.clone();
+        let lives = options.queue.clock.clone();
         let queue_options = QueueOptions {
             maintain_interval: MAINTAIN_INTERVAL,
             max_ranges: MAX_RANGES,
@@ -264,6 +278,7 @@ impl Broker {
                 Arc::clone(&keys),
                 Arc::clone(&options.children),
                 options.scope.clone(),
+                options.clock.clone(),
                 broker.clone(),
             ),
             keys,
@@ -279,12 +294,13 @@ impl Broker {
             counters,
             figures: Figures::default(),
             message_ids,
-            clock,
+            lives,
             leaving: Leaving::default(),
             dead_letters,
             quota_state: QuotaState::default(),
             held: Mutex::default(),
             scope: options.scope,
+            clock: options.clock,
         });
         if let Some(table) = in_force {
             broker.routes.put(table);
@@ -292,6 +308,16 @@ impl Broker {
         broker.configure().await;
         broker.start(options.version);
         Ok(broker)
+    }
+
+    /// The time of day.
+    fn now(&self) -> Timestamp {
+        self.clock.now().into()
+    }
+
+    /// The time by which messages live, in milliseconds since 1970.
+    fn millis(&self) -> u64 {
+        self.lives.now()
     }
 
     fn start(self: &Arc<Self>, version: BuildVersion) {
@@ -344,6 +370,7 @@ impl Broker {
 
 async fn keep_trying(state: State) {
     loop {
+        state.in_trouble().await;
         tokio::time::sleep(TRY_AGAIN).await;
         state.try_again().await;
     }

@@ -123,7 +123,7 @@ impl Presence for Broker {
             self.state.session(&of.identity).await
         };
         let kept = kept.map_err(|error| unavailable(&error))?;
-        self.sessions.opened(session, &of.generation_id, super::now());
+        self.sessions.opened(session, &of.generation_id, self.now());
         self.figures.connected.of(&[&of.identity.to_string()]).increment();
         let filters = kept.as_deref().unwrap_or_default();
         // The front takes these up by itself, and does not tell again.
@@ -159,7 +159,7 @@ impl Presence for Broker {
         }
         self.mail.close(session, &of.identity);
         self.leaving.forget(&of.identity);
-        self.sessions.closed(session, super::now());
+        self.sessions.closed(session, self.now());
         self.figures.disconnected.of(&[&of.identity.to_string()]).increment();
         if let Some(link) = self.links.find(&of.identity) {
             // A newer session of the identity may be here already.

@@ -33,7 +33,7 @@ impl Broker {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            let now = self.clock.now();
+            let now = self.millis();
             let lanes = self.lanes.all();
             heads.retain(|lane, _| lanes.iter().any(|(_, known)| known == lane));
             for (name, lane) in lanes {

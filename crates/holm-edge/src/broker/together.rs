@@ -35,8 +35,8 @@ impl Broker {
     /// Takes in messages from the front, as many as need no waiting.
     pub(super) fn ingest_together(&self, from: &Admission, messages: &mut VecDeque<Message>) -> Option<Receipt> {
         let table = self.routes.current()?;
-        let (now, sender) = (super::now(), from.identity.to_string());
-        let enqueued_at = self.clock.now();
+        let (now, sender) = (self.now(), from.identity.to_string());
+        let enqueued_at = self.millis();
         let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
         let (mut ready, mut lanes, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
         let room = messages.iter().map(|message| message.body.len() + STAMPED_BYTES);

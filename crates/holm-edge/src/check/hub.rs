@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holm_identity::tls::{Roots, client_config};
 use holm_model::Timestamp;
+use holm_net::Dialer;
 use holm_net::error_chain;
 use holm_net::http::Client;
 use holm_net::tls;
@@ -90,7 +91,7 @@ fn https(subject: &Subject) -> Looking<'_> {
 }
 
 async fn connect(way: &Way, port: u16) -> Verdict {
-    let Err(error) = tls::connect(Arc::clone(&way.tls), &way.host, port).await else {
+    let Err(error) = tls::connect(Arc::clone(&way.tls), &Dialer::default(), &way.host, port).await else {
         return Verdict::Fine(None);
     };
     let remedy = match &error {

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_identity::SasToken;
 use holm_identity::sas::resource_uri;
 use holm_model::wire::percent;
 use holm_model::{Identity, ModuleId, Timestamp};
+use holm_net::Clock;
 use holm_net::http::{Client, ClientError};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -62,6 +63,7 @@ pub struct ScopeApi {
     keys: Arc<dyn ModuleKeys>,
     hub: Client,
     timeout: Duration,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for ScopeApi {
@@ -75,8 +77,13 @@ impl std::fmt::Debug for ScopeApi {
 impl ScopeApi {
     /// Calls to `hub`, each of at most `timeout`.
     #[must_use]
-    pub fn new(keys: Arc<dyn ModuleKeys>, hub: Client, timeout: Duration) -> Self {
-        Self { keys, hub, timeout }
+    pub fn new(keys: Arc<dyn ModuleKeys>, hub: Client, timeout: Duration, clock: Clock) -> Self {
+        Self {
+            keys,
+            hub,
+            timeout,
+            clock,
+        }
     }
 
     /// Everybody below this edge.
@@ -165,7 +172,7 @@ impl ScopeApi {
     fn request(&self, operation: &str, body: &Value) -> Result<Request<Full<Bytes>>, ScopeError> {
         let edge_hub = ModuleId::edge_hub();
         let identity = Identity::of_module(self.keys.device().clone(), edge_hub.clone());
-        let expiry = Timestamp::from(SystemTime::now()).unix_seconds() + TOKEN_LIFE_SECONDS;
+        let expiry = Timestamp::from(self.clock.now()).unix_seconds() + TOKEN_LIFE_SECONDS;
         let token = SasToken::unsigned(&resource_uri(self.keys.hub_host(), &identity), expiry, None);
         let signature = self
             .keys

@@ -1,7 +1,5 @@
 //! What the workload API asks of whoever guards keys and certificates.
 
-use std::time::SystemTime;
-
 use holm_identity::TlsIdentity;
 use holm_identity::ca::AuthorityError;
 use holm_identity::key_store::KeyStoreError;
@@ -66,7 +64,7 @@ impl Guard for Identities {
             self.check(module)?;
             issued(
                 self.security
-                    .issue_module_server(module, common_name, SystemTime::now().into()),
+                    .issue_module_server(module, common_name, self.options.clock.now().into()),
             )
         })
     }
@@ -74,13 +72,16 @@ impl Guard for Identities {
     fn identity_certificate<'a>(&'a self, module: &'a ModuleId) -> Guarding<'a, Issued> {
         Box::pin(async move {
             self.check(module)?;
-            issued(self.security.issue_module_identity(module, SystemTime::now().into()))
+            issued(
+                self.security
+                    .issue_module_identity(module, self.options.clock.now().into()),
+            )
         })
     }
 
     fn trust_bundle(&self) -> Guarding<'_, String> {
         Box::pin(async move {
-            let bundle = self.security.trust_bundle_pem(SystemTime::now().into());
+            let bundle = self.security.trust_bundle_pem(self.options.clock.now().into());
             bundle.map_err(|error| GuardError::Failed(error_chain(&error)))
         })
     }

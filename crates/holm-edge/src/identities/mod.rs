@@ -30,8 +30,8 @@ use holm_identity::key_store::{KeyFuture, KeyStoreError};
 use holm_identity::private_file::PrivateFileError;
 use holm_identity::{KeyHandle, KeySlot};
 use holm_model::{DeviceId, ModuleId};
-use holm_net::error_chain;
 use holm_net::http::{Client, ClientError};
+use holm_net::{Clock, error_chain};
 use hyper::StatusCode;
 use tokio::sync::{Mutex, watch};
 
@@ -94,6 +94,8 @@ pub struct IdentitiesOptions {
     pub hub: Client,
     /// How long one call may take.
     pub timeout: Duration,
+    /// Tells the time of day.
+    pub clock: Clock,
 }
 
 /// The modules of this device.

@@ -169,6 +169,7 @@ async fn open(data: &Path, hub: Client) -> Identities {
         cache: data.join("identities.json"),
         hub,
         timeout: Duration::from_secs(20),
+        clock: Clock::system(),
     };
     Identities::open(Arc::new(security), options).unwrap()
 }

@@ -1,7 +1,6 @@
 //! Makes the hub's registry and what is known of it as the deployment wants.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
 
 use holm_model::{ModuleId, Timestamp};
 
@@ -24,7 +23,7 @@ pub(super) async fn update(
     let api = HubApi {
         security,
         options,
-        now: SystemTime::now().into(),
+        now: options.clock.now().into(),
     };
     let listed = api.list().await?;
     let mut registered: BTreeMap<ModuleId, Registered> =

@@ -26,7 +26,7 @@ mod trust;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_identity::ca::AuthorityError;
 use holm_identity::certificate::InvalidCertificate;
@@ -38,7 +38,7 @@ use holm_identity::{
     CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, Roots, StoredKey, SymmetricKey,
 };
 use holm_model::{DeviceId, Timestamp};
-use holm_net::{Scope, error_chain};
+use holm_net::{Clock, Scope, error_chain};
 use rustls::ClientConfig;
 
 use self::authority::Authorities;
@@ -46,8 +46,9 @@ use crate::config::{DeviceKey, EdgeCa, EdgeConfig};
 
 /// The life of certificates that the edge issues; the published default.
 const LEAF_DAYS: u32 = 30;
-/// How often certificates are looked at.
-const MAINTENANCE_PERIOD: Duration = Duration::from_secs(3600);
+/// How often certificates are looked at. A clock that was set shows a certificate of the wrong time, and until it is looked at
+/// nobody can connect.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(60);
 /// A key of 64 bytes in base64 takes 88; some air for line ends.
 const MAX_KEY_FILE_BYTES: u64 = 256;
 
@@ -325,19 +326,19 @@ impl Security {
     }
 
     /// Looks after the certificates until the scope stops.
-    pub async fn run(self: Arc<Self>, scope: Scope) {
+    pub async fn run(self: Arc<Self>, scope: Scope, clock: Clock) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(MAINTENANCE_PERIOD) => {}
                 () = scope.stopping() => return,
             }
-            self.look_after();
+            self.look_after(&clock);
         }
     }
 
     /// Renews what is due by the time of day, and tells of it.
-    pub fn look_after(&self) {
-        match self.maintain(SystemTime::now().into()) {
+    pub fn look_after(&self, clock: &Clock) {
+        match self.maintain(clock.now().into()) {
             Ok(true) => tracing::info!("the edge's certificate was renewed"),
             Ok(false) => {}
             Err(error) => tracing::error!(error = %error_chain(&error), "the edge's certificate was not renewed"),

@@ -337,6 +337,11 @@ impl State {
         self.writer.trouble().map_or(Ok(()), Err)
     }
 
+    /// Waits until changes don't reach the disk. Cancel-safe.
+    pub async fn in_trouble(&self) {
+        self.writer.in_trouble().await;
+    }
+
     /// Tries again whether changes reach the disk, where the last one did not.
     pub async fn try_again(&self) {
         if self.health().is_err()

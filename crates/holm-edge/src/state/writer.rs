@@ -14,11 +14,11 @@
 //! - There is no timer: a commit starts when the one before it has returned, with whatever has arrived since.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{StateError, VERSION};
 
@@ -42,7 +42,7 @@ enum Kept {
 }
 
 /// Why nothing can be written; `None` while writing works.
-type Trouble = Mutex<Option<String>>;
+type Trouble = watch::Sender<Option<String>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -55,7 +55,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (operations, waiting) = mpsc::channel(MAX_WAITING);
-        let trouble = Arc::<Trouble>::default();
+        let trouble = Arc::new(Trouble::new(None));
         let told = Arc::clone(&trouble);
         let thread = std::thread::Builder::new()
             .name("edge-state".into())
@@ -69,7 +69,14 @@ impl Writer {
 
     /// Why the last write failed, if it did.
     pub(super) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        self.trouble.borrow().clone()
+    }
+
+    /// Waits until a write has failed and none has succeeded since. Cancel-safe.
+    pub(super) async fn in_trouble(&self) {
+        let mut trouble = self.trouble.subscribe();
+        // The sender is here.
+        trouble.wait_for(Option::is_some).await.ok();
     }
 
     /// Reads. Once queued it runs, even if its caller has gone.
@@ -131,11 +138,6 @@ impl Drop for Writer {
     }
 }
 
-/// Held for a look or a change only.
-fn lock(trouble: &Trouble) -> MutexGuard<'_, Option<String>> {
-    trouble.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Operation>, trouble: &Trouble) {
     let mut next = None;
     while let Some(operation) = next.take().or_else(|| waiting.blocking_recv()) {
@@ -150,13 +152,13 @@ fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Operation>, troubl
         let committed = commit(connection, first, &mut waiting, &mut answers, &mut next);
         if let Err(error) = committed {
             tracing::error!(%error, "the edge's state was not written");
-            *lock(trouble) = Some(error.to_string());
+            trouble.send_replace(Some(error.to_string()));
             roll_back(connection);
             continue;
         }
-        let is_in_trouble = lock(trouble).is_some();
+        let is_in_trouble = trouble.borrow().is_some();
         if is_in_trouble && touch(connection).is_ok() {
-            *lock(trouble) = None;
+            trouble.send_replace(None);
             tracing::info!("the edge's state can be written again");
         }
         answers.into_iter().for_each(|answer| answer());

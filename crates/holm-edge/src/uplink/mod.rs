@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use holm_client::{Client, Credential, Endpoint, Events, Interests, Options, Transport};
 use holm_model::{Identity, ModuleId};
-use holm_net::Scope;
+use holm_net::{Clock, Dialer, Scope};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
@@ -42,12 +42,16 @@ pub struct UplinkSettings {
     pub longest_retry_wait: Duration,
     /// Messages of one identity that are sent and not acknowledged. Default 100.
     pub window: usize,
+    /// Tells the time of day. Default: the system's clock.
+    pub clock: Clock,
+    /// How the endpoint is reached. Default: TCP.
+    pub dialer: Dialer,
 }
 
 impl UplinkSettings {
     /// Settings with the defaults.
     #[must_use]
-    pub const fn new(endpoint: Endpoint, tls: Arc<ClientConfig>) -> Self {
+    pub fn new(endpoint: Endpoint, tls: Arc<ClientConfig>) -> Self {
         Self {
             endpoint,
             transport: Transport::Mqtt,
@@ -55,6 +59,8 @@ impl UplinkSettings {
             keep_alive: Duration::from_secs(30),
             longest_retry_wait: Duration::from_secs(30),
             window: 100,
+            clock: Clock::system(),
+            dialer: Dialer::default(),
         }
     }
 }
@@ -153,6 +159,8 @@ impl Uplink {
         options.keep_alive = settings.keep_alive;
         options.longest_retry_wait = settings.longest_retry_wait;
         options.window = settings.window;
+        options.clock = settings.clock.clone();
+        options.dialer = settings.dialer.clone();
         options.user_agent = concat!("holm-edge/", env!("CARGO_PKG_VERSION")).to_owned();
         options
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holm_mqtt::Closed;
+use holm_net::clock::instant;
 
 /// Lines a minute: enough to see that something is wrong and with whom, too few to drown the rest of the log.
 const LINES_A_MINUTE: u32 = 20;
@@ -46,11 +47,7 @@ impl Complaints {
             return;
         };
         // Held for a few numbers only, never across an await.
-        let allowed = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(Instant::now());
+        let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(instant());
         if let Some(left_out) = allowed {
             let peer = peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
             tracing::warn!(peer, %who, reason = %violation, left_out, "a client broke MQTT; its connection was closed");

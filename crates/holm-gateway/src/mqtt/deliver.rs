@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use holm_model::Identity;
 use holm_model::wire::{ServerTopic, bag};
 use holm_mqtt::{Message, PublishError, Qos, Session, Text, Token};
+use holm_net::clock::instant;
 
 use crate::backend::{Admission, Backend, Delivery, Mailbox, Refusal, Settlement};
 use crate::session::{SessionId, Subscriptions};
@@ -134,7 +135,7 @@ impl<B: Backend> Deliveries<B> {
         if self.unsent.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = instant();
         while let Some((index, delivery)) = self.unsent.pop_front() {
             let qos = self.granted[index].unwrap_or(Qos::AtLeastOnce);
             let Some(message) = packet(MAILBOXES[index].0, &self.admission.identity, &delivery, qos) else {

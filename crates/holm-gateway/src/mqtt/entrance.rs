@@ -114,7 +114,7 @@ impl<B: Backend> Entrance<B> {
 
     /// It was looked.
     pub(super) fn look_later(&mut self) {
-        self.look_at = Some(std::time::Instant::now() + LOOK_FOR_END);
+        self.look_at = Some(holm_net::clock::instant() + LOOK_FOR_END);
     }
 
     /// What became of the message that waits, `None` if it was given up; waits for ever when none does. Cancel-safe.

@@ -20,9 +20,8 @@ mod twins;
 
 pub(crate) use complaints::Complaints;
 
-use std::time::Instant;
-
 use holm_mqtt::{Closed, Config, Event, Message, PublishError, Qos, Session, Text};
+use holm_net::clock::instant;
 use holm_net::{Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -49,7 +48,7 @@ where
 {
     let metrics = &gateway.metrics;
     let _open = metrics.open(protocol);
-    let session = Session::server(Instant::now(), session_config(&gateway.profile));
+    let session = Session::server(instant(), session_config(&gateway.profile));
     let mut connection = Connection::new(session, stream);
     let first = tokio::select! {
         event = connection.next_event() => event,
@@ -115,7 +114,7 @@ fn publish_once(session: &mut Session, topic: String, payload: impl Into<bytes::
         retain: false,
         dup: false,
     };
-    match session.publish(Instant::now(), &message) {
+    match session.publish(instant(), &message) {
         Ok(_) | Err(PublishError::NotOpen) => {}
         Err(error) => {
             tracing::info!(%error, "the client does not read its answers; closing");

@@ -6,7 +6,8 @@ use std::time::Instant;
 use holm_model::Timestamp;
 use holm_model::wire::ServerTopic;
 use holm_mqtt::{Closed, Event, Session, Will};
-use holm_net::{Alarm, Connection, Peer, Scope};
+use holm_net::clock::instant;
+use holm_net::{Alarm, Clock, Connection, Peer, Scope};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -74,7 +75,7 @@ where
         last_acknowledgements: None,
         end: None,
     };
-    client.connection.session_mut().accept(Instant::now(), resumed.present);
+    client.connection.session_mut().accept(instant(), resumed.present);
     client.resume(&resumed.filters);
     let closed = client.serve(scope).await;
     gateway
@@ -123,7 +124,7 @@ pub(super) struct Client<'c, B: Backend, S> {
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn serve(&mut self, scope: &Scope) -> Closed {
-        let ends = admit::ends(&self.admission).map(|end| Instant::now() + until(end));
+        let ends = admit::ends(&self.admission).map(|end| instant() + until(end, &self.gateway.clock));
         let mut alarm = Alarm::default();
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
@@ -188,7 +189,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     /// Some time has come that was waited for. The end of a connection is behind what waits for room, and is not told before
     /// it: the loop looks at it.
     fn look_at_clock(&mut self, ends: Option<Instant>) {
-        let now = Instant::now();
+        let now = instant();
         if self.entrance.look_at().is_some_and(|look_at| look_at <= now) {
             self.entrance.look_later();
         }
@@ -302,7 +303,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     CloseReason::TooSlow => End::TooSlow,
                 });
                 if reason == CloseReason::ShuttingDown {
-                    self.last_acknowledgements = Some(Instant::now() + LAST_ACKNOWLEDGEMENTS);
+                    self.last_acknowledgements = Some(instant() + LAST_ACKNOWLEDGEMENTS);
                 } else {
                     session.close();
                 }
@@ -328,8 +329,9 @@ fn device_error(error: &holm_model::error::ServiceError) -> String {
     error.device_body(crate::tracking_id(), now()).to_string()
 }
 
-fn until(moment: Timestamp) -> std::time::Duration {
-    std::time::Duration::from_millis(u64::try_from(moment.millis_since(now())).unwrap_or(0))
+fn until(moment: Timestamp, clock: &Clock) -> std::time::Duration {
+    let left = moment.millis_since(clock.now().into());
+    std::time::Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 /// Waits for a moment; for ever when there is none.

@@ -127,6 +127,11 @@ impl Repository {
         self.0.writer.health()
     }
 
+    /// Waits until changes don't reach the disk. Cancel-safe.
+    pub async fn in_trouble(&self) {
+        self.0.writer.in_trouble().await;
+    }
+
     /// Tries again whether changes reach the disk, where the last one did not.
     pub async fn try_again(&self) {
         if self.health().is_err()

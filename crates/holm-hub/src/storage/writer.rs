@@ -16,12 +16,12 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use holm_model::ServiceError;
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::fault;
 use super::schema::FORMAT_VERSION;
@@ -45,21 +45,21 @@ pub(super) struct Outcome {
 }
 
 /// Why nothing can be written; `None` while writing works.
-type Trouble = Arc<Mutex<Option<ServiceError>>>;
+type Trouble = watch::Sender<Option<ServiceError>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Operation>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     commits: Arc<AtomicU64>,
-    trouble: Trouble,
+    trouble: Arc<Trouble>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (queue, operations) = mpsc::channel(MAX_WAITING);
         let commits = Arc::<AtomicU64>::default();
-        let trouble = Trouble::default();
+        let trouble = Arc::new(Trouble::new(None));
         let (counted, told) = (Arc::clone(&commits), Arc::clone(&trouble));
         let thread = std::thread::Builder::new()
             .name("hub-db-writer".into())
@@ -89,7 +89,14 @@ impl Writer {
 
     /// Whether the last write succeeded.
     pub(super) fn health(&self) -> Result<(), ServiceError> {
-        lock(&self.trouble).clone().map_or(Ok(()), Err)
+        self.trouble.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until a write has failed and none has succeeded since. Cancel-safe.
+    pub(super) async fn in_trouble(&self) {
+        let mut trouble = self.trouble.subscribe();
+        // The sender is here.
+        trouble.wait_for(Option::is_some).await.ok();
     }
 }
 
@@ -106,32 +113,22 @@ impl Drop for Writer {
     }
 }
 
-/// Held for a look or a change only.
-fn lock(trouble: &Mutex<Option<ServiceError>>) -> MutexGuard<'_, Option<ServiceError>> {
-    trouble.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn run(
-    connection: &Connection,
-    mut operations: mpsc::Receiver<Operation>,
-    commits: &AtomicU64,
-    trouble: &Mutex<Option<ServiceError>>,
-) {
+fn run(connection: &Connection, mut operations: mpsc::Receiver<Operation>, commits: &AtomicU64, trouble: &Trouble) {
     while let Some(first) = operations.blocking_recv() {
         let mut answers = Vec::new();
         let committed = commit(connection, first, &mut operations, &mut answers);
         match &committed {
             Ok(()) => {
                 commits.fetch_add(1, Ordering::Relaxed);
-                let is_in_trouble = lock(trouble).is_some();
+                let is_in_trouble = trouble.borrow().is_some();
                 if is_in_trouble && touch(connection).is_ok() {
-                    *lock(trouble) = None;
+                    trouble.send_replace(None);
                     tracing::info!("the database can be written to again");
                 }
             }
             Err(error) => {
                 roll_back(connection);
-                *lock(trouble) = Some(error.clone());
+                trouble.send_replace(Some(error.clone()));
             }
         }
         for answer in answers {

@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{self, BodyError};
+use crate::Dialer;
 use crate::tls::{self, HandshakeError};
 
 /// Why a request got no answer.
@@ -37,6 +38,7 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     tls: Arc<ClientConfig>,
+    dialer: Dialer,
     host: String,
     port: u16,
 }
@@ -47,9 +49,17 @@ impl Client {
     pub fn new(tls: Arc<ClientConfig>, host: impl Into<String>, port: u16) -> Self {
         Self {
             tls,
+            dialer: Dialer::default(),
             host: host.into(),
             port,
         }
+    }
+
+    /// The same, connecting by `dialer`.
+    #[must_use]
+    pub fn with_dialer(mut self, dialer: Dialer) -> Self {
+        self.dialer = dialer;
+        self
     }
 
     /// The host that is asked.
@@ -83,7 +93,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`], [`ClientError::Broken`].
     pub async fn open(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        let stream = tls::connect(Arc::clone(&self.tls), &self.host, self.port)
+        let stream = tls::connect(Arc::clone(&self.tls), &self.dialer, &self.host, self.port)
             .await
             .map_err(ClientError::Connect)?;
         let authority = if self.port == 443 {

@@ -75,6 +75,7 @@ impl Container {
             pid: pid.filter(|_| status.is_up()),
             spec_digest: label(SPEC_DIGEST),
             labels,
+            is_from_before_boot: None,
         };
         Some(Self {
             container_id: text("/Id")?.to_owned(),

@@ -233,5 +233,7 @@ pub(super) fn state(module: ModuleRecord, run: &Run) -> ModuleState {
             .map(|main| main.pid),
         spec_digest: Some(module.spec_digest),
         labels: module.labels,
+        // The record names the boot: no clock is asked, which may be wrong when the device starts.
+        is_from_before_boot: run.zip(boot_id().ok()).map(|(run, boot)| run.boot_id != boot),
     }
 }

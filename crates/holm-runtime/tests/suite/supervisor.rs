@@ -179,6 +179,7 @@ async fn a_run_of_an_earlier_boot_has_ended_with_the_machine() {
 
     assert_eq!((seen.status, seen.exit_code), (RuntimeStatus::Failed, Some(255)));
     assert!(seen.description.unwrap().contains("restarted"));
+    assert_eq!(seen.is_from_before_boot, Some(true));
     assert!(seen.exited_at.is_some());
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holm_model::{ModuleId, Timestamp};
-use holm_net::{Scope, error_chain};
+use holm_net::{Clock, Scope, error_chain};
 use holm_runtime::RuntimeError;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -32,7 +32,6 @@ use self::blob::{Blob, BlobError, Container, Kind, PIECE};
 use self::read::{Encoder, Origin, Reader};
 use self::request::{Content, Encoding, Filter, LogRequest, field};
 pub(super) use self::tasks::Tasks;
-use super::now;
 use crate::agent::overview::{BUILT_IN, is_built_in};
 use crate::management::view;
 use crate::own_log::OwnLog;
@@ -74,6 +73,7 @@ pub(super) struct Logs {
     /// Whom to trust as a store.
     pub(super) tls: Arc<ClientConfig>,
     pub(super) tasks: Tasks,
+    pub(super) clock: Clock,
 }
 
 /// What a bundle is made of besides logs.
@@ -86,7 +86,7 @@ const WAITING_PIECES: usize = 4;
 impl Logs {
     /// `GetModuleLogs`: an object for each module.
     pub(super) async fn get(&self, payload: &Value) -> Result<Value, LogsError> {
-        let request = LogRequest::read(payload, now()).map_err(LogsError::BadRequest)?;
+        let request = LogRequest::read(payload, self.clock.now().into()).map_err(LogsError::BadRequest)?;
         let mut answer = Vec::new();
         let mut left = LARGEST_ANSWER;
         for (id, filter) in self.select(&request).await? {
@@ -113,7 +113,7 @@ impl Logs {
 
     /// `UploadModuleLogs`: a blob for each module.
     pub(super) async fn upload(&self, scope: &Scope, payload: &Value) -> Result<Value, LogsError> {
-        let request = LogRequest::read(payload, now()).map_err(LogsError::BadRequest)?;
+        let request = LogRequest::read(payload, self.clock.now().into()).map_err(LogsError::BadRequest)?;
         let container = self.container(payload)?;
         let modules = self.select(&request).await?;
         let logs = self.clone();
@@ -132,7 +132,7 @@ impl Logs {
             Some(value) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let wrong = || LogsError::BadRequest(format!("`{name}` is `{text}`; give a time or how long ago"));
-                moment::read(&text, now()).map(Some).ok_or_else(wrong)
+                moment::read(&text, self.clock.now().into()).map(Some).ok_or_else(wrong)
             }
         };
         let filter = Filter {
@@ -223,7 +223,12 @@ impl Logs {
     }
 
     fn blob_name(&self, what: &str, ending: &str) -> String {
-        format!("{}/{}/{what}-{}.{ending}", self.hub, self.device, stamp(now()))
+        format!(
+            "{}/{}/{what}-{}.{ending}",
+            self.hub,
+            self.device,
+            stamp(self.clock.now().into())
+        )
     }
 
     async fn upload_one(

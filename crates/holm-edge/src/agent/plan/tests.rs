@@ -42,6 +42,7 @@ fn state(status: RuntimeStatus) -> ModuleState {
         pid: None,
         spec_digest: Some("new".to_owned()),
         labels: BTreeMap::new(),
+        is_from_before_boot: None,
     }
 }
 
@@ -426,6 +427,25 @@ fn after_a_restart_of_the_device_modules_start_in_order_at_once_and_uncounted() 
     assert_eq!(steps, [("z", Start), ("m", Start)]);
     assert!(plan.steps[0].stage < plan.steps[1].stage);
     assert_eq!(plan.first_turn(), plan.steps[0].stage);
+}
+
+#[test]
+fn a_reboot_is_known_by_the_runtime_whatever_the_clock_says() {
+    let mut ended = state(RuntimeStatus::Failed);
+    ended.is_from_before_boot = Some(true);
+    let mut system = System::of(wanted(), &[ended.clone()]);
+    // The device has no battery for its clock: by its time it was started long before the module.
+    system.actual.booted_at = Some(ago(1_000_000));
+    system = system.restarted(15);
+
+    let after_reboot = system.plan();
+    system.actual.modules[0].is_from_before_boot = Some(false);
+    system.actual.booted_at = Some(ago(3));
+    let without_one = system.plan();
+
+    let actions = |plan: &Plan| plan.steps.iter().map(|step| step.action).collect::<Vec<_>>();
+    assert_eq!(actions(&after_reboot), [Start]);
+    assert_eq!(actions(&without_one), [], "it waits, as after any end");
 }
 
 #[test]

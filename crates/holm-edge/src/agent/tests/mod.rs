@@ -6,6 +6,7 @@ mod runtime;
 mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use holm_client::Interests;
 use holm_model::DeviceId;
@@ -157,6 +158,7 @@ impl Device {
             outbox: Arc::clone(&self.outbox) as Arc<dyn Outbox>,
             refusals: uplink.refusals(),
             upload_tls: self.hub.tls(),
+            clock: Clock::system(),
         })
         .await
         .unwrap();
@@ -475,11 +477,15 @@ async fn a_crash_is_backed_off_counted_and_reported() {
     device.deploy(json!({"m": process("1")}));
     device.reports("/modules/m/runtimeStatus", json!("running")).await;
 
-    device.runtime.crash(&module("m"), 137, now());
+    device.runtime.crash(&module("m"), 137, SystemTime::now().into());
     device.reports("/modules/m/runtimeStatus", json!("backoff")).await;
     assert_eq!(device.reported()["modules"]["m"]["exitCode"], 137);
 
-    device.runtime.crash(&module("m"), 137, now().plus_millis(-60_000));
+    device.runtime.crash(
+        &module("m"),
+        137,
+        Timestamp::from(SystemTime::now()).plus_millis(-60_000),
+    );
     device.reports("/modules/m/restartCount", json!(1)).await;
     device.reports("/modules/m/runtimeStatus", json!("running")).await;
 }

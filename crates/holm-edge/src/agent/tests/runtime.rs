@@ -144,6 +144,7 @@ impl ModuleRuntime for InMemory {
             pid: None,
             spec_digest: Some(spec.digest()),
             labels: BTreeMap::new(),
+            is_from_before_boot: None,
         };
         let outcome = match world.modules.insert(spec.id.clone(), state) {
             None => Ok(()),

@@ -181,7 +181,7 @@ impl Broker {
                 let letter = NewRecord {
                     sender: &sender,
                     lanes: &lanes,
-                    enqueued_at: self.clock.now(),
+                    enqueued_at: self.millis(),
                     payload,
                 };
                 match queue.append_in_place(&letter) {
@@ -227,8 +227,7 @@ impl Broker {
         let quota = self.routes.current().and_then(|table| table.quota.max_bytes);
         let most = quota.map_or(MAX_BYTES, |quota| MAX_BYTES.min(quota / 8));
         let eldest = self
-            .clock
-            .now()
+            .millis()
             .saturating_sub(u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX));
         let mut reader = queue.reader(lane, Start::LowWater, Visibility::Appended)?;
         loop {

@@ -99,7 +99,7 @@ impl Broker {
         let name = LaneName::of(letter.endpoint(), letter.heading.priority);
         let lane = self.lanes.ensure(&name).await;
         let lane = lane.map_err(|source| DeadLetterError::Lane { id, source })?;
-        let now = self.clock.now();
+        let now = self.millis();
         let lanes = [(lane, letter.expiry(now))];
         let record = NewRecord {
             sender: &letter.sender,

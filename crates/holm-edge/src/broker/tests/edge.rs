@@ -11,7 +11,7 @@ use holm_gateway::{
 use holm_identity::SymmetricKey;
 use holm_model::manifest::BuildVersion;
 use holm_model::{Message, SystemProperty};
-use holm_net::Scope;
+use holm_net::{Clock, Scope};
 use holm_queue::testing::{CrashStyle, MemoryFiles};
 use holm_queue::{Options as QueueOptions, Queue};
 use serde_json::Value;
@@ -78,6 +78,7 @@ impl Edge {
             queue: QueueOptions::default(),
             memory_bytes: None,
             scope: scope.clone(),
+            clock: Clock::system(),
         };
         let open = |queue| Ok(Queue::open_on(Arc::new(files.clone()), queue).unwrap());
         let broker = Broker::open_with(open, keys, uplink, state.clone(), options)

@@ -58,7 +58,7 @@ impl Node {
         let twin = registry
             .twins
             .entry(of.clone())
-            .or_insert_with(|| Twin::new(of.clone(), super::super::now()));
+            .or_insert_with(|| Twin::new(of.clone(), std::time::SystemTime::now().into()));
         change(twin)
     }
 }
@@ -137,7 +137,7 @@ impl Twins for Node {
     ) -> Result<Option<u64>, ServiceError> {
         let patch = patch.as_object().unwrap();
         self.with_twin(&of.identity, |twin| {
-            twin.patch_reported(patch, expected, super::super::now())
+            twin.patch_reported(patch, expected, std::time::SystemTime::now().into())
         })
         .map(|change| Some(change.version))
     }
@@ -223,7 +223,7 @@ impl Hub {
 
     /// A hub whose link is cut.
     pub(crate) async fn unreachable() -> Self {
-        let now = super::super::now();
+        let now = std::time::SystemTime::now().into();
         let authority = CertificateAuthority::create("test", 1, now).unwrap();
         let server = authority.issue_server(&["127.0.0.1"], 1, now).unwrap();
         let certificate = Arc::new(ReloadableCertificate::new(&server).unwrap());
@@ -330,9 +330,9 @@ impl Hub {
     pub(crate) fn desire(&self, name: &str, desired: Value) {
         let identity = identity(name);
         let update = TwinUpdate::of_desired(desired.as_object().unwrap().clone());
-        let change = self
-            .node
-            .with_twin(&identity, |twin| twin.patch(&update, super::super::now()).unwrap());
+        let change = self.node.with_twin(&identity, |twin| {
+            twin.patch(&update, std::time::SystemTime::now().into()).unwrap()
+        });
         let session = self.node.directory.find(&identity);
         if let (Some(session), Some(news)) = (session, change.desired) {
             session.desired_changed(Value::Object(news));

@@ -114,7 +114,12 @@ impl Bench {
         let keeper = Keeper::new(KeeperParts {
             children: Arc::clone(&children),
             asks,
-            api: ScopeApi::new(Arc::new(Keys::of(&[])), hub, Duration::from_secs(20)),
+            api: ScopeApi::new(
+                Arc::new(Keys::of(&[])),
+                hub,
+                Duration::from_secs(20),
+                holm_net::Clock::system(),
+            ),
             state: state.clone(),
             link: link.subscribe(),
             refusals: Refusals::default(),

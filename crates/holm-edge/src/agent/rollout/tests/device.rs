@@ -369,5 +369,6 @@ fn created(id: ModuleId, image: &str) -> ModuleState {
         pid: None,
         spec_digest: Some(image.to_owned()),
         labels: BTreeMap::new(),
+        is_from_before_boot: None,
     }
 }

@@ -1,0 +1,120 @@
+//! `cargo xtask soak offline-days [--days N] [--seed N]`, and the other simulations; `list` shows them.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a development tool talks to the terminal"
+)]
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use holm_sim::story::{self, Plan, Trouble};
+
+/// A simulation.
+#[derive(Clone, Copy, Debug)]
+struct Simulation {
+    name: &'static str,
+    about: &'static str,
+    trouble: Trouble,
+    usual_days: u32,
+}
+
+const ALL: &[Simulation] = &[
+    Simulation {
+        name: "offline-days",
+        about: "90 simulated days without the hub, with restarts of everything: nothing is lost, twins are equal",
+        trouble: Trouble::Offline,
+        usual_days: 90,
+    },
+    Simulation {
+        name: "storms",
+        about: "7 simulated days with a link that changes all the time, and restarts of everything: the same holds",
+        trouble: Trouble::Storms,
+        usual_days: 7,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|it| it == "list") {
+        for simulation in ALL {
+            println!(
+                "{:12} {} (--days {})",
+                simulation.name, simulation.about, simulation.usual_days
+            );
+        }
+        return ExitCode::SUCCESS;
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match parse(&arguments) {
+        Ok((simulation, seed, days)) => run(simulation, seed, days),
+        Err(error) => {
+            eprintln!("soak: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(simulation: &Simulation, seed: u64, days: u32) -> ExitCode {
+    let name = simulation.name;
+    println!("{name}: {}", simulation.about);
+    println!("seed {seed}, {days} days, load average {}", load_average());
+    let began = Instant::now();
+    let outcome = catch_unwind(|| story::run(Plan::days(simulation.trouble, seed, days)));
+    println!(
+        "took {:.1} s, load average {}, memory at most {} KiB",
+        began.elapsed().as_secs_f64(),
+        load_average(),
+        most_memory()
+    );
+    match outcome {
+        Ok(lines) => {
+            lines.iter().for_each(|line| println!("{line}"));
+            println!("{name}: held");
+            ExitCode::SUCCESS
+        }
+        Err(_) => {
+            let again = format!("cargo xtask soak {name} --days {days} --seed {seed}");
+            println!("{name}: FAILED; again with `{again}`");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<(&'static Simulation, u64, u32)> {
+    let (name, rest) = arguments
+        .split_first()
+        .context("a name is missing; `list` shows them")?;
+    let simulation = ALL.iter().find(|simulation| simulation.name == name);
+    let simulation = simulation.with_context(|| format!("there is no simulation `{name}`; `list` shows them"))?;
+    let mut seed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_secs());
+    let mut days = simulation.usual_days;
+    let mut rest = rest.iter();
+    while let Some(argument) = rest.next() {
+        let value = rest.next().with_context(|| format!("`{argument}` needs a value"))?;
+        match argument.as_str() {
+            "--days" => days = value.parse().context("`--days` needs a number")?,
+            "--seed" => seed = value.parse().context("`--seed` needs a number")?,
+            other => bail!("`{other}` is no option; there are `--days` and `--seed`"),
+        }
+    }
+    Ok((simulation, seed, days))
+}
+
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn most_memory() -> String {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or_else(String::new, |text| text.trim().trim_end_matches(" kB").to_owned())
+}
