@@ -18,7 +18,7 @@ use holm_gateway::{Gateway, Profile};
 use holm_model::wire::UserName;
 use holm_mqtt::packet::{Connect, Credentials, Granted, Version};
 use holm_mqtt::{Config, Event, Outcome, Qos, Session, Text};
-use holm_net::{Connection, tls};
+use holm_net::{Connection, Dialer, tls};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -96,9 +96,14 @@ impl Watcher {
             }),
         };
         let session = Session::client(Instant::now(), Config::default(), connect).unwrap();
-        let stream = soon(tls::connect(hub.tls(), &endpoint.host, endpoint.port))
-            .await
-            .unwrap();
+        let stream = soon(tls::connect(
+            hub.tls(),
+            &Dialer::default(),
+            &endpoint.host,
+            endpoint.port,
+        ))
+        .await
+        .unwrap();
         Connection::new(session, Box::new(stream))
     }
 
