@@ -22,20 +22,41 @@ const SECRET_WORDS: [&str; 6] = [
     "pin",
 ];
 
+/// Names before secrets: keys in connection strings, signatures in tokens and URLs, passwords and tokens in JSON and settings.
+const NAMES: &str = r"(?:SharedAccessKey|AccountKey|primaryKey|secondaryKey|access[_-]?key|\bsig|(?:password|passwd|passphrase|secret|credential|token|api[_-]?key)\w*)";
+
 /// A line without the secrets that are recognised in it.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
-    static SECRETS: OnceLock<Option<Regex>> = OnceLock::new();
+    static SECRETS: OnceLock<Option<[Regex; 3]>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
-        // Keys in connection strings; signatures in tokens and URLs; passwords in JSON and settings.
-        let pattern = r#"(?i)((?:SharedAccessKey|AccountKey|primaryKey|secondaryKey|password|passwd|secret|\bsig)"?\s*[=:]\s*"?)[^\s"&;,}]{4,}"#;
-        Regex::new(pattern).ok()
+        // A value in quotes, in quotes inside of quotes, or of one word.
+        let named = format!(
+            r#"(?i)({NAMES}\\"\s*[=:]\s*\\")(?:[^"\\]|\\[^"])*|({NAMES}"?\s*[=:]\s*")(?:[^"\\]|\\.)*|({NAMES}\\?"?\s*[=:]\s*)[^\s"\\&;,}}]+"#
+        );
+        let header = r#"(?i)(authorization\\?"?\s*[=:]\s*\\?"?|\bbearer\s+)[^\s"\\][^"\\]*"#;
+        let user_of_url = r#"(://)[^\s/@"]+@"#;
+        Some([
+            Regex::new(&named).ok()?,
+            Regex::new(header).ok()?,
+            Regex::new(user_of_url).ok()?,
+        ])
     });
-    match secrets {
-        Some(secrets) => secrets.replace_all(text, format!("${{1}}{GONE}")),
-        // The pattern is a constant that a test tries.
-        None => Cow::Borrowed(GONE),
+    // The patterns are constants that a test tries.
+    let Some([named, header, user_of_url]) = secrets else {
+        return Cow::Borrowed(GONE);
+    };
+    let mut shown = Cow::Borrowed(text);
+    for (pattern, with) in [
+        (header, format!("${{1}}{GONE}")),
+        (named, format!("${{1}}${{2}}${{3}}{GONE}")),
+        (user_of_url, format!("${{1}}{GONE}@")),
+    ] {
+        if let Cow::Owned(changed) = pattern.replace_all(&shown, with) {
+            shown = Cow::Owned(changed);
+        }
     }
+    shown
 }
 
 /// A configuration without its secrets; `None` when it can't be read, so that nobody knows what in it is secret.
@@ -98,7 +119,23 @@ mod tests {
                 r#"{"password": "hunter22", "user": "u"}"#,
                 r#"{"password": "(redacted)", "user": "u"}"#,
             ),
+            (
+                r#"{"password": "correct horse \" staple", "secret":"a,b;c"}"#,
+                r#"{"password": "(redacted)", "secret":"(redacted)"}"#,
+            ),
+            (
+                r#"msg="{\"password\":\"ab cd\",\"n\":1}""#,
+                r#"msg="{\"password\":\"(redacted)\",\"n\":1}""#,
+            ),
+            (
+                "PASSWORD=abc api_key=k token: t",
+                "PASSWORD=(redacted) api_key=(redacted) token: (redacted)",
+            ),
+            ("by http://user:pw@proxy:8080/x", "by http://(redacted)@proxy:8080/x"),
+            ("Authorization: Bearer abc.def", "Authorization: (redacted)"),
+            (r#""authorization":"Basic dTpw""#, r#""authorization":"(redacted)""#),
             ("the design=good of a sign", "the design=good of a sign"),
+            ("SharedAccessKeyName=iothubowner", "SharedAccessKeyName=iothubowner"),
             ("nothing to hide", "nothing to hide"),
         ] {
             assert_eq!(line(said), shown);

@@ -18,7 +18,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -88,14 +88,23 @@ impl ListeningSockets {
     /// A socket that listens at a path: the inherited one if its file is still there, or a new one in its place.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// Another process answers there, or the file system refuses.
     pub fn unix(&self, path: &Path) -> io::Result<UnixListener> {
         let mut held = self.lock();
+        let before = held.open.len();
         held.open.retain(|socket| !socket.is_at(path));
+        let was_own = held.open.len() < before;
         let found = held.take(|socket| socket.is_at(path));
         let listener = match found {
             Some(Socket::Unix(listener, _)) if fs::symlink_metadata(path).is_ok() => listener,
-            _ => {
+            found => {
+                // A file whose process has gone refuses at once.
+                if found.is_none() && !was_own && UnixStream::connect(path).is_ok() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        "another process answers there; end it, or give this one another path",
+                    ));
+                }
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -207,7 +216,6 @@ impl Socket {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
-    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -251,6 +259,19 @@ mod tests {
 
         second.close_unix(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_where_another_process_answers_is_refused_and_one_that_it_has_left_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let other = UnixListener::bind(&path).unwrap();
+
+        let refused = ListeningSockets::default().unix(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(other);
+
+        ListeningSockets::default().unix(&path).unwrap();
     }
 
     #[test]

@@ -212,7 +212,8 @@ pub(crate) enum Edge {
     Upgrade(OnDevice),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
-    /// Collect what helps to find a fault into one archive, without secrets; with the edge running or not.
+    /// Collect what helps to find a fault into one archive, without the secrets whose form is known: look at it before you give it away. With the edge
+    /// running or not.
     SupportBundle(Box<SupportBundle>),
     /// Make a configuration, take one over from IoT Edge, put one into force.
     #[command(subcommand)]

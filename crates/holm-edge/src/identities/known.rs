@@ -94,11 +94,30 @@ pub(super) fn load(path: &Path) -> Result<Option<Known>, IdentitiesError> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(IdentitiesError::Cache(error)),
     };
-    let known: Option<Known> = serde_json::from_slice(&bytes).ok();
-    known
-        .filter(|known| known.format == FORMAT)
-        .map(Some)
-        .ok_or_else(|| IdentitiesError::CacheContent(path.to_owned()))
+    match serde_json::from_slice::<Known>(&bytes) {
+        Ok(known) if known.format == FORMAT => Ok(Some(known)),
+        _ if is_of_another_format(&bytes) => Err(IdentitiesError::CacheContent(path.to_owned())),
+        _ => {
+            let kept = path.with_extension("json.damaged");
+            std::fs::rename(path, &kept).map_err(|source| IdentitiesError::CacheDamaged {
+                path: path.to_owned(),
+                source,
+            })?;
+            tracing::error!(
+                kept = %kept.display(),
+                "the memory of identities is damaged and was put aside: modules can't log in until the hub is reached"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Whether another release has written it.
+fn is_of_another_format(bytes: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    value
+        .and_then(|value| value.get("format")?.as_u64())
+        .is_some_and(|format| format != u64::from(FORMAT))
 }
 
 pub(super) fn store(path: &Path, known: &Known) -> Result<(), IdentitiesError> {

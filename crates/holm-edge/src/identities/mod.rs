@@ -77,7 +77,15 @@ pub enum IdentitiesError {
     /// The memory of identities can't be read or written.
     #[error("the memory of identities can't be used")]
     Cache(#[source] PrivateFileError),
-    /// The memory of identities holds something else.
+    /// The memory of identities is damaged and can't be put aside.
+    #[error("`{}` is damaged and can't be renamed; remove it, and the hub is asked again", .path.display())]
+    CacheDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The memory of identities is that of another release.
     #[error("`{}` is not the memory of identities of format {}; remove it, and the hub is asked again", .0.display(), known::FORMAT)]
     CacheContent(PathBuf),
 }

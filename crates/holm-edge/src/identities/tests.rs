@@ -335,11 +335,18 @@ async fn a_refusal_tells_what_was_asked_and_what_the_hub_said() {
 }
 
 #[tokio::test]
-async fn a_broken_memory_is_refused_and_named() {
+async fn a_memory_of_another_format_is_refused_and_a_damaged_one_is_put_aside() {
     let bench = Bench::new().await;
     drop(bench.open().await);
     let path = bench.directory.path().join("identities.json");
     holm_identity::private_file::write(&path, b"{\"format\": 7}").unwrap();
 
     assert!(matches!(known::load(&path), Err(IdentitiesError::CacheContent(named)) if named == path));
+    for damaged in [&b""[..], b"{\"format\": 1", b"\0\0\0\0"] {
+        holm_identity::private_file::write(&path, damaged).unwrap();
+
+        assert!(known::load(&path).unwrap().is_none());
+
+        assert!(!path.exists() && path.with_extension("json.damaged").exists());
+    }
 }

@@ -38,11 +38,27 @@ impl Authorities {
             }
             EdgeCa::QuickStart { days } => *days,
         };
-        let current = load_or_create(options, CURRENT, days, now)?;
         let is_announced = file(options, NEXT.0).exists();
         let next = is_announced
             .then(|| load_or_create(options, NEXT, days, now))
             .transpose()?;
+        let (current, next) = match (load_or_create(options, CURRENT, days, now), next) {
+            // The power was cut when the next one took the place: it does so now.
+            (Err(error), Some(next)) => {
+                tracing::warn!(
+                    error = %holm_net::error_chain(&error),
+                    "the replacement of the edge's certificate authority was cut short and is brought to its end"
+                );
+                take_place(options, &next)?;
+                (next, None)
+            }
+            // Only the end of its announcement was cut short.
+            (Ok(current), Some(next)) if next.certificate_pem() == current.certificate_pem() => {
+                forget_announcement(options);
+                (current, None)
+            }
+            (current, next) => (current?, next),
+        };
         let opened = Self {
             current: Arc::new(current),
             next: next.map(Arc::new),
@@ -88,17 +104,12 @@ impl Authorities {
             None => Arc::new(create(options, days, now)?),
         };
         keep_previous(options, &self.current)?;
-        let stored = next.store(&file(options, CURRENT.0), &file(options, CURRENT.1));
-        stored.map_err(SecurityError::Authority)?;
-        // From here on it is the current one; what is left of its announcement only repeats it.
-        for name in [NEXT.0, NEXT.1] {
-            match std::fs::remove_file(file(options, name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(name, %error, "a file of the authority that is in use now could not be removed");
-                }
-                _ => {}
-            }
+        if announced.is_none() {
+            // The two files of the current one can't be replaced in one step: a cut in between finds it here.
+            let stored = next.store(&file(options, NEXT.0), &file(options, NEXT.1));
+            stored.map_err(SecurityError::Authority)?;
         }
+        take_place(options, &next)?;
         tracing::warn!(
             ended = %self.current.info().not_after,
             "the edge's certificate authority was replaced; downstream devices that do not trust the new one (`holm edge ca`) can't connect any more"
@@ -138,6 +149,26 @@ fn common_name(options: &SecurityOptions) -> String {
 
 fn create(options: &SecurityOptions, days: u32, now: Timestamp) -> Result<CertificateAuthority, SecurityError> {
     CertificateAuthority::create(&common_name(options), days, now).map_err(SecurityError::Authority)
+}
+
+/// The announced authority becomes the current one. Cut short at any point, it is found announced and does so again.
+fn take_place(options: &SecurityOptions, next: &CertificateAuthority) -> Result<(), SecurityError> {
+    let stored = next.store(&file(options, CURRENT.0), &file(options, CURRENT.1));
+    stored.map_err(SecurityError::Authority)?;
+    forget_announcement(options);
+    Ok(())
+}
+
+/// Removes the files of an announced authority that is the current one now: the certificate first, which announces.
+fn forget_announcement(options: &SecurityOptions) {
+    for name in [NEXT.0, NEXT.1] {
+        match std::fs::remove_file(file(options, name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(name, %error, "a file of the authority that is in use now could not be removed");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn load_or_create(

@@ -116,6 +116,49 @@ async fn a_client_that_trusts_only_the_first_authority_goes_on_while_the_next_is
 }
 
 #[tokio::test]
+async fn a_power_cut_while_the_next_authority_takes_the_place_ends_with_the_next_one() {
+    let told = now().plus_millis(85 * DAY);
+    let changed = now().plus_millis(96 * DAY);
+    let names = [
+        "edge-ca.pem",
+        "edge-ca.key.pem",
+        "edge-ca-next.pem",
+        "edge-ca-next.key.pem",
+    ];
+    // The key is replaced before the certificate; then the announcement goes, certificate first.
+    let cuts: [&[&str]; 4] = [
+        &[],
+        &["edge-ca.key.pem"],
+        &["edge-ca.key.pem", "edge-ca.pem"],
+        &["edge-ca.key.pem", "edge-ca.pem", "edge-ca-next.pem"],
+    ];
+    for done in cuts {
+        let data = tempfile::tempdir().unwrap();
+        let security = Security::open(options(data.path()), now()).await.unwrap();
+        assert!(security.maintain(told).unwrap());
+        let file = |name: &str| data.path().join("certificates").join(name);
+        let before = names.map(|name| std::fs::read(file(name)).unwrap());
+        assert!(security.maintain(changed).unwrap());
+        let second = security.edge_ca_pem();
+        for (name, bytes) in names.iter().zip(&before) {
+            if !done.contains(name) {
+                private_file::write(&file(name), bytes).unwrap();
+            }
+        }
+
+        let after = Security::open(options(data.path()), changed).await.unwrap();
+
+        assert_eq!(after.edge_ca_pem(), second, "after {done:?}");
+        let ends = told.plus_millis(85 * DAY);
+        assert!(
+            after.maintain(ends).unwrap(),
+            "the one after is announced in its time: {done:?}"
+        );
+        assert_eq!(certificates_from_pem(after.edge_ca_pem().as_bytes()).unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn an_edge_that_was_off_for_longer_than_its_authority_lives_makes_another() {
     let data = tempfile::tempdir().unwrap();
     let first = Security::open(options(data.path()), now()).await.unwrap().edge_ca_pem();
