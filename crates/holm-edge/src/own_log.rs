@@ -1,7 +1,7 @@
 //! The last lines of this process's own log, kept in memory: what `logs edgeAgent` and a support bundle show where no journal
 //! is at hand. The whole log is where standard error goes.
 //!
-//! Bounded: [`MAX_BYTES`]; the oldest lines go first. Whoever follows too slowly misses what went.
+//! Bounded: `MAX_BYTES`; the oldest lines go first. Whoever follows too slowly misses what went.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

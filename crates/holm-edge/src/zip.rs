@@ -4,7 +4,7 @@
 //! local header · deflated bytes · descriptor (CRC-32, sizes) · … · central directory · end
 //! ```
 //!
-//! Source: the published ZIP format (APPNOTE 6.3), §4.3. Files and archive are below 4 GiB, which [`Zip::end_file`] sees to.
+//! Source: the published ZIP format (APPNOTE 6.3), §4.3. Files and archive are below 4 GiB, which `Zip::end_file` sees to.
 
 use std::io::{self, Write};
 
