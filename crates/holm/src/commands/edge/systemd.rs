@@ -75,7 +75,7 @@ fn read(text: &str) -> Option<Unit> {
 /// Tells systemd to do something.
 ///
 /// # Errors
-/// As [`unit`]; and what systemd said when it could not.
+/// As [`unit()`]; and what systemd said when it could not.
 pub(super) async fn tell(words: &[&str]) -> anyhow::Result<()> {
     let done = run("systemctl", words).await?;
     if done.status.success() {
