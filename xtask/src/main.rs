@@ -5,6 +5,7 @@
 //! test ── setup, then every test there is                         what CI runs
 //! setup ─ the real peers: SDKs, broker, container engine          idempotent; says what it does
 //! e2e ─── the tests against real peers alone
+//! device ─ the program that a device gets
 //! bench, soak, fuzz ─ measurements and long runs
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 mod arrows;
 mod check;
+mod device;
 mod engine;
 mod run;
 mod setup;
@@ -37,6 +39,7 @@ Work on Holm. Usage: cargo xtask COMMAND [ARGUMENTS]
   test [--filter NAME]         prepare the peers, then run every test (NAME: only tests whose name contains it)
   setup                        prepare the peers alone: SDKs, broker, container engine
   e2e [NAME]                   the tests against real peers (NAME: only those whose name contains it)
+  device [--target TRIPLE]     the program that a device gets: small, without the hub
   bench [--quick]              benchmarks beside other brokers; writes docs/benchmarks.md
   soak NAME [--for DURATION] [--seed N]
                                a long run by name (`soak list` shows them); DURATION as in 90s, 10m, 2h; those in virtual
@@ -73,6 +76,8 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("setup", []) => setup::setup(),
         ("e2e", []) => test::e2e(None),
         ("e2e", [name]) if !name.starts_with('-') => test::e2e(Some(name)),
+        ("device", []) => device::device(None),
+        ("device", [flag, target]) if flag == "--target" => device::device(Some(target)),
         ("bench", arguments) => tools::bench(arguments),
         ("soak", [_, ..]) => tools::soak(rest),
         ("fuzz", arguments) => tools::fuzz(arguments),

@@ -4,7 +4,7 @@
 //! which drives the product from outside with real peers, comes last. Peers are required here: a test that would skip for want
 //! of one fails instead.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -81,7 +81,7 @@ pub(crate) fn build_next(release: bool) -> Result<PathBuf> {
     run(cargo(["build", "-p", "holm"])
         .args(release.then_some("--release"))
         .env("HOLM_BUILD", "next"))?;
-    let built = binary(release)?;
+    let built = holm(release)?;
     let next = built.with_file_name("holm-next");
     std::fs::copy(&built, &next).with_context(|| format!("`{}` can't be written", next.display()))?;
     Ok(next)
@@ -93,15 +93,23 @@ pub(crate) fn build_next(release: bool) -> Result<PathBuf> {
 /// When it does not build.
 pub(crate) fn build_holm(release: bool) -> Result<PathBuf> {
     run(cargo(["build", "-p", "holm"]).args(release.then_some("--release")))?;
-    binary(release)
+    holm(release)
 }
 
-fn binary(release: bool) -> Result<PathBuf> {
+fn holm(release: bool) -> Result<PathBuf> {
+    built(Path::new(if release { "release/holm" } else { "debug/holm" }))
+}
+
+/// Where cargo puts what it has built: a path below its target directory, made absolute.
+///
+/// # Errors
+/// When cargo does not tell.
+pub(crate) fn built(path: &Path) -> Result<PathBuf> {
     let metadata = output(&mut cargo(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).context("`cargo metadata` did not answer with JSON")?;
     let target = metadata["target_directory"]
         .as_str()
         .map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join(if release { "release/holm" } else { "debug/holm" }))
+    Ok(target.join(path))
 }

@@ -1,9 +1,10 @@
 //! Measurements and long runs: they live in packages of their own; here they are only started.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
+use crate::device;
 use crate::engine::Engine;
 use crate::run::{cargo, load_average, run};
 use crate::setup;
@@ -13,30 +14,13 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     setup::setup()?;
     let _engine = Engine::ensure()?;
     let holm = build_holm(true)?;
-    let device = build_for_devices()?;
+    let device = device::build(None)?;
     install_rumqttd()?;
     eprintln!("load average {}", load_average());
     run(cargo(["run", "--release", "-p", "holm-bench", "--", "run"])
         .args(arguments)
         .env("HOLM_BIN", holm)
         .env("HOLM_DEVICE_BIN", device))
-}
-
-/// The binary that a device gets.
-fn build_for_devices() -> Result<PathBuf> {
-    let target = Path::new("target/device");
-    run(cargo([
-        "build",
-        "--release",
-        "-p",
-        "holm",
-        "--no-default-features",
-        "--features",
-        "edge",
-        "--target-dir",
-    ])
-    .arg(target))?;
-    Ok(target.join("release/holm"))
 }
 
 /// The peer without a disk, for the benchmarks alone. Not with its own lock file: that names a crate which this compiler refuses.

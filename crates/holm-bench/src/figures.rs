@@ -138,7 +138,7 @@ fn device_binary() -> Figure {
         "device binary, stripped",
         value,
         "≤ 10 MiB",
-        "`cargo build --release -p holm --no-default-features --features edge`",
+        "`cargo xtask device`: no hub in it, profile `device`",
     )
 }
 
