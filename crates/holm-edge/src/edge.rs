@@ -131,6 +131,8 @@ pub enum StartEdgeError {
 pub struct Program {
     /// Its file: what supervises process modules and runs the ready-made ones.
     pub file: PathBuf,
+    /// The names of those.
+    pub ready_made: Vec<String>,
     /// Which build it is.
     pub build: String,
     /// What it listens on; with what the process before has left it.
@@ -181,6 +183,7 @@ impl Edge {
         let (clock, dialer) = (platform.clock, platform.dialer);
         let Program {
             file,
+            ready_made,
             build,
             sockets,
             own_log,
@@ -306,6 +309,7 @@ impl Edge {
         let network = watch::Sender::new(None);
         let process = ProcessRuntime::new(ProcessConfig {
             log: config.log,
+            ready_made,
             ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), file)
         });
         let runtimes = platform.runtimes.unwrap_or_else(|| {

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     /// Run a ready-made module (as an edge does).
     Run {
         /// Which one.
-        #[arg(value_parser = PossibleValuesParser::new(["sensor", "watcher", "summary"]))]
+        #[arg(value_parser = PossibleValuesParser::new(holm_modules::NAMES))]
         name: String,
     },
     /// The supervisor of a process module (as an edge starts it).

@@ -40,6 +40,7 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     logging::tap(move |line| kept.write(line));
     let started = Program {
         file: program.clone(),
+        ready_made: holm_modules::NAMES.iter().map(|&name| name.to_owned()).collect(),
         build: build::NAME.to_owned(),
         sockets: sockets.clone(),
         own_log,
