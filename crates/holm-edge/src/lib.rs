@@ -6,7 +6,7 @@ pub mod broker;
 pub mod check;
 pub mod children;
 pub mod config;
-mod data_directory;
+pub mod data_directory;
 pub mod edge;
 pub mod formats;
 pub mod front;

@@ -407,6 +407,29 @@ fn what_can_not_be_taken_over_is_told_at_the_end_and_by_the_exit_code() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_data_is_found_before_the_start() {
+    let systemd = Systemd::new();
+    let file = |name: &str| systemd.folder.path().join(name).display().to_string();
+    let (config, data) = (file("config.toml"), file("data"));
+    let text = format!(
+        "hostname = \"pump-7\"\n[provisioning]\nsource = \"manual\"\nconnection_string = \"{CONNECTION}\"\n[holm]\ndata = \"{data}\"\n"
+    );
+    std::fs::write(&config, text).expect("a file can be written");
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let fine = systemd.run(&["run", "--check", "--config", &config]);
+    std::fs::write(&data, "text").expect("a file can be written");
+
+    let refused = systemd.run(&["run", "--check", "--config", &config]);
+
+    assert!(fine.status.success(), "{fine:?}");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(
+        error(&refused).contains(&data) && error(&refused).contains("it is a file"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn system_commands_ask_systemd_and_say_so_where_there_is_none() {
     let systemd = Systemd::new();
 
