@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let read = <cli::Cli as clap::Parser>::try_parse();
     let cli = match read {
         Ok(cli) => cli,
-        Err(told) => told.exit(),
+        Err(told) => return output::told(&told),
     };
     match commands::run(cli) {
         Ok(code) => code,

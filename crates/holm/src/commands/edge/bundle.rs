@@ -38,6 +38,20 @@ const RUNTIME: &str = "edgeAgent";
 /// The same log a second time.
 const SAME_LOG: &str = "edgeHub";
 
+/// Standard output, as everything else here writes it.
+struct ToStdout;
+
+impl Write for ToStdout {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        output::bytes(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The archive and where it goes.
 struct Bundle {
     zip: Zip,
@@ -48,7 +62,7 @@ struct Bundle {
 pub(super) async fn run(options: &SupportBundle) -> anyhow::Result<ExitCode> {
     let to_stdout = options.output == "-";
     let out: Box<dyn Write + Send> = if to_stdout {
-        Box::new(io::stdout())
+        Box::new(ToStdout)
     } else {
         let file = File::create(&options.output);
         Box::new(file.with_context(|| format!("`{}` can't be written", options.output))?)
