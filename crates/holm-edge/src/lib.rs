@@ -15,7 +15,7 @@ pub mod keys;
 pub mod local_api;
 pub mod management;
 pub mod metrics;
-mod moment;
+pub mod moment;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod own_log;

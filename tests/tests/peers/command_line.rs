@@ -43,6 +43,10 @@ fn a_wrong_value_of_an_option_is_a_wrong_command_line_whichever_option_it_is() {
         &["device", "list", "--hub", "nonsense"],
         &["login", "nonsense"],
         &["edge", "list", "--host", "tcp://1.2.3.4"],
+        &["edge", "logs", "m", "--since", "garbage"],
+        &["edge", "support-bundle", "--until", "garbage"],
+        &["edge", "dead-letters", "show", "x"],
+        &["edge", "dead-letters", "resend", "1", "x"],
         &["hub", "run", "--data", "/nonexistent", "--hostname", ""],
         &["run", "nothing"],
     ] {
