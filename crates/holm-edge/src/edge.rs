@@ -147,6 +147,7 @@ pub struct Edge {
     scope: Scope,
     sockets: ListeningSockets,
     wishes: mpsc::Receiver<Wish>,
+    state: State,
     broker: Arc<Broker>,
     standing: Standing,
     security: Arc<Security>,
@@ -341,7 +342,7 @@ impl Edge {
             version: version().version,
             period: agent::PERIOD,
             trial: config.deployment_trial,
-            state,
+            state: state.clone(),
             identities,
             runtimes: runtimes.clone(),
             sockets: Arc::new(workload),
@@ -397,6 +398,7 @@ impl Edge {
         });
         let edge = Self {
             scope,
+            state,
             sockets,
             wishes,
             broker,
@@ -532,6 +534,7 @@ impl Edge {
             tracing::warn!(left, "tasks were still running at the stop");
         }
         self.broker.close().await;
+        self.state.close().await;
     }
 }
 
