@@ -164,7 +164,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         }
     }
     for kind in [HOLM, MOSQUITTO, NATS] {
-        report.idle.extend(bench.idle(kind).await?);
+        report.idle.extend(idle(bench.place, &bench.certificates, kind, bench.tell).await?);
         report.starts.push(bench.starts(kind).await?);
     }
     report.idle.push(bench.idle_whole_edge().await?);
@@ -179,20 +179,51 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
 pub async fn figures(directory: &Path, tell: impl Fn(&str)) -> Result<()> {
     let place = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?;
     let certificates = Certificates::create(place.path())?;
-    let settings = Settings {
-        quick: true,
-        directory: directory.to_owned(),
-        command: String::new(),
-    };
-    let bench = Bench {
-        settings: &settings,
-        certificates,
-        place: place.path(),
-        tell: &tell,
-    };
-    let idle = bench.idle(HOLM).await?;
-    figures::measure(place.path(), &bench.certificates, &[], &idle, &tell).await?;
+    let idle = idle(place.path(), &certificates, HOLM, &tell).await?;
+    figures::measure(place.path(), &certificates, &[], &idle, &tell).await?;
     Ok(())
+}
+
+/// Measures the memory of a broker whose clients do nothing, and what one of them costs.
+///
+/// # Errors
+/// The broker is not installed or fails.
+pub async fn idle_memory(directory: &Path, kind: Kind, tell: impl Fn(&str)) -> Result<figures::Figure> {
+    let place = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?;
+    let certificates = Certificates::create(place.path())?;
+    let rows = idle(place.path(), &certificates, kind, &tell).await?;
+    Ok(figures::client_memory(&rows))
+}
+
+/// Memory without clients, with three, and with a thousand.
+async fn idle(place: &Path, certificates: &Certificates, kind: Kind, tell: &impl Fn(&str)) -> Result<Vec<Idle>> {
+    const CLIENTS: [usize; 3] = [0, 3, 1000];
+    let directory = tempfile::tempdir_in(place)?;
+    let broker = Broker::start(kind, directory.path(), certificates, 1000).await?;
+    let mut links: Vec<Link> = Vec::new();
+    let mut rows = Vec::new();
+    for clients in CLIENTS {
+        while links.len() < clients {
+            let publisher = broker.publisher(links.len())?;
+            links.push(client::connect(broker.target(), &publisher.login, WINDOW).await?);
+        }
+        tokio::time::sleep(SETTLE).await;
+        let resident_kib = usage_of(&[broker.pid()])?.resident_kib;
+        let proportional_kib = proportional_kib(broker.pid())?;
+        let subject = Subject::Broker(kind);
+        tell(&format!(
+            "{:14} {clients:4} idle clients: {resident_kib} KiB, {proportional_kib} KiB of them its own",
+            subject.name()
+        ));
+        rows.push(Idle {
+            broker: subject.name().to_owned(),
+            link: subject.link().to_owned(),
+            clients,
+            resident_kib,
+            proportional_kib,
+        });
+    }
+    Ok(rows)
 }
 
 /// One broker under one load.
@@ -356,37 +387,6 @@ impl<T: Fn(&str)> Bench<'_, T> {
                 load::run(&plan(&broker, hub.events(), servers, &load(HOLM))?).await
             }
         }
-    }
-
-    /// Memory without clients, with three, and with a thousand.
-    async fn idle(&self, kind: Kind) -> Result<Vec<Idle>> {
-        const CLIENTS: [usize; 3] = [0, 3, 1000];
-        let directory = tempfile::tempdir_in(self.place)?;
-        let broker = Broker::start(kind, directory.path(), &self.certificates, 1000).await?;
-        let mut links: Vec<Link> = Vec::new();
-        let mut rows = Vec::new();
-        for clients in CLIENTS {
-            while links.len() < clients {
-                let publisher = broker.publisher(links.len())?;
-                links.push(client::connect(broker.target(), &publisher.login, WINDOW).await?);
-            }
-            tokio::time::sleep(SETTLE).await;
-            let resident_kib = usage_of(&[broker.pid()])?.resident_kib;
-            let proportional_kib = proportional_kib(broker.pid())?;
-            let subject = Subject::Broker(kind);
-            (self.tell)(&format!(
-                "{:14} {clients:4} idle clients: {resident_kib} KiB",
-                subject.name()
-            ));
-            rows.push(Idle {
-                broker: subject.name().to_owned(),
-                link: subject.link().to_owned(),
-                clients,
-                resident_kib,
-                proportional_kib,
-            });
-        }
-        Ok(rows)
     }
 
     /// Memory of the whole product on a device that has nothing to do.

@@ -110,9 +110,11 @@ async fn whole_edge(place: &Path) -> Result<Vec<Figure>> {
     ])
 }
 
-fn client_memory(idle: &[Idle]) -> Figure {
+/// What one of a thousand idle clients costs the edge, or the broker that is alone in the rows.
+pub(crate) fn client_memory(idle: &[Idle]) -> Figure {
+    let is_alone = |row: &Idle| idle.iter().all(|other| other.broker == row.broker);
     let of = |clients: usize| {
-        let mut rows = idle.iter().filter(|row| row.broker == "Holm edge");
+        let mut rows = idle.iter().filter(|row| row.broker == "Holm edge" || is_alone(row));
         rows.find(|row| row.clients == clients).map(|row| row.proportional_kib)
     };
     let value = match (of(0), of(1000)) {

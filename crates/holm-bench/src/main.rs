@@ -68,6 +68,18 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "target/bench")]
         directory: PathBuf,
     },
+    /// Measure the memory of one broker whose clients do nothing, with none and with up to a thousand.
+    Idle {
+        /// `edge`, `edge-memory`, `mosquitto`, `nats` or `rumqttd`.
+        #[arg(value_name = "BROKER", value_parser = named)]
+        product: Product,
+        /// Plain TCP; the edge has TLS only.
+        #[arg(long)]
+        plain: bool,
+        /// Where the broker keeps its data.
+        #[arg(long, value_name = "DIR", default_value = "target/bench")]
+        directory: PathBuf,
+    },
     /// Measure single figures of the edge: queue, drain, memory, start, container. Those of loads come with `run`.
     Figures {
         /// Where brokers keep their data: the disk that is measured.
@@ -138,6 +150,19 @@ fn dispatch(command: Command) -> Result<()> {
                 duration: Duration::from_secs(seconds),
             };
             generator(async move { print(&bench::single(&directory.canonicalize()?, &load).await?) })
+        }
+        Command::Idle {
+            product,
+            plain,
+            directory,
+        } => {
+            std::fs::create_dir_all(&directory)?;
+            let kind = Kind { product, tls: !plain };
+            generator(async move {
+                let figure = bench::idle_memory(&directory.canonicalize()?, kind, |line| eprintln!("  {line}")).await?;
+                println!("{}: {}", figure.name, figure.value);
+                Ok(())
+            })
         }
         Command::Figures { directory } => {
             std::fs::create_dir_all(&directory)?;

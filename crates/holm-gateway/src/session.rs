@@ -3,16 +3,19 @@
 //! A [`SessionHandle`] sends commands to the task that owns the connection. The [`Directory`] holds the one live session of
 //! each identity on this node: the newest wins, and the older is told to close (400027).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use holm_model::Identity;
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::method::{MethodRequest, MethodResponse};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// Commands that may wait for one session. Method calls beyond it are refused as throttled; desired-property changes
@@ -123,42 +126,83 @@ impl From<InvokeError> for ServiceError {
 
 /// Reaches one session. Clones are the same session.
 #[derive(Clone, Debug)]
-pub struct SessionHandle {
+pub struct SessionHandle(Arc<Shared>);
+
+/// The owner's end of a [`SessionHandle`]. Dropped, it ends what waits in it.
+#[derive(Debug)]
+pub struct SessionInbox(Arc<Shared>);
+
+/// What both ends share: small, as a node has thousands. A channel of the runtime has a kilobyte for what seldom comes.
+#[derive(Debug)]
+struct Shared {
     id: SessionId,
     identity: Identity,
-    /// In boxes: the channel makes room for 32 at once, and a gateway has thousands of sessions.
-    commands: mpsc::Sender<Box<Command>>,
-    close: watch::Sender<Option<CloseReason>>,
-    subscriptions: Arc<AtomicU8>,
+    subscriptions: AtomicU8,
+    /// Whether there is something among what waits: the owner asks whenever anything happens on its connection.
+    has_news: AtomicBool,
+    owner: AtomicWaker,
+    /// Held for a few steps, never across an await.
+    waiting: Mutex<Waiting>,
 }
 
-/// The owner's end of a [`SessionHandle`].
-#[derive(Debug)]
-pub struct SessionInbox {
-    commands: mpsc::Receiver<Box<Command>>,
-    close: watch::Receiver<Option<CloseReason>>,
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: VecDeque<Box<Command>>,
+    close: Option<CloseReason>,
+    /// The owner is gone.
+    ended: bool,
 }
 
-impl SessionInbox {
-    /// The next command; a wish to close comes before everything that waits. Cancel-safe.
-    pub async fn next(&mut self) -> Command {
-        tokio::select! {
-            biased;
-            reason = wait_for_close(&mut self.close) => Command::Close(reason),
-            Some(command) = self.commands.recv() => *command,
-            else => std::future::pending().await,
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_owner(&self) {
+        self.has_news.store(true, Ordering::Release);
+        self.owner.wake();
+    }
+
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Command> {
+        // First the waker, then the look: who brings something does both the other way around.
+        self.owner.register(cx.waker());
+        if !self.has_news.load(Ordering::Acquire) {
+            return Poll::Pending;
         }
+        let mut waiting = self.waiting();
+        if let Some(reason) = waiting.close {
+            return Poll::Ready(Command::Close(reason));
+        }
+        let next = waiting.commands.pop_front();
+        if waiting.commands.is_empty() {
+            waiting.commands = VecDeque::new();
+            self.has_news.store(false, Ordering::Release);
+        }
+        next.map_or(Poll::Pending, |command| Poll::Ready(*command))
     }
 }
 
-async fn wait_for_close(close: &mut watch::Receiver<Option<CloseReason>>) -> CloseReason {
-    loop {
-        if let Some(reason) = *close.borrow_and_update() {
-            return reason;
-        }
-        if close.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+/// Why a command was not taken.
+enum NotTaken {
+    Full,
+    Ended,
+}
+
+impl SessionInbox {
+    /// The next command; a wish to close comes before everything that waits, and stays. Cancel-safe.
+    pub async fn next(&mut self) -> Command {
+        poll_fn(|cx| self.0.poll_next(cx)).await
+    }
+}
+
+impl Drop for SessionInbox {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.ended = true;
+        let unanswered = std::mem::take(&mut waiting.commands);
+        drop(waiting);
+        // Who waits for an answer learns that there is none.
+        drop(unanswered);
     }
 }
 
@@ -166,47 +210,39 @@ impl SessionHandle {
     /// A handle for a new session, and the end for the connection's owner.
     #[must_use]
     pub fn new(identity: Identity) -> (Self, SessionInbox) {
-        let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
-        let (close, closing) = watch::channel(None);
-        let subscriptions = Arc::default();
-        let handle = Self {
+        let shared = Arc::new(Shared {
             id: SessionId::next(),
             identity,
-            commands,
-            close,
-            subscriptions,
-        };
-        (
-            handle,
-            SessionInbox {
-                commands: receiver,
-                close: closing,
-            },
-        )
+            subscriptions: AtomicU8::new(0),
+            has_news: AtomicBool::new(false),
+            owner: AtomicWaker::new(),
+            waiting: Mutex::default(),
+        });
+        (Self(Arc::clone(&shared)), SessionInbox(shared))
     }
 
     /// The session's name.
     #[must_use]
-    pub const fn id(&self) -> SessionId {
-        self.id
+    pub fn id(&self) -> SessionId {
+        self.0.id
     }
 
     /// Whom the session acts for.
     #[must_use]
-    pub const fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
     /// What the client wants to receive now.
     #[must_use]
     pub fn subscriptions(&self) -> Subscriptions {
-        Subscriptions(self.subscriptions.load(Ordering::Acquire))
+        Subscriptions(self.0.subscriptions.load(Ordering::Acquire))
     }
 
     /// Says what the client wants to receive; for the connection's owner, who also tells the directory
     /// ([`Directory::subscribed`]).
     pub fn set_subscriptions(&self, all: Subscriptions) {
-        self.subscriptions.store(all.0, Ordering::Release);
+        self.0.subscriptions.store(all.0, Ordering::Release);
     }
 
     /// Calls a method and waits for the answer, at most `patience`.
@@ -218,11 +254,10 @@ impl SessionHandle {
             return Err(InvokeError::NotOnline);
         }
         let (answer, response) = oneshot::channel();
-        self.commands
-            .try_send(Box::new(Command::Invoke(request, answer)))
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => InvokeError::TooManyCalls,
-                mpsc::error::TrySendError::Closed(_) => InvokeError::NotOnline,
+        self.command(Command::Invoke(request, answer))
+            .map_err(|not_taken| match not_taken {
+                NotTaken::Full => InvokeError::TooManyCalls,
+                NotTaken::Ended => InvokeError::NotOnline,
             })?;
         match tokio::time::timeout(patience, response).await {
             Ok(Ok(outcome)) => outcome,
@@ -234,8 +269,7 @@ impl SessionHandle {
     /// reads its twin when it comes back.
     pub fn desired_changed(&self, patch: Value) {
         if self.subscriptions().contains(Subscriptions::DESIRED_PROPERTIES)
-            && let Err(mpsc::error::TrySendError::Full(_)) =
-                self.commands.try_send(Box::new(Command::DesiredChanged(patch)))
+            && let Err(NotTaken::Full) = self.command(Command::DesiredChanged(patch))
         {
             self.close(CloseReason::TooSlow);
         }
@@ -243,11 +277,22 @@ impl SessionHandle {
 
     /// Ends the connection soon. The first reason given counts.
     pub fn close(&self, reason: CloseReason) {
-        self.close.send_if_modified(|known| {
-            let first = known.is_none();
-            known.get_or_insert(reason);
-            first
-        });
+        self.0.waiting().close.get_or_insert(reason);
+        self.0.tell_owner();
+    }
+
+    fn command(&self, command: Command) -> Result<(), NotTaken> {
+        let mut waiting = self.0.waiting();
+        if waiting.ended {
+            return Err(NotTaken::Ended);
+        }
+        if waiting.commands.len() >= MAX_WAITING_COMMANDS {
+            return Err(NotTaken::Full);
+        }
+        waiting.commands.push_back(Box::new(command));
+        // Under the lock: the owner must not take it for the last one's.
+        self.0.tell_owner();
+        Ok(())
     }
 }
 
@@ -261,7 +306,7 @@ pub struct Directory {
 impl Directory {
     /// Makes a session the live one of its identity, and closes the one before it.
     pub fn enter(&self, session: &SessionHandle) {
-        let before = self.lock().insert(session.identity.clone(), session.clone());
+        let before = self.lock().insert(session.identity().clone(), session.clone());
         if let Some(before) = before {
             before.close(CloseReason::Replaced);
         }
@@ -272,10 +317,10 @@ impl Directory {
     pub fn leave(&self, session: &SessionHandle) -> bool {
         let mut sessions = self.lock();
         let live = sessions
-            .get(&session.identity)
-            .is_some_and(|live| live.id == session.id);
+            .get(session.identity())
+            .is_some_and(|live| live.id() == session.id());
         if live {
-            sessions.remove(&session.identity);
+            sessions.remove(session.identity());
         }
         live
     }
@@ -326,8 +371,87 @@ impl Directory {
         session.invoke(request, patience).await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, SessionHandle>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, SessionHandle>> {
         // Held for a map operation only, never across an await; a panic elsewhere leaves the map whole.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn session() -> (SessionHandle, SessionInbox) {
+        let (handle, inbox) = SessionHandle::new("device/module".parse().unwrap());
+        handle.set_subscriptions(Subscriptions::METHODS.with(Subscriptions::DESIRED_PROPERTIES));
+        (handle, inbox)
+    }
+
+    fn request() -> MethodRequest {
+        MethodRequest::new("ping", json!({})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn commands_come_in_order_and_a_wish_to_close_before_them() {
+        let (handle, mut inbox) = session();
+        for version in [1, 2, 3] {
+            handle.desired_changed(json!({ "$version": version }));
+        }
+
+        let first = [inbox.next().await, inbox.next().await];
+        handle.close(CloseReason::Revoked);
+        handle.close(CloseReason::Replaced);
+        let last = inbox.next().await;
+
+        for (command, version) in first.iter().zip([1, 2]) {
+            assert!(matches!(command, Command::DesiredChanged(patch) if patch["$version"] == version));
+        }
+        assert!(matches!(last, Command::Close(CloseReason::Revoked)));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_waits_is_woken() {
+        let (handle, mut inbox) = session();
+        let owner = tokio::spawn(async move { inbox.next().await });
+        tokio::task::yield_now().await;
+
+        handle.desired_changed(json!({ "$version": 7 }));
+
+        assert!(matches!(owner.await.unwrap(), Command::DesiredChanged(_)));
+    }
+
+    #[tokio::test]
+    async fn a_caller_learns_that_the_session_has_ended() {
+        let (handle, inbox) = session();
+        let mut waiting = Box::pin(handle.invoke(request(), Duration::from_secs(60)));
+        assert!((&mut waiting).now_or_never().is_none());
+
+        drop(inbox);
+
+        assert_eq!(waiting.await.unwrap_err(), InvokeError::NoAnswer);
+        let late = handle.invoke(request(), Duration::from_secs(60)).await;
+        assert_eq!(late.unwrap_err(), InvokeError::NotOnline);
+    }
+
+    #[tokio::test]
+    async fn more_calls_than_may_wait_are_refused_and_more_changes_end_the_session() {
+        let (handle, mut inbox) = session();
+        for _ in 0..MAX_WAITING_COMMANDS {
+            handle.desired_changed(json!({}));
+        }
+
+        let call = handle.invoke(request(), Duration::from_secs(60)).await;
+        handle.desired_changed(json!({}));
+
+        assert_eq!(call.unwrap_err(), InvokeError::TooManyCalls);
+        assert!(matches!(inbox.next().await, Command::Close(CloseReason::TooSlow)));
+    }
+
+    #[test]
+    fn what_a_session_shares_is_small() {
+        assert!(size_of::<Shared>() <= 192, "{} bytes", size_of::<Shared>());
     }
 }

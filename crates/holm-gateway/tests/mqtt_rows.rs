@@ -22,6 +22,13 @@ const EVENTS: &str = "devices/dev1/messages/events/";
 const C2D: &str = "devices/dev1/messages/devicebound/#";
 
 #[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let bytes = Fixture::edge().task_bytes();
+
+    assert!(bytes <= 1600, "{bytes} bytes, for each of thousands");
+}
+
+#[tokio::test]
 async fn row_08_a_wrong_token_is_refused_with_5() {
     let mut wrong = connect("dev1");
     wrong.credentials.as_mut().unwrap().password = Some("bad".into());

@@ -62,6 +62,13 @@ impl Flow {
         }
     }
 
+    /// Gives back the room of messages that were acknowledged, if none waits.
+    pub(crate) fn give_back(&mut self) {
+        if self.in_flight.is_empty() {
+            self.in_flight = VecDeque::new();
+        }
+    }
+
     /// How many more messages of QoS 1 may be sent now.
     pub(crate) fn free(&self) -> usize {
         self.window.saturating_sub(self.in_flight.len())

@@ -150,6 +150,15 @@ impl Session {
         }
     }
 
+    /// Gives back room that is left of busier times: who has just connected, or only pings, may do nothing else for days, and
+    /// thousands of them must fit.
+    fn give_back(&mut self) {
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        self.flow.give_back();
+    }
+
     /// Takes the end of the transport, in error or not. What arrived before it is still handled; then the session closes.
     pub fn handle_end(&mut self) {
         if self.state == State::Closed {

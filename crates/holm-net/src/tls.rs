@@ -1,14 +1,19 @@
-//! TLS over TCP, for servers and clients: handshakes with a deadline.
+//! TLS over TCP, for servers and clients: handshakes with a deadline, and streams that cost little while they are idle
+//! ([`TlsStream`]).
+
+mod session;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+pub use stream::TlsStream;
 
 use crate::{Dialer, Listener, Peer, Scope, Stream, error_chain};
 
@@ -55,11 +60,11 @@ pub async fn accept<S>(
     config: Arc<ServerConfig>,
     stream: S,
     peer: impl ToString,
-) -> Result<server::TlsStream<S>, HandshakeError>
+) -> Result<Box<TlsStream<S>>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match tokio::time::timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, TlsStream::accept(config, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(source)) => Err(HandshakeError::Failed {
             peer: peer.to_string(),
@@ -73,7 +78,7 @@ where
 /// that a task passes one through by value would add its size to the task.
 pub async fn serve<F, W>(scope: &Scope, listener: Listener, config: Arc<ServerConfig>, serve: F)
 where
-    F: Fn(Box<server::TlsStream<TcpStream>>, Peer) -> W + Clone + Send + 'static,
+    F: Fn(Box<TlsStream<TcpStream>>, Peer) -> W + Clone + Send + 'static,
     W: Future<Output = ()> + Send,
 {
     loop {
@@ -91,32 +96,17 @@ where
             };
             match shaken {
                 Ok(stream) => {
-                    let certificates = client_certificates(&stream).into();
-                    serve(
-                        Box::new(stream),
-                        Peer {
-                            address: Some(admitted.peer),
-                            certificates,
-                            unix: None,
-                        },
-                    )
-                    .await;
+                    let peer = Peer {
+                        address: Some(admitted.peer),
+                        certificates: stream.peer_certificates().into(),
+                        unix: None,
+                    };
+                    serve(stream, peer).await;
                 }
                 Err(error) => tracing::debug!(error = %error_chain(&error), "no TLS connection"),
             }
         });
     }
-}
-
-/// The certificates that the client showed, leaf first; empty when it showed none.
-#[must_use]
-pub fn client_certificates<S>(stream: &server::TlsStream<S>) -> Vec<CertificateDer<'static>> {
-    stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .map(<[CertificateDer<'_>]>::to_vec)
-        .unwrap_or_default()
 }
 
 /// Connects to `host:port` by `dialer` and does the client's part of a handshake, asking for a certificate for `host`.
@@ -128,7 +118,7 @@ pub async fn connect(
     dialer: &Dialer,
     host: &str,
     port: u16,
-) -> Result<client::TlsStream<Box<dyn Stream>>, HandshakeError> {
+) -> Result<Box<TlsStream<Box<dyn Stream>>>, HandshakeError> {
     let peer = format!("{host}:{port}");
     let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::BadName(host.to_owned()))?;
     let attempt = async {
@@ -137,8 +127,7 @@ pub async fn connect(
             peer: peer.clone(),
             source,
         })?;
-        TlsConnector::from(config)
-            .connect(name, stream)
+        TlsStream::connect(config, name, stream)
             .await
             .map_err(|source| HandshakeError::Failed {
                 peer: peer.clone(),
@@ -149,3 +138,6 @@ pub async fn connect(
         .await
         .unwrap_or_else(|_| Err(HandshakeError::TimedOut { peer: peer.clone() }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
     .await
     .map_err(ConnectError::Tls)?;
     let stream: Box<dyn Stream> = match options.transport {
-        Transport::Mqtt => Box::new(tls),
+        Transport::Mqtt => tls,
         Transport::MqttWebSocket => {
             let upgrade = websocket::connect(tls, &options.endpoint.host, "/$iothub/websocket", "mqtt");
             Box::new(Box::pin(upgrade).await.map_err(ConnectError::WebSocket)?)

@@ -20,7 +20,7 @@ mod twins;
 
 pub(crate) use complaints::Complaints;
 
-use holm_mqtt::{Closed, Config, Event, Message, PublishError, Qos, Session, Text};
+use holm_mqtt::{Closed, Config, Connect, Event, Message, PublishError, Qos, Session, Text, Will};
 use holm_net::clock::instant;
 use holm_net::{Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -58,15 +58,8 @@ where
         // Steps that every session takes once are in boxes: they are gone while it lives.
         Event::Connect(connect) => match Box::pin(admit::admit(gateway, &connect, &peer)).await {
             Ok(admitted) => {
-                Box::pin(serve::run(
-                    gateway,
-                    scope,
-                    &mut connection,
-                    &peer,
-                    admitted,
-                    connect.will,
-                ))
-                .await
+                let will = will_of(connect);
+                Box::pin(serve::run(gateway, scope, &mut connection, &peer, admitted, will)).await
             }
             Err(refusal) => {
                 tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
@@ -87,6 +80,11 @@ where
     };
     metrics.ended.of(end).increment();
     connection.finish().await;
+}
+
+/// What outlives CONNECT; the rest of it, and the buffer in which it came, go.
+fn will_of(connect: Box<Connect>) -> Option<Will> {
+    connect.will
 }
 
 /// Why a connection ended, if it was not by this side.

@@ -275,6 +275,12 @@ impl Fixture {
         }
     }
 
+    /// Bytes of what a task has to hold to serve a connection, without what is in boxes.
+    pub fn task_bytes(&self) -> usize {
+        let (_, far) = tokio::io::duplex(1);
+        size_of_val(&self.gateway.serve_mqtt_stream(Box::new(far), Peer::default()))
+    }
+
     /// A raw connection to the front.
     pub fn dial(&self) -> DuplexStream {
         self.dial_as(Peer::default())

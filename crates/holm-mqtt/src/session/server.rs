@@ -31,6 +31,7 @@ impl Session {
             self.timers.set(Timer::KeepAlive, now + self.silence);
         }
         self.send(&Packet::Connack(Connack::Accepted { session_present }));
+        self.give_back();
         self.process();
         true
     }
@@ -100,7 +101,10 @@ impl Session {
             Packet::Connect(connect) => return self.handle_connect(connect),
             Packet::Subscribe(subscribe) => return self.handle_subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => return self.handle_unsubscribe(unsubscribe),
-            Packet::Pingreq => self.send(&Packet::Pingresp),
+            Packet::Pingreq => {
+                self.send(&Packet::Pingresp);
+                self.give_back();
+            }
             Packet::Disconnect => self.close_with(Closed::Disconnected),
             other => return Err(Violation::Unexpected(other.kind())),
         }
