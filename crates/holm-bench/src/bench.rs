@@ -164,7 +164,9 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         }
     }
     for kind in [HOLM, MOSQUITTO, NATS] {
-        report.idle.extend(idle(bench.place, &bench.certificates, kind, bench.tell).await?);
+        report
+            .idle
+            .extend(idle(bench.place, &bench.certificates, kind, bench.tell).await?);
         report.starts.push(bench.starts(kind).await?);
     }
     report.idle.push(bench.idle_whole_edge().await?);
