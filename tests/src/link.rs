@@ -180,13 +180,14 @@ fn relay(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
         };
         lock(&shared.attempts).push(server.port());
         client.set_nonblocking(false).ok();
-        let Ok(far) = TcpStream::connect_timeout(&server, Duration::from_secs(2)) else {
-            continue;
-        };
+        // Before the far end can see the connection: whoever cuts or loses it when it has come, does so.
         let mut state = lock(&shared.state);
         if state.cut || state.ended {
             continue;
         }
+        let Ok(far) = TcpStream::connect_timeout(&server, Duration::from_secs(2)) else {
+            continue;
+        };
         let (Ok(near_again), Ok(far_again)) = (client.try_clone(), far.try_clone()) else {
             continue;
         };

@@ -43,6 +43,28 @@ pub(crate) fn open(data: &Path) -> Result<File, StartEdgeError> {
     }
 }
 
+/// Looks whether there is a data directory, or can be one, without making it.
+///
+/// # Errors
+/// [`StartEdgeError::Directory`]: what is there, or above it, is none.
+pub fn look_at(data: &Path) -> Result<(), StartEdgeError> {
+    for path in data.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        let source = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "it is a file; name a directory in `holm.data`",
+            ),
+            // What is above it tells.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => error,
+        };
+        let path = path.to_owned();
+        return Err(StartEdgeError::Directory { path, source });
+    }
+    Ok(())
+}
+
 /// Makes a directory and those above it that are missing. The mode is set afterwards too, since the umask takes from it.
 fn make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
@@ -79,6 +101,22 @@ mod tests {
         assert_eq!(mode(&theirs.join("a/b")), 0o711);
         assert_eq!(mode(&theirs.join("a")), 0o711);
         assert_eq!(mode(&theirs), 0o700);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_or_above_it_is_found_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "text").unwrap();
+
+        for data in [file.clone(), file.join("below")] {
+            let Err(StartEdgeError::Directory { path, .. }) = look_at(&data) else {
+                panic!("`{}` is no directory", data.display());
+            };
+            assert_eq!(path, file);
+        }
+        look_at(&directory.path().join("not/yet")).unwrap();
+        look_at(directory.path()).unwrap();
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub enum StartEdgeError {
 pub struct Program {
     /// Its file: what supervises process modules and runs the ready-made ones.
     pub file: PathBuf,
+    /// The names of those.
+    pub ready_made: Vec<String>,
     /// Which build it is.
     pub build: String,
     /// What it listens on; with what the process before has left it.
@@ -145,6 +147,7 @@ pub struct Edge {
     scope: Scope,
     sockets: ListeningSockets,
     wishes: mpsc::Receiver<Wish>,
+    state: State,
     broker: Arc<Broker>,
     standing: Standing,
     security: Arc<Security>,
@@ -181,6 +184,7 @@ impl Edge {
         let (clock, dialer) = (platform.clock, platform.dialer);
         let Program {
             file,
+            ready_made,
             build,
             sockets,
             own_log,
@@ -306,6 +310,7 @@ impl Edge {
         let network = watch::Sender::new(None);
         let process = ProcessRuntime::new(ProcessConfig {
             log: config.log,
+            ready_made,
             ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), file)
         });
         let runtimes = platform.runtimes.unwrap_or_else(|| {
@@ -337,7 +342,7 @@ impl Edge {
             version: version().version,
             period: agent::PERIOD,
             trial: config.deployment_trial,
-            state,
+            state: state.clone(),
             identities,
             runtimes: runtimes.clone(),
             sockets: Arc::new(workload),
@@ -393,6 +398,7 @@ impl Edge {
         });
         let edge = Self {
             scope,
+            state,
             sockets,
             wishes,
             broker,
@@ -528,6 +534,7 @@ impl Edge {
             tracing::warn!(left, "tasks were still running at the stop");
         }
         self.broker.close().await;
+        self.state.close().await;
     }
 }
 

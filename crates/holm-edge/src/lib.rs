@@ -6,7 +6,7 @@ pub mod broker;
 pub mod check;
 pub mod children;
 pub mod config;
-mod data_directory;
+pub mod data_directory;
 pub mod edge;
 pub mod formats;
 pub mod front;
@@ -15,7 +15,7 @@ pub mod keys;
 pub mod local_api;
 pub mod management;
 pub mod metrics;
-mod moment;
+pub mod moment;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod own_log;

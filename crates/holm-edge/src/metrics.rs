@@ -165,8 +165,13 @@ fn write_queue(out: &mut Exposition, status: &BrokerStatus) {
     );
     out.counter(
         "holm_edge_queue_written_bytes_total",
-        "Bytes that the queue has written: what flash wears by.",
+        "Bytes that the queue has written.",
         status.writes.disk_bytes_written,
+    );
+    out.counter(
+        "holm_edge_queue_device_bytes_total",
+        "The same in whole blocks of 4 KiB, as the device takes them at each sync: what flash wears by.",
+        status.writes.device_bytes_written,
     );
     out.counter(
         "holm_edge_queue_syncs_total",

@@ -4,8 +4,12 @@
 
 use holm_model::Timestamp;
 
+/// The forms, for whoever is to give one.
+pub const FORMS: &str = "a time (2026-01-02T03:04:05Z), seconds since 1970, or how long ago (`1 day`, `10 min`)";
+
 /// A point in time in one of the published forms; 0 means the beginning.
-pub(crate) fn read(text: &str, now: Timestamp) -> Option<Timestamp> {
+#[must_use]
+pub fn read(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<i64>() {
         return Some(Timestamp::from_unix_seconds(seconds));
     }

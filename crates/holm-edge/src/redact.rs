@@ -59,6 +59,47 @@ pub fn line(text: &str) -> Cow<'_, str> {
     shown
 }
 
+/// A line longer than this is cut: one that never ends, as of a program that draws a bar, would need all the memory there is.
+const LONGEST_LINE: usize = 256 << 10;
+
+/// Puts lines together from pieces of a log, so that no secret is cut in two, and gives them without their secrets. Each byte is
+/// looked at once, and a line that has no end is held up to its bound; what it has beyond is left out, and that is told.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The line that has begun.
+    open: Vec<u8>,
+    /// What it has beyond the bound.
+    left_out: usize,
+}
+
+impl Lines {
+    /// Takes a piece in and gives the lines that it ends.
+    pub fn take(&mut self, piece: &[u8]) -> String {
+        let mut shown = String::new();
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE - self.open.len();
+            let (held, beyond) = part.split_at(part.len().min(room));
+            self.open.extend_from_slice(held);
+            self.left_out += beyond.len();
+            if part.ends_with(b"\n") {
+                shown.push_str(&self.finish());
+            }
+        }
+        shown
+    }
+
+    /// Gives the line that was not ended.
+    pub fn finish(&mut self) -> String {
+        let mut shown = line(&String::from_utf8_lossy(&self.open)).into_owned();
+        if self.left_out > 0 {
+            shown.push_str(&format!(" … ({} bytes of this line are left out)\n", self.left_out));
+        }
+        self.open.clear();
+        self.left_out = 0;
+        shown
+    }
+}
+
 /// A configuration without its secrets; `None` when it can't be read, so that nobody knows what in it is secret.
 #[must_use]
 pub fn configuration(text: &str) -> Option<String> {
@@ -103,6 +144,35 @@ fn redact_item(name: &str, item: &mut Item) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_in_pieces_lose_their_secrets_and_keep_everything_else() {
+        let text = "a: 1\npassword=hunter2 b\n\nlast";
+        for length in 1..text.len() {
+            let mut lines = Lines::default();
+            let pieces = text.as_bytes().chunks(length).map(|piece| lines.take(piece));
+            let shown: String = pieces.collect::<Vec<_>>().concat() + &lines.finish();
+
+            assert_eq!(shown, "a: 1\npassword=(redacted) b\n\nlast", "{length}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_costs_its_bound_and_no_more() {
+        let mut lines = Lines::default();
+        // In pieces of which each would have been looked at with all before it: hours.
+        for _ in 0..1_000_000 {
+            assert_eq!(lines.take(b"...................."), "");
+        }
+        assert!(lines.open.capacity() <= 2 * LONGEST_LINE);
+
+        let shown = lines.take(b"\nnext password=x\n");
+
+        let (cut, next) = shown.split_once('\n').unwrap();
+        let left_out = format!("({} bytes of this line are left out)", 20_000_001 - LONGEST_LINE);
+        assert!(cut.starts_with("....") && cut.ends_with(&left_out));
+        assert_eq!(next, "next password=(redacted)\n");
+    }
 
     #[test]
     fn keys_and_signatures_are_taken_out_of_lines_and_the_rest_stays() {

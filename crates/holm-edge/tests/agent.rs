@@ -65,7 +65,10 @@ impl Device {
         let known = json!({"format": 1, "hub": "hub.test", "device": "dev1", "modules": {"m": {
             "generation": "g1", "managed_by": "IotEdge", "has_keys": true, "was_deployed": true}}});
         private_file::write(&data.path().join("identities.json"), known.to_string().as_bytes()).unwrap();
-        let config = ProcessConfig::new(data.path().join("process"), vec![data.path().join("images")], HOLM);
+        let config = ProcessConfig {
+            ready_made: ["signer", "crasher"].map(str::to_owned).into(),
+            ..ProcessConfig::new(data.path().join("process"), vec![data.path().join("images")], HOLM)
+        };
         Self {
             runtime: ProcessRuntime::new(config),
             data,

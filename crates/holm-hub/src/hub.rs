@@ -228,6 +228,7 @@ impl Hub {
             tracing::warn!(%error, "when devices were last heard of was not written");
         }
         backend.log.clone().close().await;
+        backend.repository.close().await;
     }
 }
 

@@ -47,6 +47,12 @@ impl Text {
         &self.0
     }
 
+    /// The text as a part of the buffer that it was cut from.
+    #[must_use]
+    pub const fn buffer(&self) -> &Bytes {
+        &self.0
+    }
+
     /// The length in bytes, 0 to 65,535.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -68,6 +68,11 @@ pub struct Options {
     pub move_below_percent: u8,
     /// The most bytes that one step of moving reads. Default 1 MiB. A commit waits for at most one step.
     pub move_step_bytes: u64,
+    /// How long acknowledgements, and what else moves a lane's progress, wait for an append to be committed with. Default 1 s,
+    /// at most 60 s. Short: syncs for acknowledgements alone, each of which wears out a block of flash; long: more is delivered
+    /// again after a crash, but no more than some 1,000 records. They do not wait while the queue or the disk is full, nor at
+    /// closing.
+    pub acknowledge_delay: Duration,
     /// How often a commit is tried again while the disk is full or failing. Default 1 s.
     pub retry_interval: Duration,
     /// How often expiry, retention and reclaiming are looked after. Default 30 s.
@@ -91,6 +96,7 @@ impl Default for Options {
             max_ranges: 1024,
             move_below_percent: 50,
             move_step_bytes: 1 << 20,
+            acknowledge_delay: Duration::from_secs(1),
             retry_interval: Duration::from_secs(1),
             maintain_interval: Duration::from_secs(30),
             clock: Clock::default(),
@@ -150,7 +156,9 @@ impl Options {
             self.move_step_bytes,
             1..=1 << 30,
             "between 1 byte and 1 GiB",
-        )
+        )?;
+        let milliseconds = u64::try_from(self.acknowledge_delay.as_millis()).unwrap_or(u64::MAX);
+        in_range("acknowledge_delay", milliseconds, 0..=60_000, "at most 60,000 ms")
     }
 
     /// The salt for a new directory.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::core::{Health, Log, OpenReport, Stats};
 use crate::error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenError, ReadError};
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// Tells a writer that looks out for work that there may be some; only ever a hint.
     pub(crate) stirred: AtomicBool,
     pub(crate) clock: Clock,
+    /// How long acknowledgements wait for an append.
+    pub(crate) acknowledge_delay: Duration,
     /// What an append to a store that is not durable waits for.
     safe_at_once: Option<Arc<CommitSignal>>,
 }
@@ -76,6 +79,8 @@ pub(crate) struct State {
     pub(crate) is_closing: bool,
     /// A commit is asked for even if nothing seems to need it.
     pub(crate) flush: bool,
+    /// When acknowledgements that wait for an append are committed without one; the writer sets it.
+    pub(crate) acknowledge_by: Option<Instant>,
     /// Maintenance is asked for.
     pub(crate) maintain: bool,
     pub(crate) readers: BTreeMap<(LaneId, u64), WaitingReader>,
@@ -100,6 +105,13 @@ impl Shared {
     /// What brings that which is appended now to where it is safe.
     fn commit_of(&self, state: &State) -> Commit {
         Commit::new(Arc::clone(self.safe_at_once.as_ref().unwrap_or(&state.next_commit.0)))
+    }
+
+    /// Lets go of the lock after acknowledgements.
+    fn acknowledged(&self, state: MutexGuard<'_, State>) {
+        if state.must_tell_writer() {
+            self.wake_writer(state);
+        }
     }
 
     /// Lets go of the lock and tells the writer that there is work.
@@ -133,6 +145,13 @@ impl State {
         ready.into_iter().filter_map(|key| self.remove_reader(key)).collect()
     }
 
+    /// Whether there is something to be committed that the writer does not know of, or must not wait with.
+    pub(crate) fn must_tell_writer(&self) -> bool {
+        let is_known = self.acknowledge_by.is_some();
+        let news = |log: &Log| log.is_pressing() || (log.needs_commit() && !is_known);
+        self.log.as_ref().is_some_and(news)
+    }
+
     pub(crate) fn remove_reader(&mut self, key: (LaneId, u64)) -> Option<Waker> {
         let reader = self.readers.remove(&key)?;
         self.waiting_for_appends -= usize::from(reader.visibility == Visibility::Appended);
@@ -158,6 +177,11 @@ impl Queue {
     pub fn open_on(files: Arc<dyn FileSystem>, options: Options) -> Result<(Self, OpenReport), OpenError> {
         let (clock, max_bytes) = (options.clock.clone(), options.max_bytes);
         let safe_at_once = files.capacity().map(|_| Arc::new(CommitSignal::completed(Ok(()))));
+        // What is spared on a device costs nothing in memory, and the space is wanted back.
+        let acknowledge_delay = match safe_at_once {
+            Some(_) => Duration::ZERO,
+            None => options.acknowledge_delay,
+        };
         let (mut log, report) = Log::open(files, options, clock.now())?;
         if safe_at_once.is_some() {
             log.set_max_bytes(max_bytes);
@@ -169,6 +193,7 @@ impl Queue {
                 is_idle: false,
                 is_closing: false,
                 flush: false,
+                acknowledge_by: None,
                 maintain: false,
                 readers: BTreeMap::new(),
                 next_reader: 0,
@@ -179,6 +204,7 @@ impl Queue {
             work: Condvar::new(),
             stirred: AtomicBool::new(false),
             clock,
+            acknowledge_delay,
             safe_at_once,
         });
         let for_writer = Arc::clone(&shared);
@@ -197,7 +223,7 @@ impl Queue {
         ))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
     }
 
@@ -348,8 +374,8 @@ impl Queue {
         Reader::new(Arc::clone(self.shared()), lane, from, visibility)
     }
 
-    /// Acknowledges positions of a lane: they are not read again. Cheap; durable with the next commit, for which
-    /// [`Self::flush`] waits.
+    /// Acknowledges positions of a lane: they are not read again. Cheap. Durable with the next commit of an append, or after
+    /// [`Options::acknowledge_delay`]; a crash before that delivers them again. [`Self::flush`] asks for a commit, and waits.
     ///
     /// # Errors
     /// See [`AcknowledgeError`].
@@ -360,16 +386,16 @@ impl Queue {
             .as_mut()
             .ok_or(AcknowledgeError::Closed)?
             .acknowledge(lane, positions)?;
-        self.shared().wake_writer(state);
+        self.shared().acknowledged(state);
         Ok(())
     }
 
     /// Acknowledges positions because the time of their records is over: counted as expired, if they were not acknowledged.
-    /// Says how many were not.
+    /// Says how many were not. Durable as [`Self::acknowledge`] is.
     pub fn expire(&self, lane: LaneId, positions: Range<u64>) -> u64 {
         let mut state = self.shared().lock();
         let expired = state.log.as_mut().map_or(0, |log| log.expire(lane, positions));
-        self.shared().wake_writer(state);
+        self.shared().acknowledged(state);
         expired
     }
 

@@ -100,9 +100,9 @@ impl Reader {
             let corrupt = log.stats().corrupt;
             let plan = log.plan_read(&mut self.cursor, self.visibility)?;
             self.skipped.corrupt += log.stats().corrupt - corrupt;
-            let needs_commit = log.needs_commit() && state.is_idle;
+            let wakes_writer = state.is_idle && state.must_tell_writer();
             drop(state);
-            if needs_commit {
+            if wakes_writer {
                 self.shared.work.notify_one();
             }
             let ReadPlan::Ready(fetch) = plan else {

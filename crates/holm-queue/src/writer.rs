@@ -6,8 +6,8 @@
 //!        '────────────────────────────────────────────────────────────────────────────────────────────────'
 //! ```
 //!
-//! A commit starts when the previous one returned, with all that has arrived since. Only while the disk is full or failing is
-//! there a timer: it tries again.
+//! A commit starts when the previous one returned, with all that has arrived since. There is a timer where a commit is put off:
+//! while the disk is full or failing, which is tried again, and for acknowledgements that no append comes after.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -141,15 +141,8 @@ impl<'s> Writer<'s> {
                 self.look_out(begin);
                 state = self.shared.lock();
             } else {
-                let is_waiting = state.log.as_ref().is_some_and(|log| log.needs_commit());
-                let retry_at = self.retry_at.min(self.reserve_at.max(now));
-                let until = if is_waiting {
-                    retry_at.max(now).min(self.maintain_at)
-                } else {
-                    self.maintain_at
-                };
+                let timeout = self.next_work(&mut state, now).saturating_duration_since(now);
                 state.is_idle = true;
-                let timeout = until.saturating_duration_since(now);
                 (state, _) = self
                     .shared
                     .work
@@ -176,7 +169,8 @@ impl<'s> Writer<'s> {
             };
         };
         let is_good = *log.health() == Health::Good;
-        let wanted = state.flush || log.needs_commit();
+        let is_due = state.is_closing || state.acknowledge_by.is_some_and(|by| now >= by);
+        let wanted = state.flush || log.is_pressing() || (is_due && log.needs_commit());
         Work {
             commit: wanted && (is_good || now >= self.retry_at || state.is_closing || state.flush),
             reserve: log.wants_reserve() && now >= self.reserve_at,
@@ -185,8 +179,26 @@ impl<'s> Writer<'s> {
         }
     }
 
+    /// When there is work even if nobody calls, given that there is none now.
+    fn next_work(&self, state: &mut State, now: Instant) -> Instant {
+        let mut next = self.maintain_at;
+        let Some(log) = &state.log else { return next };
+        if log.is_pressing() {
+            // The disk refused.
+            next = next.min(self.retry_at);
+        } else if log.needs_commit() {
+            let by = now + self.shared.acknowledge_delay;
+            next = next.min(*state.acknowledge_by.get_or_insert(by));
+        }
+        if log.wants_reserve() {
+            next = next.min(self.reserve_at);
+        }
+        next
+    }
+
     fn commit(&mut self, mut state: MutexGuard<'s, State>) -> Result<(), CommitError> {
         state.flush = false;
+        state.acknowledge_by = None;
         let was_full = state.log.as_ref().is_some_and(|log| *log.health() == Health::Full);
         let next = Promise(Arc::new(CommitSignal::default()));
         let promise = std::mem::replace(&mut state.next_commit, next);
@@ -304,5 +316,56 @@ impl<'s> Writer<'s> {
 
     fn needs_commit(&self) -> bool {
         self.shared.lock().log.as_ref().is_some_and(|log| log.needs_commit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lane::LaneKind;
+    use crate::options::Options;
+    use crate::queue::Queue;
+    use crate::record::NewRecord;
+    use crate::testing::MemoryFiles;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_left_alone_until_it_is_time_to_try_again() {
+        let files = MemoryFiles::new();
+        let (queue, _) = Queue::open_on(Arc::new(files.clone()), Options::default()).unwrap();
+        let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+        let lanes = [(lane, 0)];
+        let record = NewRecord {
+            sender: "test",
+            lanes: &lanes,
+            enqueued_at: 0,
+            payload: vec![0; 1000].into(),
+        };
+        queue.append(&record).unwrap().wait().unwrap();
+        files.set_capacity(Some(files.used()));
+        queue.append(&record).unwrap().wait().unwrap_err();
+        let shared = queue.shared();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while shared.lock().log.as_ref().unwrap().wants_reserve() {
+            assert!(Instant::now() < deadline, "never saved to the reserve");
+            std::thread::yield_now();
+        }
+
+        let now = Instant::now();
+        let writer = Writer {
+            shared,
+            retry_interval: Duration::from_secs(1),
+            maintain_interval: Duration::from_secs(30),
+            retry_at: now + Duration::from_secs(1),
+            reserve_at: now,
+            maintain_at: now + Duration::from_secs(30),
+            mover: None,
+            look_for_moves: false,
+            newest: 0,
+            looks_out: false,
+        };
+        let next = writer.next_work(&mut shared.lock(), now);
+
+        assert_eq!(next, now + Duration::from_secs(1));
     }
 }

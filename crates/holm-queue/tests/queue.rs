@@ -247,6 +247,131 @@ async fn flush_makes_acknowledgements_durable() {
     assert_eq!(queue.low_water(lane), Some(1));
 }
 
+/// Options with which acknowledgements alone wait for longer than a test takes.
+fn patient() -> Options {
+    Options {
+        acknowledge_delay: Duration::from_secs(60),
+        ..options()
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_go_with_the_next_append_and_cost_no_sync_of_their_own() {
+    let files = MemoryFiles::new();
+    let (queue, _) = Queue::open_on(Arc::new(files.clone()), patient()).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    append(&queue, lane, "first").unwrap().await.unwrap();
+    let before = queue.stats();
+
+    for number in 0..100 {
+        queue.acknowledge(lane, number..number + 1).unwrap();
+        append(&queue, lane, "next").unwrap().await.unwrap();
+    }
+
+    let after = queue.stats();
+    assert_eq!(after.syncs - before.syncs, 100);
+    // A record that lies across the border of two blocks writes both.
+    let blocks = (after.device_bytes - before.device_bytes) / 4096;
+    assert!((100..=110).contains(&blocks), "{blocks}");
+    files.crash(CrashStyle::LoseAll);
+    let (queue, lane) = in_memory(&files);
+    assert_eq!(queue.low_water(lane), Some(100));
+}
+
+#[tokio::test]
+async fn crash_before_acknowledgements_are_on_disk_delivers_again() {
+    let files = MemoryFiles::new();
+    let (queue, _) = Queue::open_on(Arc::new(files.clone()), patient()).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    append(&queue, lane, "one").unwrap().await.unwrap();
+    append(&queue, lane, "two").unwrap().await.unwrap();
+
+    queue.acknowledge(lane, 0..1).unwrap();
+    files.crash(CrashStyle::LoseAll);
+
+    let (queue, lane) = in_memory(&files);
+    let mut reader = queue.reader(lane, Start::LowWater, Visibility::Durable).unwrap();
+    assert_eq!(payloads(&reader.try_read(10, 1_000).unwrap()), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn acknowledgement_that_no_append_follows_is_on_disk_in_its_time() {
+    let files = MemoryFiles::new();
+    let options = Options {
+        acknowledge_delay: Duration::from_millis(20),
+        ..options()
+    };
+    let (queue, _) = Queue::open_on(Arc::new(files.clone()), options).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    append(&queue, lane, "one").unwrap().await.unwrap();
+    append(&queue, lane, "two").unwrap().await.unwrap();
+    let commits = queue.stats().commits;
+
+    queue.acknowledge(lane, 0..1).unwrap();
+    until("committed", || queue.stats().commits > commits);
+
+    files.crash(CrashStyle::LoseAll);
+    let (queue, lane) = in_memory(&files);
+    assert_eq!(queue.low_water(lane), Some(1));
+}
+
+#[tokio::test]
+async fn many_acknowledgements_wait_for_no_append() {
+    let files = MemoryFiles::new();
+    let (queue, _) = Queue::open_on(Arc::new(files.clone()), patient()).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    let pending: Vec<_> = (0..2000).map(|_| append(&queue, lane, "one").unwrap()).collect();
+    for pending in pending {
+        pending.await.unwrap();
+    }
+    let commits = queue.stats().commits;
+
+    for position in 0..1024 {
+        queue.acknowledge(lane, position..position + 1).unwrap();
+    }
+    until("committed", || queue.stats().commits > commits);
+
+    files.crash(CrashStyle::LoseAll);
+    let (queue, lane) = in_memory(&files);
+    assert_eq!(queue.low_water(lane), Some(1024));
+}
+
+#[tokio::test]
+async fn close_writes_acknowledgements_that_wait() {
+    let files = MemoryFiles::new();
+    let (queue, _) = Queue::open_on(Arc::new(files.clone()), patient()).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    append(&queue, lane, "one").unwrap().await.unwrap();
+
+    queue.acknowledge(lane, 0..1).unwrap();
+    queue.close().await;
+
+    files.crash(CrashStyle::LoseAll);
+    let (queue, lane) = in_memory(&files);
+    assert_eq!(queue.low_water(lane), Some(1));
+}
+
+#[tokio::test]
+async fn acknowledgements_give_a_full_queue_its_space_back_without_waiting() {
+    let options = Options {
+        max_bytes: Some(1 << 20),
+        segment_bytes: 64 << 10,
+        ..patient()
+    };
+    let (queue, _) = Queue::open_on(Arc::new(MemoryFiles::new()), options).unwrap();
+    let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+    let payload = "x".repeat(10_000);
+    let mut taken = 0;
+    while let Ok(pending) = append(&queue, lane, &payload) {
+        pending.await.unwrap();
+        taken += 1;
+    }
+
+    queue.acknowledge(lane, 0..taken).unwrap();
+
+    until("there is room", || append(&queue, lane, &payload).is_ok());
+}
+
 #[tokio::test]
 async fn close_commits_what_waits_and_releases_the_directory() {
     let files = MemoryFiles::new();

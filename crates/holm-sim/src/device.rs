@@ -159,6 +159,7 @@ impl Device {
 fn program() -> Program {
     Program {
         file: PathBuf::from("/nonexistent/holm"),
+        ready_made: Vec::new(),
         build: "simulation".to_owned(),
         sockets: ListeningSockets::default(),
         own_log: OwnLog::default(),

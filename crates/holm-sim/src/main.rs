@@ -11,6 +11,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use holm_sim::story::{self, Plan, Trouble};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A simulation.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +51,10 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
+    if let Err(error) = log() {
+        eprintln!("soak: {error:#}");
+        return ExitCode::from(2);
+    }
     match parse(&arguments) {
         Ok((simulation, seed, days)) => run(simulation, seed, days),
         Err(error) => {
@@ -58,6 +62,23 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Logs errors, or what `RUST_LOG` asks for.
+fn log() -> Result<()> {
+    let filter: Targets = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .with_context(|| format!("`RUST_LOG={text}` is no log filter; give `info`, say"))?,
+        _ => Targets::new().with_default(LevelFilter::ERROR),
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(std::io::stderr)
+        .finish()
+        .with(filter)
+        .try_init()
+        .context("logging can't be started")
 }
 
 fn run(simulation: &Simulation, seed: u64, days: u32) -> ExitCode {

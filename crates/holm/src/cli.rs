@@ -84,7 +84,7 @@ pub(crate) enum Command {
     /// Run a ready-made module (as an edge does).
     Run {
         /// Which one.
-        #[arg(value_parser = PossibleValuesParser::new(["sensor", "watcher", "summary"]))]
+        #[arg(value_parser = PossibleValuesParser::new(holm_modules::NAMES))]
         name: String,
     },
     /// The supervisor of a process module (as an edge starts it).
@@ -184,10 +184,10 @@ pub(crate) enum Edge {
         #[arg(long, value_name = "LINES", value_parser = values::tail)]
         tail: Option<values::LogTail>,
         /// Nothing older: a time, seconds since 1970, or how long ago (`1 day`).
-        #[arg(long, value_name = "WHEN")]
+        #[arg(long, value_name = "WHEN", value_parser = values::moment)]
         since: Option<String>,
         /// Nothing newer, in the same forms.
-        #[arg(long, value_name = "WHEN")]
+        #[arg(long, value_name = "WHEN", value_parser = values::moment)]
         until: Option<String>,
         #[command(flatten)]
         on: OnDevice,
@@ -308,10 +308,10 @@ pub(crate) struct SupportBundle {
     #[arg(short, long, value_name = "FILE", default_value = "support_bundle.zip")]
     pub(crate) output: String,
     /// Logs from then on: a time, seconds since 1970, or how long ago.
-    #[arg(long, value_name = "WHEN", default_value = "1 day")]
+    #[arg(long, value_name = "WHEN", default_value = "1 day", value_parser = values::moment)]
     pub(crate) since: String,
     /// Logs until then.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = values::moment)]
     pub(crate) until: Option<String>,
     /// Leave the logs of modules out.
     #[arg(short = 'e', long)]
@@ -445,6 +445,7 @@ pub(crate) enum DeadLetters {
     /// Print one with its message.
     Show {
         /// Its number in the list.
+        #[arg(value_parser = values::dead_letter)]
         id: u64,
         #[command(flatten)]
         on: OnDevice,
@@ -452,7 +453,7 @@ pub(crate) enum DeadLetters {
     /// Send some again to the endpoints that they were for.
     Resend {
         /// Their numbers in the list.
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", value_parser = values::dead_letter)]
         ids: Vec<u64>,
         /// All there are.
         #[arg(long, conflicts_with = "ids")]

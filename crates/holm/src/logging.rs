@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -50,14 +53,58 @@ impl Write for Tee {
 /// Starts logging.
 pub(crate) fn start(format: LogFormat, default_level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("HOLM_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
-            .with_context(|| format!("`HOLM_LOG={text}` is no log filter; give `info`, say"))?,
-        _ => EnvFilter::new(default_level),
+        Ok(text) if !text.is_empty() => {
+            parse(&text).with_context(|| format!("`HOLM_LOG={text}` is no log filter; give `info`, say"))?
+        }
+        _ => parse(default_level).with_context(|| format!("`{default_level}` is no log filter"))?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(|| Tee);
     let started = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .finish()
+            .with(filter)
+            .try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging can't be started: {error}"))
+}
+
+/// What to log: levels, `TARGET=LEVEL`, or both, between commas. An `EnvFilter` could choose by the fields of spans as well; there
+/// are none, and it brings an engine for regular expressions to each device.
+fn parse(text: &str) -> Result<Targets, ParseError> {
+    // Left in, nothing between two commas would be a level: `error`.
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    parts.join(",").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_target_may_say_more_than_the_rest() {
+        let filter = parse("holm_edge=debug, info").unwrap();
+
+        assert!(filter.would_enable("holm_edge::broker", &Level::DEBUG));
+        assert!(filter.would_enable("holm_queue", &Level::INFO));
+        assert!(!filter.would_enable("holm_queue", &Level::DEBUG));
+    }
+
+    #[test]
+    fn a_comma_too_many_changes_nothing() {
+        let filter = parse(",info,").unwrap();
+
+        assert!(filter.would_enable("holm_edge", &Level::INFO));
+        assert!(!filter.would_enable("holm_edge", &Level::DEBUG));
+    }
+
+    #[test]
+    fn a_level_that_there_is_not_is_refused() {
+        assert!(parse("holm_edge=loud").is_err());
+    }
 }

@@ -16,13 +16,15 @@ mod status_page;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     #[cfg(feature = "edge")]
-    let cli = cli::Cli::parse_from(iotedge::translate(std::env::args_os()));
+    let read = iotedge::parse(std::env::args_os());
     #[cfg(not(feature = "edge"))]
-    let cli = cli::Cli::parse();
+    let read = <cli::Cli as clap::Parser>::try_parse();
+    let cli = match read {
+        Ok(cli) => cli,
+        Err(told) => return output::told(&told),
+    };
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {

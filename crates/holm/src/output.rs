@@ -8,6 +8,7 @@
 //! | 3 | `holm demo` lost a message |
 
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 
 use serde_json::Value;
 
@@ -22,10 +23,39 @@ const EXIT_USAGE: u8 = 2;
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) const EXIT_LOST: u8 = 3;
 
-/// Writes a line to standard output. A reader that has gone (`| head`) ends the program quietly, as it does others.
+/// Writes a line to standard output.
 pub(crate) fn line(text: &str) {
-    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
-        std::process::exit(0);
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    drop(out);
+    must_be_written(written);
+}
+
+/// Writes bytes to standard output, at once.
+#[cfg(feature = "edge")]
+pub(crate) fn bytes(piece: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(piece).and_then(|()| out.flush());
+    drop(out);
+    must_be_written(written);
+}
+
+/// Writes what the reading of the command line has to tell: help, the version, or what is wrong with it.
+pub(crate) fn told(said: &clap::Error) -> ExitCode {
+    must_be_written(said.print());
+    ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(EXIT_USAGE))
+}
+
+/// Ends the program where its output goes nowhere: quietly if a reader has gone (`| head`), as others do, else with a word on
+/// what is wrong. A result that nobody got is no success.
+fn must_be_written(written: std::io::Result<()>) {
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(&format!("holm: the output can't be written: {error}"));
+            std::process::exit(EXIT_FAILED.into());
+        }
     }
 }
 

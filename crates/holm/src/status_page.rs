@@ -7,8 +7,8 @@ use anyhow::Context;
 use holm_net::http::{Handler, ResponseBody, body, serve_connection};
 use holm_net::{Listener, ListenerOptions, ListeningSockets, Peer, Scope};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 
 /// Connections to the page at once.
 const MAX_CONNECTIONS: usize = 32;
@@ -25,7 +25,12 @@ struct Page<S>(S);
 
 impl<S: Status> Handler for Page<S> {
     async fn handle(&self, request: Request<Incoming>, _peer: Peer) -> Response<ResponseBody> {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let (status, text) = match request.uri().path() {
+            "/healthz" | "/metrics" if !is_read => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this page is only read: GET or HEAD\n".to_owned(),
+            ),
             "/healthz" => match self.0.health() {
                 Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
@@ -42,6 +47,11 @@ impl<S: Status> Handler for Page<S> {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
         );
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
         response
     }
 }

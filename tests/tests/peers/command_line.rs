@@ -43,6 +43,10 @@ fn a_wrong_value_of_an_option_is_a_wrong_command_line_whichever_option_it_is() {
         &["device", "list", "--hub", "nonsense"],
         &["login", "nonsense"],
         &["edge", "list", "--host", "tcp://1.2.3.4"],
+        &["edge", "logs", "m", "--since", "garbage"],
+        &["edge", "support-bundle", "--until", "garbage"],
+        &["edge", "dead-letters", "show", "x"],
+        &["edge", "dead-letters", "resend", "1", "x"],
         &["hub", "run", "--data", "/nonexistent", "--hostname", ""],
         &["run", "nothing"],
     ] {
@@ -51,6 +55,39 @@ fn a_wrong_value_of_an_option_is_a_wrong_command_line_whichever_option_it_is() {
         assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", error(&done));
         assert!(!error(&done).is_empty() && done.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_result_that_could_not_be_written_is_no_success() {
+    for arguments in [
+        &["edge", "check-list"][..],
+        &["edge", "check-list", "--json"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = Command::new(need::holm());
+        command.args(arguments).stdout(full.expect("every Linux has it"));
+        let done = command.output().expect("the binary can be started");
+
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {done:?}");
+        assert!(
+            error(&done).contains("can't be written"),
+            "{arguments:?}: {}",
+            error(&done)
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_command_quietly() {
+    let (reader, writer) = std::io::pipe().expect("pipes can be made");
+    drop(reader);
+    let mut command = Command::new(need::holm());
+    command.args(["edge", "check-list"]).stdout(writer);
+    let done = command.output().expect("the binary can be started");
+
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
 }
 
 #[test]

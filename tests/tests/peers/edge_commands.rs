@@ -374,6 +374,62 @@ fn a_configuration_of_1_1_is_taken_over_key_by_key() {
 }
 
 #[test]
+fn what_can_not_be_taken_over_is_told_at_the_end_and_by_the_exit_code() {
+    let systemd = Systemd::new();
+    let folder = systemd.folder.path();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let old = file("config.yaml");
+    let yaml = format!(
+        "provisioning: {{source: manual, device_connection_string: \"{CONNECTION}\"}}\nhostname: pump-7\nown: {{thing: 1}}\n"
+    );
+    std::fs::write(&old, &yaml).expect("a file can be written");
+
+    let nowhere = systemd.run(&["config", "import", "-c", &old, "-o", &file("no/such/config.toml")]);
+    let done = systemd.run(&["config", "import", "-c", &old, "-o", &file("new/config.toml")]);
+    std::fs::write(&old, yaml + "agent: {name:\n").expect("a file can be written");
+    let open = systemd.run(&["config", "import", "-c", &old, "-o", &file("open.toml")]);
+
+    assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
+    assert!(
+        error(&nowhere).contains("no/such") && !folder.join("no").exists(),
+        "{nowhere:?}"
+    );
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(
+        error(&done).contains("without what can't be kept: `own.thing`"),
+        "{done:?}"
+    );
+    assert!(error(&done).contains("/new` was made"), "{done:?}");
+    let text = std::fs::read_to_string(file("new/config.toml")).expect("it was written");
+    assert!(text.contains(CONNECTION), "{text}");
+    assert!(!open.status.success() && error(&open).contains("line 4"), "{open:?}");
+    assert!(!Path::new(&file("open.toml")).exists());
+}
+
+#[test]
+fn a_file_in_the_place_of_the_data_is_found_before_the_start() {
+    let systemd = Systemd::new();
+    let file = |name: &str| systemd.folder.path().join(name).display().to_string();
+    let (config, data) = (file("config.toml"), file("data"));
+    let text = format!(
+        "hostname = \"pump-7\"\n[provisioning]\nsource = \"manual\"\nconnection_string = \"{CONNECTION}\"\n[holm]\ndata = \"{data}\"\n"
+    );
+    std::fs::write(&config, text).expect("a file can be written");
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let fine = systemd.run(&["run", "--check", "--config", &config]);
+    std::fs::write(&data, "text").expect("a file can be written");
+
+    let refused = systemd.run(&["run", "--check", "--config", &config]);
+
+    assert!(fine.status.success(), "{fine:?}");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(
+        error(&refused).contains(&data) && error(&refused).contains("it is a file"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn system_commands_ask_systemd_and_say_so_where_there_is_none() {
     let systemd = Systemd::new();
 

@@ -18,8 +18,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a hub and reads its figures.
-fn read_metrics() -> Result<String> {
+/// Starts a hub and asks for its figures; gives head and body of the answer.
+fn ask_for_metrics(method: &str) -> Result<(String, String)> {
     let folder = tempfile::tempdir()?;
     let mut command = Command::new(need::holm());
     command.args(["hub", "run", "--mqtt-port", "0", "--https-port", "0", "--data"]);
@@ -35,13 +35,29 @@ fn read_metrics() -> Result<String> {
     let mut stream = TcpStream::connect(status)?;
     write!(
         stream,
-        "GET /metrics HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+        "{method} /metrics HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+fn read_metrics() -> Result<String> {
+    let (head, body) = ask_for_metrics("GET")?;
     anyhow::ensure!(head.contains("200 OK") && head.contains("version=0.0.4"), "{head}");
-    Ok(body.to_owned())
+    Ok(body)
+}
+
+#[test]
+fn the_page_of_figures_is_only_read() -> Result<()> {
+    let (refused, _) = ask_for_metrics("POST")?;
+    let (looked_at, body) = ask_for_metrics("HEAD")?;
+
+    assert!(refused.starts_with("HTTP/1.1 405"), "{refused}");
+    assert!(refused.to_ascii_lowercase().contains("allow: get, head"), "{refused}");
+    assert!(looked_at.contains("200 OK") && body.is_empty(), "{looked_at}");
+    Ok(())
 }
 
 #[test]

@@ -46,8 +46,8 @@ impl Ingest for Broker {
             }
         };
         let now = self.now();
-        let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
-        self.stamp(&mut message, &stamps);
+        let mut stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now, 1);
+        self.stamp(&mut message, &mut stamps);
         let sender = self.figures.sender(&from.identity.to_string());
         let figures = self.figures.received(&sender, &self.output_label(&message), size);
         let taken = self.take_in(&from.identity, &message, None).await;
@@ -70,7 +70,7 @@ impl Broker {
     pub(super) async fn tell_twin_change(&self, of: &Identity, patch: &serde_json::Value) {
         let now = self.now();
         let mut message = Message::new(patch.to_string());
-        self.stamp(&mut message, &self.stamps(of, None, now));
+        self.stamp(&mut message, &mut self.stamps(of, None, now, 1));
         for (property, value) in [
             (SystemProperty::MessageType, "twinChangeNotification"),
             (SystemProperty::MessageSchema, "twinChangeNotification"),

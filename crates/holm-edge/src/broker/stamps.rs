@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::BytesMut;
 use holm_model::message::SharedText;
 use holm_model::{Identity, Message, SystemProperty, Timestamp};
 
@@ -22,8 +23,8 @@ impl MessageIds {
         })
     }
 
-    /// In the form of a GUID.
-    fn next(&self) -> String {
+    /// The next, in the form of a GUID, as a part of a buffer that takes several.
+    fn next(&self, buffer: &mut BytesMut) -> SharedText {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut number = u128::from(self.opening) << 64 | u128::from(count);
@@ -32,7 +33,8 @@ impl MessageIds {
             *place = DIGITS[usize::try_from(number & 0xf).unwrap_or_default()];
             number >>= 4;
         }
-        String::from_utf8_lossy(&text).into_owned()
+        buffer.extend_from_slice(&text);
+        SharedText::from_utf8(buffer.split().freeze()).expect("digits and hyphens are ASCII")
     }
 }
 
@@ -43,7 +45,12 @@ pub(super) struct Stamps {
     model: Option<SharedText>,
     origin: SharedText,
     time: SharedText,
+    /// Where the messages' own ids are.
+    ids: BytesMut,
 }
+
+/// The bytes of a message's own id.
+const ID_BYTES: usize = 36;
 
 /// Stamps of a message, at most.
 const STAMPS: usize = 6;
@@ -51,17 +58,19 @@ const STAMPS: usize = 6;
 pub(super) const STAMPED_BYTES: usize = 256;
 
 impl Broker {
-    pub(super) fn stamps(&self, sender: &Identity, model: Option<&str>, now: Timestamp) -> Stamps {
+    /// What is stamped on so many messages of a sender.
+    pub(super) fn stamps(&self, sender: &Identity, model: Option<&str>, now: Timestamp, count: usize) -> Stamps {
         Stamps {
             device: sender.device.as_str().into(),
             module: sender.module.as_ref().map(|module| module.as_str().into()),
             model: model.map(SharedText::from),
             origin: SharedText::from_static(self.origin(sender)),
             time: now.to_string().into(),
+            ids: BytesMut::with_capacity(count * ID_BYTES),
         }
     }
 
-    pub(super) fn stamp(&self, message: &mut Message, stamps: &Stamps) {
+    pub(super) fn stamp(&self, message: &mut Message, stamps: &mut Stamps) {
         let system = &mut message.system;
         system.reserve(STAMPS);
         system.set(SystemProperty::ConnectionDeviceId, stamps.device.clone());
@@ -69,7 +78,7 @@ impl Broker {
             system.set(SystemProperty::ConnectionModuleId, module.clone());
         }
         system.set(SystemProperty::EnqueuedTime, stamps.time.clone());
-        system.set(SystemProperty::EdgeMessageId, self.message_ids.next());
+        system.set(SystemProperty::EdgeMessageId, self.message_ids.next(&mut stamps.ids));
         system.set(SystemProperty::EdgeOrigin, stamps.origin.clone());
         if let Some(model) = &stamps.model {
             system.set(SystemProperty::ModelId, model.clone());

@@ -59,6 +59,10 @@ pub struct Writes {
     pub payload_bytes: u64,
     /// Bytes written for each message; 0 before the first.
     pub disk_bytes_per_message: u64,
+    /// The bytes written in whole blocks of 4 KiB, as flash takes them at each sync.
+    pub device_bytes_written: u64,
+    /// Those for each message; 0 before the first.
+    pub device_bytes_per_message: u64,
     /// Syncs of files and directories.
     pub syncs: u64,
 }
@@ -153,6 +157,8 @@ impl Broker {
                 messages: stats.appended,
                 payload_bytes: stats.payload_bytes,
                 disk_bytes_per_message: stats.bytes_written.checked_div(stats.appended).unwrap_or(0),
+                device_bytes_written: stats.device_bytes,
+                device_bytes_per_message: stats.device_bytes.checked_div(stats.appended).unwrap_or(0),
                 syncs: stats.syncs,
             },
             quota: QuotaStatus {

@@ -37,15 +37,18 @@ impl Broker {
         let table = self.routes.current()?;
         let (now, sender) = (self.now(), from.identity.to_string());
         let enqueued_at = self.millis();
-        let stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now);
-        let (mut ready, mut lanes, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
+        let count = messages.len();
+        let mut stamps = self.stamps(&from.identity, from.announced.model_id.as_deref(), now, count);
+        let (mut ready, mut payloads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        // As a rule each goes to one place.
+        let mut lanes = Vec::with_capacity(count);
         let room = messages.iter().map(|message| message.body.len() + STAMPED_BYTES);
         let mut buffer = BytesMut::with_capacity(room.sum());
         for message in messages.iter_mut() {
             let Ok(bytes) = counted_bytes(message) else {
                 break;
             };
-            self.stamp(message, &stamps);
+            self.stamp(message, &mut stamps);
             let Some(expired) = plan_known(&table, &from.identity, message, enqueued_at, &mut lanes) else {
                 break;
             };

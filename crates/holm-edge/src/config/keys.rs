@@ -149,7 +149,7 @@ pub const KEYS: &[Key] = &[
         "days",
         "`3650`",
         Used,
-        "Life of the authority that the edge makes for itself when none is given. At 80 % of it the next one is made and told of (`holm edge ca`, trust bundle); it signs from 95 %, and the old one stays in the trust bundle until its end.",
+        "Life of the authority that the edge makes for itself when none is given. At 80 % of it the next one is made and told of (`holm edge ca`, trust bundle); it signs from 95 %, and the old one stays in the trust bundle; it signs again should the clock have been wrong.",
     ),
     key(
         "connect.management_uri",

@@ -42,7 +42,7 @@ pub(super) async fn answer(broker: &Broker, call: &Call, rest: &[&str]) -> Resul
             Ok(ok(&json!({"resent": 1, "failed": []})))
         }
         (&Method::DELETE, []) => {
-            let purged = broker.purge_dead_letters().map_err(|error| failure(&error))?;
+            let purged = broker.purge_dead_letters().await.map_err(|error| failure(&error))?;
             Ok(ok(&json!({ "purged": purged })))
         }
         (method, _) => Err(Failure::not_found(format!(

@@ -1,9 +1,12 @@
 //! The calls of the management API.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use holm_model::ModuleId;
 use holm_net::http::{Handler, ResponseBody};
 use holm_net::{Peer, Scope};
-use holm_runtime::{ModuleState, RuntimeError};
+use holm_runtime::{ModuleState, RuntimeError, RuntimeKind};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -17,6 +20,31 @@ use crate::local_api::{Call, Failure};
 pub(super) struct Management {
     pub(super) managed: Managed,
     pub(super) scope: Scope,
+    pub(super) silent: Silent,
+}
+
+/// Which runtimes could not list their modules at the last call, and why: told when it changes, not for each that looks.
+#[derive(Debug, Default)]
+pub(super) struct Silent(Mutex<BTreeMap<RuntimeKind, String>>);
+
+impl Silent {
+    /// Gives those of which it was told now.
+    fn tell(&self, silent: &[(RuntimeKind, RuntimeError)]) -> Vec<RuntimeKind> {
+        let now: BTreeMap<_, _> = silent.iter().map(|(kind, error)| (*kind, error.chain())).collect();
+        // One assignment, so a panic elsewhere leaves it whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = now.iter().filter(|(kind, error)| known.get(kind) != Some(error));
+        let news: Vec<_> = news.map(|(kind, _)| *kind).collect();
+        for kind in &news {
+            let error = now.get(kind).map(String::as_str).unwrap_or_default();
+            tracing::warn!(%kind, error, "a runtime can't list its modules");
+        }
+        for kind in known.keys().filter(|kind| !now.contains_key(kind)) {
+            tracing::info!(%kind, "a runtime lists its modules again");
+        }
+        *known = now;
+        news
+    }
 }
 
 impl Handler for Management {
@@ -37,9 +65,7 @@ impl Management {
         match (&call.method, call.segments().as_slice()) {
             (&Method::GET, ["modules"]) => {
                 let (modules, silent) = self.managed.runtimes.list().await;
-                for (kind, error) in silent {
-                    tracing::warn!(%kind, error = %error.chain(), "a runtime can't list its modules");
-                }
+                self.silent.tell(&silent);
                 Ok(ok(&view::list(&modules, Some(&self.managed.agent.overview()))))
             }
             (&Method::GET, ["modules", name]) => Ok(ok(&self.module(name).await?)),
@@ -186,4 +212,30 @@ fn failure(error: &RuntimeError) -> Failure {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Failure::new(status, error.chain())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_stays_silent_is_told_of_once_and_again_for_another_reason() {
+        let silent = Silent::default();
+        let after = |seconds| {
+            let (operation, after) = ("list".to_owned(), Duration::from_secs(seconds));
+            [(RuntimeKind::Docker, RuntimeError::Timeout { operation, after })]
+        };
+
+        let told = [
+            silent.tell(&after(5)).len(),
+            silent.tell(&after(5)).len(),
+            silent.tell(&after(9)).len(),
+            silent.tell(&[]).len(),
+            silent.tell(&after(9)).len(),
+        ];
+
+        assert_eq!(told, [1, 0, 1, 0, 1]);
+    }
 }

@@ -105,9 +105,8 @@ fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Failure> {
     let now = Timestamp::from(std::time::SystemTime::now());
     match call.parameter(name) {
         None | Some("") => Ok(None),
-        Some(text) => moment::read(text, now).map(Some).ok_or_else(|| {
-            let forms = "a time (2026-01-02T03:04:05Z), seconds since 1970, or how long ago (`1 day`, `10 min`)";
-            Failure::bad_request(format!("`{name}` is `{text}`; give {forms}"))
-        }),
+        Some(text) => moment::read(text, now)
+            .map(Some)
+            .ok_or_else(|| Failure::bad_request(format!("`{name}` is `{text}`; give {}", moment::FORMS))),
     }
 }

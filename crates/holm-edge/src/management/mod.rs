@@ -83,6 +83,7 @@ pub fn serve(scope: &Scope, sockets: &ListeningSockets, path: &Path, managed: Ma
     let handler = Arc::new(handler::Management {
         managed,
         scope: scope.clone(),
+        silent: handler::Silent::default(),
     });
     scope.spawn(socket.serve(scope.clone(), Admission::new(MAX_CONNECTIONS), handler));
     Ok(())

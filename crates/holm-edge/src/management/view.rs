@@ -39,6 +39,16 @@ pub fn module(state: &ModuleState, known: Option<&Known>) -> Value {
         .filter(|_| !state.status.is_up())
         .map(|moment| json!({ "exitTime": moment, "statusCode": state.exit_code.unwrap_or_default().to_string() }));
     let reason = state.description.clone().or_else(|| known?.reason.clone());
+    // The word alone says too little.
+    let reason = reason.or_else(|| match (state.status, state.exit_code) {
+        (RuntimeStatus::Failed | RuntimeStatus::Backoff, Some(code)) => {
+            Some(format!("it ended with exit code {code}; its log may say why"))
+        }
+        (RuntimeStatus::Failed | RuntimeStatus::Backoff, None) => {
+            Some("it ended, and its runtime does not say how; its log may".to_owned())
+        }
+        _ => None,
+    });
     let image = Image {
         name: &state.image,
         hash: state.image_hash.as_deref(),
@@ -142,5 +152,37 @@ const fn word(status: RuntimeStatus) -> &'static str {
         RuntimeStatus::Failed | RuntimeStatus::Backoff => "failed",
         RuntimeStatus::Dead => "dead",
         RuntimeStatus::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_runtime::RuntimeKind;
+
+    use super::*;
+
+    #[test]
+    fn a_module_that_has_failed_is_told_with_a_reason_whoever_knows_one() {
+        let state = |description: Option<&str>, exit_code| ModuleState {
+            id: ModuleId::new("m").unwrap(),
+            kind: RuntimeKind::Docker,
+            status: RuntimeStatus::Failed,
+            health: None,
+            description: description.map(str::to_owned),
+            exit_code,
+            started_at: None,
+            exited_at: None,
+            image: "pump".to_owned(),
+            image_hash: None,
+            pid: None,
+            spec_digest: None,
+            labels: BTreeMap::new(),
+            is_from_before_boot: None,
+        };
+        let reason = |state| module(&state, None)["status"]["runtimeStatus"]["description"].to_string();
+
+        assert!(reason(state(Some("out of memory"), Some(137))).contains("out of memory"));
+        assert!(reason(state(None, Some(3))).contains("exit code 3"));
+        assert!(reason(state(None, None)).contains("does not say how"));
     }
 }

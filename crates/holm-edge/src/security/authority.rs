@@ -10,6 +10,9 @@
 //! A client that trusts the first authority and has not been told of the second goes on until 95 %: the second is published
 //! for long before it signs anything. (Certifying the second by the first instead would help only those that take a longer
 //! chain, and an authority of ours may have none below it.)
+//!
+//! All of this by a time of day that may be wrong, so it can be taken back: the first is kept ([`super::kept`]), and signs again
+//! when the clock shows that it is not over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use holm_identity::certificate::{CertificateInfo, MAX_PEM_BYTES, certificates_fr
 use holm_identity::{CertificateAuthority, private_file};
 use holm_model::Timestamp;
 
+use super::kept::Kept;
 use super::{SecurityError, SecurityOptions};
 use crate::config::EdgeCa;
 
@@ -26,6 +30,7 @@ use crate::config::EdgeCa;
 pub(super) struct Authorities {
     pub(super) current: Arc<CertificateAuthority>,
     next: Option<Arc<CertificateAuthority>>,
+    kept: Kept,
 }
 
 impl Authorities {
@@ -62,6 +67,7 @@ impl Authorities {
         let opened = Self {
             current: Arc::new(current),
             next: next.map(Arc::new),
+            kept: Kept::open(options)?,
         };
         Ok(opened.maintained(options, now)?.unwrap_or(opened))
     }
@@ -70,30 +76,73 @@ impl Authorities {
         Self {
             current: Arc::new(current),
             next: None,
+            kept: Kept::default(),
         }
     }
 
-    /// What is to follow now, if something is: an authority that is announced, or the announced one in use.
+    /// What is to follow now, if something is: an authority that is announced, or another one in use.
     pub(super) fn maintained(&self, options: &SecurityOptions, now: Timestamp) -> Result<Option<Self>, SecurityError> {
         let EdgeCa::QuickStart { days } = options.edge_ca else {
             return Ok(None);
         };
         let info = self.current.info();
+        let is_good = |kept: &&Arc<CertificateAuthority>| !is_over(kept.info(), days, now);
+        let earlier = |kept: &&Arc<CertificateAuthority>| kept.info().not_after < info.not_after;
+        if let Some(again) = self.kept.iter().find(|kept| is_good(kept) && earlier(kept)) {
+            return self.go_back(options, again).map(Some);
+        }
         if is_over(info, days, now) {
             return self.advance(options, days, now).map(Some);
         }
         if !info.should_renew(days, now) || self.next.is_some() {
             return Ok(None);
         }
-        let next = load_or_create(options, NEXT, days, now)?;
+        let next = match self.later(days, now) {
+            Some(known) => {
+                let stored = known.store(&file(options, NEXT.0), &file(options, NEXT.1));
+                stored.map_err(SecurityError::Authority)?;
+                known
+            }
+            None => Arc::new(load_or_create(options, NEXT, days, now)?),
+        };
         tracing::warn!(
             ends = %info.not_after,
             "the edge's certificate authority ends; give downstream devices the next one as well (`holm edge ca` prints both)"
         );
         Ok(Some(Self {
             current: Arc::clone(&self.current),
-            next: Some(Arc::new(next)),
+            next: Some(next),
+            kept: self.kept.clone(),
         }))
+    }
+
+    /// One that was made when the clock was ahead, and can follow the current one: it is in trust bundles already.
+    fn later(&self, days: u32, now: Timestamp) -> Option<Arc<CertificateAuthority>> {
+        let end = self.current.info().not_after;
+        let follows =
+            |kept: &&Arc<CertificateAuthority>| kept.info().not_after > end && !is_over(kept.info(), days, now);
+        self.kept.iter().find(follows).cloned()
+    }
+
+    /// The time of day was wrong when `again` was replaced: it takes its place again, and those since are kept.
+    fn go_back(&self, options: &SecurityOptions, again: &Arc<CertificateAuthority>) -> Result<Self, SecurityError> {
+        let mut kept = self.kept.clone();
+        for since in self.next.iter().chain([&self.current]) {
+            kept.keep(options, since)?;
+        }
+        // As at a replacement: a cut in between finds it here.
+        let stored = again.store(&file(options, NEXT.0), &file(options, NEXT.1));
+        stored.map_err(SecurityError::Authority)?;
+        take_place(options, again)?;
+        tracing::warn!(
+            ends = %again.info().not_after,
+            "the edge's certificate authority of before is in use again: the clock was wrong when it was replaced"
+        );
+        Ok(Self {
+            current: Arc::clone(again),
+            next: None,
+            kept,
+        })
     }
 
     /// The next authority takes the place of the current one, whose certificate is kept for the trust bundle.
@@ -101,9 +150,15 @@ impl Authorities {
         let announced = self.next.as_ref().filter(|next| !is_over(next.info(), days, now));
         let next = match announced {
             Some(next) => Arc::clone(next),
-            None => Arc::new(create(options, days, now)?),
+            None => match self.later(days, now) {
+                Some(known) => known,
+                None => Arc::new(create(options, days, now)?),
+            },
         };
-        keep_previous(options, &self.current)?;
+        let mut kept = self.kept.clone();
+        for before in self.next.iter().filter(|_| announced.is_none()).chain([&self.current]) {
+            kept.keep(options, before)?;
+        }
         if announced.is_none() {
             // The two files of the current one can't be replaced in one step: a cut in between finds it here.
             let stored = next.store(&file(options, NEXT.0), &file(options, NEXT.1));
@@ -117,6 +172,7 @@ impl Authorities {
         Ok(Self {
             current: next,
             next: None,
+            kept,
         })
     }
 
@@ -124,6 +180,13 @@ impl Authorities {
     pub(super) fn pem(&self) -> String {
         let next = self.next.as_ref().map(|next| next.certificate_pem());
         self.current.certificate_pem() + &next.unwrap_or_default()
+    }
+
+    /// Those that were in use, or will be, if the clock is wrong now.
+    pub(super) fn kept_pem(&self) -> String {
+        let in_use = |kept: &&Arc<CertificateAuthority>| kept.info().sha256 != self.current.info().sha256;
+        let kept = self.kept.iter().filter(in_use);
+        kept.map(|kept| kept.certificate_pem()).collect()
     }
 }
 

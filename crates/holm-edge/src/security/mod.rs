@@ -21,6 +21,7 @@
 //! Source: `edge-agent.md` §3.2, §5, §6.6.
 
 mod authority;
+mod kept;
 mod module_secrets;
 mod trust;
 
@@ -260,7 +261,10 @@ impl Security {
     /// # Errors
     /// [`SecurityError::TrustBundle`] when the operator's file has gone.
     pub fn trust_bundle_pem(&self, now: Timestamp) -> Result<String, SecurityError> {
-        let mut bundle = self.lock().authorities.pem();
+        let mut bundle = {
+            let authorities = &self.lock().authorities;
+            authorities.pem() + &authorities.kept_pem()
+        };
         bundle.push_str(&authority::previous_pem(&self.options, now));
         bundle.push_str(&trust::read_operators(self.options.trust_bundle_cert.as_deref())?);
         Ok(bundle)

@@ -111,8 +111,79 @@ async fn a_client_that_trusts_only_the_first_authority_goes_on_while_the_next_is
     let second = security.edge_ca_pem();
     assert_eq!(certificates_from_pem(second.as_bytes()).unwrap().len(), 1);
     assert!(security.trust_bundle_pem(changed).unwrap().contains(first.trim()));
-    let after_its_end = security.trust_bundle_pem(now().plus_millis(101 * DAY)).unwrap();
-    assert!(!after_its_end.contains(first.trim()));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_years_ahead_costs_no_trust_once_it_is_right() {
+    let data = tempfile::tempdir().unwrap();
+    let first = Security::open(options(data.path()), now()).await.unwrap().edge_ca_pem();
+
+    // It boots with a wrong clock, and a module is started meanwhile.
+    let wrong = now().plus_millis(8 * 365 * DAY);
+    let security = Security::open(options(data.path()), wrong).await.unwrap();
+    let told_meanwhile = security.trust_bundle_pem(wrong).unwrap();
+    assert!(is_trusted(&security, &security.edge_ca_pem(), wrong));
+    assert!(security.maintain(now()).unwrap());
+
+    assert_eq!(security.edge_ca_pem(), first);
+    assert!(is_trusted(&security, &first, now()), "who never saw the error");
+    assert!(is_trusted(&security, &told_meanwhile, now()), "who saw nothing else");
+    let again = Security::open(options(data.path()), now()).await.unwrap();
+    assert_eq!(again.edge_ca_pem(), first);
+    assert!(!again.maintain(now()).unwrap());
+    // What was made ahead of time follows in its time, and is trusted then.
+    let told = now().plus_millis(85 * DAY);
+    assert!(again.maintain(told).unwrap());
+    let changed = now().plus_millis(96 * DAY);
+    assert!(again.maintain(changed).unwrap());
+    assert!(is_trusted(&again, &told_meanwhile, changed));
+}
+
+#[tokio::test]
+async fn a_clock_that_comes_and_goes_leaves_a_handful_of_authorities_and_the_first_in_use() {
+    let data = tempfile::tempdir().unwrap();
+    let security = Security::open(options(data.path()), now()).await.unwrap();
+    let first = security.edge_ca_pem();
+
+    for year in [3, 8, 3, 1, 20, 8] {
+        let wrong = now().plus_millis(year * 365 * DAY);
+        security.maintain(wrong).unwrap();
+        assert!(is_trusted(&security, &security.edge_ca_pem(), wrong), "{year}");
+        assert!(security.maintain(now()).unwrap());
+
+        assert_eq!(security.edge_ca_pem(), first, "{year}");
+    }
+
+    let files = std::fs::read_dir(data.path().join("certificates")).unwrap().count();
+    assert!(files <= 2 + 2 * 6, "{files}");
+}
+
+#[tokio::test]
+async fn a_power_cut_while_the_first_authority_comes_back_ends_with_the_first_one() {
+    let wrong = now().plus_millis(8 * 365 * DAY);
+    let names = ["edge-ca.pem", "edge-ca.key.pem"];
+    let cuts: [&[&str]; 3] = [&[], &["edge-ca.key.pem"], &["edge-ca.key.pem", "edge-ca.pem"]];
+    for done in cuts {
+        let data = tempfile::tempdir().unwrap();
+        let file = |name: &str| data.path().join("certificates").join(name);
+        let security = Security::open(options(data.path()), now()).await.unwrap();
+        let first = security.edge_ca_pem();
+        let of_first = names.map(|name| std::fs::read(file(name)).unwrap());
+        security.maintain(wrong).unwrap();
+        let before = names.map(|name| std::fs::read(file(name)).unwrap());
+        security.maintain(now()).unwrap();
+        for (name, bytes) in names.iter().zip(&before) {
+            if !done.contains(name) {
+                private_file::write(&file(name), bytes).unwrap();
+            }
+        }
+        private_file::write(&file("edge-ca-next.pem"), &of_first[0]).unwrap();
+        private_file::write(&file("edge-ca-next.key.pem"), &of_first[1]).unwrap();
+
+        let after = Security::open(options(data.path()), now()).await.unwrap();
+
+        assert_eq!(after.edge_ca_pem(), first, "after {done:?}");
+    }
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ pub enum StateError {
     NotCommitted,
 }
 
-/// The state database. Clones are the same one; it closes when the last is dropped.
+/// The state database. Clones are the same one; it closes when the last is dropped, or by [`State::close`].
 #[derive(Clone, Debug)]
 pub struct State {
     writer: std::sync::Arc<Writer>,
@@ -149,6 +149,15 @@ impl State {
             vault,
             rescue,
         })
+    }
+
+    /// Carries out what is queued and puts everything into the one file, whoever else has a clone: reads and changes fail from
+    /// now on.
+    pub async fn close(&self) {
+        let writer = std::sync::Arc::clone(&self.writer);
+        if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
+            tracing::error!("the state was not closed in good order; the next start does the rest");
+        }
     }
 
     /// What became of a damaged file at the opening.

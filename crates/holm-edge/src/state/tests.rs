@@ -47,6 +47,24 @@ async fn what_was_answered_is_there_after_reopening() {
 }
 
 #[tokio::test]
+async fn a_closed_state_is_one_file_and_refuses_whoever_still_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    let still_here = state.clone();
+    state.put_document("kept", &json!({"a": 1})).await.unwrap();
+
+    state.close().await;
+
+    let wal = path(&directory).with_extension("db-wal");
+    assert!(!wal.exists(), "`{}` is left", wal.display());
+    let refused = still_here.put_document("late", &json!({})).await;
+    assert!(matches!(refused, Err(StateError::NotCommitted)), "{refused:?}");
+    assert!(still_here.document("kept").await.is_err());
+    let again = open(&directory).await.unwrap();
+    assert_eq!(again.document("kept").await.unwrap(), Some(json!({"a": 1})));
+}
+
+#[tokio::test]
 async fn what_is_removed_is_gone_and_what_never_was_is_none() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(&directory).await.unwrap();

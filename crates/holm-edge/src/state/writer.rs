@@ -46,8 +46,8 @@ type Trouble = watch::Sender<Option<String>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// `None` only while dropping.
-    operations: Option<mpsc::Sender<Operation>>,
+    /// `None` once it is closed.
+    operations: Mutex<Option<mpsc::Sender<Operation>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Arc<Trouble>,
 }
@@ -61,7 +61,7 @@ impl Writer {
             .name("edge-state".into())
             .spawn(move || serve(&connection, waiting, &told))?;
         Ok(Self {
-            operations: Some(operations),
+            operations: Mutex::new(Some(operations)),
             thread: Mutex::new(Some(thread)),
             trouble,
         })
@@ -108,8 +108,21 @@ impl Writer {
     }
 
     async fn submit(&self, operation: Operation) -> Result<(), StateError> {
-        let operations = self.operations.as_ref().ok_or(StateError::NotCommitted)?;
+        let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let operations = operations.ok_or(StateError::NotCommitted)?;
         operations.send(operation).await.map_err(|_| StateError::NotCommitted)
+    }
+
+    /// Carries out what is queued and closes the connection. Blocks; what is submitted afterwards is refused.
+    pub(super) fn close(&self) {
+        *self.operations.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the edge's state has panicked");
+        }
     }
 }
 
@@ -127,14 +140,7 @@ async fn received<T>(outcome: oneshot::Receiver<rusqlite::Result<T>>) -> Result<
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.operations = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of the edge's state has panicked");
-        }
+        self.close();
     }
 }
 

@@ -180,8 +180,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
 }
 
 /// A message as it was published: the bag, the body, and what the packet's flags say as application properties.
+///
+/// `bag` is a part of the packet's topic.
 fn message(bag: &str, publish: &holm_mqtt::Message) -> Message {
-    let (system, properties) = bag::from_client(bag);
+    let (system, properties) = bag::from_packet(bag, publish.topic.buffer());
     let mut message = Message {
         body: publish.payload.clone(),
         system,

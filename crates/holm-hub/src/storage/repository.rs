@@ -132,6 +132,29 @@ impl Repository {
         self.0.writer.in_trouble().await;
     }
 
+    /// Ends what runs and puts everything into the one file, whoever else has a clone: reads and changes fail from now on.
+    pub async fn close(&self) {
+        let readers = &self.0.readers;
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        // Those that read give their connections back; an error means that somebody has closed it before.
+        if let Ok(_all) = readers.free.acquire_many(all).await {
+            readers.free.close();
+        }
+        let shared = Arc::clone(&self.0);
+        let closing = tokio::task::spawn_blocking(move || {
+            shared
+                .readers
+                .connections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+            shared.writer.close();
+        });
+        if closing.await.is_err() {
+            tracing::error!("the database was not closed in good order; the next start does the rest");
+        }
+    }
+
     /// Tries again whether changes reach the disk, where the last one did not.
     pub async fn try_again(&self) {
         if self.health().is_err()

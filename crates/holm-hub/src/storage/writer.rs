@@ -49,7 +49,8 @@ type Trouble = watch::Sender<Option<ServiceError>>;
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Option<mpsc::Sender<Operation>>,
+    /// `None` once it is closed.
+    queue: Mutex<Option<mpsc::Sender<Operation>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     commits: Arc<AtomicU64>,
     trouble: Arc<Trouble>,
@@ -65,7 +66,7 @@ impl Writer {
             .name("hub-db-writer".into())
             .spawn(move || run(&connection, operations, &counted, &told))?;
         Ok(Self {
-            queue: Some(queue),
+            queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
             commits,
             trouble,
@@ -74,11 +75,24 @@ impl Writer {
 
     /// Queues an operation; waits while the queue is full. An operation that was queued runs even if nobody waits for it.
     pub(super) async fn submit(&self, operation: Operation) {
-        if let Some(queue) = &self.queue
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // An operation that is not queued is dropped with its answer's channel, so its caller knows.
+        if let Some(queue) = queue
             && queue.send(operation).await.is_err()
         {
-            // The operation was dropped with its answer's channel, so its caller knows.
             tracing::error!("the thread that writes to the database has ended");
+        }
+    }
+
+    /// Carries out what is queued and closes the connection. Blocks; what is submitted afterwards is not carried out.
+    pub(super) fn close(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes to the database has panicked");
         }
     }
 
@@ -102,14 +116,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.queue = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes to the database has panicked");
-        }
+        self.close();
     }
 }
 

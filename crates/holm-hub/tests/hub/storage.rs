@@ -87,6 +87,44 @@ async fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(found, Some(kept));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_database_is_one_file_and_refuses_whoever_still_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+    let still_here = repository.clone();
+    let kept = entry("kept");
+    repository
+        .change(move |transaction| transaction.put_entry(&kept))
+        .await
+        .unwrap();
+    let (began, has_begun) = std::sync::mpsc::channel();
+    let reader = repository.clone();
+    let reading = tokio::spawn(async move {
+        let read = reader.read(move |view| {
+            began.send(()).unwrap();
+            view.device_counts()
+        });
+        read.await
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap())
+        .await
+        .unwrap();
+
+    repository.close().await;
+
+    let left: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["hub.db"]);
+    assert_eq!(reading.await.unwrap().unwrap().0, 1, "who was reading has read");
+    let late = entry("late");
+    let refused = still_here.change(move |transaction| transaction.put_entry(&late)).await;
+    assert!(refused.is_err());
+    assert!(still_here.read(|view| view.device_counts()).await.is_err());
+    still_here.close().await;
+}
+
 #[test]
 fn another_version_or_a_foreign_database_is_refused_and_not_touched() {
     let directory = tempfile::tempdir().unwrap();

@@ -28,6 +28,15 @@ impl SharedText {
         Ok(Self(bytes))
     }
 
+    /// A text that is a part of a buffer, without a copy.
+    ///
+    /// # Panics
+    /// When it is no part of it.
+    #[must_use]
+    pub fn part_of(buffer: &Bytes, text: &str) -> Self {
+        Self(buffer.slice_ref(text.as_bytes()))
+    }
+
     /// The text as a string slice. It checks the encoding again (this crate has no `unsafe`).
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -19,7 +19,10 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::percent;
+use crate::message::SharedText;
 use crate::{Identity, Message, Properties, SystemProperties, SystemProperty, Timestamp};
 
 /// The most bytes of properties that a topic carries wherever a message may go: what MQTT gives a topic (1.5.3), less the
@@ -71,30 +74,64 @@ enum Down {
 /// Reads the bag of a message that a client published.
 #[must_use]
 pub fn from_client(bag: &str) -> (SystemProperties, Properties) {
-    read(bag, |down| down != Down::Only)
+    read(bag, None, |down| down != Down::Only)
+}
+
+/// [`from_client`] of a bag that is a part of `packet`: values that need no decoding are slices of that.
+///
+/// # Panics
+/// When the bag is no part of the packet.
+#[must_use]
+pub fn from_packet(bag: &str, packet: &Bytes) -> (SystemProperties, Properties) {
+    read(bag, Some(packet), |down| down != Down::Only)
 }
 
 /// Reads the bag of a message that a hub or an edge delivered to us.
 #[must_use]
 pub fn from_server(bag: &str) -> (SystemProperties, Properties) {
-    read(bag, |_| true)
+    read(bag, None, |_| true)
 }
 
-fn read(bag: &str, is_known: impl Fn(Down) -> bool) -> (SystemProperties, Properties) {
+/// System properties that a client gives and a node stamps, as a rule.
+const MOST_SYSTEM: usize = 8;
+
+fn read(bag: &str, packet: Option<&Bytes>, is_known: impl Fn(Down) -> bool) -> (SystemProperties, Properties) {
     let mut system = SystemProperties::default();
     let mut properties = Vec::new();
+    system.reserve(MOST_SYSTEM);
     for pair in bag.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.split_once('=') {
-            Some((name, value)) => (percent::decode(name), Some(percent::decode(value))),
-            None => (percent::decode(pair), None),
+            Some((name, value)) => (name, Some(percent::decode(value))),
+            None => (pair, None),
         };
-        let known = NAMES.iter().find(|(wire, _, down)| *wire == name && is_known(*down));
+        let known = find_on_wire(name).filter(|(_, down)| is_known(*down));
         match (known, value) {
-            (Some((_, property, _)), Some(value)) => system.set(*property, value),
-            (_, value) => properties.push((name.into_owned(), value.map(Cow::into_owned))),
+            (Some((property, _)), Some(value)) => system.set(property, shared(value, packet)),
+            (_, value) => properties.push((percent::decode(name).into_owned(), value.map(Cow::into_owned))),
         }
     }
     (system, Properties::from_pairs(properties))
+}
+
+/// A value as it was sent is there already, in the packet.
+fn shared(value: Cow<'_, str>, packet: Option<&Bytes>) -> SharedText {
+    match (value, packet) {
+        (Cow::Borrowed(value), Some(packet)) => SharedText::part_of(packet, value),
+        (value, _) => value.into(),
+    }
+}
+
+/// A system property by its name in a bag, which mostly has its `$` encoded and nothing else.
+fn find_on_wire(name: &str) -> Option<(SystemProperty, Down)> {
+    let rest = name.strip_prefix("%24").or_else(|| name.strip_prefix('$'));
+    let found = match rest.filter(|rest| !rest.contains('%')) {
+        Some(rest) => NAMES.iter().find(|(wire, ..)| wire.strip_prefix('$') == Some(rest)),
+        None => {
+            let name = percent::decode(name);
+            NAMES.iter().find(|(wire, ..)| *wire == name)
+        }
+    };
+    found.map(|(_, property, down)| (*property, *down))
 }
 
 /// Writes the bag of a message that we, as a client, publish: telemetry or a module's output (`OutputName`).
@@ -156,7 +193,13 @@ pub fn longest(message: &Message) -> usize {
 }
 
 fn down(message: &Message, first: SystemProperty, first_value: &str, with_sender: bool) -> String {
-    let mut bag = Writer::default();
+    // A name, its escapes and those of a time. What needs more has it made.
+    const FRAMING: usize = 24;
+    let system = message.system.iter_bytes().map(|(_, value)| value.len() + FRAMING);
+    let application = message.properties.iter();
+    let application = application.map(|(name, value)| name.len() + value.map_or(0, str::len) + FRAMING);
+    let room = first_value.len() + FRAMING + system.chain(application).sum::<usize>();
+    let mut bag = Writer(String::with_capacity(room));
     bag.system(first, first_value);
     for (property, value) in message.system.iter().filter(|(property, _)| *property != first) {
         match find(property) {
@@ -193,7 +236,7 @@ struct Writer(String);
 
 impl Writer {
     fn pair(&mut self, name: &str, value: Option<&str>) {
-        self.raw(name, value.map(percent::encode).as_deref());
+        self.raw(name, value, "");
     }
 
     /// A system property for a client. An expiry that is not a point in time is left out: C# throws on it.
@@ -201,21 +244,22 @@ impl Writer {
         let Some((name, _, _)) = find(property) else { return };
         if property == SystemProperty::AbsoluteExpiryTime {
             if let Some(moment) = Timestamp::parse(value) {
-                self.raw(name, Some(&percent::encode_keeping(&moment.to_string(), ":")));
+                self.raw(name, Some(&moment.to_string()), ":");
             }
         } else if !value.is_empty() {
             self.pair(name, Some(value));
         }
     }
 
-    fn raw(&mut self, name: &str, encoded: Option<&str>) {
+    /// Writes a pair, with the characters of `kept` in its value as they are.
+    fn raw(&mut self, name: &str, value: Option<&str>, kept: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }
-        self.0.push_str(&percent::encode(name));
-        if let Some(encoded) = encoded {
+        percent::encode_into(&mut self.0, name, "");
+        if let Some(value) = value {
             self.0.push('=');
-            self.0.push_str(encoded);
+            percent::encode_into(&mut self.0, value, kept);
         }
     }
 }

@@ -11,21 +11,36 @@ pub fn encode(text: &str) -> String {
 /// Encodes as [`encode`] does, but leaves the ASCII characters of `kept` as they are.
 #[must_use]
 pub(crate) fn encode_keeping(text: &str, kept: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    encode_into(&mut encoded, text, kept);
+    encoded
+}
+
+/// [`encode_keeping`] at the end of a text.
+pub(crate) fn encode_into(encoded: &mut String, text: &str, kept: &str) {
     const HEX: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
     ];
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let character = char::from(byte);
-        if byte.is_ascii_alphanumeric() || "-._~".contains(character) || (byte.is_ascii() && kept.contains(character)) {
-            encoded.push(character);
-        } else {
+    let stays = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~')
+            || (byte.is_ascii() && kept.as_bytes().contains(&byte))
+    };
+    let mut rest = text;
+    // What stays is ASCII, so a text can be cut behind it; mostly that is all there is.
+    while let Some(place) = rest.bytes().position(|byte| !stays(byte)) {
+        let (plain, after) = rest.split_at(place);
+        encoded.push_str(plain);
+        let end = after.bytes().position(stays).unwrap_or(after.len());
+        let (escaped, after) = after.split_at(end);
+        for byte in escaped.bytes() {
             encoded.push('%');
             encoded.push(HEX[usize::from(byte >> 4)]);
             encoded.push(HEX[usize::from(byte & 15)]);
         }
+        rest = after;
     }
-    encoded
+    encoded.push_str(rest);
 }
 
 /// Decodes `%xx` with either case of hexadecimal digits. An escape that is not valid stays as it stands; where the result

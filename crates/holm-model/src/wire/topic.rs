@@ -245,7 +245,14 @@ impl<'t> ServerTopic<'t> {
     /// The topic of a message to an input; `bag` from [`bag::input`](super::bag::input).
     #[must_use]
     pub fn input(receiver: &Identity, input: &str, bag: &str) -> String {
-        format!("{}/inputs/{input}/{bag}", path(receiver))
+        let device = receiver.device.as_str();
+        let module = receiver.module.as_ref().map(|module| ["/modules/", module.as_str()]);
+        let parts = ["devices/", device].into_iter().chain(module.into_iter().flatten());
+        let parts = parts.chain(["/inputs/", input, "/", bag]);
+        // Written for each message: made once, at its length.
+        let mut topic = String::with_capacity(parts.clone().map(str::len).sum());
+        topic.extend(parts);
+        topic
     }
 
     /// The topic of a method call.

@@ -41,7 +41,9 @@ impl Log {
 
     fn append_within(&mut self, record: &NewRecord<'_>, max_bytes: Option<u64>) -> Result<Appended, AppendError> {
         self.check_ready()?;
-        self.check_record(record, max_bytes)?;
+        let checked = self.check_record(record, max_bytes);
+        self.is_short = matches!(checked, Err(AppendError::QueueFull { .. }));
+        checked?;
         self.make_segment_ready(record.enqueued_at)?;
         let mut positions = Positions::new();
         for &(lane, _) in record.lanes {
@@ -158,7 +160,8 @@ impl Log {
         }
     }
 
-    /// Acknowledges positions of a lane; the next commit makes it durable. Positions acknowledged already count for nothing.
+    /// Acknowledges positions of a lane; the next commit makes it durable, and [`Self::is_pressing`] says whether one is due for
+    /// that alone. Positions acknowledged already count for nothing.
     ///
     /// # Errors
     /// The lane is unknown or retained, a position was never given out, or the lane's acknowledgements are too scattered.
@@ -194,7 +197,7 @@ impl Log {
     pub(super) fn settle_positions(&mut self, lane: LaneId, positions: Range<u64>) -> u64 {
         let new = self.lanes.get_mut(&lane).map_or(0, |lane| lane.acknowledge(positions));
         if new > 0 {
-            self.unlogged = true;
+            self.unlogged += new;
             self.progress_version += 1;
             self.stats.acknowledged += new;
         }
@@ -264,7 +267,7 @@ impl Log {
 
     /// Encodes what was acknowledged since the last time.
     pub(super) fn encode_acknowledgements(&mut self) {
-        if !std::mem::take(&mut self.unlogged) {
+        if std::mem::take(&mut self.unlogged) == 0 {
             return;
         }
         let dirty = self.lanes.iter().filter(|(_, lane)| !lane.unlogged.is_empty());
@@ -329,7 +332,7 @@ impl Log {
         self.hot += size;
         self.start_segment(now, |lane| lane.next);
         self.lanes.values_mut().for_each(|lane| lane.unlogged.clear());
-        self.unlogged = false;
+        self.unlogged = 0;
     }
 
     /// Starts a segment with the state of all lanes up to the position that `end` gives for each.

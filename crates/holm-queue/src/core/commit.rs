@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::segment::Segment;
-use super::{Health, Log};
+use super::{Health, Log, report};
 use crate::error::CommitError;
 use crate::file_system::{File, FileSystem};
 use crate::format::Stream;
@@ -52,6 +52,7 @@ struct Job {
 pub struct Written {
     files: Vec<Arc<dyn File>>,
     syncs: u64,
+    device_bytes: u64,
 }
 
 /// That a batch is not known to be on disk.
@@ -95,7 +96,11 @@ impl Log {
             .map(job)
             .collect();
         // At a full disk nothing is known of acknowledgements that no entry holds; the reserve takes care of those.
-        let dead = if self.unlogged { Vec::new() } else { self.find_dead() };
+        let dead = if self.unlogged > 0 {
+            Vec::new()
+        } else {
+            self.find_dead()
+        };
         if jobs.is_empty() && dead.is_empty() {
             return None;
         }
@@ -150,6 +155,7 @@ impl Log {
         self.disk_bytes += batch.bytes;
         self.stats.durable = batch.records;
         self.stats.bytes_written += batch.bytes;
+        self.stats.device_bytes += written.device_bytes;
         self.stats.syncs += written.syncs;
         self.stats.commits += u64::from(!batch.jobs.is_empty());
         if !batch.jobs.is_empty() || self.uncommitted == 0 {
@@ -204,7 +210,7 @@ impl Batch {
     /// What the file system answered. What was written is then cut off again as far as possible.
     pub fn write(&self) -> Result<Written, WriteError> {
         let mut files = Vec::with_capacity(self.jobs.len());
-        let mut syncs = 0;
+        let (mut syncs, mut device_bytes) = (0, 0);
         for job in &self.jobs {
             let (file, is_new) = match &job.file {
                 Some(file) => (Arc::clone(file), false),
@@ -224,15 +230,21 @@ impl Batch {
             }
             file.sync().map_err(WriteError::of_sync)?;
             syncs += 1;
+            device_bytes += report::device_bytes(job.at..job.end);
             if is_new {
                 self.files
                     .sync_dir(&Stream::Journal.directory())
                     .map_err(WriteError::of_sync)?;
                 syncs += 1;
+                device_bytes += report::BLOCK_BYTES;
             }
             files.push(file);
         }
-        Ok(Written { files, syncs })
+        Ok(Written {
+            files,
+            syncs,
+            device_bytes,
+        })
     }
 }
 

@@ -67,6 +67,10 @@ pub enum Health {
 const SEGMENTS_OF_LIMIT: u64 = 16;
 /// No segment is made smaller than this.
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+/// Acknowledged positions that wait for an append, at most: the duplicates after a crash. A sync for so many costs each of them
+/// four bytes of the device.
+const MOST_UNLOGGED: u64 = 1024;
+
 impl Health {
     /// Whether appends are taken.
     ///
@@ -110,8 +114,10 @@ pub struct Log {
     disk_bytes: u64,
     /// Counts changes of progress, so that the reserve knows whether it is up to date.
     progress_version: u64,
-    /// Some lane has acknowledgements that are in no entry yet.
-    unlogged: bool,
+    /// Positions acknowledged that are in no entry yet.
+    unlogged: u64,
+    /// The last append was refused for the queue's size: space is wanted back at once.
+    is_short: bool,
     /// Every segment is to be looked at, not only the oldest.
     look_for_dead: bool,
     /// Files that nothing needs any more.
@@ -147,7 +153,16 @@ impl Log {
     /// Whether a commit has something to do.
     #[must_use]
     pub fn needs_commit(&self) -> bool {
-        self.uncommitted > 0 || self.unlogged || self.look_for_dead
+        self.is_pressing() || self.unlogged > 0
+    }
+
+    /// Whether that can't wait for the next append, as acknowledgements alone can: a crash that forgets them makes duplicates,
+    /// and a sync for each wears out the flash. They can't when there are many, when the space that they give back is wanted,
+    /// or when the disk has refused and the reserve is to know of them.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        let is_hurried = self.unlogged >= MOST_UNLOGGED || self.is_short || self.health != Health::Good;
+        self.uncommitted > 0 || self.look_for_dead || (self.unlogged > 0 && is_hurried)
     }
 
     /// Whether an append of any allowed size is taken now.

@@ -17,7 +17,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::segment::Segment;
-use super::{Health, Log};
+use super::{Health, Log, report};
 use crate::file_system::{File, FileSystem};
 use crate::format::{
     End, Entry, Found, IndexEntry, Part, Scanner, Seal, Seed, SegmentStart, Stream, decode_record, encode_entry, kind,
@@ -194,7 +194,9 @@ impl Log {
         let Some(part) = output.part else { return };
         self.disk_bytes += output.end - output.start;
         self.stats.bytes_written += output.end - output.start;
-        self.stats.syncs += 1;
+        let (device_bytes, syncs) = output.cost();
+        self.stats.device_bytes += device_bytes;
+        self.stats.syncs += syncs;
         let segments = self.moved.entry(id).or_default();
         if output.is_new {
             segments.push_back(Segment::new(Stream::Lane(id), output.number, epoch, self.salt));
@@ -342,6 +344,13 @@ impl Output {
             files.sync_dir("")?;
         }
         Ok(())
+    }
+
+    /// Bytes that the device wrote for it, and syncs.
+    fn cost(&self) -> (u64, u64) {
+        let directories = if self.is_new { 2 } else { 0 };
+        let bytes = report::device_bytes(self.start..self.end);
+        (bytes + directories * report::BLOCK_BYTES, 1 + directories)
     }
 
     /// Takes back what was written, as far as possible. What stays is cut off at the next opening, for its source is there.

@@ -95,6 +95,17 @@ impl OpenReport {
     }
 }
 
+/// What the device writes for a byte that is synced: the usual block of a file system, and page of the system's cache.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+
+/// What the device writes when so much of a file is synced.
+pub(super) fn device_bytes(written: Range<u64>) -> u64 {
+    if written.is_empty() {
+        return 0;
+    }
+    (written.end.div_ceil(BLOCK_BYTES) - written.start / BLOCK_BYTES) * BLOCK_BYTES
+}
+
 /// Counters since opening, and sizes now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -112,6 +123,9 @@ pub struct Stats {
     pub failed_commits: u64,
     /// Bytes written by commits and moves that succeeded, and to the reserve.
     pub bytes_written: u64,
+    /// The same as the device sees them: each write up to its sync in whole blocks of 4 KiB, and one for each sync of a
+    /// directory. What the file system writes besides (its own journal, inodes) comes on top.
+    pub device_bytes: u64,
     /// Syncs of files and directories.
     pub syncs: u64,
     /// Positions whose time-to-live ended before they were acknowledged.
@@ -133,6 +147,22 @@ pub struct Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_writes_every_block_that_is_touched() {
+        let cases = [
+            (0..0, 0),
+            (5..5, 0),
+            (0..1, 1),
+            (0..4096, 1),
+            (4095..4097, 2),
+            (4096..12_289, 3),
+        ];
+
+        for (written, blocks) in cases {
+            assert_eq!(device_bytes(written.clone()), blocks * BLOCK_BYTES, "{written:?}");
+        }
+    }
 
     #[test]
     fn only_what_is_out_of_the_ordinary_is_told() {

@@ -33,7 +33,7 @@ impl Log {
             self.journal.push_back(segment);
         }
         self.start_segment(now, |lane| lane.durable_next);
-        self.unlogged = false;
+        self.unlogged = 0;
         for lane in self.lanes.values_mut() {
             lane.unlogged.clear();
             let (end, next) = (lane.durable_next, lane.next);
@@ -45,7 +45,7 @@ impl Log {
             {
                 lane.unlogged.insert(range.start.max(end)..range.end.min(next).max(end));
             }
-            self.unlogged |= !lane.unlogged.is_empty();
+            self.unlogged += u64::from(!lane.unlogged.is_empty());
         }
         for entry in entries {
             self.append_again(&entry);

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Health, Log};
+use super::{Health, Log, report};
 use crate::file_system::File;
 use crate::format::{Fields, Found, Scanner, Seed, Snapshot, Stream, encode_entry, kind, put_number};
 
@@ -130,7 +130,9 @@ impl Log {
     pub fn finish_reserve(&mut self, write: ReserveWrite, result: io::Result<()>) -> io::Result<()> {
         result?;
         self.stats.syncs += 1;
-        self.stats.bytes_written += write.bytes.len() as u64;
+        let length = write.bytes.len() as u64;
+        self.stats.bytes_written += length;
+        self.stats.device_bytes += report::device_bytes(write.at..write.at + length);
         self.reserve.saved_version = write.progress_version;
         self.reserve.saved_segment = write.segment;
         self.bury(&write.dead);

@@ -1,7 +1,7 @@
 //! What `settings.image` means for a process: a program on this device.
 //!
 //! ```text
-//!   holm/NAME      a ready-made module of this very program:  HOLM run NAME
+//!   holm/NAME      a ready-made module of this very program, if it has one of this name:  HOLM run NAME
 //!   NAME           in each module path in turn:  PATH/NAME, an executable file
 //!                                                PATH/NAME/NAME, or the only executable file in PATH/NAME/
 //! ```
@@ -52,20 +52,26 @@ impl Image {
     }
 }
 
+/// Where images come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places<'a> {
+    /// Directories, looked through in this order.
+    pub(crate) module_paths: &'a [PathBuf],
+    /// The `holm` program.
+    pub(crate) holm: &'a Path,
+    /// The modules that it has ready.
+    pub(crate) ready_made: &'a [String],
+}
+
 /// Finds an image.
 ///
 /// # Errors
 /// Where it was looked for and what was wrong there.
-pub(crate) fn find(image: &str, module_paths: &[PathBuf], holm: &Path) -> Result<Image, String> {
+pub(crate) fn find(image: &str, places: Places<'_>) -> Result<Image, String> {
     let name = image.strip_suffix(":latest").unwrap_or(image);
     if let Some(built_in) = name.strip_prefix("holm/") {
         let (module, _tag) = built_in.split_once(':').unwrap_or((built_in, ""));
-        return Ok(Image {
-            program: holm.to_owned(),
-            arguments: vec!["run".to_owned(), module.to_owned()],
-            directory: None,
-            built_in: true,
-        });
+        return find_ready_made(module, places);
     }
     let parts = name.split('/');
     if name.is_empty() || parts.clone().any(|part| matches!(part, "" | "." | "..")) {
@@ -75,7 +81,7 @@ pub(crate) fn find(image: &str, module_paths: &[PathBuf], holm: &Path) -> Result
         );
     }
     let mut tried = Vec::new();
-    for path in module_paths {
+    for path in places.module_paths {
         match find_at(&path.join(name)) {
             Ok(image) => return Ok(image),
             Err(reason) => tried.push(reason),
@@ -85,6 +91,25 @@ pub(crate) fn find(image: &str, module_paths: &[PathBuf], holm: &Path) -> Result
         return Err("there are no module paths to look in; set `module_paths` in the configuration".to_owned());
     }
     Err(tried.join("; "))
+}
+
+fn find_ready_made(module: &str, places: Places<'_>) -> Result<Image, String> {
+    if !places.ready_made.iter().any(|name| name == module) {
+        let names: Vec<_> = places.ready_made.iter().map(|name| format!("`holm/{name}`")).collect();
+        return Err(match names.is_empty() {
+            true => "this release has no ready-made modules".to_owned(),
+            false => format!(
+                "this release has no ready-made module of that name; it has {}",
+                names.join(", ")
+            ),
+        });
+    }
+    Ok(Image {
+        program: places.holm.to_owned(),
+        arguments: vec!["run".to_owned(), module.to_owned()],
+        directory: None,
+        built_in: true,
+    })
 }
 
 fn find_at(path: &Path) -> Result<Image, String> {
@@ -173,11 +198,18 @@ mod tests {
     }
 
     fn find_in(root: &Path, image: &str) -> Result<Image, String> {
-        find(
-            image,
-            &[root.join("first"), root.join("second")],
-            Path::new("/opt/holm"),
-        )
+        let paths = [root.join("first"), root.join("second")];
+        find(image, places(&paths))
+    }
+
+    fn places(module_paths: &[PathBuf]) -> Places<'_> {
+        static READY_MADE: std::sync::LazyLock<[String; 2]> =
+            std::sync::LazyLock::new(|| ["sensor", "watcher"].map(str::to_owned));
+        Places {
+            module_paths,
+            holm: Path::new("/opt/holm"),
+            ready_made: &*READY_MADE,
+        }
     }
 
     #[test]
@@ -201,10 +233,19 @@ mod tests {
 
     #[test]
     fn ready_made_modules_are_this_program() {
-        let image = find("holm/sensor:latest", &[], Path::new("/opt/holm")).unwrap();
+        let image = find("holm/sensor:latest", places(&[])).unwrap();
 
         assert_eq!(image.program, Path::new("/opt/holm"));
         assert_eq!(image.arguments, ["run", "sensor"]);
+    }
+
+    #[test]
+    fn a_ready_made_module_that_the_program_has_not_is_no_image() {
+        for image in ["holm/nosuch", "holm/nosuch:1.0", "holm/", "holm/sensor/x"] {
+            let reason = find(image, places(&[])).unwrap_err();
+
+            assert!(reason.ends_with("it has `holm/sensor`, `holm/watcher`"), "{reason}");
+        }
     }
 
     #[test]
@@ -227,7 +268,7 @@ mod tests {
 
         assert!(reason.contains("first/empty` holds no executable file"), "{reason}");
         assert!(reason.contains("second/empty` is not executable"), "{reason}");
-        assert!(find("x", &[], Path::new("/h")).unwrap_err().contains("module_paths"));
+        assert!(find("x", places(&[])).unwrap_err().contains("module_paths"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! usable count from the next start on.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,8 +29,7 @@ const STOP_SIGNAL: rustix::process::Signal = rustix::process::Signal::TERM;
 /// Where modules come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources<'a> {
-    pub(super) module_paths: &'a [PathBuf],
-    pub(super) holm: &'a Path,
+    pub(super) places: image::Places<'a>,
     /// How much of their output is kept where they don't say.
     pub(super) log: LogLimits,
 }
@@ -68,7 +67,7 @@ pub(super) fn make(
         id: module.id.clone(),
         reason,
     };
-    let image = image::find(&module.image, sources.module_paths, sources.holm).map_err(no_image)?;
+    let image = image::find(&module.image, sources.places).map_err(no_image)?;
     let env = environment(module, &options);
     let search_path = env.get("PATH").map_or(SEARCH_PATH, String::as_str);
     let (program, arguments) = command(&image, &options, search_path).map_err(cannot_start)?;

@@ -37,6 +37,8 @@ pub struct ProcessConfig {
     pub module_paths: Vec<PathBuf>,
     /// The `holm` program, which is every `holm/NAME` image.
     pub holm: PathBuf,
+    /// The modules that it has ready: what NAME may be.
+    pub ready_made: Vec<String>,
     /// The program and the words that lead to [`crate::supervisor::main`], such as `holm supervise`.
     pub supervise: Vec<OsString>,
     /// How much output of a module is kept when its create options don't say.
@@ -44,7 +46,7 @@ pub struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// With the supervisor in the `holm` program itself, behind its hidden subcommand `supervise`.
+    /// With the supervisor in the `holm` program itself, behind its hidden subcommand `supervise`, and no ready-made modules.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, module_paths: Vec<PathBuf>, holm: impl Into<PathBuf>) -> Self {
         let holm = holm.into();
@@ -53,6 +55,7 @@ impl ProcessConfig {
             module_paths,
             supervise: vec![holm.clone().into_os_string(), "supervise".into()],
             holm,
+            ready_made: Vec::new(),
             log: LogLimits::default(),
         }
     }
@@ -205,10 +208,18 @@ impl Inner {
     }
 
     fn find_image(&self, name: &str) -> Result<image::Image, RuntimeError> {
-        image::find(name, &self.config.module_paths, &self.config.holm).map_err(|reason| RuntimeError::Image {
+        image::find(name, self.places()).map_err(|reason| RuntimeError::Image {
             image: name.to_owned(),
             reason,
         })
+    }
+
+    fn places(&self) -> image::Places<'_> {
+        image::Places {
+            module_paths: &self.config.module_paths,
+            holm: &self.config.holm,
+            ready_made: &self.config.ready_made,
+        }
     }
 
     fn create(&self, spec: &ModuleSpec) -> Result<(), RuntimeError> {
@@ -252,8 +263,7 @@ impl Inner {
             return Ok(());
         }
         let sources = Sources {
-            module_paths: &self.config.module_paths,
-            holm: &self.config.holm,
+            places: self.places(),
             log: self.config.log,
         };
         let plan = plan::make(&module, &directory, sources, &self.groups)?;

@@ -131,7 +131,10 @@ impl Device {
 }
 
 fn config(directory: &Path) -> ProcessConfig {
-    ProcessConfig::new(directory.join("root"), vec![directory.join("modules")], HOLM)
+    ProcessConfig {
+        ready_made: ["sensor", "eater"].map(str::to_owned).into(),
+        ..ProcessConfig::new(directory.join("root"), vec![directory.join("modules")], HOLM)
+    }
 }
 
 impl Drop for Device {

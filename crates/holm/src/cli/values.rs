@@ -67,6 +67,23 @@ pub(super) fn socket(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads a point in time; the edge, whose clock it is by, reads it again.
+#[cfg(feature = "edge")]
+pub(super) fn moment(text: &str) -> Result<String, String> {
+    use holm_edge::moment;
+    match moment::read(text, Timestamp::from(std::time::SystemTime::now())) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("give {}", moment::FORMS)),
+    }
+}
+
+/// Reads the number of a dead letter.
+#[cfg(feature = "edge")]
+pub(super) fn dead_letter(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| "give the number of a dead letter; `holm edge dead-letters list` shows them".to_owned())
+}
+
 /// The value of a variable of the environment; an empty one is none.
 pub(super) fn variable<T>(name: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, WrongUse> {
     match std::env::var(name) {
@@ -96,6 +113,15 @@ mod tests {
         assert_eq!(read("17").as_deref(), Ok("from=17"));
         assert!(read("2026-01-02T03:04:05Z").is_ok_and(|query| query.starts_with("time=2026-01-02T03")));
         assert!(read("yesterday").is_err_and(|error| error.contains("`latest`")));
+    }
+
+    #[test]
+    #[cfg(feature = "edge")]
+    fn what_is_no_time_and_no_number_is_told_with_what_would_be() {
+        assert!(moment("1 day").is_ok() && moment("2026-01-02T03:04:05Z").is_ok());
+        assert!(moment("garbage").is_err_and(|error| error.contains("how long ago")));
+        assert_eq!(dead_letter("7"), Ok(7));
+        assert!(dead_letter("x").is_err_and(|error| error.contains("number of a dead letter")));
     }
 
     #[test]

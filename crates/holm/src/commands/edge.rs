@@ -94,16 +94,11 @@ async fn logs(module: &str, query: &LogQuery, on: &OnDevice) -> anyhow::Result<(
     use std::io::Write;
     let mut log = reach(on)?.log(module, query).await?;
     while let Some((stream, piece)) = log.next().await? {
-        let written = match stream {
-            LogStream::Output => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(&piece).and_then(|()| out.flush())
-            }
-            LogStream::Error => std::io::stderr().lock().write_all(&piece),
-        };
-        if written.is_err() {
+        match stream {
+            LogStream::Output => output::bytes(&piece),
             // Whoever read along has gone.
-            return Ok(());
+            LogStream::Error if std::io::stderr().lock().write_all(&piece).is_err() => return Ok(()),
+            LogStream::Error => {}
         }
     }
     Ok(())

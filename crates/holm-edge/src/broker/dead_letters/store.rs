@@ -92,6 +92,19 @@ impl Broker {
     /// # Errors
     /// [`DeadLetterError`]; but for [`DeadLetterError::Acknowledge`] it stays as it was.
     pub async fn resend_dead_letter(&self, id: u64) -> Result<(), DeadLetterError> {
+        let resent = self.resend(id).await;
+        self.dead_letters_are_gone().await;
+        resent
+    }
+
+    /// What an operator is told to be gone does not come back after a crash.
+    async fn dead_letters_are_gone(&self) {
+        if let Err(error) = self.lanes.queue().flush().await {
+            tracing::warn!(%error, "dead letters that were sent again or removed may be there again after a crash");
+        }
+    }
+
+    async fn resend(&self, id: u64) -> Result<(), DeadLetterError> {
         let letter = self.dead_letter(id)?;
         if letter.message().is_none() {
             return Err(DeadLetterError::Undecodable(id));
@@ -138,7 +151,7 @@ impl Broker {
             let Some(last) = letters.last() else { break };
             from = last.id + 1;
             for letter in letters.iter().filter(|letter| letter.id < end) {
-                match self.resend_dead_letter(letter.id).await {
+                match self.resend(letter.id).await {
                     Ok(()) => resent += 1,
                     // Somebody else was quicker.
                     Err(DeadLetterError::NotFound(_)) => {}
@@ -152,6 +165,7 @@ impl Broker {
                 break;
             }
         }
+        self.dead_letters_are_gone().await;
         tracing::info!(
             resent,
             failed = failed.len(),
@@ -164,7 +178,7 @@ impl Broker {
     ///
     /// # Errors
     /// The queue refuses.
-    pub fn purge_dead_letters(&self) -> Result<u64, DeadLetterError> {
+    pub async fn purge_dead_letters(&self) -> Result<u64, DeadLetterError> {
         let Some((lane, first, end)) = self.dead_letter_bounds() else {
             return Ok(0);
         };
@@ -175,6 +189,7 @@ impl Broker {
                 .acknowledge(lane, first..end)
                 .map_err(|source| DeadLetterError::Acknowledge { id: first, source })?;
         }
+        self.dead_letters_are_gone().await;
         self.counters.dead_letters_purged.add(purged);
         tracing::info!(purged, "dead letters were removed by an operator");
         Ok(purged)

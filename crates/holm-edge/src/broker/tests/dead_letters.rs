@@ -101,7 +101,7 @@ async fn dead_letters_are_removed_by_command_and_unknown_numbers_are_told() {
     }
     kept(&edge, 5).await;
 
-    let purged = edge.broker.purge_dead_letters().unwrap();
+    let purged = edge.broker.purge_dead_letters().await.unwrap();
 
     assert_eq!(purged, 5);
     assert!(letters(&edge).is_empty());

@@ -466,4 +466,7 @@ async fn the_status_says_how_much_is_written_for_each_message() {
     assert_eq!(writes.disk_bytes_per_message, writes.disk_bytes_written / 100);
     // A record and its acknowledgement, with what was stamped on it; each of these was a commit of its own.
     assert!(writes.disk_bytes_per_message < 1024, "{writes:?}");
+    // Whole blocks for each sync, and none for acknowledgements alone but the last.
+    assert!(writes.device_bytes_written >= writes.syncs * 4096, "{writes:?}");
+    assert_eq!(writes.device_bytes_per_message, writes.device_bytes_written / 100);
 }

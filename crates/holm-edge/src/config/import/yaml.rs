@@ -1,9 +1,13 @@
-//! As much YAML as a `config.yaml` of IoT Edge 1.1 has: maps by indentation, plain and quoted texts on one line, comments.
+//! As much YAML as a `config.yaml` of IoT Edge 1.1 has: maps by indentation or in braces, plain and quoted texts on one line,
+//! comments.
 //!
-//! What else YAML can be is no more than noticed: a list, a text over several lines or something in braces is a value of a
-//! form that is not read, of a key that is told. So no key is passed over, and none is misread.
+//! What else YAML can be is no more than noticed: a list or a text over several lines is a value of a form that is not read, of
+//! a key that is told. Braces that do not end on their line are refused. So no key is passed over, and none is misread.
 
 use super::ImportError;
+
+/// Maps in braces within each other: no configuration has more than three.
+const MAX_DEPTH: usize = 16;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,14 @@ impl Reader {
         }
         let path = self.path();
         self.above.pop();
-        if value != "{}" && value != "[]" {
+        if let Some(inside) = value.strip_prefix('{') {
+            let rest = braces(inside, &path, MAX_DEPTH, &mut self.leaves)?.trim();
+            return match rest.is_empty() {
+                true => Ok(()),
+                false => Err(format!("`{rest}` comes after the closing brace")),
+            };
+        }
+        if value != "[]" {
             let value = scalar(value)?;
             self.within = (value == Scalar::Other).then_some(indent);
             self.leaf(path, value);
@@ -111,6 +122,78 @@ fn split(text: &str) -> Option<(String, &str)> {
     is_name.then(|| (name.to_owned(), value.trim()))
 }
 
+/// Reads `key: value, …}`, of the map at `path`; gives what comes after it.
+fn braces<'t>(mut text: &'t str, path: &str, depth: usize, leaves: &mut Vec<Leaf>) -> Result<&'t str, String> {
+    let open = || format!("the braces of `{path}` do not end on this line; write a key a line");
+    if depth == 0 {
+        return Err(format!("`{path}` has braces within braces, too deep"));
+    }
+    loop {
+        text = text.trim_start();
+        if let Some(rest) = text.strip_prefix('}') {
+            return Ok(rest);
+        }
+        let (name, rest) = word(text, &[':', ',', '}'])?;
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix(':').ok_or_else(|| match rest.is_empty() {
+            true => open(),
+            false => format!("`{name}` in the braces of `{path}` is no `key: value`"),
+        })?;
+        let below = format!("{path}.{name}");
+        text = in_braces(rest.trim_start(), &below, depth, leaves)?.trim_start();
+        text = match text.strip_prefix(',') {
+            Some(rest) => rest,
+            None if text.starts_with('}') => text,
+            None if text.is_empty() => return Err(open()),
+            None => return Err(format!("`{text}` comes after the value of `{below}`")),
+        };
+    }
+}
+
+/// Reads a value within braces.
+fn in_braces<'t>(text: &'t str, path: &str, depth: usize, leaves: &mut Vec<Leaf>) -> Result<&'t str, String> {
+    if let Some(inside) = text.strip_prefix('{') {
+        return braces(inside, path, depth - 1, leaves);
+    }
+    let (value, rest) = match text.strip_prefix('[') {
+        Some(list) => {
+            let (_, rest) = list
+                .split_once(']')
+                .ok_or_else(|| format!("the list of `{path}` does not end on this line"))?;
+            (Scalar::Other, rest)
+        }
+        None => {
+            let (value, rest) = word(text, &[',', '}'])?;
+            (Scalar::Text(value), rest)
+        }
+    };
+    leaves.push(Leaf {
+        path: path.to_owned(),
+        value,
+    });
+    Ok(rest)
+}
+
+/// A quoted text, or a plain one up to one of these signs; and what comes after it.
+fn word<'t>(text: &'t str, ends: &[char]) -> Result<(String, &'t str), String> {
+    let Some(quote) = text.chars().next().filter(|sign| matches!(sign, '"' | '\'')) else {
+        let (plain, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
+        return Ok((plain.trim_end().to_owned(), rest));
+    };
+    let mut read = String::new();
+    let mut signs = text.char_indices().skip(1).peekable();
+    while let Some((place, sign)) = signs.next() {
+        let is_doubled = signs.peek().is_some_and(|(_, next)| *next == '\'');
+        match sign {
+            '\\' if quote == '"' => read.extend(signs.next().map(|(_, sign)| sign)),
+            '\'' if quote == '\'' && is_doubled => read.extend(signs.next().map(|(_, sign)| sign)),
+            _ if sign == quote => return Ok((read, text.get(place + 1..).unwrap_or_default())),
+            _ => read.push(sign),
+        }
+    }
+    Err(format!("the quotes of `{text}` do not end on this line"))
+}
+
 fn scalar(value: &str) -> Result<Scalar, String> {
     let open = || format!("the quotes of `{value}` do not end on this line");
     Ok(match value.chars().next() {
@@ -124,7 +207,7 @@ fn scalar(value: &str) -> Result<Scalar, String> {
             let text = text.filter(|_| value.len() > 1).ok_or_else(open)?;
             Scalar::Text(text.replace("''", "'"))
         }
-        Some('{' | '[' | '|' | '>' | '&' | '*' | '!') => Scalar::Other,
+        Some('[' | '|' | '>' | '&' | '*' | '!') => Scalar::Other,
         _ => Scalar::Text(value.to_owned()),
     })
 }
@@ -190,6 +273,41 @@ mod tests {
     }
 
     #[test]
+    fn maps_in_braces_are_read() {
+        let text = "a: {b: 1, 'c': \"x, }y\", d: { e: unix:///s, f: [1, 2], g: 'it''s' } }  # note\nh: {}\ni: 2\n";
+
+        let expected = [
+            ("a.b", Some("1")),
+            ("a.c", Some("x, }y")),
+            ("a.d.e", Some("unix:///s")),
+            ("a.d.f", None),
+            ("a.d.g", Some("it's")),
+            ("i", Some("2")),
+        ];
+        let expected = expected.map(|(path, text)| (path.to_owned(), text.map(str::to_owned)));
+        assert_eq!(read(text), expected);
+    }
+
+    #[test]
+    fn braces_that_are_not_understood_are_refused_with_their_line() {
+        for inside in [
+            "{b: 1,",
+            "{b: 1",
+            "{b}",
+            "{b: 1} c",
+            "{b: 'x}",
+            "{b: [1}",
+            "{b: \"x\" y}",
+            &"{a: ".repeat(40),
+        ] {
+            match leaves(&format!("x: 1\na: {inside}\nc: 2\n")) {
+                Err(ImportError::Yaml { line: 2, .. }) => {}
+                other => panic!("{inside}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_yaml_is_told_by_its_line() {
         let line = |text: &str| match leaves(text) {
             Err(ImportError::Yaml { line, .. }) => line,
@@ -203,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_gives_leaves_or_an_error(text in "[a-c:#'\"\\[{|> \\-\t\n]{0,60}|\\PC{0,40}") {
+        fn any_text_gives_leaves_or_an_error(text in "[a-c:#'\"\\[{},|> \\-\t\n]{0,60}|\\PC{0,40}") {
             let _read = leaves(&text).is_ok();
         }
     }

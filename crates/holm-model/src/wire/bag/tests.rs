@@ -50,6 +50,16 @@ fn no_value_an_empty_value_and_plusses_are_three_things() {
 }
 
 #[test]
+fn an_escape_in_the_middle_of_a_name_is_still_that_name() {
+    let (system, properties) = from_client("%24.mi%64=a&$%2Ect=b&iothub%2Dack=full");
+
+    assert_eq!(system.get(SystemProperty::MessageId), Some("a"));
+    assert_eq!(system.get(SystemProperty::ContentType), Some("b"));
+    assert_eq!(system.get(SystemProperty::Ack), Some("full"));
+    assert_eq!(pairs(&properties), []);
+}
+
+#[test]
 fn the_last_of_repeated_names_wins_and_empty_pairs_are_nothing() {
     let (system, properties) = from_client("&k=1&%24.mid=a&&k=2&%24.mid=b&");
 
@@ -182,6 +192,17 @@ proptest! {
         prop_assert!(properties.len() <= bag.len());
         let (_, properties) = from_server(&bag);
         prop_assert!(properties.len() <= bag.len());
+    }
+
+    #[test]
+    fn a_bag_in_a_packet_reads_as_it_does_alone(
+        pairs in proptest::collection::vec(("(%24|\\$|%|)\\.?(mid|ct|on|mi%64|k)", "(%2F|a|%|ä)*"), 0..6)
+    ) {
+        let bag = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
+        let packet = Bytes::from(format!("topic/{bag}"));
+        let part = std::str::from_utf8(&packet).unwrap().split_once('/').unwrap().1;
+
+        prop_assert_eq!(from_packet(part, &packet), from_client(&bag));
     }
 
     #[test]

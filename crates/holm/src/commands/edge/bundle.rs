@@ -38,6 +38,23 @@ const RUNTIME: &str = "edgeAgent";
 /// The same log a second time.
 const SAME_LOG: &str = "edgeHub";
 
+/// How much of a text that is there already is looked at before it goes into the archive.
+const PIECE: usize = 64 << 10;
+
+/// Standard output, as everything else here writes it.
+struct ToStdout;
+
+impl Write for ToStdout {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        output::bytes(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The archive and where it goes.
 struct Bundle {
     zip: Zip,
@@ -48,7 +65,7 @@ struct Bundle {
 pub(super) async fn run(options: &SupportBundle) -> anyhow::Result<ExitCode> {
     let to_stdout = options.output == "-";
     let out: Box<dyn Write + Send> = if to_stdout {
-        Box::new(io::stdout())
+        Box::new(ToStdout)
     } else {
         let file = File::create(&options.output);
         Box::new(file.with_context(|| format!("`{}` can't be written", options.output))?)
@@ -134,18 +151,13 @@ impl Bundle {
             ..LogQuery::default()
         };
         let mut log = edge.log(module, &query).await?;
-        let mut open = Vec::new();
+        let mut lines = redact::Lines::default();
         while let Some((_, piece)) = log.next().await? {
-            open.extend_from_slice(&piece);
-            // Whole lines, so that no secret is cut in two.
-            let end = open
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |place| place + 1);
-            let lines: Vec<u8> = open.drain(..end).collect();
-            self.lines(&lines)?;
+            self.zip.write(lines.take(&piece).as_bytes())?;
+            self.flush()?;
         }
-        self.lines(&open)
+        self.zip.write(lines.finish().as_bytes())?;
+        self.flush()
     }
 
     /// The journal of the service, where there is one.
@@ -163,9 +175,12 @@ impl Bundle {
     }
 
     fn lines(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        for line in String::from_utf8_lossy(bytes).split_inclusive('\n') {
-            self.zip.write(redact::line(line).as_bytes())?;
+        let mut lines = redact::Lines::default();
+        for piece in bytes.chunks(PIECE) {
+            self.zip.write(lines.take(piece).as_bytes())?;
+            self.flush()?;
         }
+        self.zip.write(lines.finish().as_bytes())?;
         self.flush()
     }
 

@@ -64,11 +64,23 @@ fn install(from: &Path, to: &Path) -> std::io::Result<()> {
     write_private(to, &text, Some((owner.uid(), owner.gid())))
 }
 
+/// Makes the directory that a file is to be in, but none above it: a path with a slip in it is no wish for directories.
+fn make_folder_of(path: &Path) -> anyhow::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    if folder.exists() {
+        return Ok(());
+    }
+    let shown = folder.display();
+    std::fs::create_dir(folder)
+        .with_context(|| format!("nothing was written: the directory `{shown}` is not there and can't be made"))?;
+    output::note(&format!("holm: the directory `{shown}` was made"));
+    Ok(())
+}
+
 /// Writes a file that its owner alone may read.
 fn write_private(path: &Path, text: &[u8], owner: Option<(u32, u32)>) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
     let mut next = path.as_os_str().to_owned();
     next.push(".new");
     let next = Path::new(&next);
@@ -95,6 +107,7 @@ fn minimal(connection_string: &str, file: &Path, force: bool) -> anyhow::Result<
     refuse_to_replace(file, force, "mp")?;
     let text = import::minimal(connection_string);
     EdgeConfig::parse(&text).context("the connection string can't be used")?;
+    make_folder_of(file)?;
     write_private(file, text.as_bytes(), None).with_context(|| format!("`{}` can't be written", file.display()))?;
     told(file);
     Ok(())
@@ -137,10 +150,18 @@ fn take_over(from: &Path, to: &Path, force: bool, as_json: bool) -> anyhow::Resu
         return Err(anyhow::Error::new(problem))
             .with_context(|| format!("nothing was written: what can be kept of `{shown}` is not enough"));
     }
+    make_folder_of(to)?;
     write_private(to, imported.text.as_bytes(), None)
         .with_context(|| format!("`{}` can't be written", to.display()))?;
     if !as_json {
         told(to);
+    }
+    let lost: Vec<_> = imported.not_kept.iter().map(|(key, _)| format!("`{key}`")).collect();
+    if !lost.is_empty() {
+        bail!(
+            "the configuration was written without what can't be kept: {}; what to do instead is told with each",
+            lost.join(", ")
+        );
     }
     Ok(())
 }

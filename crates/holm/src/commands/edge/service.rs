@@ -8,11 +8,11 @@ use anyhow::{Context, bail};
 use holm_edge::check::{self, Subject, Verdict};
 use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::{Edge, Program};
-use holm_edge::formats;
 use holm_edge::management::Wish;
 use holm_edge::metrics::EdgeMetrics;
 use holm_edge::own_log::OwnLog;
 use holm_edge::security::{Security, SecurityOptions};
+use holm_edge::{data_directory, formats};
 use holm_net::{Listener, ListeningSockets};
 
 use super::successor;
@@ -40,6 +40,7 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     logging::tap(move |line| kept.write(line));
     let started = Program {
         file: program.clone(),
+        ready_made: holm_modules::NAMES.iter().map(|&name| name.to_owned()).collect(),
         build: build::NAME.to_owned(),
         sockets: sockets.clone(),
         own_log,
@@ -107,6 +108,7 @@ async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Pa
 pub(super) async fn check(file: &Path) -> anyhow::Result<()> {
     let config = load(file)?;
     check_files(file).await?;
+    data_directory::look_at(&config.data).map_err(anyhow::Error::new)?;
     Ok(formats::look_at(&config.data)?)
 }
 

@@ -18,9 +18,9 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -91,14 +91,25 @@ async fn ask(file: &Path, arguments: &[&OsStr]) -> anyhow::Result<String> {
     let done = done.with_context(|| format!("`{shown}` does not answer within {} s", PATIENCE.as_secs()))?;
     let done = done.with_context(|| format!("`{shown}` can't be run"))?;
     if !done.status.success() {
-        let said = String::from_utf8_lossy(&done.stderr);
-        let last = said
-            .lines()
-            .rfind(|line| line.starts_with("holm: "))
-            .unwrap_or_else(|| said.trim());
-        bail!("`{shown}` would not go on with this edge: {last}");
+        bail!("`{shown}` would not go on with this edge: {}", why(&done));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Why a program that was asked did not answer well: its own words, or how it ended where it has none.
+fn why(done: &Output) -> String {
+    let said = String::from_utf8_lossy(&done.stderr);
+    let told = said.lines().rfind(|line| line.starts_with("holm: "));
+    let told = told.unwrap_or_else(|| said.trim());
+    if !told.is_empty() {
+        return told.to_owned();
+    }
+    let how = match (done.status.code(), done.status.signal()) {
+        (Some(code), _) => format!("with exit code {code}"),
+        (None, Some(signal)) => format!("by signal {signal}"),
+        (None, None) => "somehow".to_owned(),
+    };
+    format!("it ended {how} and wrote nothing that says why; is it the right file, for this machine?")
 }
 
 /// What the program before has handed on; nothing when this one was started anew.
@@ -180,6 +191,18 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_ends_without_a_word_is_told_with_how_it_ended() {
+        let said = |script: &'static str| async move {
+            let words = [OsStr::new("-c"), OsStr::new(script)];
+            ask(Path::new("/bin/sh"), &words).await.unwrap_err().to_string()
+        };
+
+        assert!(said("exit 7").await.contains("exit code 7 and wrote nothing"));
+        assert!(said("kill -9 $$").await.contains("signal 9 and wrote nothing"));
+        assert!(said("echo 'holm: no' >&2; exit 1").await.ends_with(": holm: no"));
+    }
 
     #[test]
     fn more_sockets_than_fit_into_one_message_arrive_in_order() {
