@@ -126,7 +126,7 @@ pub(crate) fn client_memory(idle: &[Idle]) -> Figure {
         "memory of a TLS client",
         value,
         "≤ 12 KiB",
-        "PSS with 1,000 idle modules less that with none, by 1,000; each has a client of its own that tries to reach the hub",
+        "PSS with 1,000 idle modules less that with none, by 1,000; the hub is silent, and the edge tries to reach it",
     )
 }
 

@@ -7,12 +7,17 @@
 //!                             wake:    reported properties are pending
 //! ```
 //!
-//! `$edgeHub` is always open; its connection is what "the link" means. A module's is open while the module is connected here,
-//! or has messages to forward or reported properties to send, and an hour longer. A child's is open only while it listens to
-//! something, has messages to forward or reported properties to send, and five minutes longer: there may be thousands. There is at
-//! most one an identity. Closing one early loses nothing: what it had not sent goes over the next.
+//! `$edgeHub` is always open; its connection is what "the link" means, and while there is none it alone tries: the others open
+//! when the node above answers it, and those that have no connection a minute or two after it fell silent are closed. A thousand
+//! modules that each tried would cost memory and a storm of packets, and learn nothing that one does not.
+//!
+//! A module's is open while the module is connected here, or has messages to forward or reported properties to send, and an hour
+//! longer. A child's is open only while it listens to something, has messages to forward or reported properties to send, and five
+//! minutes longer: there may be thousands. There is at most one an identity. Closing one early loses nothing: what it had not
+//! sent goes over the next.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -78,6 +83,11 @@ impl Link {
         self.client.set_interests(interests);
     }
 
+    /// How the node above answers the attempts to connect.
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.client.state()
+    }
+
     /// Waits for the connection.
     pub(super) async fn connected(&self) -> Result<(), String> {
         let mut state = self.client.state();
@@ -129,6 +139,7 @@ pub(super) struct Links {
     open: Mutex<HashMap<Identity, Arc<Link>>>,
     changes: watch::Sender<u64>,
     state: watch::Sender<LinkState>,
+    refuses_edge_hub: AtomicBool,
 }
 
 impl std::fmt::Debug for Links {
@@ -163,21 +174,23 @@ impl Links {
             open: Mutex::default(),
             changes: watch::Sender::new(0),
             state: watch::Sender::new(state),
+            refuses_edge_hub: AtomicBool::new(false),
         }
     }
 
     /// The connection of an identity, opened if it is not. `None` when it is neither a module of this device nor below it (any
-    /// more), and for a child while the link is down.
+    /// more), and for all but `$edgeHub` while the node above is silent.
     pub(super) fn ensure(&self, identity: &Identity) -> Option<Arc<Link>> {
         if let Some(link) = self.find(identity) {
             link.touch();
             return Some(link);
         }
-        // With the link down a child has nothing to gain: when it is back, `open_children` opens what is needed.
-        if !self.is_ours(identity) || (self.is_child(identity) && !self.is_up()) {
+        let broker = self.broker.upgrade()?;
+        // There is nothing to gain: when the node above answers again, `open_above` opens what is needed.
+        let waits = !self.is_reachable(identity) && *identity != broker.edge_hub;
+        if !self.is_ours(identity) || waits {
             return None;
         }
-        let broker = self.broker.upgrade()?;
         let mut open = lock(&self.open);
         if let Some(link) = open.get(identity) {
             return Some(Arc::clone(link));
@@ -251,6 +264,17 @@ impl Links {
     /// Whether the node above can be reached.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().connected
+    }
+
+    /// Whether somebody may try to connect: the link is up. Modules speak for themselves, and a node that refuses `$edgeHub` may
+    /// let them in.
+    pub(super) fn is_reachable(&self, identity: &Identity) -> bool {
+        self.is_up() || (!self.is_child(identity) && self.refuses_edge_hub.load(Ordering::Relaxed))
+    }
+
+    /// The node above answers, and does not let `$edgeHub` in; or that has ended. Says whether that was known.
+    pub(super) fn refuses_edge_hub(&self, refuses: bool) -> bool {
+        self.refuses_edge_hub.swap(refuses, Ordering::Relaxed) == refuses
     }
 
     /// The state of the link, with what keeps it down now.

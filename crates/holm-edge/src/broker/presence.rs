@@ -1,7 +1,7 @@
 //! Who is connected: what sessions leave behind, and what follows from a module's coming and going.
 //!
 //! ```text
-//!   opened ----> uplink of the module opens; the report of `$edgeHub` names it
+//!   opened ----> uplink of the module opens, if the hub answers; the report of `$edgeHub` names it
 //!   subscribed > filters are kept (unless the session is clean); methods are subscribed upstream while they are here
 //!   closed ----> leases go back; methods upstream end
 //! ```
@@ -203,13 +203,19 @@ impl Broker {
         }
     }
 
-    /// The link is up: opens what children need above. Those that wait to send are opened by the forwarder.
-    pub(super) async fn open_children(&self) {
-        for session in self.directory.all() {
-            if self.links.is_child(session.identity()) {
-                self.listen_above(session.identity(), session.subscriptions());
-            }
+    /// Listens above anew to what the session of an identity listens to, if it has one.
+    pub(super) fn listen_again(&self, identity: &Identity) {
+        if let Some(session) = self.directory.find(identity) {
+            self.listen_above(identity, session.subscriptions());
         }
+    }
+
+    /// The node above answers: opens what modules and children need there. Those that wait to send are opened by the forwarder.
+    pub(super) async fn open_above(&self) {
+        for session in self.directory.all() {
+            self.listen_above(session.identity(), session.subscriptions());
+        }
+        self.links.changed();
         match self.state.pending_twins().await {
             Ok(pending) => pending.iter().for_each(|identity| drop(self.links.ensure(identity))),
             Err(error) => tracing::warn!(%error, "reported properties wait until their devices connect"),

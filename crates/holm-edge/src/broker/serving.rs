@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holm_client::client::State;
 use holm_client::{Event, Events, MethodCall, TwinError};
 use holm_gateway::InvokeError;
 use holm_model::Identity;
@@ -77,31 +78,40 @@ impl Serving {
         };
         self.serve(&mut events).await;
         // The identity may have been taken away while its twin was being written here.
-        self.broker.forget_if_gone(self.link.identity()).await;
+        Box::pin(self.broker.forget_if_gone(self.link.identity())).await;
     }
 
     async fn serve(&mut self, events: &mut Events) {
         let mut idle = tokio::time::interval(IDLE_CHECK);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let is_edge_hub = *self.link.identity() == self.broker.edge_hub;
+        let mut state = self.link.state();
         loop {
             tokio::select! {
+                // What seldom happens is in boxes: there is a task like this for each connection, and most wait.
                 event = events.next() => match event {
-                    Some(event) => self.handle(event).await,
+                    Some(event) => Box::pin(self.handle(event)).await,
                     None => return,
                 },
                 () = self.link.woken() => {
                     if self.is_closed() {
                         return;
                     }
-                    self.synchronise().await;
+                    Box::pin(self.synchronise()).await;
                 }
-                () = until(self.retry) => self.synchronise().await,
-                _ = idle.tick() => if self.is_idle().await {
+                () = until(self.retry) => Box::pin(self.synchronise()).await,
+                Ok(()) = state.changed(), if is_edge_hub => {
+                    let state = state.borrow_and_update().clone();
+                    self.answered(&state);
+                }
+                _ = idle.tick() => if Box::pin(self.is_idle()).await {
                     tracing::debug!(identity = %self.link.identity(), "nobody needs the connection any more; closing it");
                     self.broker.links.close(self.link.identity());
                     if self.broker.links.is_child(self.link.identity()) {
                         self.broker.twins.release(self.link.identity());
                     }
+                    // The node above may have answered in this moment, when this one was still there.
+                    self.broker.listen_again(self.link.identity());
                     return;
                 },
             }
@@ -116,7 +126,10 @@ impl Serving {
 
     async fn is_idle(&self) -> bool {
         let identity = self.link.identity();
-        if self.broker.links.is_child(identity) && !self.broker.links.is_up() && !self.is_connected {
+        if *identity == self.broker.edge_hub {
+            return false;
+        }
+        if !self.broker.links.is_reachable(identity) && !self.is_connected {
             // It is opened again with the link.
             return true;
         }
@@ -128,7 +141,7 @@ impl Serving {
         let (patience, is_needed) = if is_child {
             (CHILD_IDLE, all.is_some_and(needs_link))
         } else {
-            (IDLE, all.is_some() || *identity == self.broker.edge_hub)
+            (IDLE, all.is_some())
         };
         if is_needed || self.link.unused_for() < patience {
             return false;
@@ -136,6 +149,25 @@ impl Serving {
         // One that can't be read is not known to have nothing to send.
         let twin = self.broker.twins.read(identity).await;
         twin.is_ok_and(|twin| !twin.is_pending())
+    }
+
+    /// The connection of `$edgeHub` stands elsewhere than before. A node that refuses it answers: modules may be let in.
+    fn answered(&self, state: &State) {
+        let links = &self.broker.links;
+        match state {
+            State::Refused(_) if !links.refuses_edge_hub(true) => self.open_others(),
+            State::Connected | State::Disconnected(_) => {
+                links.refuses_edge_hub(false);
+            }
+            State::Refused(_) | State::Connecting => {}
+        }
+    }
+
+    /// The node above answers: connections open that waited for it.
+    fn open_others(&self) {
+        let broker = Arc::clone(&self.broker);
+        let opening = async move { broker.open_above().await };
+        self.broker.scope.spawn_until_stopped(opening);
     }
 
     async fn handle(&mut self, event: Event) {
@@ -146,10 +178,7 @@ impl Serving {
                 self.broker.links.changed();
                 self.above = None;
                 if *self.link.identity() == self.broker.edge_hub {
-                    let broker = Arc::clone(&self.broker);
-                    self.broker
-                        .scope
-                        .spawn_until_stopped(async move { broker.open_children().await });
+                    self.open_others();
                 }
                 self.synchronise().await;
             }

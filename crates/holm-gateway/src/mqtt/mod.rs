@@ -83,6 +83,7 @@ where
 }
 
 /// What outlives CONNECT; the rest of it, and the buffer in which it came, go.
+#[expect(clippy::boxed_local, reason = "the box ends here, and not with the session")]
 fn will_of(connect: Box<Connect>) -> Option<Will> {
     connect.will
 }

@@ -91,7 +91,7 @@ impl<S> TlsStream<S> {
 
     /// What lies below.
     #[cfg(test)]
-    pub(super) fn into_socket(self: Box<Self>) -> S {
+    pub(super) fn into_socket(self) -> S {
         self.socket
     }
 

@@ -195,7 +195,7 @@ async fn a_peer_that_is_refused_is_told_why_and_one_that_speaks_no_tls_too() {
 #[tokio::test]
 async fn after_a_record_that_nobody_encrypted_nothing_is_read_or_written_any_more() {
     let (mut server, client) = pair(1 << 20, &TLS13).await;
-    let mut socket = client.into_socket();
+    let mut socket = (*client).into_socket();
     socket.write_all(&[23, 3, 3, 0, 20]).await.unwrap();
     socket.write_all(&[0; 20]).await.unwrap();
 

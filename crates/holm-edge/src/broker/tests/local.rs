@@ -391,7 +391,7 @@ async fn before_identities_are_loaded_nobody_is_told_that_they_do_not_exist() {
 
 #[tokio::test]
 async fn the_session_of_a_removed_module_is_closed_and_its_state_forgotten() {
-    let hub = Hub::unreachable().await;
+    let hub = Hub::start().await;
     let keys = Arc::new(Keys::of(&["sensor", "watcher"]));
     let edge = Edge::with_routes(&hub, &keys, json!({"r": TO_WATCHER})).await;
     let mut sensor = edge.module("sensor").await;

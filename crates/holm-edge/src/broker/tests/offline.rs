@@ -76,6 +76,35 @@ async fn what_was_stored_offline_survives_a_crash_and_is_forwarded_in_order() {
 }
 
 #[tokio::test]
+async fn while_the_hub_is_silent_the_edge_alone_tries_and_modules_open_when_it_answers() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    let _modules = (edge.module("sensor").await, edge.module("watcher").await);
+    edge.send("sensor", "raw", "waits").await;
+    until("the edge tries", || edge.broker.status().uplinks_open == 1).await;
+
+    hub.restore().await;
+
+    until("both modules are connected too", || {
+        edge.broker.status().uplinks_connected == 3
+    })
+    .await;
+    assert_eq!(hub.received("sensor", 1).await, ["waits"]);
+}
+
+#[tokio::test]
+async fn a_hub_that_refuses_the_edge_itself_takes_what_modules_send() {
+    let hub = Hub::start().await;
+    hub.refuse("$edgeHub", true);
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+
+    edge.send("sensor", "raw", "in spite of it").await;
+
+    assert_eq!(hub.received("sensor", 1).await, ["in spite of it"]);
+    assert!(!edge.broker.status().link.connected);
+}
+
+#[tokio::test]
 async fn a_link_that_comes_and_goes_loses_nothing_and_keeps_the_order_of_first_arrivals() {
     let hub = Hub::start().await;
     let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
