@@ -69,7 +69,7 @@ async fn an_application_that_reads_no_events_still_sends_and_stays_connected() {
     };
     let (heard, pinged) = oneshot::channel();
     let keep_alive = Duration::from_secs(2);
-    let (client, _unread) = support::start(interests, keep_alive, |link| serve(link, heard)).await;
+    let (client, _unread) = support::start(interests, keep_alive, support::tokens(), |link| serve(link, heard)).await;
 
     let sent = async { client.send(Message::new("x")).await.unwrap().await };
     let acknowledged = tokio::time::timeout(PATIENCE, sent).await;

@@ -58,7 +58,7 @@ async fn what_is_made_of_an_input_can_be_sent_before_the_subscriptions_are_answe
         ..Interests::default()
     };
 
-    let (client, mut events) = support::start(interests, Duration::from_secs(60), serve).await;
+    let (client, mut events) = support::start(interests, Duration::from_secs(60), support::tokens(), serve).await;
     let handled = async {
         for _ in 0..16 {
             match events.next().await {

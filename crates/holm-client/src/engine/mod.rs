@@ -105,6 +105,9 @@ impl Options {
 pub(crate) async fn run(options: Options, mut ends: Ends) {
     let mut backoff = Backoff::new(options.longest_retry_wait);
     let mut kept = VecDeque::new();
+    // Whether the application was told that there is a connection, and not yet that there is none: a token is renewed without a
+    // word, but what follows may fail.
+    let mut is_told = false;
     loop {
         ends.state.send_replace(State::Connecting);
         // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
@@ -116,6 +119,7 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
             Ok(link) => Box::pin(connected::serve(&options, &mut ends, &mut kept, link)).await,
             Err(error) => End::Lost(holm_net::error_chain(&error)),
         };
+        is_told |= *ends.state.borrow() == State::Connected;
         let (state, reason) = match end {
             End::Stopped => return,
             End::Renewing => continue,
@@ -126,7 +130,8 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         if lasted > GOOD_CONNECTION {
             backoff.reset();
         }
-        if disconnected(&mut ends, state, reason).await.is_err() {
+        let was_told = std::mem::take(&mut is_told);
+        if disconnected(&mut ends, state, reason, was_told).await.is_err() {
             return;
         }
         refusing_requests(&mut ends.requests, tokio::time::sleep(backoff.next())).await;
@@ -134,8 +139,8 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
 }
 
 /// Tells the state and, if the application was told that the connection was up, the event.
-async fn disconnected(ends: &mut Ends, state: State, reason: String) -> Result<(), ()> {
-    let was_connected = ends.state.send_replace(state) == State::Connected;
+async fn disconnected(ends: &mut Ends, state: State, reason: String, was_connected: bool) -> Result<(), ()> {
+    ends.state.send_replace(state);
     tracing::debug!(reason, was_connected, "not connected");
     if was_connected {
         let event = Box::new(Event::Disconnected(reason));

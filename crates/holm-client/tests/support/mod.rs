@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use holm_client::credential::KeyTokens;
-use holm_client::{Client, Credential, Endpoint, Events, Interests, Options};
+use holm_client::{Client, Credential, Endpoint, Events, Interests, Options, TokenSource};
 use holm_identity::tls::{ReloadableCertificate, Roots, client_config, server_config};
 use holm_identity::{CertificateAuthority, ProofOfKeyVerifier, SymmetricKey};
 use holm_model::Timestamp;
@@ -25,10 +25,17 @@ pub type Link = Connection<Session, Box<dyn Stream>>;
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// The tokens of module `d/m`.
+pub fn tokens() -> KeyTokens {
+    let module = "d/m".parse().unwrap();
+    KeyTokens::new(SymmetricKey::from_bytes([7; 32]).unwrap(), "hub.test", &module)
+}
+
 /// Starts module `d/m` against a server that does what `serve` does with the first connection.
 pub async fn start<F>(
     interests: Interests,
     keep_alive: Duration,
+    tokens: impl TokenSource,
     serve: impl FnOnce(Link) -> F + Send + 'static,
 ) -> (Client, Events)
 where
@@ -53,7 +60,6 @@ where
     });
     let roots = Roots::none().with_pem(authority.certificate_pem().as_bytes()).unwrap();
     let module = "d/m".parse().unwrap();
-    let tokens = KeyTokens::new(SymmetricKey::from_bytes([7; 32]).unwrap(), "hub.test", &module);
     let tls = Arc::new(client_config(roots, None).unwrap());
     let mut options = Options::new(module, "hub.test", Credential::Tokens(Arc::new(tokens)), tls);
     options.endpoint = Endpoint {
