@@ -97,7 +97,7 @@ async fn a_closed_database_is_one_file_and_refuses_whoever_still_has_it() {
         .change(move |transaction| transaction.put_entry(&kept))
         .await
         .unwrap();
-    let (began, has_begun) = std::sync::mpsc::channel();
+    let (began, has_begun) = std::sync::mpsc::sync_channel(1);
     let reader = repository.clone();
     let reading = tokio::spawn(async move {
         let read = reader.read(move |view| {
