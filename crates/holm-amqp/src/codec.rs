@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use fault::{DecodeError, Fault};
 pub use frame::{Frame, FrameBody, FrameError, MIN_MAX_FRAME_SIZE, ProtocolHeader, decode_frame, encode_frame};
+pub(crate) use frame::{FrameKind, begin_frame, end_frame, read_frame_header};
 
 use crate::value::Value;
 

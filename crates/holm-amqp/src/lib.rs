@@ -12,8 +12,18 @@
 
 pub mod codec;
 pub mod condition;
+pub mod connection;
 pub mod message;
 pub mod performative;
+mod sasl;
+mod violation;
+
+mod credit;
+mod link;
+mod session;
+mod timer;
+mod unsettled;
+mod window;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -26,7 +36,16 @@ mod value;
 
 pub use codec::{DecodeError, Fault, Limits};
 pub use condition::AmqpError;
+pub use connection::{
+    Acceptance, Allowance, Closed, Config, Connection, Delivery, Event, Login, NewLink, OpenError, Outbound, SendError,
+    Side,
+};
+pub use link::{DeliveryId, LinkId, SessionId, Token};
 pub use map::{ApplicationProperties, Fields, Map};
 pub use message::{Body, Message, MessageId, Properties};
+pub use performative::{DeliveryTag, Outcome, Role, SaslCode};
+pub use sasl::{Credentials, CredentialsError};
 pub use text::{InvalidText, Symbol, Text};
+pub use timer::Timer;
 pub use value::{Array, Described, Float32, Float64, Kind, MixedArray, Timestamp, Value};
+pub use violation::{LinkFault, SessionFault, Violation};
