@@ -87,21 +87,25 @@ impl Session {
         u32::try_from(index).ok()
     }
 
-    /// Puts a link under the lowest free handle.
-    pub(crate) fn insert(&mut self, link: Link) -> u32 {
+    /// The lowest free handle, if the peer takes it.
+    pub(crate) fn free_handle(&self) -> Option<u32> {
         let free = self.links.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
+        let handle = u32::try_from(free.unwrap_or(self.links.len())).ok()?;
+        (handle <= self.remote_handle_max).then_some(handle)
+    }
+
+    /// Puts a link under a free handle.
+    pub(crate) fn insert(&mut self, handle: u32, link: Link) {
+        let index = usize::try_from(handle).unwrap_or(usize::MAX);
+        if index == self.links.len() {
             self.links.push(None);
-            self.links.len() - 1
-        });
-        let handle = u32::try_from(index).expect("links are limited far below the number of handles");
+        }
         if let Some(remote_handle) = link.remote_handle {
             self.by_remote.insert(remote_handle, handle);
         }
         if let Some(place) = self.links.get_mut(index) {
             *place = Some(Box::new(link));
         }
-        handle
     }
 
     /// Notes the handle that the peer calls a link of ours.

@@ -128,6 +128,9 @@ pub enum SessionFault {
     /// A transfer on a link whose sender is here.
     #[error("a transfer came on the `handle` {0}, whose link goes the other way")]
     ErrantLink(u32),
+    /// An attach that can't be answered, since every link takes a handle of either side.
+    #[error("an attach came although all handles up to the peer's `handle-max` of {0} have links; detach one first")]
+    NoHandle(u32),
     /// More than one connection may have.
     #[error("the connection has {0} sessions already; end one first")]
     TooManySessions(usize),
@@ -143,7 +146,7 @@ impl SessionFault {
             Self::HandleInUse(_) => condition::HANDLE_IN_USE,
             Self::UnattachedHandle { .. } => condition::UNATTACHED_HANDLE,
             Self::ErrantLink(_) => condition::ERRANT_LINK,
-            Self::TooManySessions(_) => condition::RESOURCE_LIMIT_EXCEEDED,
+            Self::NoHandle(_) | Self::TooManySessions(_) => condition::RESOURCE_LIMIT_EXCEEDED,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The targets. To add one: write `fn(&[u8])`, add its line here, put an example into `seeds/NAME/`.
 
+mod amqp;
 mod edge;
 mod http;
 mod identity;
@@ -24,6 +25,19 @@ const fn target(name: &'static str, about: &'static str, run: fn(&[u8])) -> Targ
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    target("amqp-frames", "frames of AMQP, whole and in pieces", amqp::frames),
+    target("amqp-message", "messages and batches of AMQP", amqp::message),
+    target(
+        "amqp-server",
+        "a device's side of a whole AMQP connection",
+        amqp::server,
+    ),
+    target("amqp-client", "a hub's side of a whole AMQP connection", amqp::client),
+    target(
+        "amqp-operations",
+        "what two honest sides of an AMQP connection do, in any order",
+        amqp::operations,
+    ),
     target("mqtt-decode", "a device's packets, whole and in pieces", mqtt::decode),
     target("mqtt-server", "a device's side of a whole connection", mqtt::server),
     target("mqtt-client", "a hub's side of a whole connection", mqtt::client),

@@ -126,7 +126,8 @@ impl Connection {
             return Err(OpenError::NameInUse);
         }
         let rcv_settle_mode = receiver_mode(new.role, new.rcv_settle_mode);
-        let handle = session.insert(Link {
+        let handle = session.free_handle().ok_or(OpenError::TooMany)?;
+        let link = Link {
             serial,
             name: new.name.to_owned_buffer(),
             state: LinkState::Attaching,
@@ -134,11 +135,8 @@ impl Connection {
             snd_settle_mode: new.snd_settle_mode,
             rcv_settle_mode,
             end: end_of(new.role, new.window, max_message_size),
-        });
-        if handle > session.remote_handle_max {
-            session.remove(handle);
-            return Err(OpenError::TooMany);
-        }
+        };
+        session.insert(handle, link);
         self.links += 1;
         let id = link_id(session, handle, serial);
         let attach = Attach {

@@ -62,8 +62,7 @@ impl Connection {
             None if self.adopt_detaching(channel, &attach) => return Ok(()),
             None => {}
         }
-        self.handle_new_link(channel, attach);
-        Ok(())
+        self.handle_new_link(channel, attach)
     }
 
     /// Whether an attach answers one of ours that is detaching before it was answered: its handle is noted for the detach.
@@ -119,13 +118,16 @@ impl Connection {
         self.mark_link(channel, handle);
     }
 
-    fn handle_new_link(&mut self, channel: u16, attach: Box<Attach>) {
+    fn handle_new_link(&mut self, channel: u16, attach: Box<Attach>) -> Result<(), SessionFault> {
         let serial = self.next_serial();
         let at_limit = self.links >= self.allowance.links;
         let max_message_size = self.config.max_message_size;
         let Some(session) = self.sessions.get(channel) else {
-            return;
+            return Ok(());
         };
+        let handle = session
+            .free_handle()
+            .ok_or(SessionFault::NoHandle(session.remote_handle_max))?;
         let role = attach.role.other();
         let too_long = attach.name.len() > MAX_NAME;
         let mut end = end_of(role, 0, max_message_size);
@@ -133,7 +135,7 @@ impl Connection {
             LinkEnd::Sender(sender) => sender.max_message_size = attach.max_message_size.unwrap_or(0),
             LinkEnd::Receiver(receiver) => receiver.credit.attached(attach.initial_delivery_count.unwrap_or(0)),
         }
-        let handle = session.insert(Link {
+        let link = Link {
             serial,
             name: attach.name.to_owned_buffer(),
             state: LinkState::Deciding,
@@ -141,7 +143,8 @@ impl Connection {
             snd_settle_mode: attach.snd_settle_mode,
             rcv_settle_mode: attach.rcv_settle_mode,
             end,
-        });
+        };
+        session.insert(handle, link);
         let id = link_id(session, handle, serial);
         self.links += 1;
         if at_limit {
@@ -154,6 +157,7 @@ impl Connection {
         } else {
             self.events.push(Event::Attach { link: id, attach });
         }
+        Ok(())
     }
 
     pub(super) fn handle_detach(&mut self, channel: u16, detach: Detach) -> Result<(), SessionFault> {

@@ -88,6 +88,8 @@ impl Connection {
         }
         let id = self.new_session_id(channel);
         let mut session = Session::new(id, SessionState::Beginning, self.config.incoming_window);
+        // Links may be attached before the peer says how many it takes: as many as we take is a fair guess.
+        session.remote_handle_max = self.config.handle_max;
         self.wire
             .send(channel, &begin_of(&mut session, None, self.config.handle_max));
         self.sessions.insert(session);

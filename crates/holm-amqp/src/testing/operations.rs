@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use super::{Pair, delivery, events};
 use crate::{
-    Acceptance, AmqpError, Config, Connection, Credentials, DeliveryId, Event, LinkId, Login, NewLink, Outbound,
-    Outcome, SaslCode, SendError, SessionId, Token, condition,
+    Acceptance, AmqpError, Config, Connection, Credentials, DeliveryId, Event, LinkId, Login, NewLink, OpenError,
+    Outbound, Outcome, SaslCode, SendError, SessionId, Token, condition,
 };
 
 /// The window of all receivers, small so that it fills.
@@ -63,6 +63,7 @@ struct Side {
     next: BTreeMap<LinkId, u64>,
     /// Links that want their credit back.
     draining: Vec<LinkId>,
+    attaches: usize,
     sent_count: u64,
     received_count: u64,
     settled_count: u64,
@@ -180,16 +181,22 @@ impl Side {
         let Some(session) = pick(&self.sessions, with) else {
             return;
         };
-        if self.links.len() >= 8 {
+        // Handles of both sides may meet on the way, so neither takes them all.
+        if self.links.len() >= 8 || self.attaches >= 100 {
             return;
         }
+        self.attaches += 1;
         let name = name.to_string();
         let new = if with.is_multiple_of(2) {
             NewLink::sender(name, "node")
         } else {
             NewLink::receiver(name, "node", WINDOW)
         };
-        connection.attach(session, new).expect("the session is there");
+        let attached = connection.attach(session, new);
+        assert!(
+            matches!(attached, Ok(_) | Err(OpenError::TooMany)),
+            "the session is there: {attached:?}"
+        );
     }
 
     fn decide_link(&mut self, connection: &mut Connection, with: usize) {
