@@ -1,7 +1,7 @@
 //! The real peers that tests talk to: put in place once, found in place afterwards.
 //!
 //! ```text
-//! system packages   only those whose program is missing, by apt-get    (said before it is done)
+//! system packages   only those whose program or header is missing, by apt-get    (said before it is done)
 //! target/peers/python                a venv with tests/python/requirements.txt
 //! tests/node/node_modules            `npm ci` of tests/node/package-lock.json
 //! holm-e2e/busybox:1                 a container image made here, pulled from nowhere
@@ -73,6 +73,11 @@ const NEEDS: &[Need] = &[
         program: "faketime",
         packages: &["faketime"],
     },
+    // For python-qpid-proton, which is built from source.
+    Need {
+        program: "pkg-config",
+        packages: &["pkg-config"],
+    },
     Need {
         program: "nats-server",
         packages: &["nats-server"],
@@ -112,6 +117,17 @@ fn system_packages() -> Result<()> {
         .collect();
     if system_python().is_none() {
         missing.extend(["python3", "python3-venv"]);
+    }
+    // python-qpid-proton is built from source.
+    let headers = system_python().and_then(|python| {
+        let where_they_are = "import sysconfig; print(sysconfig.get_path('include'))";
+        output(Command::new(python).args(["-c", where_they_are])).ok()
+    });
+    if !headers.is_some_and(|path| Path::new(path.trim()).join("Python.h").is_file()) {
+        missing.push("python3-dev");
+    }
+    if !Path::new("/usr/include/openssl/ssl.h").is_file() {
+        missing.push("libssl-dev");
     }
     if !is_static(find("busybox").as_deref()) {
         missing.push("busybox-static");
