@@ -34,11 +34,17 @@ impl Connection {
     /// Asks for what the peer has, and for the rest of its credit back; [`Event::Drained`] follows. False when the link is
     /// gone or sends from here.
     pub fn drain(&mut self, link: LinkId) -> bool {
-        let drained = self.with_receiver(link, |receiver| receiver.credit.drain());
-        if drained {
+        let mut at_once = false;
+        let asked = self.with_receiver(link, |receiver| {
+            receiver.credit.drain();
+            at_once = receiver.credit.try_end_drain();
+        });
+        if at_once {
+            self.events.push(Event::Drained(link));
+        } else if asked {
             self.send_link_flow(link.session.channel, link.handle);
         }
-        drained
+        asked
     }
 
     fn with_receiver(&mut self, link: LinkId, change: impl FnOnce(&mut Receiver)) -> bool {
@@ -53,13 +59,14 @@ impl Connection {
     }
 
     /// Gives the credit of a link back: there is nothing (more) to send, as an [`Event::Credit`] with `drain` wants to know.
-    /// False when the link is gone, has deliveries that wait to be sent, or its peer does not drain.
+    /// False when the link is gone, has deliveries that wait to be sent by it, or its peer does not drain.
     pub fn give_credit_back(&mut self, link: LinkId) -> bool {
         let known = self.sessions.live(link.session).and_then(|session| session.known(link));
         let Some(sender) = known.and_then(|known| known.sender()) else {
             return false;
         };
-        if !sender.credit.drain() || sender.queue.iter().any(|delivery| !delivery.begun) {
+        let waits = sender.queue.iter().any(|delivery| !delivery.begun);
+        if !sender.credit.drain() || (waits && sender.credit.left() > 0) {
             return false;
         }
         sender.credit.give_back();

@@ -2,8 +2,8 @@
 //! outcomes that the peer gives them.
 //!
 //! ```text
-//!   send --> queue of the link --> ring of links that are ready --> a frame of each in turn --> output
-//!            bounded by bytes         out of it: no credit, no window, nothing to send
+//!   send, send_later --> queue of the link --> ring of links that are ready --> a frame of each in turn --> output
+//!                        bounded by bytes      out of it: no credit, no window, nothing to send
 //! ```
 //!
 //! Links take turns by the frame, so that a large delivery on one holds up no other. A link that has no room leaves the ring
@@ -40,7 +40,21 @@ impl Connection {
     /// # Errors
     /// A [`SendError`]; nothing was sent, and the delivery is still the caller's.
     pub fn send(&mut self, link: LinkId, delivery: &Outbound) -> Result<Option<Token>, SendError> {
-        self.check_send(link)?;
+        self.check_send(link, true)?;
+        self.queue(link, delivery)
+    }
+
+    /// Sends a delivery as soon as the peer gives credit for it: for answers, whose askers may give credit only after they
+    /// asked, as most SDKs do at `$cbs`. What waits is bounded as that of [`send`](Self::send), and needs no looking after.
+    ///
+    /// # Errors
+    /// A [`SendError`], never [`SendError::NoCredit`]; nothing was sent, and the delivery is still the caller's.
+    pub fn send_later(&mut self, link: LinkId, delivery: &Outbound) -> Result<Option<Token>, SendError> {
+        self.check_send(link, false)?;
+        self.queue(link, delivery)
+    }
+
+    fn queue(&mut self, link: LinkId, delivery: &Outbound) -> Result<Option<Token>, SendError> {
         let bytes = delivery.payload.len();
         let session = self.sessions.live(link.session).ok_or(SendError::NotAttached)?;
         let known = session.known(link).ok_or(SendError::NotAttached)?;
@@ -78,10 +92,10 @@ impl Connection {
     /// Whether a delivery of usual size would be taken now.
     #[must_use]
     pub fn can_send(&mut self, link: LinkId) -> bool {
-        self.check_send(link).is_ok()
+        self.check_send(link, true).is_ok()
     }
 
-    fn check_send(&mut self, link: LinkId) -> Result<(), SendError> {
+    fn check_send(&mut self, link: LinkId, needs_credit: bool) -> Result<(), SendError> {
         if self.state != State::Open || self.ended() {
             return Err(SendError::NotAttached);
         }
@@ -90,7 +104,7 @@ impl Connection {
         let session = self.sessions.live(link.session).ok_or(SendError::NotAttached)?;
         let known = session.known(link).filter(|known| known.state == LinkState::Attached);
         let sender = known.and_then(|known| known.sender()).ok_or(SendError::NotAttached)?;
-        if sender.free_credit() == 0 {
+        if needs_credit && sender.free_credit() == 0 {
             return Err(SendError::NoCredit);
         }
         if sender.unsettled >= max_unsettled {

@@ -222,16 +222,19 @@ impl Side {
         };
         let welcome = connection.can_send(link);
         let number = *self.next.entry(link).or_default();
-        let sent = connection.send(
-            link,
-            &Outbound {
-                settled: with % 7 == 6,
-                ..delivery(number, content(number))
-            },
-        );
+        let later = with % 11 == 10;
+        let what = Outbound {
+            settled: with % 7 == 6,
+            ..delivery(number, content(number))
+        };
+        let sent = if later {
+            connection.send_later(link, &what)
+        } else {
+            connection.send(link, &what)
+        };
         match sent {
             Ok(token) => {
-                assert!(welcome, "taken although unwelcome");
+                assert!(welcome || later, "taken although unwelcome");
                 self.next.insert(link, number + 1);
                 self.sent_count += 1;
                 self.sent.entry(link).or_default().extend(token);

@@ -54,8 +54,8 @@ fn violation_is_told_to_the_peer_with_its_condition_and_field() {
             "amqp:decode-error: the `list of fields` of `end` has 1 bytes after its end; make sizes and counts agree",
         ),
         (
-            raw_frame(5, 0x17, &[]),
-            "amqp:connection:framing-error: end came on channel 5, which has no session; begin one first",
+            raw_frame(5, 0x12, &[b"\xa1\x01x", b"\x43", b"\x42"]),
+            "amqp:connection:framing-error: attach came on channel 5, which has no session; begin one first",
         ),
         (
             raw_frame(0, 0x10, &[b"\xa1\x01c"]),

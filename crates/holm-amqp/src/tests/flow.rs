@@ -332,3 +332,50 @@ fn window_made_smaller_is_no_breach_for_what_is_on_its_way() {
         Err(SendError::NoCredit)
     );
 }
+
+#[test]
+fn answer_waits_for_the_credit_of_who_asked() {
+    let mut pair = Pair::default().open();
+    let ends = pair.link_up(NewLink::receiver("down", "$cbs", 0), 0);
+
+    assert_eq!(
+        pair.server.send(ends.server, &delivery(0, "x")),
+        Err(SendError::NoCredit)
+    );
+    for number in 0..2 {
+        assert!(
+            pair.server
+                .send_later(ends.server, &delivery(number, number.to_string()))
+                .is_ok()
+        );
+    }
+    pair.drive();
+    assert!(pair.client_events.is_empty(), "{:?}", pair.client_events);
+    pair.client.grant(ends.client, 1);
+    pair.drive();
+    assert_eq!(deliveries(&pair.client_events)[0].payload, "0");
+    pair.client.grant(ends.client, 5);
+    pair.drive();
+
+    assert_eq!(deliveries(&pair.client_events)[1].payload, "1");
+    let told: Vec<u32> = pair
+        .server_events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Credit { credit, .. } => Some(*credit),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [0, 4], "what waits has taken its part");
+}
+
+#[test]
+fn drain_without_credit_is_at_its_end_at_once() {
+    let mut pair = Pair::default().open();
+    let ends = pair.link_up(NewLink::receiver("down", "node", 0), 0);
+
+    assert!(pair.client.drain(ends.client));
+
+    assert_eq!(events(&mut pair.client), [Event::Drained(ends.client)]);
+    assert!(transmitted(&mut pair.client).is_empty());
+}

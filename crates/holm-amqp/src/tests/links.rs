@@ -348,3 +348,20 @@ fn detach_of_ours_that_crosses_the_answer_ends_the_link() {
 
     assert_eq!(ends.client.handle, 0, "the handle is free");
 }
+
+#[test]
+fn leftovers_of_a_session_that_the_peer_ended_cost_nothing() {
+    let mut pair = Pair::default().open();
+    let ends = pair.link_up(NewLink::sender("s", "node"), 1);
+    pair.client.end(ends.client.session(), None);
+    pair.drive();
+
+    for bytes in [raw_frame(0, 0x16, &[b"\x43", b"\x41"]), raw_frame(0, 0x17, &[])] {
+        pair.server.handle_bytes(pair.now, &bytes);
+    }
+
+    assert!(pair.server.is_open());
+    pair.client_events.clear();
+    pair.server_events.clear();
+    pair.begin();
+}

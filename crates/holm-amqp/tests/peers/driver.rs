@@ -15,6 +15,8 @@ pub(crate) struct Driver {
     pub(crate) connection: Connection,
     socket: TcpStream,
     out: BytesMut,
+    /// All that came.
+    pub(crate) received: Vec<u8>,
 }
 
 impl Driver {
@@ -24,6 +26,7 @@ impl Driver {
             connection,
             socket,
             out: BytesMut::new(),
+            received: Vec::new(),
         }
     }
 
@@ -46,7 +49,10 @@ impl Driver {
         let mut buffer = [0; 16 * 1024];
         match self.socket.read(&mut buffer) {
             Ok(0) => self.connection.handle_end(),
-            Ok(count) => self.connection.handle_bytes(Instant::now(), &buffer[..count]),
+            Ok(count) => {
+                self.received.extend_from_slice(&buffer[..count]);
+                self.connection.handle_bytes(Instant::now(), &buffer[..count]);
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => self.connection.handle_end(),
         }
