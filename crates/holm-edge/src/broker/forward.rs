@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use holm_client::SendError;
+use holm_model::manifest::WhenFull;
 use holm_model::{Identity, Message};
 use holm_query::Sink;
 use holm_queue::{LaneId, ReadError};
@@ -116,6 +117,7 @@ impl Forwarder {
     /// Reads and sends what can be, and waits until something changes.
     async fn step(&mut self, broker: &Broker) -> Result<(), ReadError> {
         self.open_lanes(broker)?;
+        self.forget_dropped(broker);
         self.order(broker)?;
         self.read(broker)?;
         self.read_aside(broker)?;
@@ -260,6 +262,13 @@ impl Forwarder {
             }
         }
         self.senders.has_waiting(identity)
+    }
+
+    /// Lets go of what has made room for newer messages since it was read: it was counted, and is a dead letter.
+    fn forget_dropped(&mut self, broker: &Broker) {
+        if broker.quota().when_full == WhenFull::DropOldest {
+            self.senders.forget_settled(|lane| broker.lanes.queue().low_water(lane));
+        }
     }
 
     /// Drops what has waited too long.

@@ -99,6 +99,21 @@ async fn the_oldest_of_the_least_urgent_make_room_counted_and_kept_as_dead_lette
 }
 
 #[tokio::test]
+async fn what_made_room_is_not_sent_as_well_when_the_link_comes_back() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_configuration(&hub, &keys(), limited(json!({"up": UP}), "dropOldest")).await;
+
+    let taken = fill(&edge, "raw", 600).await;
+    let dropped = usize::try_from(edge.broker.status().counts.dropped_quota).unwrap();
+    hub.restore().await;
+    edge.drained().await;
+
+    assert!(dropped > 0);
+    let expected: Vec<_> = (dropped..taken).map(|number| number.to_string()).collect();
+    assert_eq!(hub.bodies("sensor"), expected);
+}
+
+#[tokio::test]
 async fn what_is_more_urgent_does_not_make_room_for_what_is_less() {
     let hub = Hub::unreachable().await;
     let routes = json!({
