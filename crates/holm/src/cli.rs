@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 impl Cli {
     /// How log lines look.
     pub(crate) fn log_format(&self) -> Result<LogFormat, WrongUse> {
-        let read = |text: &str| LogFormat::from_str(text, true);
+        let read = |text: &str| LogFormat::from_str(text, true).map_err(|_| "give `text` or `json`".to_owned());
         match self.log_format {
             Some(format) => Ok(format),
             None => Ok(values::variable("HOLM_LOG_FORMAT", read)?.unwrap_or_default()),
