@@ -108,7 +108,7 @@ impl Shared {
     }
 
     /// Lets go of the lock after acknowledgements.
-    fn acknowledged(&self, state: MutexGuard<'_, State>) {
+    pub(crate) fn acknowledged(&self, state: MutexGuard<'_, State>) {
         if state.must_tell_writer() {
             self.wake_writer(state);
         }
@@ -146,7 +146,7 @@ impl State {
     }
 
     /// Whether there is something to be committed that the writer does not know of, or must not wait with.
-    pub(crate) fn must_tell_writer(&self) -> bool {
+    fn must_tell_writer(&self) -> bool {
         let is_known = self.acknowledge_by.is_some();
         let news = |log: &Log| log.is_pressing() || (log.needs_commit() && !is_known);
         self.log.as_ref().is_some_and(news)

@@ -105,6 +105,28 @@ async fn a_hub_that_refuses_the_edge_itself_takes_what_modules_send() {
 }
 
 #[tokio::test]
+async fn nothing_overtakes_what_was_on_its_way_over_a_connection_that_was_closed() {
+    let hub = Hub::start().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.linked().await;
+    hub.acknowledge(false);
+    edge.send("sensor", "raw", "first").await;
+    hub.received("sensor", 1).await;
+    hub.cut().await;
+    edge.unlinked().await;
+
+    // As happens to one that has been without a connection for a minute.
+    edge.broker.links.close(&identity("sensor"));
+    edge.send("sensor", "raw", "second").await;
+    hub.acknowledge(true);
+    hub.restore().await;
+    edge.drained().await;
+
+    let events = hub.events().into_iter().map(|(_, message)| message.body);
+    assert_eq!(events.collect::<Vec<_>>(), ["first", "first", "second"]);
+}
+
+#[tokio::test]
 async fn a_link_that_comes_and_goes_loses_nothing_and_keeps_the_order_of_first_arrivals() {
     let hub = Hub::start().await;
     let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
