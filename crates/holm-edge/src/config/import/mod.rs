@@ -14,8 +14,8 @@ mod yaml;
 
 use toml_edit::{DocumentMut, Item, TableLike, value};
 
-use super::keys::{self, Treatment};
 use super::Problem;
+use super::keys::{self, Treatment};
 
 /// The form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
