@@ -158,18 +158,16 @@ pub(crate) struct HubRun {
 pub(crate) enum Edge {
     /// Run the edge.
     Run {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
         /// Check the configuration, and stop.
         #[arg(long)]
         check: bool,
     },
     /// Print the edge's authority, which downstream devices are to trust.
     Ca {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
     },
     /// List the modules.
     List(OnDevice),
@@ -229,13 +227,29 @@ pub(crate) enum Edge {
     },
 }
 
+/// Which configuration.
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub(crate) struct Configuration {
+    /// The configuration file [else `/etc/holm/config.toml` or, where that is not, `/etc/aziot/config.toml`]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[cfg(feature = "edge")]
+impl Configuration {
+    /// The file that was named, else the usual one.
+    pub(crate) fn file(&self) -> PathBuf {
+        values::configuration(self.config.as_deref())
+    }
+}
+
 /// What to look at, and how to tell of it.
 #[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: Configuration,
     /// Ids of checks to leave out.
     #[arg(long, value_name = "IDS", value_delimiter = ',', num_args = 1..)]
     pub(crate) dont_run: Vec<String>,
@@ -301,9 +315,8 @@ impl WithoutEffect {
 #[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct SupportBundle {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: Configuration,
     /// Where to write the archive; `-` is standard output.
     #[arg(short, long, value_name = "FILE", default_value = "support_bundle.zip")]
     pub(crate) output: String,
@@ -331,9 +344,9 @@ pub(crate) struct SupportBundle {
 pub(crate) enum Config {
     /// Check a configuration, give it to the service, and restart that; modules go on.
     Apply {
-        /// The configuration file.
-        #[arg(short, long, value_name = "FILE", default_value = "/etc/aziot/config.toml")]
-        config: PathBuf,
+        /// The configuration file [else `/etc/holm/config.toml` or, where that is not, `/etc/aziot/config.toml`]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Make the smallest configuration, from a connection string.
     Mp {

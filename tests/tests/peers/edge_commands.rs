@@ -206,6 +206,10 @@ fn a_support_bundle_holds_what_helps_and_no_secret_with_the_edge_running_and_wit
     let (whole, _) = make(&edge, &[]);
     let (runtime_only, quiet) = make(&edge, &["-e", "-q", "--since", "1h"]);
     let to_stdout = run(&edge, &["support-bundle", "-q", "-o", "-", "--config", &config]);
+    let mut nobody_says_where = Command::new(need::holm());
+    nobody_says_where.args(["edge", "support-bundle", "-q", "-o", &path, "--config", &config]);
+    let found = nobody_says_where.env_remove("IOTEDGE_HOST").status();
+    let by_its_configuration = unpacked(&archive);
     edge.stop();
     let (stopped, _) = make(&edge, &[]);
 
@@ -233,6 +237,11 @@ fn a_support_bundle_holds_what_helps_and_no_secret_with_the_edge_running_and_wit
     );
     assert!(runtime_only["logs/talker_log.txt"].is_null() && runtime_only["logs/edgeAgent_log.txt"].is_string());
     assert_eq!(out(&quiet), "");
+    assert!(found.is_ok_and(|status| status.success()));
+    assert!(
+        by_its_configuration["status.json"].is_string(),
+        "{by_its_configuration}"
+    );
     assert!(to_stdout.stdout.starts_with(b"PK\x03\x04"));
     assert!(
         stopped["edge-not-reached.txt"]

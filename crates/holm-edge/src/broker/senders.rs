@@ -270,15 +270,14 @@ impl Senders {
         })
     }
 
-    /// Notes whether a sender can be sent for.
-    pub(super) fn note(&mut self, of: &Identity, is_sendable: bool, now: Instant) {
+    /// Notes since when a sender can't be sent for, now or soon; `None`: it can. Of two moments the earlier one counts.
+    pub(super) fn note(&mut self, of: &Identity, stalled: Option<Instant>) {
         if let Some(sender) = self.all.get_mut(of) {
-            if is_sendable {
-                sender.stalled = None;
-                sender.is_recalled = false;
-            } else {
-                sender.stalled.get_or_insert(now);
-            }
+            sender.stalled = match (sender.stalled, stalled) {
+                (Some(before), Some(stalled)) => Some(before.min(stalled)),
+                (_, stalled) => stalled,
+            };
+            sender.is_recalled &= stalled.is_some();
         }
     }
 

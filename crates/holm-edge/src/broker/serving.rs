@@ -100,9 +100,14 @@ impl Serving {
                     Box::pin(self.synchronise()).await;
                 }
                 () = until(self.retry) => Box::pin(self.synchronise()).await,
-                Ok(()) = state.changed(), if is_edge_hub => {
+                Ok(()) = state.changed() => {
                     let state = state.borrow_and_update().clone();
-                    self.answered(&state);
+                    if matches!(state, State::Refused(_) | State::Disconnected(_)) && self.link.failed() {
+                        self.broker.links.changed();
+                    }
+                    if is_edge_hub {
+                        self.answered(&state);
+                    }
                 }
                 _ = idle.tick() => if Box::pin(self.is_idle()).await {
                     tracing::debug!(identity = %self.link.identity(), "nobody needs the connection any more; closing it");

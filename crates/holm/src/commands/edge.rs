@@ -26,8 +26,8 @@ mod systemd;
 
 pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
-        Edge::Run { config, check } => service::run(&config, check).await?,
-        Edge::Ca { config } => output::line(service::authority(&config).await?.trim_end()),
+        Edge::Run { config, check } => service::run(&config.file(), check).await?,
+        Edge::Ca { config } => output::line(service::authority(&config.file()).await?.trim_end()),
         Edge::List(on) => list::print(&reach(&on)?.ask(Method::GET, "/modules").await?, on.json)?,
         Edge::Logs {
             module,

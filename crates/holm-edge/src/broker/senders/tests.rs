@@ -107,7 +107,10 @@ fn a_sender_is_stalled_when_it_waited_too_long_and_takes_others_room() {
         bytes: usize::MAX,
     };
 
-    senders.note(&sensor(), false, now);
+    senders.note(&sensor(), Some(now + patience));
+    let awaited = senders.stalled(now, share(3), |_| true);
+    senders.note(&sensor(), Some(now));
+    senders.note(&sensor(), Some(now + patience));
     let early = senders.stalled(now - patience, share(3), |_| true);
     let small = senders.stalled(now, share(4), |_| false);
     let large = senders.stalled(now, share(3), |_| false);
@@ -115,7 +118,7 @@ fn a_sender_is_stalled_when_it_waited_too_long_and_takes_others_room() {
     senders.excuse_all();
     let excused = senders.stalled(now, share(3), |_| true);
 
-    assert_eq!((early, small, excused), (vec![], vec![], vec![]));
+    assert_eq!((awaited, early, small, excused), (vec![], vec![], vec![], vec![]));
     assert_eq!(
         (large, full),
         (vec![(sensor(), Stall::Waiting)], vec![(sensor(), Stall::Waiting)])

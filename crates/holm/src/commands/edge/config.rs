@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{service, systemd};
 use crate::cli::Config;
+use crate::cli::values::configuration;
 use crate::output;
 
 /// The largest file that is taken over.
@@ -19,7 +20,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 pub(super) async fn run(command: Config) -> anyhow::Result<ExitCode> {
     match command {
-        Config::Apply { config } => apply(&config).await?,
+        Config::Apply { config } => apply(&configuration(config.as_deref())).await?,
         Config::Mp {
             connection_string,
             output,
@@ -50,7 +51,10 @@ async fn apply(file: &Path) -> anyhow::Result<()> {
         output::line(&format!("`{shown}` was copied to `{}`", theirs.display()));
     }
     systemd::tell(&["restart", systemd::UNIT]).await?;
-    output::line("The edge was restarted with it; its modules went on");
+    output::line(&format!(
+        "The edge was restarted with `{}`; its modules went on",
+        theirs.display()
+    ));
     Ok(())
 }
 
