@@ -4,7 +4,7 @@ pub(crate) mod values;
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use holm_identity::Thumbprint;
 use serde_json::Value;
@@ -134,7 +134,7 @@ pub(crate) struct HubRun {
     pub(crate) data: PathBuf,
     /// The host name by which clients know the hub; it stands in its certificate and in connection strings. An IP address
     /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) hostname: String,
     /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
@@ -174,6 +174,7 @@ pub(crate) enum Edge {
     /// Print the log of a module; `edgeAgent` and `edgeHub` are the edge itself.
     Logs {
         /// Which module.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         module: String,
         /// Go on as lines come.
         #[arg(short, long)]
@@ -188,14 +189,15 @@ pub(crate) enum Edge {
         #[arg(long, value_name = "WHEN", value_parser = values::moment)]
         until: Option<String>,
         #[command(flatten)]
-        on: OnDevice,
+        edge: Socket,
     },
     /// Stop a module and start it again.
     Restart {
         /// Which module.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         module: String,
         #[command(flatten)]
-        on: OnDevice,
+        edge: Socket,
     },
     /// Show modules, link and queues.
     Status(OnDevice),
@@ -205,9 +207,9 @@ pub(crate) enum Edge {
     /// Show how far the deployment is carried out, and what is planned next.
     Plan(OnDevice),
     /// Try the deployment that was taken back once more.
-    Retry(OnDevice),
+    Retry(Socket),
     /// Go on with the program that is installed now, after its file was replaced: no module stops, clients reconnect.
-    Upgrade(OnDevice),
+    Upgrade(Socket),
     /// Look at everything that can be wrong with the edge and this device, and say what to do.
     Check(Box<Check>),
     /// Collect what helps to find a fault into one archive, without the secrets whose form is known: look at it before you give it away. With the edge
@@ -336,7 +338,7 @@ pub(crate) struct SupportBundle {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
-    pub(crate) on: OnDevice,
+    pub(crate) edge: Socket,
 }
 
 #[cfg(feature = "edge")]
@@ -398,7 +400,7 @@ pub(crate) enum System {
         #[arg(last = true, value_name = "OPTIONS")]
         options: Vec<String>,
         #[command(flatten)]
-        on: OnDevice,
+        edge: Socket,
     },
     /// Restart the edge; modules go on.
     Restart,
@@ -411,7 +413,7 @@ pub(crate) enum System {
         level: Level,
     },
     /// Provision the device anew.
-    Reprovision(OnDevice),
+    Reprovision(Socket),
 }
 
 /// How much is logged.
@@ -478,23 +480,31 @@ pub(crate) enum DeadLetters {
     Purge(OnDevice),
 }
 
-/// How to reach the edge of this device.
+/// How to reach the edge of this device, and how to tell of it.
 #[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct OnDevice {
-    /// The edge's management socket [else IOTEDGE_HOST, else `unix:///var/run/iotedge/mgmt.sock` or, where that is not,
-    /// `unix:///var/lib/holm/edge/mgmt.sock`]
-    #[arg(short = 'H', long, value_name = "URI", value_parser = values::socket)]
-    host: Option<String>,
+    #[command(flatten)]
+    pub(crate) edge: Socket,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+/// How to reach the edge of this device.
 #[cfg(feature = "edge")]
-impl OnDevice {
-    /// The management socket that was named.
-    pub(crate) fn socket(&self) -> Result<Option<String>, WrongUse> {
+#[derive(Debug, Args)]
+pub(crate) struct Socket {
+    /// The edge's management socket [else IOTEDGE_HOST, else `unix:///var/run/iotedge/mgmt.sock` or, where that is not,
+    /// `unix:///var/lib/holm/edge/mgmt.sock`]
+    #[arg(short = 'H', long, value_name = "URI", value_parser = values::socket)]
+    host: Option<String>,
+}
+
+#[cfg(feature = "edge")]
+impl Socket {
+    /// The one that was named.
+    pub(crate) fn named(&self) -> Result<Option<String>, WrongUse> {
         match &self.host {
             Some(uri) => Ok(Some(uri.clone())),
             None => values::variable("IOTEDGE_HOST", values::socket),
