@@ -18,6 +18,7 @@
 //! Source: `edge-agent.md` §2.
 
 mod advance;
+mod clock_watch;
 mod deployment;
 mod executor;
 pub(crate) mod figures;
@@ -120,6 +121,7 @@ struct Inner {
     started_at: Timestamp,
     state: State,
     clock: Clock,
+    clock_watch: clock_watch::ClockWatch,
     identities: Identities,
     runtimes: Runtimes,
     sockets: Sockets,
@@ -229,6 +231,7 @@ impl Agent {
             started_at: parts.clock.now().into(),
             state: parts.state,
             clock: parts.clock,
+            clock_watch: clock_watch::ClockWatch::default(),
             identities: Identities(parts.identities),
             runtimes: parts.runtimes,
             sockets: Sockets(parts.sockets),

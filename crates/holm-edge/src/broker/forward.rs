@@ -228,7 +228,7 @@ impl Forwarder {
             if !link.client().is_connected() {
                 return false;
             }
-            let Some(held) = self.senders.next(identity, window, Instant::now()) else {
+            let Some(held) = self.senders.next(identity, link.source(), window, Instant::now()) else {
                 return false;
             };
             let message = match Message::decode(held.record.payload()) {
