@@ -321,7 +321,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             if reader.filled().len() > before || reader.remaining() == 0 || this.peer_closed {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(this.poll_more(cx, Some(reader))) {
+            let is_idle = this.output.is_empty();
+            let outcome = ready!(this.poll_more(cx, Some(reader)));
+            if is_idle && !this.output.is_empty() {
+                // What TLS itself answers, such as that it does not negotiate anew: the owner may have nothing to write for
+                // long. An error is there for the next write.
+                drop(this.poll_output(cx));
+            }
+            match outcome {
                 Ok(0) if !this.peer_closed => {
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
