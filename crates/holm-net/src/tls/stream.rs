@@ -12,6 +12,7 @@
 //! - An end without close_notify is an error (`UnexpectedEof`), so that nobody takes a cut message for a whole one.
 //!
 //! Why not tokio-rustls: rustls's own buffers stay as long as the connection, 4 KiB at least, and are filled 4 KiB a call.
+//! `docs/decisions/0013-a-tls-stream-of-our-own.md` has more.
 
 use std::cell::Cell;
 use std::fmt;
