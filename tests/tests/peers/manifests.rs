@@ -412,7 +412,14 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
     );
     assert_eq!(loose["Config"]["Labels"]["build"], "7");
     let environment = loose["Config"]["Env"].to_string();
-    for variable in ["\"A=1\"", "\"EMPTY=\"", "\"COUNT=0\"", "\"RATIO=0.5\"", "\"FLAG=true\""] {
+    for variable in [
+        "\"A=1\"",
+        "\"EMPTY=\"",
+        "\"COUNT=0\"",
+        "\"RATIO=0.5\"",
+        "\"FLAG=true\"",
+        "\"_comment_FLAG=whether it is so\"",
+    ] {
         assert!(environment.contains(variable), "{variable} in {environment}");
     }
 }
