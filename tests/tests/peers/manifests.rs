@@ -359,6 +359,20 @@ fn options_of_a_hierarchys_top_are_in_force(hub: &Hub, device: &Device, edge: &E
         about["systemModules"]["edgeHub"]["env"]["DeviceScopeCacheRefreshDelaySecs"]["value"],
         "0"
     );
+    let told = edge.status()["agent"]["withoutEffect"].clone();
+    let told: Vec<_> = told
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["setting"])
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "systemModules.edgeHub.env.DeviceScopeCacheRefreshDelaySecs",
+            "systemModules.edgeHub.env.experimentalFeatures__mqttBrokerEnabled",
+        ]
+    );
 }
 
 fn containers_share_memory_and_devices(hub: &Hub, device: &Device, scratch: &str) {
@@ -412,7 +426,14 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
     );
     assert_eq!(loose["Config"]["Labels"]["build"], "7");
     let environment = loose["Config"]["Env"].to_string();
-    for variable in ["\"A=1\"", "\"EMPTY=\"", "\"COUNT=0\"", "\"RATIO=0.5\"", "\"FLAG=true\""] {
+    for variable in [
+        "\"A=1\"",
+        "\"EMPTY=\"",
+        "\"COUNT=0\"",
+        "\"RATIO=0.5\"",
+        "\"FLAG=true\"",
+        "\"_comment_FLAG=whether it is so\"",
+    ] {
         assert!(environment.contains(variable), "{variable} in {environment}");
     }
 }

@@ -36,6 +36,7 @@ pub mod rollout;
 mod sockets;
 pub mod spec;
 pub mod trial;
+mod unheeded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -360,6 +361,7 @@ impl Agent {
             "rollout": rollout_status(&memory),
             "modules": memory.verdicts,
             "plan": memory.plan,
+            "withoutEffect": memory.deployment.in_force().map(unheeded::of).unwrap_or_default(),
             "lastPass": memory.last_pass,
             "identitiesError": identities,
         })
