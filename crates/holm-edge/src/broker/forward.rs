@@ -22,7 +22,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use holm_client::SendError;
-use holm_model::manifest::WhenFull;
 use holm_model::{Identity, Message};
 use holm_query::Sink;
 use holm_queue::{LaneId, ReadError};
@@ -34,6 +33,7 @@ use super::dead_letters::{Burial, Reason};
 use super::feed::{Source, wait_any};
 use super::figures::Way;
 use super::links::Link;
+use super::quota::Dropped;
 use super::reading::{Room, limit};
 use super::senders::{Held, Senders, TURN};
 use super::{Broker, lock};
@@ -264,11 +264,10 @@ impl Forwarder {
         self.senders.has_waiting(identity)
     }
 
-    /// Lets go of what has made room for newer messages since it was read: it was counted, and is a dead letter.
+    /// Lets go of what has made room for newer messages since it was read.
     fn forget_dropped(&mut self, broker: &Broker) {
-        if broker.quota().when_full == WhenFull::DropOldest {
-            self.senders.forget_settled(|lane| broker.lanes.queue().low_water(lane));
-        }
+        let mut dropped = Dropped::now(broker);
+        self.senders.forget_settled(|lane| dropped.first_open(lane));
     }
 
     /// Drops what has waited too long.

@@ -177,7 +177,7 @@ impl Senders {
 
     /// Lets go of what waits and is settled in its lane by somebody else: what comes before the lane's first position that is
     /// not settled.
-    pub(super) fn forget_settled(&mut self, first_open: impl Fn(LaneId) -> Option<u64>) {
+    pub(super) fn forget_settled(&mut self, mut first_open: impl FnMut(LaneId) -> Option<u64>) {
         let lanes = self.held.iter().filter_map(|(lane, held)| {
             let open = first_open(*lane)?;
             held.first().is_some_and(|first| *first < open).then_some((*lane, open))
