@@ -1,22 +1,30 @@
 //! The command line: names, options, and what `--help` says of them.
 
 mod access;
+#[cfg(all(feature = "hub", feature = "edge"))]
+mod demo;
 mod device;
+#[cfg(feature = "edge")]
 mod edge;
+#[cfg(feature = "hub")]
+mod hub;
 pub(crate) mod values;
 
-use std::path::PathBuf;
-
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::build;
 use crate::logging::LogFormat;
 use crate::output::WrongUse;
 
 pub(crate) use access::{HubAccess, Login};
+#[cfg(all(feature = "hub", feature = "edge"))]
+pub(crate) use demo::Demo;
 pub(crate) use device::{Auth, C2d, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
+#[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
+#[cfg(feature = "hub")]
+pub(crate) use hub::{Hub, HubRun};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
@@ -98,61 +106,4 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
-}
-
-#[cfg(all(feature = "hub", feature = "edge"))]
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// How long the story lasts, in seconds.
-    #[arg(long = "for", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=86400))]
-    pub(crate) seconds: u64,
-    /// Leave the link alone.
-    #[arg(long)]
-    pub(crate) no_cut: bool,
-    /// End with one JSON object on the last line of standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[cfg(feature = "hub")]
-#[derive(Debug, Subcommand)]
-pub(crate) enum Hub {
-    /// Run the hub. At the first start it makes its authority, its certificate and its policies.
-    Run(HubRun),
-    /// Print the service connection string.
-    ConnectionString {
-        /// The hub's data directory.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[cfg(feature = "hub")]
-#[derive(Debug, Args)]
-pub(crate) struct HubRun {
-    /// Where everything is kept.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The host name by which clients know the hub; it stands in its certificate and in connection strings. An IP address
-    /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) hostname: String,
-    /// The address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub(crate) bind: std::net::IpAddr,
-    /// The port of MQTT over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 8883)]
-    pub(crate) mqtt_port: u16,
-    /// The port of HTTPS and WebSocket; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 443)]
-    pub(crate) https_port: u16,
-    /// Where `/healthz` and `/metrics` are served, in plain HTTP.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
-    pub(crate) status: std::net::SocketAddr,
-    /// Check settings and data directory, and stop.
-    #[arg(long)]
-    pub(crate) check: bool,
 }

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::values;
 use crate::output::WrongUse;
 
-#[cfg(feature = "edge")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Edge {
     /// Run the edge.
@@ -85,7 +84,6 @@ pub(crate) enum Edge {
 }
 
 /// Which configuration.
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct Configuration {
     /// The configuration file [else `/etc/holm/config.toml` or, where that is not, `/etc/aziot/config.toml`]
@@ -93,7 +91,6 @@ pub(crate) struct Configuration {
     config: Option<PathBuf>,
 }
 
-#[cfg(feature = "edge")]
 impl Configuration {
     /// The file that was named, else the usual one.
     pub(crate) fn file(&self) -> PathBuf {
@@ -102,7 +99,6 @@ impl Configuration {
 }
 
 /// What to look at, and how to tell of it.
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
@@ -129,7 +125,6 @@ pub(crate) struct Check {
     pub(crate) on: OnDevice,
 }
 
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct WithoutEffect {
     #[arg(long, hide = true)]
@@ -148,7 +143,6 @@ pub(crate) struct WithoutEffect {
     pub(crate) ntp_server: Option<String>,
 }
 
-#[cfg(feature = "edge")]
 impl WithoutEffect {
     /// Those that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
@@ -169,7 +163,6 @@ impl WithoutEffect {
 }
 
 /// What to collect, and where to.
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct SupportBundle {
     #[command(flatten)]
@@ -196,7 +189,6 @@ pub(crate) struct SupportBundle {
     pub(crate) edge: Socket,
 }
 
-#[cfg(feature = "edge")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Check a configuration, give it to the service, and restart that; modules go on.
@@ -244,7 +236,6 @@ pub(crate) enum Config {
     },
 }
 
-#[cfg(feature = "edge")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
     /// Whether the edge answers, and what systemd says of it.
@@ -272,7 +263,6 @@ pub(crate) enum System {
 }
 
 /// How much is logged.
-#[cfg(feature = "edge")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
     Error,
@@ -282,7 +272,6 @@ pub(crate) enum Level {
     Trace,
 }
 
-#[cfg(feature = "edge")]
 impl Level {
     /// As `HOLM_LOG` has it.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -297,7 +286,6 @@ impl Level {
 }
 
 /// How findings are written.
-#[cfg(feature = "edge")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckOutput {
     /// For people.
@@ -307,7 +295,6 @@ pub(crate) enum CheckOutput {
     Json,
 }
 
-#[cfg(feature = "edge")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLetters {
     /// List them, oldest first.
@@ -336,7 +323,6 @@ pub(crate) enum DeadLetters {
 }
 
 /// How to reach the edge of this device, and how to tell of it.
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct OnDevice {
     #[command(flatten)]
@@ -347,7 +333,6 @@ pub(crate) struct OnDevice {
 }
 
 /// How to reach the edge of this device.
-#[cfg(feature = "edge")]
 #[derive(Debug, Args)]
 pub(crate) struct Socket {
     /// The edge's management socket [else IOTEDGE_HOST, else `unix:///var/run/iotedge/mgmt.sock` or, where that is not,
@@ -356,7 +341,6 @@ pub(crate) struct Socket {
     host: Option<String>,
 }
 
-#[cfg(feature = "edge")]
 impl Socket {
     /// The one that was named.
     pub(crate) fn named(&self) -> Result<Option<String>, WrongUse> {
