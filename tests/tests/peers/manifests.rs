@@ -419,6 +419,8 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
 
     run(hub, device, &fitted.content());
 
+    let told = edge::reported(hub, device)["modules"]["loose"]["statusDescription"].to_string();
+    assert!(told.contains("`CapAdd` (it belongs into `HostConfig`)"), "{told}");
     let loose = engine::inspect("loose");
     assert_eq!(
         (&loose["HostConfig"]["Memory"], &loose["HostConfig"]["Privileged"]),
