@@ -183,6 +183,26 @@ fn a_template_is_told_from_a_deployment_by_its_placeholders() {
 }
 
 #[test]
+fn create_options_that_no_twin_holds_are_deployed_in_pieces() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let _edge = hub.create_edge_device("e1");
+    let manifest = modules(&read("template-labels"));
+    let said = deployed(&json!({"modulesContent": manifest}))["web"]["settings"]["createOptions"].clone();
+
+    hub.holm(&["deploy", "--device", "e1", &path("template-labels").to_string_lossy()]);
+
+    let settings = desired(&hub, "e1", "$edgeAgent")["modules"]["web"]["settings"].clone();
+    let text = settings["createOptions"].as_str().expect("they are text");
+    assert_eq!(
+        serde_json::from_str::<Value>(text).expect("one piece is enough here"),
+        said
+    );
+}
+
+#[test]
 fn a_manifest_may_have_a_byte_order_mark() {
     if !Need::all(&[Need::LowPorts]) {
         return;
@@ -419,6 +439,8 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
 
     run(hub, device, &fitted.content());
 
+    let told = edge::reported(hub, device)["modules"]["loose"]["statusDescription"].to_string();
+    assert!(told.contains("`CapAdd` (it belongs into `HostConfig`)"), "{told}");
     let loose = engine::inspect("loose");
     assert_eq!(
         (&loose["HostConfig"]["Memory"], &loose["HostConfig"]["Privileged"]),

@@ -1,6 +1,7 @@
 //! `holm deploy`.
 
 mod file;
+mod options;
 mod template;
 
 use anyhow::{Context, bail};
@@ -25,6 +26,8 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     template::refuse(&manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
     check_routes(modules)
         .with_context(|| format!("`{shown}` is wrong in what it says of `$edgeHub`; nothing was deployed"))?;
+    let mut modules = modules.clone();
+    options::fit(&mut modules);
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;
     let path = format!(
