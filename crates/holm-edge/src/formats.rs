@@ -40,7 +40,7 @@ pub fn look_at(data: &Path) -> Result<(), UnreadableData> {
     match state_version(&path) {
         // A file of version 0 is new.
         Some(found) if found != 0 && !state::READABLE.contains(&i64::from(found)) => {
-            let known = state::READABLE.map(|version| version.to_string()).join(" and ");
+            let known = state::READABLE.map(|version| version.to_string()).join(", ");
             return Err(UnreadableData { path, found, known });
         }
         _ => {}
@@ -99,7 +99,7 @@ mod tests {
         let queue = look_at(data(2, 9).path()).unwrap_err();
 
         assert!(state.to_string().contains("state.db` has version 9"), "{state}");
-        assert!(state.to_string().contains("reads 1 and 2"), "{state}");
+        assert!(state.to_string().contains("reads 1, 2, 3"), "{state}");
         assert!(queue.to_string().contains("format` has version 9"), "{queue}");
     }
 }

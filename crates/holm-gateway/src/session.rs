@@ -1,7 +1,8 @@
 //! Sessions as a node sees them: who is connected here, what each can receive, and how to reach it.
 //!
 //! A [`SessionHandle`] sends commands to the task that owns the connection. The [`Directory`] holds the one live session of
-//! each identity on this node: the newest wins, and the older is told to close (400027).
+//! each identity on this node: the newest wins, and the older is told to close (400027). The newest is the one whose greeting came
+//! last, however long it took to let each in: one that the client has given up already must not end the one that it uses.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 /// beyond it close the session, whose client then reads its twin anew.
 pub const MAX_WAITING_COMMANDS: usize = 64;
 
-/// Names a session on this node; never used twice while the process lives.
+/// Names a session on this node; never used twice while the process lives. A later session has a greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
@@ -210,8 +211,14 @@ impl SessionHandle {
     /// A handle for a new session, and the end for the connection's owner.
     #[must_use]
     pub fn new(identity: Identity) -> (Self, SessionInbox) {
+        Self::named(SessionId::next(), identity)
+    }
+
+    /// The same for a session that has its name already.
+    #[must_use]
+    pub fn named(id: SessionId, identity: Identity) -> (Self, SessionInbox) {
         let shared = Arc::new(Shared {
-            id: SessionId::next(),
+            id,
             identity,
             subscriptions: AtomicU8::new(0),
             has_news: AtomicBool::new(false),
@@ -304,11 +311,19 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes a session the live one of its identity, and closes the one before it.
+    /// Makes a session the live one of its identity, and closes the one before it. One that is older than the live one is
+    /// closed itself.
     pub fn enter(&self, session: &SessionHandle) {
-        let before = self.lock().insert(session.identity().clone(), session.clone());
-        if let Some(before) = before {
-            before.close(CloseReason::Replaced);
+        let mut sessions = self.lock();
+        let live = sessions.get(session.identity());
+        let replaced = if live.is_some_and(|live| live.id() > session.id()) {
+            Some(session.clone())
+        } else {
+            sessions.insert(session.identity().clone(), session.clone())
+        };
+        drop(sessions);
+        if let Some(replaced) = replaced {
+            replaced.close(CloseReason::Replaced);
         }
         self.changed.send_replace(());
     }
@@ -448,6 +463,22 @@ mod tests {
 
         assert_eq!(call.unwrap_err(), InvokeError::TooManyCalls);
         assert!(matches!(inbox.next().await, Command::Close(CloseReason::TooSlow)));
+    }
+
+    #[tokio::test]
+    async fn the_session_that_began_last_lives_in_whatever_order_they_are_let_in() {
+        let directory = Directory::default();
+        let (older, mut inbox_of_older) = session();
+        let (newer, mut inbox_of_newer) = session();
+
+        directory.enter(&newer);
+        directory.enter(&older);
+
+        let told = inbox_of_older.next().await;
+        assert!(matches!(told, Command::Close(CloseReason::Replaced)), "{told:?}");
+        assert!(inbox_of_newer.next().now_or_never().is_none());
+        assert!(!directory.leave(&older));
+        assert_eq!(directory.find(newer.identity()).unwrap().id(), newer.id());
     }
 
     #[test]

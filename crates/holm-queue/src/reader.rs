@@ -95,16 +95,14 @@ impl Reader {
                 }
             }
             if records.len() >= max_records || (bytes >= max_bytes && !records.is_empty()) {
+                // What was passed over counts as acknowledged.
+                self.shared.acknowledged(state);
                 return Ok(records);
             }
             let corrupt = log.stats().corrupt;
             let plan = log.plan_read(&mut self.cursor, self.visibility)?;
             self.skipped.corrupt += log.stats().corrupt - corrupt;
-            let wakes_writer = state.is_idle && state.must_tell_writer();
-            drop(state);
-            if wakes_writer {
-                self.shared.work.notify_one();
-            }
+            self.shared.acknowledged(state);
             let ReadPlan::Ready(fetch) = plan else {
                 return Ok(records);
             };

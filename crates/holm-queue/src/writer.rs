@@ -324,10 +324,50 @@ mod tests {
     use crate::lane::LaneKind;
     use crate::options::Options;
     use crate::queue::Queue;
-    use crate::record::NewRecord;
+    use crate::record::{NewRecord, Start};
     use crate::testing::MemoryFiles;
 
     use super::*;
+
+    fn until(what: &str, state: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !state() {
+            assert!(Instant::now() < deadline, "never {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_a_reader_passes_over_wakes_a_writer_that_sleeps() {
+        let options = Options {
+            acknowledge_delay: Duration::ZERO,
+            // Both are read from the disk, at once.
+            hot_bytes: 0,
+            maintain_interval: Duration::from_secs(3600),
+            ..Options::default()
+        };
+        let (queue, _) = Queue::open_on(Arc::new(MemoryFiles::new()), options).unwrap();
+        let lane = queue.lane("lane", LaneKind::UntilAcknowledged).unwrap();
+        let lanes = [[(lane, 1)], [(lane, 0)]];
+        let record = |lanes, payload: &'static str| NewRecord {
+            sender: "test",
+            lanes,
+            enqueued_at: 0,
+            payload: payload.into(),
+        };
+        let (_, commit) = queue
+            .append_all(&[record(&lanes[0], "x"), record(&lanes[1], "much more")])
+            .unwrap();
+        commit.wait().unwrap();
+        until("asleep", || queue.shared().lock().is_idle);
+        let commits = queue.stats().commits;
+
+        let mut reader = queue.reader(lane, Start::LowWater, Visibility::Durable).unwrap();
+        let read = reader.try_read(2, 2).unwrap();
+
+        assert_eq!((read.len(), reader.take_skipped().expired), (1, 1));
+        until("committed", || queue.stats().commits > commits);
+    }
 
     #[test]
     fn a_full_disk_is_left_alone_until_it_is_time_to_try_again() {
@@ -345,11 +385,9 @@ mod tests {
         files.set_capacity(Some(files.used()));
         queue.append(&record).unwrap().wait().unwrap_err();
         let shared = queue.shared();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while shared.lock().log.as_ref().unwrap().wants_reserve() {
-            assert!(Instant::now() < deadline, "never saved to the reserve");
-            std::thread::yield_now();
-        }
+        until("saved to the reserve", || {
+            !shared.lock().log.as_ref().unwrap().wants_reserve()
+        });
 
         let now = Instant::now();
         let writer = Writer {

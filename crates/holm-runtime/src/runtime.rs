@@ -30,7 +30,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What [`ModuleRuntime::prepare`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// What the operator should know although the image can be used, such as that its registry cannot be reached.
+    /// What the operator should know although the module can be made, such as that its image's registry cannot be reached.
     pub note: Option<String>,
 }
 

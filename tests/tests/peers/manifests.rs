@@ -183,6 +183,26 @@ fn a_template_is_told_from_a_deployment_by_its_placeholders() {
 }
 
 #[test]
+fn create_options_that_no_twin_holds_are_deployed_in_pieces() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let _edge = hub.create_edge_device("e1");
+    let manifest = modules(&read("template-labels"));
+    let said = deployed(&json!({"modulesContent": manifest}))["web"]["settings"]["createOptions"].clone();
+
+    hub.holm(&["deploy", "--device", "e1", &path("template-labels").to_string_lossy()]);
+
+    let settings = desired(&hub, "e1", "$edgeAgent")["modules"]["web"]["settings"].clone();
+    let text = settings["createOptions"].as_str().expect("they are text");
+    assert_eq!(
+        serde_json::from_str::<Value>(text).expect("one piece is enough here"),
+        said
+    );
+}
+
+#[test]
 fn a_manifest_may_have_a_byte_order_mark() {
     if !Need::all(&[Need::LowPorts]) {
         return;
@@ -359,6 +379,20 @@ fn options_of_a_hierarchys_top_are_in_force(hub: &Hub, device: &Device, edge: &E
         about["systemModules"]["edgeHub"]["env"]["DeviceScopeCacheRefreshDelaySecs"]["value"],
         "0"
     );
+    let told = edge.status()["agent"]["withoutEffect"].clone();
+    let told: Vec<_> = told
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["setting"])
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "systemModules.edgeHub.env.DeviceScopeCacheRefreshDelaySecs",
+            "systemModules.edgeHub.env.experimentalFeatures__mqttBrokerEnabled",
+        ]
+    );
 }
 
 fn containers_share_memory_and_devices(hub: &Hub, device: &Device, scratch: &str) {
@@ -405,6 +439,8 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
 
     run(hub, device, &fitted.content());
 
+    let told = edge::reported(hub, device)["modules"]["loose"]["statusDescription"].to_string();
+    assert!(told.contains("`CapAdd` (it belongs into `HostConfig`)"), "{told}");
     let loose = engine::inspect("loose");
     assert_eq!(
         (&loose["HostConfig"]["Memory"], &loose["HostConfig"]["Privileged"]),
@@ -412,7 +448,14 @@ fn converted_options_are_in_force(hub: &Hub, device: &Device) {
     );
     assert_eq!(loose["Config"]["Labels"]["build"], "7");
     let environment = loose["Config"]["Env"].to_string();
-    for variable in ["\"A=1\"", "\"EMPTY=\"", "\"COUNT=0\"", "\"RATIO=0.5\"", "\"FLAG=true\""] {
+    for variable in [
+        "\"A=1\"",
+        "\"EMPTY=\"",
+        "\"COUNT=0\"",
+        "\"RATIO=0.5\"",
+        "\"FLAG=true\"",
+        "\"_comment_FLAG=whether it is so\"",
+    ] {
         assert!(environment.contains(variable), "{variable} in {environment}");
     }
 }

@@ -154,9 +154,9 @@ fn an_edge_refuses_a_state_of_another_version_and_names_both() {
     assert_refused(
         &edge.data(),
         edge.run_command(),
-        &[&text(&state), "version 7", "version 2"],
+        &[&text(&state), "version 7", "version 3"],
     );
-    set_header(&state, USER_VERSION, 2);
+    set_header(&state, USER_VERSION, 3);
     set_header(&state, APPLICATION_ID, 0x1234_5678);
     assert_refused(
         &edge.data(),

@@ -79,6 +79,7 @@ impl Serving<'_> {
     async fn run(&mut self) -> End {
         let renewal = self.renewal();
         let events = self.ends.events.clone();
+        let mut abandoned = std::pin::pin!(self.ends.abandoned());
         loop {
             self.send_kept();
             let may_send = self.open && self.kept.is_empty() && self.link.connection.session().can_publish();
@@ -105,6 +106,8 @@ impl Serving<'_> {
                     Some(outgoing) => self.publish(&outgoing.message, outgoing.acknowledged),
                     None => return End::Stopped,
                 },
+                // What is on its way may never be acknowledged.
+                () = &mut abandoned, if !may_send => return End::Stopped,
                 Some(command) = self.ends.requests.recv(), if may_ask => self.request(*command),
                 Some(answer) = self.answers.1.recv() => self.answer(*answer),
                 Ok(()) = self.ends.wanted.changed(), if self.up => self.subscribe(),

@@ -95,13 +95,25 @@ enum End {
     Lost(String),
 }
 
+impl Ends {
+    /// Resolves when nobody is there any more: every clone of the client and the events were dropped.
+    fn abandoned(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (events, mut wanted) = (self.events.clone(), self.wanted.clone());
+        async move {
+            events.closed().await;
+            while wanted.changed().await.is_ok() {}
+        }
+    }
+}
+
 impl Options {
     fn now(&self) -> Timestamp {
         Timestamp::from(self.clock.now())
     }
 }
 
-/// Runs until the application has dropped the client and its events.
+/// Runs until the application has dropped the client and its events; whoever waits for an acknowledgement then learns at once
+/// that there will be none, wherever the connection stands.
 pub(crate) async fn run(options: Options, mut ends: Ends) {
     let mut backoff = Backoff::new(options.longest_retry_wait);
     let mut kept = VecDeque::new();
@@ -111,8 +123,11 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
     loop {
         ends.state.send_replace(State::Connecting);
         // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
-        let connecting = Box::pin(connect::connect(&options));
-        let linked = refusing_requests(&mut ends.requests, connecting).await;
+        let abandoned = ends.abandoned();
+        let connecting = Box::pin(unless(abandoned, connect::connect(&options)));
+        let Some(linked) = refusing_requests(&mut ends.requests, connecting).await else {
+            return;
+        };
         // A failed attempt that took long was no good connection.
         let began = holm_net::clock::instant();
         let end = match linked {
@@ -134,7 +149,18 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         if disconnected(&mut ends, state, reason, was_told).await.is_err() {
             return;
         }
-        refusing_requests(&mut ends.requests, tokio::time::sleep(backoff.next())).await;
+        let waiting = unless(ends.abandoned(), tokio::time::sleep(backoff.next()));
+        if refusing_requests(&mut ends.requests, waiting).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Does something that takes time; `None` when the end came first.
+async fn unless<T>(end: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = end => None,
+        done = work => Some(done),
     }
 }
 

@@ -18,6 +18,9 @@ use tokio::net::TcpListener;
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Messages that a client may have on their way.
+pub const WINDOW: usize = 4;
+
 /// The server's end of the one connection.
 pub type Link = Connection<Session, Box<dyn Stream>>;
 
@@ -68,5 +71,6 @@ where
     };
     options.interests = interests;
     options.keep_alive = keep_alive;
+    options.window = WINDOW;
     Client::start(&scope, options)
 }

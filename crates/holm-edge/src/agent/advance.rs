@@ -6,7 +6,7 @@ use holm_model::ModuleId;
 use serde_json::json;
 
 use super::rollout::{Event, Rollout};
-use super::{BOOKKEEPING, Inner, deployment};
+use super::{BOOKKEEPING, Inner, deployment, unheeded};
 
 /// Goes one step. Says whether there was one to go, and it was gone.
 pub(super) async fn advance(agent: &Inner, event: Event) -> bool {
@@ -81,5 +81,15 @@ fn tell(before: &Rollout, after: &Rollout) {
         );
     } else if after.phase() != before.phase() {
         tracing::info!(phase = after.phase().as_str(), in_force, "deployment");
+    }
+    let of = |rollout: &Rollout| rollout.in_force().map(|edition| unheeded::of(&edition.desired));
+    let (known, all) = (of(before).unwrap_or_default(), of(after).unwrap_or_default());
+    if !all.is_empty() && all != known {
+        let settings: Vec<String> = all.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            in_force,
+            settings = settings.join("; "),
+            "what the deployment sets of agent and broker has no effect here"
+        );
     }
 }

@@ -176,7 +176,7 @@ impl Executor {
         self.forget_note(&spec.id);
         let prepared = runtime.prepare(spec).await?;
         if let Some(note) = prepared.note {
-            tracing::warn!(module = %spec.id, note, "module image");
+            tracing::warn!(module = %spec.id, note, "module prepared");
             self.note_down(&spec.id, |notes| notes.image = Some(note));
         }
         Ok(())

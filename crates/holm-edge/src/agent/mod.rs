@@ -18,6 +18,7 @@
 //! Source: `edge-agent.md` §2.
 
 mod advance;
+mod clock_watch;
 mod deployment;
 mod executor;
 pub(crate) mod figures;
@@ -35,6 +36,7 @@ pub mod rollout;
 mod sockets;
 pub mod spec;
 pub mod trial;
+mod unheeded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,6 +122,7 @@ struct Inner {
     started_at: Timestamp,
     state: State,
     clock: Clock,
+    clock_watch: clock_watch::ClockWatch,
     identities: Identities,
     runtimes: Runtimes,
     sockets: Sockets,
@@ -229,6 +232,7 @@ impl Agent {
             started_at: parts.clock.now().into(),
             state: parts.state,
             clock: parts.clock,
+            clock_watch: clock_watch::ClockWatch::default(),
             identities: Identities(parts.identities),
             runtimes: parts.runtimes,
             sockets: Sockets(parts.sockets),
@@ -357,6 +361,7 @@ impl Agent {
             "rollout": rollout_status(&memory),
             "modules": memory.verdicts,
             "plan": memory.plan,
+            "withoutEffect": memory.deployment.in_force().map(unheeded::of).unwrap_or_default(),
             "lastPass": memory.last_pass,
             "identitiesError": identities,
         })

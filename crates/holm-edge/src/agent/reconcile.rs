@@ -121,10 +121,16 @@ async fn see(agent: &Inner) -> Option<Seen> {
 
 /// Judges the edition that is on trial, and does what follows. Gives when to look again.
 async fn judge(agent: &Inner, seen: &Seen) -> Option<Timestamp> {
+    let now = agent.now();
+    let was_set = agent.clock_watch.was_set(now, holm_net::clock::instant());
     let trial = seen.trial.as_ref()?;
     let bookkeeping = agent.memory().bookkeeping.clone();
     let gate = i64::try_from(agent.trial.as_millis()).unwrap_or(i64::MAX);
-    let judgement = trial::judge(trial, &seen.intents, &seen.actual, &bookkeeping, gate, agent.now());
+    let judgement = if was_set {
+        Judgement::ClockMoved
+    } else {
+        trial::judge(trial, &seen.intents, &seen.actual, &bookkeeping, gate, now)
+    };
     let event = match judgement {
         Judgement::Open(until) => return Some(until),
         Judgement::Passed => Event::Passed { began: trial.since },
@@ -132,7 +138,7 @@ async fn judge(agent: &Inner, seen: &Seen) -> Option<Timestamp> {
             began: trial.since,
             reasons,
         },
-        Judgement::ClockMoved => Event::ClockMoved { at: agent.now() },
+        Judgement::ClockMoved => Event::ClockMoved { at: now },
     };
     advance(agent, event).await;
     None

@@ -76,7 +76,7 @@ impl Edition {
 pub struct Trial {
     /// The edition.
     pub edition: Edition,
-    /// When it came into force.
+    /// When it came into force, or the clock was set after that.
     pub since: Timestamp,
     /// Modules that it did not change and that were not well before it: they don't count against it.
     pub excused: BTreeSet<ModuleId>,
@@ -144,7 +144,7 @@ pub enum Event {
         /// As [`Refused::reasons`].
         reasons: Vec<(ModuleId, String)>,
     },
-    /// The clock was moved back: the trial begins again.
+    /// The clock was set: the trial begins again.
     ClockMoved {
         /// The time now.
         at: Timestamp,

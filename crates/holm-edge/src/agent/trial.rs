@@ -6,7 +6,7 @@
 //!
 //! - ended with an error and is not started again (`never`),
 //! - ended a second time although it shall run: once may be because something that it needs was not there yet,
-//! - is reported unhealthy by its health check, or is not found healthy for ten minutes after it started,
+//! - is reported unhealthy by its health check, or is not found healthy for ten minutes after it and the trial began,
 //! - could not be made or started, twice in a row.
 //!
 //! What is no fault of the edition fails no trial: a runtime that can't be asked, a module that it did not change and that
@@ -38,7 +38,7 @@ pub enum Judgement {
     Passed,
     /// These modules were not, for these reasons.
     Failed(Vec<(ModuleId, String)>),
-    /// The clock stands before the trial's beginning.
+    /// The clock was set since the trial's beginning.
     ClockMoved,
 }
 
@@ -67,7 +67,7 @@ pub fn judge(
     }
     let (mut since, mut is_open, mut bad) = (trial.since, false, Vec::new());
     for (id, intent) in intents.iter().filter(|(id, _)| !trial.excused.contains(*id)) {
-        match standing(id, intent, actual, bookkeeping, now) {
+        match standing(id, intent, actual, bookkeeping, trial.since, now) {
             Standing::Well(well) => since = since.max(well),
             Standing::Open => is_open = true,
             Standing::Bad(reason) => bad.push((id.clone(), reason)),
@@ -103,7 +103,14 @@ fn has_ended_well(wanted: &Wanted, state: &ModuleState) -> bool {
         && state.exit_code == Some(0)
 }
 
-fn standing(id: &ModuleId, intent: &Intent, actual: &Actual, bookkeeping: &Bookkeeping, now: Timestamp) -> Standing {
+fn standing(
+    id: &ModuleId,
+    intent: &Intent,
+    actual: &Actual,
+    bookkeeping: &Bookkeeping,
+    since: Timestamp,
+    now: Timestamp,
+) -> Standing {
     let wanted = match intent {
         Intent::Run(wanted) if !actual.unavailable.contains_key(&wanted.kind) => wanted,
         // It was prepared, so what blocks it now has come from outside.
@@ -133,7 +140,7 @@ fn standing(id: &ModuleId, intent: &Intent, actual: &Actual, bookkeeping: &Bookk
         };
     }
     match state.status {
-        RuntimeStatus::Running => running(state, now),
+        RuntimeStatus::Running => running(state, since, now),
         RuntimeStatus::Unhealthy => Standing::Bad(described(state, "its health check fails")),
         _ if state.started_at.is_none() => Standing::Open,
         RuntimeStatus::Failed | RuntimeStatus::Stopped => ended(wanted, state, bookkeeping.restarts(id).count, actual),
@@ -141,7 +148,7 @@ fn standing(id: &ModuleId, intent: &Intent, actual: &Actual, bookkeeping: &Bookk
     }
 }
 
-fn running(state: &ModuleState, now: Timestamp) -> Standing {
+fn running(state: &ModuleState, since: Timestamp, now: Timestamp) -> Standing {
     // A start in the future is one before the clock was moved back: long ago.
     let started = state
         .started_at
@@ -150,7 +157,8 @@ fn running(state: &ModuleState, now: Timestamp) -> Standing {
     if state.health != Some(Health::Starting) {
         return Standing::Well(started);
     }
-    if now.millis_since(started) > LONGEST_START_MILLIS {
+    // A start long before the trial may be one before the clock was set forward.
+    if now.millis_since(started.max(since)) > LONGEST_START_MILLIS {
         let minutes = LONGEST_START_MILLIS / 60_000;
         return Standing::Bad(format!(
             "its health check has not passed for {minutes} minutes since it started"

@@ -7,8 +7,8 @@
 //!   aside/box/watcher/p3   w w w w w       read again when it can be sent for, before anything newer of it
 //! ```
 //!
-//! - Set aside is who could not be sent for during [`PATIENCE`] with the link up, or had nothing acknowledged for [`STUCK`]
-//!   while others had, and holds a [`SHARE`] of the look-ahead, or anything in a lane whose look-ahead is full. What is with
+//! - Set aside is who could not be sent for during [`PATIENCE`] with the link up (a connection that is being made for the first
+//!   time has half a minute), or had nothing acknowledged for [`STUCK`] while others had, and holds a [`SHARE`] of the look-ahead, or anything in a lane whose look-ahead is full. What is with
 //!   its connection is called back first, so the order stays.
 //! - As long as a sender has a lane aside for a priority, all its messages of that priority go there; the lane is removed when
 //!   all of it is done.
@@ -108,9 +108,11 @@ impl Forwarder {
                 continue;
             }
             let link = broker.links.find(&identity);
-            let is_connected = link.is_some_and(|link| link.client().is_connected());
+            let is_connected = link.as_ref().is_some_and(|link| link.client().is_connected());
             let is_stuck = is_connected && self.senders.is_stuck(&identity, now, STUCK);
-            self.senders.note(&identity, is_connected && !is_stuck, now);
+            let awaited = link.and_then(|link| link.is_awaited_until()).unwrap_or(now);
+            let stalled = (!is_connected || is_stuck).then_some(awaited.max(now));
+            self.senders.note(&identity, stalled);
         }
         let Some(since) = now.checked_sub(PATIENCE) else { return };
         let is_full = |lane| {

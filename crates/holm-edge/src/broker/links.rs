@@ -37,6 +37,9 @@ use crate::children::Children;
 use crate::keys::ModuleKeys;
 use crate::uplink::{Refused, Uplink};
 
+/// How long a new connection may take to come up before its sender counts as one that can't be sent for: a thousand may be on
+/// their way at once, on a slow link.
+const ARRIVAL: Duration = Duration::from_secs(30);
 /// Refused children that a status names.
 const MAX_LISTED: usize = 100;
 
@@ -61,6 +64,9 @@ pub(super) struct Link {
     source: Source,
     client: Client,
     wake: Notify,
+    opened: Instant,
+    /// Whether an attempt to connect failed, or a connection was lost.
+    has_failed: AtomicBool,
     /// When it was last asked for; held for a copy.
     used: Mutex<Instant>,
 }
@@ -86,6 +92,17 @@ impl Link {
     /// How the node above answers the attempts to connect.
     pub(super) fn state(&self) -> watch::Receiver<State> {
         self.client.state()
+    }
+
+    /// Until when its first connection is only late; `None` when there was one, or an attempt has failed.
+    pub(super) fn is_awaited_until(&self) -> Option<Instant> {
+        let has_failed = self.has_failed.load(Ordering::Relaxed);
+        (!has_failed).then(|| self.opened + ARRIVAL)
+    }
+
+    /// An attempt to connect failed, or a connection was lost; says whether that is the first time.
+    pub(super) fn failed(&self) -> bool {
+        !self.has_failed.swap(true, Ordering::Relaxed)
     }
 
     /// Waits for the connection.
@@ -205,6 +222,8 @@ impl Links {
             source: Source::next(),
             client,
             wake: Notify::new(),
+            opened: Instant::now(),
+            has_failed: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         });
         // One that takes the place of another listens to what that one listened to.

@@ -203,10 +203,16 @@ impl Broker {
         }
     }
 
-    /// Listens above anew to what the session of an identity listens to, if it has one.
-    pub(super) fn listen_again(&self, identity: &Identity) {
+    /// A connection was closed that somebody may have asked for in the same moment: opens another for whoever needs one. What
+    /// an identity listens to is told here, what it sends is the forwarder's.
+    pub(super) async fn open_again(&self, identity: &Identity) {
         if let Some(session) = self.directory.find(identity) {
             self.listen_above(identity, session.subscriptions());
+        }
+        self.links.changed();
+        // One that can't be read is sent at the next start.
+        if self.twins.read(identity).await.is_ok_and(|twin| twin.is_pending()) {
+            self.links.ensure(identity);
         }
     }
 

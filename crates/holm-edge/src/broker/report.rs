@@ -51,6 +51,12 @@ impl Broker {
                     tracing::error!(%error, "the routes are in force, and would not be after a restart");
                 }
                 tracing::info!(version, sinks = table.set.sinks().len(), "routes are in force");
+                if desired.keys().any(|name| name.eq_ignore_ascii_case("mqttBroker")) {
+                    tracing::warn!(
+                        version,
+                        "`mqttBroker` of `$edgeHub` has no effect: topics of one's own are not yet supported"
+                    );
+                }
                 self.lanes.queue().set_max_bytes(table.quota.max_bytes);
                 self.routes.put(table);
                 DesiredStatus::applied()

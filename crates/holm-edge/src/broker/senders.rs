@@ -7,8 +7,9 @@
 //!             '─────put back──────'
 //! ```
 //!
-//! Invariants: a sender's messages leave in the order of [`Held::place`]; what is held of a lane and in all is what `put`
-//! brought and neither `done` nor `forget` took. Nothing here knows a queue, a link or a clock.
+//! Invariants: a sender's messages leave in the order of [`Held::place`], and over another connection only when what the one
+//! before had has come back; what is held of a lane and in all is what `put` brought and neither `done` nor `forget` took.
+//! Nothing here knows a queue, a link or a clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use holm_model::Identity;
 use holm_queue::{LaneId, Record};
 use tokio::time::Instant;
+
+use super::mail::Source;
 
 /// Handed over for one sender before the next one's turn, so that none waits for another's whole window.
 pub(super) const TURN: usize = 8;
@@ -43,6 +46,8 @@ type Place = (u32, bool, u64);
 struct Sender {
     waiting: BTreeMap<Place, Held>,
     in_flight: usize,
+    /// The connection that has what is in flight.
+    over: Option<Source>,
     /// Since when it can't be sent for, though there is something to send.
     stalled: Option<Instant>,
     /// Its connection was closed to get back what is in flight.
@@ -112,12 +117,16 @@ impl Senders {
         self.total.bytes += held.record.payload_len();
     }
 
-    /// The most urgent message of a sender, unless so many are in flight. It is in flight from now on.
-    pub(super) fn next(&mut self, of: &Identity, window: usize, now: Instant) -> Option<Held> {
-        let sender = self.all.get_mut(of).filter(|sender| sender.in_flight < window)?;
+    /// The most urgent message of a sender, unless so many are in flight, or some over another connection: they come back
+    /// first. It is in flight from now on.
+    pub(super) fn next(&mut self, of: &Identity, over: Source, window: usize, now: Instant) -> Option<Held> {
+        let is_free = |sender: &&mut Sender| sender.in_flight == 0 || sender.over == Some(over);
+        let sender = self.all.get_mut(of).filter(|sender| sender.in_flight < window);
+        let sender = sender.filter(is_free)?;
         let (_, held) = sender.waiting.pop_first()?;
         if sender.in_flight == 0 {
             sender.progressed = Some(now);
+            sender.over = Some(over);
         }
         sender.in_flight += 1;
         Some(held)
@@ -164,6 +173,26 @@ impl Senders {
         let forgotten = sender.waiting.extract_if(.., |_, held| lanes.contains(&held.lane));
         let forgotten: Vec<_> = forgotten.map(|(_, held)| held).collect();
         forgotten.iter().for_each(|held| self.done(held));
+    }
+
+    /// Lets go of what waits and is settled in its lane by somebody else: what comes before the lane's first position that is
+    /// not settled.
+    pub(super) fn forget_settled(&mut self, mut first_open: impl FnMut(LaneId) -> Option<u64>) {
+        let lanes = self.held.iter().filter_map(|(lane, held)| {
+            let open = first_open(*lane)?;
+            held.first().is_some_and(|first| *first < open).then_some((*lane, open))
+        });
+        let lanes: HashMap<_, _> = lanes.collect();
+        if lanes.is_empty() {
+            return;
+        }
+        let mut settled = Vec::new();
+        for sender in self.all.values_mut() {
+            let is_settled = |held: &Held| lanes.get(&held.lane).is_some_and(|open| held.record.position < *open);
+            let of_sender = sender.waiting.extract_if(.., |_, held| is_settled(held));
+            settled.extend(of_sender.map(|(_, held)| held));
+        }
+        settled.iter().for_each(|held| self.done(held));
     }
 
     /// Takes what has expired.
@@ -261,15 +290,14 @@ impl Senders {
         })
     }
 
-    /// Notes whether a sender can be sent for.
-    pub(super) fn note(&mut self, of: &Identity, is_sendable: bool, now: Instant) {
+    /// Notes since when a sender can't be sent for, now or soon; `None`: it can. Of two moments the earlier one counts.
+    pub(super) fn note(&mut self, of: &Identity, stalled: Option<Instant>) {
         if let Some(sender) = self.all.get_mut(of) {
-            if is_sendable {
-                sender.stalled = None;
-                sender.is_recalled = false;
-            } else {
-                sender.stalled.get_or_insert(now);
-            }
+            sender.stalled = match (sender.stalled, stalled) {
+                (Some(before), Some(stalled)) => Some(before.min(stalled)),
+                (_, stalled) => stalled,
+            };
+            sender.is_recalled &= stalled.is_some();
         }
     }
 

@@ -100,18 +100,25 @@ impl Serving {
                     Box::pin(self.synchronise()).await;
                 }
                 () = until(self.retry) => Box::pin(self.synchronise()).await,
-                Ok(()) = state.changed(), if is_edge_hub => {
+                Ok(()) = state.changed() => {
                     let state = state.borrow_and_update().clone();
-                    self.answered(&state);
+                    if matches!(state, State::Refused(_) | State::Disconnected(_)) && self.link.failed() {
+                        self.broker.links.changed();
+                    }
+                    if is_edge_hub {
+                        self.answered(&state);
+                    }
                 }
                 _ = idle.tick() => if Box::pin(self.is_idle()).await {
                     tracing::debug!(identity = %self.link.identity(), "nobody needs the connection any more; closing it");
                     self.broker.links.close(self.link.identity());
+                    // The node above may have answered in this moment, when this one was still there.
+                    if self.broker.links.is_reachable(self.link.identity()) {
+                        Box::pin(self.broker.open_again(self.link.identity())).await;
+                    }
                     if self.broker.links.is_child(self.link.identity()) {
                         self.broker.twins.release(self.link.identity());
                     }
-                    // The node above may have answered in this moment, when this one was still there.
-                    self.broker.listen_again(self.link.identity());
                     return;
                 },
             }

@@ -158,6 +158,18 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
+impl Problem {
+    /// What the parser has to say, and where. Not its own text: that shows the line, and with it the key that may stand there.
+    fn syntax(text: &str, error: &toml_edit::TomlError) -> Self {
+        Self {
+            at: error.span().map(|span| check::position(text, span.start)),
+            text: error.message().to_owned(),
+        }
+    }
+}
+
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -166,7 +178,7 @@ pub enum ConfigError {
     File(#[source] PrivateFileError),
     /// The text is not TOML.
     #[error("the configuration is not TOML")]
-    Syntax(#[source] toml_edit::TomlError),
+    Syntax(#[source] Problem),
     /// Keys or values are wrong; all of them.
     #[error("the configuration can't be used\n  {}", list(.0))]
     Problems(Vec<Problem>),
@@ -208,7 +220,8 @@ impl EdgeConfig {
     /// # Errors
     /// [`ConfigError`], naming everything that is wrong.
     pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
-        let document = toml_edit::Document::parse(text).map_err(ConfigError::Syntax)?;
+        let document = toml_edit::Document::parse(text);
+        let document = document.map_err(|error| ConfigError::Syntax(Problem::syntax(text, &error)))?;
         let checked = check::check(text, document.as_table());
         let mut problems = checked.problems;
         let mut reader = read::Reader::new(text, document.as_table(), &mut problems);

@@ -220,14 +220,18 @@ fn a_file_with_a_secret_must_be_private() {
 }
 
 #[test]
-fn text_that_is_not_toml_is_refused_with_its_place() {
-    let error = EdgeConfig::parse("hostname = \n").unwrap_err();
+fn text_that_is_not_toml_is_refused_with_its_place_and_without_what_stands_there() {
+    let text = "[provisioning]\nconnection_string = \"HostName=h;SharedAccessKey=c2VjcmV0\n";
 
-    assert!(
-        holm_net::error_chain(&error).contains("line 1"),
-        "{}",
-        holm_net::error_chain(&error)
-    );
+    let told = [
+        holm_net::error_chain(&EdgeConfig::parse(text).unwrap_err()),
+        holm_net::error_chain(&import::import(text, import::Form::Toml).unwrap_err()),
+    ];
+
+    for told in told {
+        assert!(told.contains("not TOML: line 2, column 57: "), "{told}");
+        assert!(!told.contains("c2VjcmV0") && !told.contains('\n'), "{told}");
+    }
 }
 
 #[test]

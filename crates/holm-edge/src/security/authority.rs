@@ -17,6 +17,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use holm_identity::ca::EARLIEST;
 use holm_identity::certificate::{CertificateInfo, MAX_PEM_BYTES, certificates_from_pem};
 use holm_identity::{CertificateAuthority, private_file};
 use holm_model::Timestamp;
@@ -88,7 +89,9 @@ impl Authorities {
         let info = self.current.info();
         let is_good = |kept: &&Arc<CertificateAuthority>| !is_over(kept.info(), days, now);
         let earlier = |kept: &&Arc<CertificateAuthority>| kept.info().not_after < info.not_after;
-        if let Some(again) = self.kept.iter().find(|kept| is_good(kept) && earlier(kept)) {
+        // A clock that was never set says nothing of the past.
+        let is_set = now >= EARLIEST;
+        if let Some(again) = self.kept.iter().find(|kept| is_set && is_good(kept) && earlier(kept)) {
             return self.go_back(options, again).map(Some);
         }
         if is_over(info, days, now) {
@@ -128,7 +131,7 @@ impl Authorities {
     fn go_back(&self, options: &SecurityOptions, again: &Arc<CertificateAuthority>) -> Result<Self, SecurityError> {
         let mut kept = self.kept.clone();
         for since in self.next.iter().chain([&self.current]) {
-            kept.keep(options, since)?;
+            kept.keep(options, since, again)?;
         }
         // As at a replacement: a cut in between finds it here.
         let stored = again.store(&file(options, NEXT.0), &file(options, NEXT.1));
@@ -157,7 +160,7 @@ impl Authorities {
         };
         let mut kept = self.kept.clone();
         for before in self.next.iter().filter(|_| announced.is_none()).chain([&self.current]) {
-            kept.keep(options, before)?;
+            kept.keep(options, before, &self.current)?;
         }
         if announced.is_none() {
             // The two files of the current one can't be replaced in one step: a cut in between finds it here.
@@ -182,10 +185,12 @@ impl Authorities {
         self.current.certificate_pem() + &next.unwrap_or_default()
     }
 
-    /// Those that were in use, or will be, if the clock is wrong now.
+    /// The others that were in use, or will be, if the clock is wrong now.
     pub(super) fn kept_pem(&self) -> String {
-        let in_use = |kept: &&Arc<CertificateAuthority>| kept.info().sha256 != self.current.info().sha256;
-        let kept = self.kept.iter().filter(in_use);
+        let told = self.next.iter().chain([&self.current]);
+        let is_told =
+            |kept: &Arc<CertificateAuthority>| told.clone().any(|told| told.info().sha256 == kept.info().sha256);
+        let kept = self.kept.iter().filter(|kept| !is_told(kept));
         kept.map(|kept| kept.certificate_pem()).collect()
     }
 }

@@ -8,8 +8,9 @@
 //!
 //! Which authority is in use hangs on the time of day, and that may be wrong: a clock that is years ahead shows the end of an
 //! authority that has hardly begun. So nothing is forgotten with a replacement. As soon as the clock shows a time at which a kept
-//! authority is not over, that one is used again: whoever trusted it did not take part in the error. And all that are kept are
-//! in the trust bundle, so that a module which was started meanwhile goes on when the clock is right.
+//! authority is not over, that one is used again: whoever trusted it did not take part in the error. (A clock before any release
+//! was never set, and shows nothing.) And all that are kept are in the trust bundle, so that a module which was started meanwhile
+//! goes on when the clock is right.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use holm_net::error_chain;
 use super::{SecurityError, SecurityOptions};
 
 /// Authorities that are kept. One a replacement, and one for each time that a clock is further ahead than ever before; the one
-/// that ends first makes room. With the usual 90 days they reach back for more than a year.
+/// that ends first makes room, but for the one that was in use. With the usual 90 days they reach back for more than a year.
 const MOST: usize = 6;
 const PREFIX: &str = "edge-ca-kept-";
 const KEY: &str = ".key.pem";
@@ -47,18 +48,24 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Keeps one more; on disk when this returns. The one that ends first goes when there are too many.
+    /// Keeps one more; on disk when this returns. The one that ends first goes when there are too many, but never `dear`: a
+    /// clock that is further ahead each time would cost the only one that the devices trust.
     pub(super) fn keep(
         &mut self,
         options: &SecurityOptions,
         authority: &Arc<CertificateAuthority>,
+        dear: &CertificateAuthority,
     ) -> Result<(), SecurityError> {
         let hash = &authority.info().sha256;
         let stored = authority.store(&file(options, hash, CERTIFICATE), &file(options, hash, KEY));
         stored.map_err(SecurityError::Authority)?;
         self.put(Arc::clone(authority));
         while self.0.len() > MOST {
-            let first = self.0.remove(0);
+            let is_dear = |kept: &Arc<CertificateAuthority>| kept.info().sha256 == dear.info().sha256;
+            let Some(first) = self.0.iter().position(|kept| !is_dear(kept)) else {
+                break;
+            };
+            let first = self.0.remove(first);
             remove(options, &first.info().sha256);
         }
         Ok(())

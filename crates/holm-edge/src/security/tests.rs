@@ -134,6 +134,9 @@ async fn a_clock_that_was_years_ahead_costs_no_trust_once_it_is_right() {
     // What was made ahead of time follows in its time, and is trusted then.
     let told = now().plus_millis(85 * DAY);
     assert!(again.maintain(told).unwrap());
+    let bundle = certificates_from_pem(again.trust_bundle_pem(told).unwrap().as_bytes()).unwrap();
+    let each_once: std::collections::HashSet<_> = bundle.iter().collect();
+    assert_eq!((each_once.len(), bundle.len()), (2, 2));
     let changed = now().plus_millis(96 * DAY);
     assert!(again.maintain(changed).unwrap());
     assert!(is_trusted(&again, &told_meanwhile, changed));
@@ -145,7 +148,7 @@ async fn a_clock_that_comes_and_goes_leaves_a_handful_of_authorities_and_the_fir
     let security = Security::open(options(data.path()), now()).await.unwrap();
     let first = security.edge_ca_pem();
 
-    for year in [3, 8, 3, 1, 20, 8] {
+    for year in [3, 8, 3, 1, 20, 8].into_iter().chain(21..30) {
         let wrong = now().plus_millis(year * 365 * DAY);
         security.maintain(wrong).unwrap();
         assert!(is_trusted(&security, &security.edge_ca_pem(), wrong), "{year}");
@@ -156,6 +159,27 @@ async fn a_clock_that_comes_and_goes_leaves_a_handful_of_authorities_and_the_fir
 
     let files = std::fs::read_dir(data.path().join("certificates")).unwrap().count();
     assert!(files <= 2 + 2 * 6, "{files}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_set_at_boot_brings_no_earlier_authority_back() {
+    let data = tempfile::tempdir().unwrap();
+    let security = Security::open(options(data.path()), now()).await.unwrap();
+    assert!(security.maintain(now().plus_millis(85 * DAY)).unwrap());
+    let changed = now().plus_millis(96 * DAY);
+    assert!(security.maintain(changed).unwrap());
+    let second = security.edge_ca_pem();
+
+    let unset = Timestamp::from_unix_seconds(60);
+    let booted = Security::open(options(data.path()), unset).await.unwrap();
+
+    assert_eq!(booted.edge_ca_pem(), second);
+    assert!(is_trusted(&booted, &second, unset));
+    assert!(
+        booted.maintain(changed).unwrap(),
+        "the certificate that it shows was made for no time"
+    );
+    assert_eq!(booted.edge_ca_pem(), second);
 }
 
 #[tokio::test]

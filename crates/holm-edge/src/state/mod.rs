@@ -10,10 +10,11 @@
 //! - A file of another version is refused with both versions named, and not touched. A damaged one is replaced ([`Rescue`]).
 //! - Messages are not here: they are in the queue.
 //!
-//! Twins and what is known of the devices below this edge are encrypted ([`Vault`]). Documents (routes, the deployment) and
-//! sessions are in the clear, in a file of mode 0600.
+//! Twins, documents (routes, the deployment) and what is known of the devices below this edge are encrypted ([`Vault`]); names
+//! and sessions are in the clear, in a file of mode 0600.
 
 mod children;
+mod documents;
 mod rescue;
 mod schema;
 mod vault;
@@ -27,7 +28,6 @@ use std::path::{Path, PathBuf};
 use holm_model::Identity;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use holm_identity::key_store::KeyStoreError;
@@ -132,15 +132,10 @@ impl State {
         schema::make_private(path).map_err(io)?;
         let (connection, clear, rescue) = rescue::open(path)?;
         if let Some(clear) = clear {
-            let mut sealed = Vec::with_capacity(clear.len());
-            for (identity, body, pending) in clear {
-                let body = vault.seal(&twin_place(&identity), body.as_bytes()).await;
-                let body = body.map_err(|source| OpenStateError::Encrypt {
-                    path: path.to_owned(),
-                    source,
-                })?;
-                sealed.push((identity, body, pending));
-            }
+            let sealed = vault.seal_all(clear).await.map_err(|source| OpenStateError::Encrypt {
+                path: path.to_owned(),
+                source,
+            })?;
             schema::encrypt(path, &connection, &sealed)?;
         }
         let writer = Writer::start(connection).map_err(io)?;
@@ -164,53 +159,6 @@ impl State {
     #[must_use]
     pub const fn rescue(&self) -> Option<&Rescue> {
         self.rescue.as_ref()
-    }
-
-    /// A document by its name; `None` when there is none. One that is damaged is told of, and is none.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub async fn document(&self, name: &str) -> Result<Option<Value>, StateError> {
-        let key = name.to_owned();
-        let text = self
-            .look(move |db| {
-                let mut find = db.prepare_cached("SELECT body FROM documents WHERE name = ?1")?;
-                find.query_row([key], |row| row.get::<_, String>(0)).optional()
-            })
-            .await?;
-        let document = text.map(|text| read(text, || format!("document `{name}`"))).transpose();
-        Ok(document.unwrap_or_else(|error| {
-            let error = holm_net::error_chain(&error);
-            tracing::error!(
-                name,
-                error,
-                "what the edge kept is damaged; it goes on without it, until the hub has told it again"
-            );
-            None
-        }))
-    }
-
-    /// Stores a document under a name; replaces an earlier one.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub async fn put_document(&self, name: &str, body: &Value) -> Result<(), StateError> {
-        let (name, body) = (name.to_owned(), body.to_string());
-        self.change(move |db| {
-            let mut put = db.prepare_cached("INSERT OR REPLACE INTO documents (name, body) VALUES (?1, ?2)")?;
-            put.execute([name, body]).map(|_| ())
-        })
-        .await
-    }
-
-    /// Removes a document; one that is not there is fine.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub async fn remove_document(&self, name: &str) -> Result<(), StateError> {
-        let name = name.to_owned();
-        self.change(move |db| db.execute("DELETE FROM documents WHERE name = ?1", [name]).map(|_| ()))
-            .await
     }
 
     /// The twin kept of an identity.

@@ -19,7 +19,7 @@ use super::schema::{self, Clear};
 
 /// The tables, and how many columns they have; the first is the key.
 const TABLES: [(&str, &str, usize); 4] = [
-    ("documents", "name", 2),
+    ("documents", "name", 4),
     ("twins", "identity", 3),
     ("children", "identity", 2),
     ("sessions", "identity", 2),

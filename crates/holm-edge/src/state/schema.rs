@@ -8,28 +8,38 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenStateError;
+use super::documents::{self, Pieces};
 
 /// The version of the tables that this release reads and writes (`user_version`).
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
-/// The version before it, whose twins are in the clear: it is read once, and rewritten.
-const CLEAR: i64 = 1;
+/// The version whose twins and documents are in the clear: it is read once, and rewritten.
+const CLEAR_TWINS: i64 = 1;
+
+/// The version whose documents are in the clear.
+const CLEAR_DOCUMENTS: i64 = 2;
 
 /// The versions that this release takes over.
-pub const READABLE: [i64; 2] = [CLEAR, VERSION];
+pub const READABLE: [i64; 3] = [CLEAR_TWINS, CLEAR_DOCUMENTS, VERSION];
 
 /// Marks the file as ours (`application_id`): `HOLM`.
 pub(super) const APPLICATION: i64 = 0x484f_4c4d;
 
-/// The tables that are encrypted.
-const SEALED: &str = "
+/// Twins and devices below this edge, encrypted.
+const IDENTITIES: &str = "
     CREATE TABLE twins (identity TEXT PRIMARY KEY, body BLOB NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE children (identity TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// The others.
+/// Documents, encrypted. With row ids: pieces are large.
+const DOCUMENTS: &str = "
+    CREATE TABLE documents (
+        name TEXT NOT NULL, piece INTEGER NOT NULL, of INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, piece)
+    ) STRICT;
+";
+
+/// What is in the clear.
 const OPEN: &str = "
-    CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE sessions (identity TEXT PRIMARY KEY, filters TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
@@ -52,13 +62,22 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Identity, twin and whether it has pending changes, in the clear.
-pub(super) type Clear = Vec<(String, String, bool)>;
+/// What a file of a version before holds in the clear.
+pub(super) struct Clear {
+    /// Identity, twin and whether it has pending changes; `None` where they are encrypted.
+    pub twins: Option<Vec<(String, String, bool)>>,
+    /// Name and text.
+    pub documents: Vec<(String, String)>,
+}
 
 /// The same, encrypted.
-pub(super) type Sealed = (String, Vec<u8>, bool);
+#[derive(Default)]
+pub(super) struct Sealed {
+    pub twins: Option<Vec<(String, Vec<u8>, bool)>>,
+    pub documents: Vec<(String, Pieces)>,
+}
 
-/// Opens the file; also gives the twins of the version before, which are to be encrypted and given to [`encrypt`].
+/// Opens the file; also gives what a version before left in the clear, which is to be encrypted and given to [`encrypt`].
 pub(super) fn open(path: &Path) -> Result<(Connection, Option<Clear>), OpenStateError> {
     let database = |source| OpenStateError::Database {
         path: path.to_owned(),
@@ -84,29 +103,27 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<Clear>), OpenState
         });
     }
     prepare(&connection, is_new).map_err(database)?;
-    let clear = (found == CLEAR).then(|| read_clear(&connection)).transpose();
+    let is_clear = [CLEAR_TWINS, CLEAR_DOCUMENTS].contains(&found);
+    let clear = is_clear.then(|| read_clear(&connection, found)).transpose();
     Ok((connection, clear.map_err(database)?))
 }
 
-fn read_clear(connection: &Connection) -> rusqlite::Result<Clear> {
-    let mut find = connection.prepare("SELECT identity, body, pending FROM twins")?;
-    let rows = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    rows.collect()
+fn read_clear(connection: &Connection, version: i64) -> rusqlite::Result<Clear> {
+    let mut find = connection.prepare("SELECT name, body FROM documents")?;
+    let documents = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let documents = documents.collect::<Result<_, _>>()?;
+    let read_twins = || {
+        let mut find = connection.prepare("SELECT identity, body, pending FROM twins")?;
+        let twins = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        twins.collect()
+    };
+    let twins = (version == CLEAR_TWINS).then(read_twins).transpose()?;
+    Ok(Clear { twins, documents })
 }
 
-/// Makes a file of the version before one of this version, in one commit, and wipes what was in the clear.
-pub(super) fn encrypt(path: &Path, connection: &Connection, twins: &[Sealed]) -> Result<(), OpenStateError> {
-    let rewrite = || {
-        connection.execute_batch(&format!(
-            "PRAGMA secure_delete = ON; BEGIN IMMEDIATE; DROP TABLE twins; {SEALED}"
-        ))?;
-        for (identity, body, pending) in twins {
-            let sql = "INSERT INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)";
-            connection.execute(sql, rusqlite::params![identity, body, pending])?;
-        }
-        connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))
-    };
-    rewrite().map_err(|source| OpenStateError::Database {
+/// Makes a file of a version before one of this version, in one commit, and wipes what was in the clear.
+pub(super) fn encrypt(path: &Path, connection: &Connection, sealed: &Sealed) -> Result<(), OpenStateError> {
+    rewrite(connection, sealed).map_err(|source| OpenStateError::Database {
         path: path.to_owned(),
         source,
     })?;
@@ -114,9 +131,27 @@ pub(super) fn encrypt(path: &Path, connection: &Connection, twins: &[Sealed]) ->
         .execute_batch("VACUUM")
         .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     if let Err(error) = wiped {
-        tracing::warn!(%error, "twins are encrypted now, and pages of before may still hold some in the clear: the disk is full?");
+        tracing::warn!(%error, "the state is encrypted now, and pages of before may still hold some in the clear: the disk is full?");
     }
     Ok(())
+}
+
+fn rewrite(connection: &Connection, sealed: &Sealed) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA secure_delete = ON")?;
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(&format!("DROP TABLE documents; {DOCUMENTS}"))?;
+    for (name, pieces) in &sealed.documents {
+        documents::insert(&transaction, name, pieces)?;
+    }
+    if let Some(twins) = &sealed.twins {
+        transaction.execute_batch(&format!("DROP TABLE twins; {IDENTITIES}"))?;
+        for (identity, body, pending) in twins {
+            let sql = "INSERT INTO twins (identity, body, pending) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, rusqlite::params![identity, body, pending])?;
+        }
+    }
+    transaction.execute_batch(&format!("PRAGMA user_version = {VERSION}"))?;
+    transaction.commit()
 }
 
 fn exclusive(connection: &Connection) -> rusqlite::Result<()> {
@@ -128,7 +163,7 @@ fn prepare(connection: &Connection, is_new: bool) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
     if is_new {
         connection.execute_batch(&format!(
-            "BEGIN; {OPEN} {SEALED} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN; {OPEN} {DOCUMENTS} {IDENTITIES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         ))?;
     }
     // Takes the lock now, so that a second process is refused at its opening and not at its first write.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -96,7 +96,7 @@ async fn a_file_of_another_version_is_refused_with_both_versions_and_left_alone(
     let error = open(&directory).await.unwrap_err();
 
     let text = error.to_string();
-    assert!(text.contains("version 7") && text.contains("version 2"), "{text}");
+    assert!(text.contains("version 7") && text.contains("version 3"), "{text}");
     assert_eq!(std::fs::read(path(&directory)).unwrap(), before);
 }
 
@@ -146,7 +146,7 @@ async fn a_failing_operation_is_undone_alone() {
     let state = open(&directory).await.unwrap();
 
     let bad = state.change(|db| {
-        db.execute("INSERT INTO documents (name, body) VALUES ('half', '1')", [])?;
+        db.execute("INSERT INTO documents VALUES ('half', 0, 1, x'00')", [])?;
         db.execute("INSERT INTO nowhere VALUES (1)", []).map(|_| ())
     });
     let good = json!(2);
@@ -171,7 +171,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn twins_and_children_are_not_readable_on_disk_and_read_back() {
+async fn twins_children_and_documents_are_not_readable_on_disk_and_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(&directory).await.unwrap();
     let child = json!({"generationId": "1", "key": "very-secret-key"});
@@ -181,6 +181,10 @@ async fn twins_and_children_are_not_readable_on_disk_and_read_back() {
     state.change_children(vec![], vec![identity("gone")]).await.unwrap();
     state
         .put_twin(&identity("d/m"), &json!({"x": "very-secret-twin"}), false)
+        .await
+        .unwrap();
+    state
+        .put_document("deployment", &json!({"password": "very-secret-password"}))
         .await
         .unwrap();
     drop(state);
@@ -194,6 +198,49 @@ async fn twins_and_children_are_not_readable_on_disk_and_read_back() {
         Some(json!({"x": "very-secret-twin"}))
     );
     assert_eq!(state.remembered().await.unwrap(), [identity("d/m")]);
+    let document = state.document("deployment").await.unwrap();
+    assert_eq!(document, Some(json!({"password": "very-secret-password"})));
+}
+
+#[tokio::test]
+async fn a_document_larger_than_one_encryption_takes_is_several_rows_and_one_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    let large = json!({ "a": "x".repeat(documents::PIECE * 5 / 2) });
+
+    state.put_document("deployment", &json!(1)).await.unwrap();
+    state.put_document("deployment", &large).await.unwrap();
+    drop(state);
+    let state = open(&directory).await.unwrap();
+
+    assert_eq!(state.document("deployment").await.unwrap(), Some(large));
+    let lose_one = state.change(|db| db.execute("DELETE FROM documents WHERE piece = 2", []).map(|_| ()));
+    lose_one.await.unwrap();
+    assert_eq!(
+        state.document("deployment").await.unwrap(),
+        None,
+        "a part is not the whole"
+    );
+    state.put_document("deployment", &json!(2)).await.unwrap();
+    assert_eq!(state.document("deployment").await.unwrap(), Some(json!(2)));
+}
+
+#[tokio::test]
+async fn a_bit_that_flips_in_a_document_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(&directory).await.unwrap();
+    state
+        .put_document("routes", &json!({"timeToLiveSecs": 7200}))
+        .await
+        .unwrap();
+    let flip = state.change(|db| {
+        let mut body: Vec<u8> = db.query_row("SELECT body FROM documents", [], |row| row.get(0))?;
+        body[20] ^= 1;
+        db.execute("UPDATE documents SET body = ?1", [body]).map(|_| ())
+    });
+    flip.await.unwrap();
+
+    assert_eq!((state.document("routes").await.unwrap(), state.rescue()), (None, None));
 }
 
 #[tokio::test]
@@ -222,33 +269,56 @@ async fn a_twin_in_the_place_of_another_and_one_of_another_key_are_refused() {
     assert_eq!(state.children().await.unwrap(), (vec![], 1), "told of, and left out");
 }
 
-#[tokio::test]
-async fn a_file_of_the_version_before_is_encrypted_and_keeps_what_it_knew() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(open(&directory).await.unwrap());
-    let old = Connection::open(path(&directory)).unwrap();
-    old.execute_batch(
-        "DROP TABLE children; DROP TABLE twins;
-        CREATE TABLE twins (identity TEXT PRIMARY KEY, body TEXT NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-        INSERT INTO twins VALUES ('d/m', '{\"x\":\"very-secret-twin\"}', 1);
-        INSERT INTO documents VALUES ('a', '2');
-        PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);",
-    )
+/// Makes the file one of an earlier version, with a twin, a document and somebody below it.
+async fn make_earlier(directory: &tempfile::TempDir, version: i64) {
+    let state = open(directory).await.unwrap();
+    let kept = json!({"x": "very-secret-twin"});
+    state.put_twin(&identity("d/m"), &kept, true).await.unwrap();
+    state
+        .change_children(vec![(identity("leaf"), json!(1))], vec![])
+        .await
+        .unwrap();
+    drop(state);
+    let old = Connection::open(path(directory)).unwrap();
+    if version == 1 {
+        old.execute_batch(
+            "DROP TABLE children; DROP TABLE twins;
+            CREATE TABLE twins (identity TEXT PRIMARY KEY, body TEXT NOT NULL, pending INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+            INSERT INTO twins VALUES ('d/m', '{\"x\":\"very-secret-twin\"}', 1);",
+        )
+        .unwrap();
+    }
+    old.execute_batch(&format!(
+        "DROP TABLE documents; CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO documents VALUES ('a', '{{\"b\":\"very-secret-password\"}}');
+        PRAGMA user_version = {version}; PRAGMA wal_checkpoint(TRUNCATE);",
+    ))
     .unwrap();
     drop(old);
-    assert!(contains(&bytes_on_disk(&directory), "very-secret"));
+    assert!(contains(&bytes_on_disk(directory), "very-secret"));
+}
 
-    let state = open(&directory).await.unwrap();
+#[tokio::test]
+async fn a_file_of_a_version_before_is_encrypted_and_keeps_what_it_knew() {
+    for version in [1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        make_earlier(&directory, version).await;
 
-    assert_eq!(
-        state.twin::<Value>(&identity("d/m")).await.unwrap(),
-        Some(json!({"x": "very-secret-twin"}))
-    );
-    assert_eq!(state.pending_twins().await.unwrap(), [identity("d/m")]);
-    assert_eq!(state.document("a").await.unwrap(), Some(json!(2)));
-    drop(state);
-    assert!(!contains(&bytes_on_disk(&directory), "very-secret"));
-    drop(open(&directory).await.unwrap());
+        let state = open(&directory).await.unwrap();
+
+        assert_eq!(
+            state.twin::<Value>(&identity("d/m")).await.unwrap(),
+            Some(json!({"x": "very-secret-twin"}))
+        );
+        assert_eq!(state.pending_twins().await.unwrap(), [identity("d/m")]);
+        let document = state.document("a").await.unwrap();
+        assert_eq!(document, Some(json!({"b": "very-secret-password"})));
+        let (children, lost) = state.children().await.unwrap();
+        assert_eq!((children.len(), lost), (usize::from(version == 2), 0));
+        drop(state);
+        assert!(!contains(&bytes_on_disk(&directory), "very-secret"));
+        drop(open(&directory).await.unwrap());
+    }
 }
 
 #[tokio::test]
@@ -327,20 +397,4 @@ async fn a_file_whose_header_is_damaged_is_replaced_and_a_foreign_one_is_not() {
     bytes[68..72].copy_from_slice(b"ELSE");
     std::fs::write(path(&directory), &bytes).unwrap();
     assert!(matches!(open(&directory).await, Err(OpenStateError::Database { .. })));
-}
-
-#[tokio::test]
-async fn a_document_that_is_not_readable_is_none() {
-    let directory = tempfile::tempdir().unwrap();
-    let state = open(&directory).await.unwrap();
-    state.put_document("a", &json!("marked")).await.unwrap();
-    drop(state);
-
-    let mut bytes = std::fs::read(path(&directory)).unwrap();
-    let at = bytes.windows(8).position(|it| it == b"\"marked\"").unwrap();
-    bytes[at] = b'!';
-    std::fs::write(path(&directory), &bytes).unwrap();
-    let state = open(&directory).await.unwrap();
-
-    assert_eq!((state.document("a").await.unwrap(), state.rescue()), (None, None));
 }

@@ -1,4 +1,4 @@
-//! Encrypts what the state keeps of others: twins, and the keys of devices below this edge.
+//! Encrypts what the state keeps: twins, documents, and the keys of devices below this edge.
 //!
 //! ```text
 //! iv (12 random bytes) | what `KeyStore::encrypt` gives      key: derived from the stored key `state` and the place
@@ -13,6 +13,9 @@ use std::sync::Arc;
 use holm_identity::key_store::{AeadContext, AeadError, KeyStoreError};
 use holm_identity::{FileKeyStore, KeyHandle, KeyName, KeyStore};
 use zeroize::Zeroizing;
+
+use super::schema::{Clear, Sealed};
+use super::{documents, twin_place};
 
 /// Bytes of an initialisation vector.
 const IV: usize = 12;
@@ -51,6 +54,25 @@ impl Vault {
         };
         let sealed = self.store.encrypt(&self.key_of(place), context, plain).await?;
         Ok([iv.as_slice(), &sealed].concat())
+    }
+
+    /// Encrypts what an earlier version left in the clear.
+    pub(super) async fn seal_all(&self, clear: Clear) -> Result<Sealed, KeyStoreError> {
+        let mut sealed = Sealed::default();
+        for (name, text) in clear.documents {
+            let pieces = documents::seal(self, &name, text.as_bytes()).await?;
+            sealed.documents.push((name, pieces));
+        }
+        let Some(clear) = clear.twins else {
+            return Ok(sealed);
+        };
+        let mut twins = Vec::with_capacity(clear.len());
+        for (identity, body, pending) in clear {
+            let body = self.seal(&twin_place(&identity), body.as_bytes()).await?;
+            twins.push((identity, body, pending));
+        }
+        sealed.twins = Some(twins);
+        Ok(sealed)
     }
 
     pub(super) async fn unseal(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyStoreError> {

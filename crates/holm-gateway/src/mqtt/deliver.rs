@@ -89,6 +89,11 @@ impl<B: Backend> Deliveries<B> {
         }
     }
 
+    /// Waits for nothing any more.
+    pub(super) fn stop(&mut self) {
+        self.receiving = [None, None];
+    }
+
     /// Waits for the next messages, while the window has room. Cancel-safe.
     pub(super) async fn next(&mut self) -> (usize, Result<Vec<Delivery>, Refusal>) {
         let room = self.window.saturating_sub(self.in_flight.len() + self.unsent.len());

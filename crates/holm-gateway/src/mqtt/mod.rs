@@ -29,6 +29,7 @@ use crate::backend::Backend;
 use crate::gateway::Gateway;
 use crate::metrics::{End, Protocol};
 use crate::profile::{MAX_PACKET, Profile};
+use crate::session::SessionId;
 
 fn session_config(profile: &Profile) -> Config {
     Config {
@@ -56,18 +57,30 @@ where
     };
     let end = match first {
         // Steps that every session takes once are in boxes: they are gone while it lives.
-        Event::Connect(connect) => match Box::pin(admit::admit(gateway, &connect, &peer)).await {
-            Ok(admitted) => {
-                let will = will_of(connect);
-                Box::pin(serve::run(gateway, scope, &mut connection, &peer, admitted, will)).await
+        Event::Connect(connect) => {
+            // Named now: of two that greet, the later one is the newer, whoever is let in first.
+            let name = SessionId::next();
+            match Box::pin(admit::admit(gateway, &connect, &peer)).await {
+                Ok(admitted) => {
+                    let will = will_of(connect);
+                    Box::pin(serve::run(
+                        gateway,
+                        scope,
+                        &mut connection,
+                        &peer,
+                        (name, admitted),
+                        will,
+                    ))
+                    .await
+                }
+                Err(refusal) => {
+                    tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
+                    connection.session_mut().refuse(refusal.code);
+                    metrics.refused.of(refusal.counted()).increment();
+                    End::Refused
+                }
             }
-            Err(refusal) => {
-                tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
-                connection.session_mut().refuse(refusal.code);
-                metrics.refused.of(refusal.counted()).increment();
-                End::Refused
-            }
-        },
+        }
         Event::Closed(reason) => {
             tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT");
             gateway.complaints.ended(&reason, peer.address, &"nobody yet");

@@ -22,7 +22,7 @@ use super::twins::{self, Answer, Asked, Success};
 use crate::backend::{Admission, Backend};
 use crate::gateway::{Gateway, now};
 use crate::metrics::{End, Throttle};
-use crate::session::{CloseReason, Command, SessionHandle, SessionInbox, Subscriptions};
+use crate::session::{CloseReason, Command, SessionHandle, SessionId, SessionInbox, Subscriptions};
 
 /// Serves an admitted client until its connection ends.
 pub(super) async fn run<B, S>(
@@ -30,7 +30,7 @@ pub(super) async fn run<B, S>(
     scope: &Scope,
     connection: &mut Connection<Session, S>,
     peer: &Peer,
-    admitted: Admitted,
+    (name, admitted): (SessionId, Admitted),
     will: Option<Will>,
 ) -> End
 where
@@ -38,7 +38,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let admission = Arc::new(admitted.admission);
-    let (handle, inbox) = SessionHandle::new(admission.identity.clone());
+    let (handle, inbox) = SessionHandle::named(name, admission.identity.clone());
     let resumed = match Box::pin(gateway.backend.opened(&handle, &admission, admitted.clean)).await {
         Ok(resumed) => resumed,
         Err(refusal) => {
@@ -315,8 +315,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     async fn leave(mut self, closed: Closed, will: Option<Will>) {
         self.gateway.directory.leave(&self.handle);
         tracing::debug!(identity = %self.admission.identity, reason = %closed, "disconnected");
-        // What was taken in and is not acknowledged yet is safe or will come again; either way nobody waits for it here.
+        // What was taken in and is not acknowledged yet is safe or will come again; either way nobody waits for it here. Nor for
+        // what may still be delivered: a newer session does.
         self.receipts.clear();
+        self.deliveries.stop();
         let silent = matches!(self.closing, Some(CloseReason::ShuttingDown | CloseReason::Revoked));
         if let Some(will) = will.filter(|_| !closed.is_clean() && !silent) {
             self.publish_will(&will).await;

@@ -180,7 +180,10 @@ fn route_time_to_live(fields: Fields<'_>) -> Result<Option<Duration>, String> {
 
 fn store_and_forward(root: Fields<'_>) -> Result<StoreAndForward, String> {
     const NAME: &str = "storeAndForwardConfiguration";
-    let fields = Fields::new("", NAME, root.required_object(NAME)?);
+    let given = root
+        .required_object(NAME)
+        .map_err(|problem| format!("{problem}; give an object with `timeToLiveSecs`: seconds, or -1 for ever"))?;
+    let fields = Fields::new("", NAME, given);
     let time_to_live = match fields.get("timeToLiveSecs") {
         None => {
             return Err(format!(
@@ -315,6 +318,16 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("route e"));
+    }
+
+    #[test]
+    fn a_missing_store_and_forward_is_told_with_what_to_give() {
+        let text = refusal(json!({"schemaVersion": "1.1", "routes": {}}));
+
+        assert!(
+            text.contains("`storeAndForwardConfiguration` is missing; give an object with `timeToLiveSecs`"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -179,23 +179,23 @@ fn env(fields: Fields<'_>) -> Result<BTreeMap<String, String>, String> {
     let mut env = BTreeMap::new();
     for (name, entry) in fields.object("env")?.into_iter().flatten() {
         let path = fields.path(&format!("env.{name}"));
-        let entry = match entry {
+        // A variable without a value is an empty one, as in the original. A plain value is one of ours: comments are
+        // published in that form.
+        let value = match entry {
             Value::Null => continue,
-            Value::Object(entry) => Fields::new("", &path, entry),
-            _ => return Err(format!("`{path}` must be an object with a `value`")),
+            Value::Object(entry) => match Fields::new("", &path, entry).get("value") {
+                None => Cow::default(),
+                Some(value) => {
+                    text_of(value).ok_or_else(|| format!("`{path}.value` must be a string, a number or a boolean"))?
+                }
+            },
+            plain => text_of(plain).ok_or_else(|| format!("`{path}` must be an object with a `value`"))?,
         };
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!(
                 "`{path}` is not a name for an environment variable; leave out `=` and NUL"
             ));
         }
-        // A variable without a value is an empty one, as in the original.
-        let value = match entry.get("value") {
-            None => Cow::default(),
-            Some(value) => {
-                text_of(value).ok_or_else(|| format!("`{path}.value` must be a string, a number or a boolean"))?
-            }
-        };
         if value.contains('\0') {
             return Err(format!("`{path}.value` holds a NUL, which no environment variable can"));
         }

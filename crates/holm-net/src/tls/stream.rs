@@ -12,6 +12,7 @@
 //! - An end without close_notify is an error (`UnexpectedEof`), so that nobody takes a cut message for a whole one.
 //!
 //! Why not tokio-rustls: rustls's own buffers stay as long as the connection, 4 KiB at least, and are filled 4 KiB a call.
+//! `docs/decisions/0013-a-tls-stream-of-our-own.md` has more.
 
 use std::cell::Cell;
 use std::fmt;
@@ -56,6 +57,8 @@ pub struct TlsStream<S> {
     closed: bool,
     /// An error has ended it. rustls is asked nothing more: it would look for input that is gone.
     failed: bool,
+    /// That error, while the reader has only what came before it.
+    untold: Option<io::Error>,
 }
 
 impl<S> fmt::Debug for TlsStream<S> {
@@ -80,6 +83,7 @@ impl<S> TlsStream<S> {
             peer_closed: false,
             closed: false,
             failed: false,
+            untold: None,
         })
     }
 
@@ -162,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     fn poll_more(&mut self, cx: &mut Context<'_>, reader: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<usize>> {
         let kept = self.partial.len();
         if self.failed {
-            return Poll::Ready(Err(invalid("an error has ended the TLS connection before")));
+            let told = || invalid("an error has ended the TLS connection before");
+            return Poll::Ready(Err(self.untold.take().unwrap_or_else(told)));
         }
         if kept >= MAX_PARTIAL {
             return Poll::Ready(Err(invalid("a handshake message is longer than 64 KiB")));
@@ -317,11 +322,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             if reader.filled().len() > before || reader.remaining() == 0 || this.peer_closed {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(this.poll_more(cx, Some(reader)))? == 0 && !this.peer_closed {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the peer closed the connection without saying so in TLS",
-                )));
+            let is_idle = this.output.is_empty();
+            let outcome = ready!(this.poll_more(cx, Some(reader)));
+            if is_idle && !this.output.is_empty() {
+                // What TLS itself answers, such as that it does not negotiate anew: the owner may have nothing to write for
+                // long. An error is there for the next write.
+                drop(this.poll_output(cx));
+            }
+            match outcome {
+                Ok(0) if !this.peer_closed => {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the peer closed the connection without saying so in TLS",
+                    )));
+                }
+                Ok(_) => {}
+                // What came whole before it is the reader's; the error is there when it comes for more.
+                Err(error) if reader.filled().len() > before => this.untold = Some(error),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -330,6 +348,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.closed {
+            // The peer was told that nothing more follows.
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         ready!(this.poll_output(cx))?;
         let data = data.get(..MOST_WRITTEN).unwrap_or(data);
         if data.is_empty() {

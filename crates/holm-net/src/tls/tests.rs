@@ -213,6 +213,35 @@ async fn after_a_record_that_nobody_encrypted_nothing_is_read_or_written_any_mor
 }
 
 #[tokio::test]
+async fn what_came_whole_before_a_wrong_record_is_read_and_then_the_error() {
+    let (mut server, mut client) = pair(1 << 20, &TLS13).await;
+    client.write_all(b"last").await.unwrap();
+    client.flush().await.unwrap();
+    let mut socket = (*client).into_socket();
+    socket.write_all(&[23, 3, 3, 0, 20]).await.unwrap();
+    socket.write_all(&[0; 20]).await.unwrap();
+
+    let mut heard = [0; 8];
+    let count = server.read(&mut heard).await.unwrap();
+    let error = server.read(&mut [0; 8]).await.unwrap_err();
+
+    assert_eq!(&heard[..count], b"last");
+    assert!(error.to_string().contains("decrypt"), "{error}");
+}
+
+#[tokio::test]
+async fn after_its_end_was_told_nothing_is_written_though_the_end_is_still_on_its_way() {
+    let (_server, mut client) = pair(2003, &TLS13).await;
+    client.write_all(&bytes(4000)).await.unwrap();
+
+    let shutdown = tokio::time::timeout(Duration::ZERO, client.shutdown()).await;
+    let late = tokio::time::timeout(Duration::ZERO, client.write(b"late")).await;
+
+    assert!(shutdown.is_err(), "nobody reads");
+    assert_eq!(late.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
 async fn a_handshake_that_breaks_off_is_an_error() {
     let (server, _) = settings(vec!["localhost".to_owned()], &TLS13);
     let (near, mut far) = duplex(1 << 20);

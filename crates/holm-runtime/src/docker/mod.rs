@@ -20,6 +20,7 @@ mod network;
 mod places;
 mod probe;
 mod runtime;
+mod strangers;
 
 pub use body::ADDED;
 pub use engine::EngineInfo;

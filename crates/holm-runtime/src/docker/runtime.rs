@@ -14,7 +14,7 @@ use super::body::{self, OWNER};
 use super::engine::{Answer, Call, Engine, EngineInfo, encode};
 use super::inspect::{self, Container, pids};
 use super::network::{self, EdgeNetwork, NetworkConfig};
-use super::{image, places, probe};
+use super::{image, places, probe, strangers};
 use crate::error::{RuntimeError, UnsupportedOption};
 use crate::logs::{LogLimits, LogStream, LogsOptions, Output, Tail, put_frame};
 use crate::process::procfs;
@@ -343,7 +343,16 @@ impl ModuleRuntime for DockerRuntime {
     }
 
     fn prepare<'a>(&'a self, spec: &'a ModuleSpec) -> BoxFuture<'a, Result<Prepared, RuntimeError>> {
-        Box::pin(image::prepare(&self.engine, spec))
+        Box::pin(async move {
+            let image = image::prepare(&self.engine, spec).await?;
+            let notes: Vec<_> = [image.note, strangers::note(&spec.create_options)]
+                .into_iter()
+                .flatten()
+                .collect();
+            Ok(Prepared {
+                note: (!notes.is_empty()).then(|| notes.join("; ")),
+            })
+        })
     }
 
     fn create<'a>(&'a self, spec: &'a ModuleSpec) -> BoxFuture<'a, Result<(), RuntimeError>> {

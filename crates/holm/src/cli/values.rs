@@ -1,6 +1,8 @@
 //! Values of options that are more than text: read here, once, so that a wrong one is a wrong command line (exit code 2)
 //! and nothing was done.
 
+#[cfg(feature = "edge")]
+use std::path::Path;
 use std::path::PathBuf;
 
 use holm_identity::Thumbprint;
@@ -84,6 +86,27 @@ pub(super) fn dead_letter(text: &str) -> Result<u64, String> {
     number.map_err(|_| "give the number of a dead letter; `holm edge dead-letters list` shows them".to_owned())
 }
 
+/// Where the configuration is, if nobody says: where the service of `packaging/` reads it, else where the original had it. In
+/// this order: what is left of the original on a device that was moved is another hub's.
+#[cfg(feature = "edge")]
+const CONFIGURATIONS: [&str; 2] = ["/etc/holm/config.toml", "/etc/aziot/config.toml"];
+
+/// The configuration that was named, else the usual one.
+#[cfg(feature = "edge")]
+pub(crate) fn configuration(named: Option<&Path>) -> PathBuf {
+    named.unwrap_or_else(|| usual(CONFIGURATIONS.map(Path::new))).to_owned()
+}
+
+/// The first of two files, but the second where that alone is there.
+#[cfg(feature = "edge")]
+fn usual([first, second]: [&Path; 2]) -> &Path {
+    if second.exists() && !first.exists() {
+        second
+    } else {
+        first
+    }
+}
+
 /// The value of a variable of the environment; an empty one is none.
 pub(super) fn variable<T>(name: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, WrongUse> {
     match std::env::var(name) {
@@ -122,6 +145,42 @@ mod tests {
         assert!(moment("garbage").is_err_and(|error| error.contains("how long ago")));
         assert_eq!(dead_letter("7"), Ok(7));
         assert!(dead_letter("x").is_err_and(|error| error.contains("number of a dead letter")));
+    }
+
+    #[test]
+    #[cfg(feature = "edge")]
+    fn the_configuration_of_the_service_comes_before_what_the_original_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+        let found = || usual([&ours, &theirs]).to_owned();
+
+        let none = found();
+        std::fs::write(&theirs, "").unwrap();
+        let moved = found();
+        std::fs::write(&ours, "").unwrap();
+        let both = found();
+
+        assert_eq!([&none, &moved, &both], [&ours, &theirs, &ours]);
+        assert_eq!(configuration(Some(&theirs)), theirs);
+    }
+
+    #[test]
+    #[cfg(feature = "edge")]
+    fn an_empty_id_and_json_where_there_is_none_to_give_are_wrong_command_lines() {
+        let is_taken = |line: &str| crate::iotedge::parse(line.split(' ').map(Into::into)).is_ok();
+
+        for line in ["holm edge list --json", "holm edge logs m", "holm edge restart m"] {
+            assert!(is_taken(line), "{line}");
+        }
+        for line in [
+            "holm edge logs m --json",
+            "holm edge restart m --json",
+            "holm edge upgrade --json",
+            "holm edge logs ",
+            "holm edge restart ",
+        ] {
+            assert!(!is_taken(line), "{line}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `holm deploy`.
 
 mod file;
+mod options;
 mod template;
 
 use anyhow::{Context, bail};
@@ -23,7 +24,10 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
         bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
     };
     template::refuse(&manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
-    check_routes(modules).with_context(|| format!("`{shown}` has bad routes; nothing was deployed"))?;
+    check_routes(modules)
+        .with_context(|| format!("`{shown}` is wrong in what it says of `$edgeHub`; nothing was deployed"))?;
+    let mut modules = modules.clone();
+    options::fit(&mut modules);
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;
     let path = format!(

@@ -121,3 +121,19 @@ async fn success_is_not_told_before_the_trial_is_over() {
     device.reports("/lastDesiredVersion", json!(3)).await;
     assert_eq!(device.status()["rollout"]["phase"], "committed");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_takes_no_deployment_back_that_is_still_to_be_healthy() {
+    let device = device().await;
+    device.runtime.has_health_check("slow");
+    device.deploy(json!({"a": process("slow")}));
+    until("the new module runs", || device.status()["rollout"]["phase"] == "trial").await;
+    device.passes(2).await;
+
+    device.ahead.store(90 * 86_400, Ordering::SeqCst);
+    device.passes(5).await;
+
+    assert_eq!(device.status()["rollout"]["phase"], "trial");
+    device.runtime.set_health(&module("a"), Health::Healthy);
+    device.commits(3).await;
+}

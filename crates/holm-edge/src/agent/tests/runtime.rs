@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use holm_model::{ModuleId, Timestamp};
 use holm_runtime::{
-    BoxFuture, LogStream, LogsOptions, ModuleRuntime, ModuleSpec, ModuleState, ModuleStats, Prepared, Reachability,
-    RuntimeError, RuntimeKind, RuntimeStatus, UnsupportedOption,
+    BoxFuture, Health, LogStream, LogsOptions, ModuleRuntime, ModuleSpec, ModuleState, ModuleStats, Prepared,
+    Reachability, RuntimeError, RuntimeKind, RuntimeStatus, UnsupportedOption,
 };
 
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ struct World {
     failing: BTreeMap<String, String>,
     /// Images whose program ends as soon as it is started.
     crashing: BTreeSet<String>,
+    /// Images with a health check that has still to pass.
+    starting: BTreeSet<String>,
     /// It does not answer.
     hangs: bool,
     /// What modules have written: frames.
@@ -88,6 +90,15 @@ impl InMemory {
         state.exited_at = Some(at);
     }
 
+    pub(super) fn has_health_check(&self, image: &str) {
+        self.world().starting.insert(image.to_owned());
+    }
+
+    /// What a health check says of a module.
+    pub(super) fn set_health(&self, id: &ModuleId, health: Health) {
+        self.world().modules.get_mut(id).unwrap().health = Some(health);
+    }
+
     fn change(
         &self,
         operation: &str,
@@ -154,9 +165,13 @@ impl ModuleRuntime for InMemory {
     }
 
     fn start<'a>(&'a self, id: &'a ModuleId) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        let crashing = self.world().crashing.clone();
+        let (crashing, starting) = {
+            let world = self.world();
+            (world.crashing.clone(), world.starting.clone())
+        };
         let outcome = self.change("start", id, |state| {
             state.status = RuntimeStatus::Running;
+            state.health = starting.contains(&state.image).then_some(Health::Starting);
             state.started_at = Some(now());
             if crashing.contains(&state.image) {
                 state.status = RuntimeStatus::Failed;

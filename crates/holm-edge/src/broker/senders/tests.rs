@@ -43,11 +43,11 @@ fn sensor() -> Identity {
 
 #[test]
 fn the_most_urgent_leave_first_and_what_comes_back_keeps_its_place() {
-    let (now, mut senders) = (Instant::now(), Senders::default());
+    let (now, over, mut senders) = (Instant::now(), Source::next(), Senders::default());
     for held in held(records(4), |position| if position == 3 { 0 } else { 9 }) {
         senders.put(sensor(), held);
     }
-    let take = |senders: &mut Senders| senders.next(&sensor(), WINDOW, now).unwrap();
+    let take = |senders: &mut Senders| senders.next(&sensor(), over, WINDOW, now).unwrap();
 
     let urgent = take(&mut senders);
     let first = take(&mut senders);
@@ -56,7 +56,24 @@ fn the_most_urgent_leave_first_and_what_comes_back_keeps_its_place() {
     let again = take(&mut senders).record.position;
 
     assert_eq!((order, again), ([3, 0], 0));
-    assert!(senders.next(&sensor(), 2, now).is_none(), "the window is full");
+    assert!(senders.next(&sensor(), over, 2, now).is_none(), "the window is full");
+}
+
+#[test]
+fn nothing_overtakes_what_another_connection_has() {
+    let (now, mut senders) = (Instant::now(), Senders::default());
+    held(records(2), |_| 5)
+        .into_iter()
+        .for_each(|held| senders.put(sensor(), held));
+    let (before, after) = (Source::next(), Source::next());
+
+    let first = senders.next(&sensor(), before, WINDOW, now).unwrap();
+    let early = senders.next(&sensor(), after, WINDOW, now);
+    senders.put_back(&sensor(), first);
+    let order = [(); 2].map(|()| senders.next(&sensor(), after, WINDOW, now).unwrap().record.position);
+
+    assert!(early.is_none());
+    assert_eq!(order, [0, 1]);
 }
 
 #[test]
@@ -66,7 +83,7 @@ fn what_is_held_is_what_was_put_and_is_not_done() {
     let lane = all[0].lane;
     all.into_iter().for_each(|held| senders.put(sensor(), held));
 
-    let sent = senders.next(&sensor(), WINDOW, now).unwrap();
+    let sent = senders.next(&sensor(), Source::next(), WINDOW, now).unwrap();
     senders.answered(&sensor(), now);
     senders.done(&sent);
     senders.done(&sent);
@@ -90,7 +107,10 @@ fn a_sender_is_stalled_when_it_waited_too_long_and_takes_others_room() {
         bytes: usize::MAX,
     };
 
-    senders.note(&sensor(), false, now);
+    senders.note(&sensor(), Some(now + patience));
+    let awaited = senders.stalled(now, share(3), |_| true);
+    senders.note(&sensor(), Some(now));
+    senders.note(&sensor(), Some(now + patience));
     let early = senders.stalled(now - patience, share(3), |_| true);
     let small = senders.stalled(now, share(4), |_| false);
     let large = senders.stalled(now, share(3), |_| false);
@@ -98,7 +118,7 @@ fn a_sender_is_stalled_when_it_waited_too_long_and_takes_others_room() {
     senders.excuse_all();
     let excused = senders.stalled(now, share(3), |_| true);
 
-    assert_eq!((early, small, excused), (vec![], vec![], vec![]));
+    assert_eq!((awaited, early, small, excused), (vec![], vec![], vec![], vec![]));
     assert_eq!(
         (large, full),
         (vec![(sensor(), Stall::Waiting)], vec![(sensor(), Stall::Waiting)])
@@ -113,8 +133,8 @@ fn a_connection_is_stuck_when_others_are_answered_and_it_is_not() {
     senders.put(other.clone(), all.pop().unwrap());
     senders.put(sensor(), all.pop().unwrap());
     let patience = Duration::from_secs(60);
-    drop(senders.next(&sensor(), WINDOW, begin));
-    drop(senders.next(&other, WINDOW, begin));
+    drop(senders.next(&sensor(), Source::next(), WINDOW, begin));
+    drop(senders.next(&other, Source::next(), WINDOW, begin));
     let late = begin + patience;
 
     let with_nobody_answered = senders.is_stuck(&sensor(), late, patience);

@@ -141,6 +141,28 @@ async fn with_the_link_down_nobody_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_sender_whose_first_connection_is_slow_to_come_up_is_waited_for() {
+    let hub = Hub::start().await;
+    hub.detain(Some("watcher"));
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.linked().await;
+
+    send(&edge, "watcher", &numbers(0, 2 * LOOK_AHEAD)).await;
+    until("the look-ahead is full", || {
+        edge.broker.status().upstream_held.messages == LOOK_AHEAD as u64
+    })
+    .await;
+    tokio::time::sleep(2 * crate::broker::aside::PATIENCE).await;
+    hub.detain(None);
+
+    assert_eq!(
+        hub.received("watcher", 2 * LOOK_AHEAD).await,
+        numbers(0, 2 * LOOK_AHEAD)
+    );
+    assert_eq!(edge.broker.status().counts.set_aside, 0);
+}
+
+#[tokio::test]
 async fn what_is_aside_of_a_removed_module_does_not_stay() {
     let hub = Hub::start().await;
     hub.refuse("watcher", true);

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     directory: Arc<Directory>,
     /// Whether messages are acknowledged.
     acknowledges: watch::Sender<bool>,
+    /// Whom it lets wait before it lets them in, as identity; nobody: empty.
+    detains: watch::Sender<String>,
     posted: watch::Sender<u64>,
 }
 
@@ -83,6 +85,9 @@ impl Node {
 
 impl Authority for Node {
     async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        let name = attempt.identity.to_string();
+        let mut detains = self.detains.subscribe();
+        detains.wait_for(|detained| *detained != name).await.unwrap();
         let refused = |reason: &str| Refusal::NotAuthorized(reason.to_owned());
         // An edge speaks for a device below it with the key of its `$edgeHub`.
         let signer = match (&attempt.announced.auth_chain, &attempt.identity.module) {
@@ -235,6 +240,7 @@ impl Hub {
                 registry: Mutex::default(),
                 directory: Arc::default(),
                 acknowledges: watch::Sender::new(true),
+                detains: watch::Sender::default(),
                 posted: watch::Sender::new(0),
             }),
             server: Arc::new(server_config(certificate, Arc::new(ProofOfKeyVerifier)).unwrap()),
@@ -284,6 +290,12 @@ impl Hub {
         } else {
             registry.refused.remove(&identity(name).to_string());
         }
+    }
+
+    /// Lets an identity wait for the answer to its greeting; `None`: answers everybody.
+    pub(crate) fn detain(&self, name: Option<&str>) {
+        let detained = name.map(|name| identity(name).to_string());
+        self.node.detains.send_replace(detained.unwrap_or_default());
     }
 
     /// Sends a message to a device.

@@ -105,6 +105,28 @@ async fn a_hub_that_refuses_the_edge_itself_takes_what_modules_send() {
 }
 
 #[tokio::test]
+async fn nothing_overtakes_what_was_on_its_way_over_a_connection_that_was_closed() {
+    let hub = Hub::start().await;
+    let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
+    edge.linked().await;
+    hub.acknowledge(false);
+    edge.send("sensor", "raw", "first").await;
+    hub.received("sensor", 1).await;
+    hub.cut().await;
+    edge.unlinked().await;
+
+    // As happens to one that has been without a connection for a minute.
+    edge.broker.links.close(&identity("sensor"));
+    edge.send("sensor", "raw", "second").await;
+    hub.acknowledge(true);
+    hub.restore().await;
+    edge.drained().await;
+
+    let events = hub.events().into_iter().map(|(_, message)| message.body);
+    assert_eq!(events.collect::<Vec<_>>(), ["first", "first", "second"]);
+}
+
+#[tokio::test]
 async fn a_link_that_comes_and_goes_loses_nothing_and_keeps_the_order_of_first_arrivals() {
     let hub = Hub::start().await;
     let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
@@ -310,6 +332,20 @@ async fn a_module_has_left_when_all_it_sent_before_its_end_is_at_the_hub() {
 }
 
 #[tokio::test]
+async fn a_crash_brings_nothing_back_of_a_module_that_has_left() {
+    let hub = Hub::start().await;
+    let keys = keys();
+    let edge = Edge::with_routes(&hub, &keys, json!({"up": UP})).await;
+    edge.linked().await;
+    edge.send("sensor", "raw", "last").await;
+
+    until("it has left", || edge.broker.has_left(&module("sensor"))).await;
+    let edge = edge.crash(&hub, &keys).await;
+
+    assert_eq!(edge.broker.status().upstream.messages, 0);
+}
+
+#[tokio::test]
 async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message_has() {
     let hub = Hub::unreachable().await;
     let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
@@ -324,7 +360,7 @@ async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message
 
     assert!(!edge.broker.has_left(&module("sensor")));
     edge.broker.lanes.queue().acknowledge(lane, 1..2).unwrap();
-    assert!(edge.broker.has_left(&module("sensor")));
+    until("it has left", || edge.broker.has_left(&module("sensor"))).await;
 }
 
 #[tokio::test]

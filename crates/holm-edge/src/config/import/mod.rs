@@ -14,6 +14,7 @@ mod yaml;
 
 use toml_edit::{DocumentMut, Item, TableLike, value};
 
+use super::Problem;
 use super::keys::{self, Treatment};
 
 /// The form of a file.
@@ -45,7 +46,7 @@ pub struct Imported {
 pub enum ImportError {
     /// It is not TOML.
     #[error("it is not TOML")]
-    Toml(#[source] toml_edit::TomlError),
+    Toml(#[source] Problem),
     /// It is not YAML, or has a form of it that no such configuration has.
     #[error("line {line}: {reason}")]
     Yaml {
@@ -77,7 +78,8 @@ pub fn import(text: &str, form: Form) -> Result<Imported, ImportError> {
     match form {
         Form::Yaml => Ok(old::import(yaml::leaves(text)?)),
         Form::Toml => {
-            let mut document: DocumentMut = text.parse().map_err(ImportError::Toml)?;
+            let document = text.parse::<DocumentMut>();
+            let mut document = document.map_err(|error| ImportError::Toml(Problem::syntax(text, &error)))?;
             let mut imported = Imported::default();
             sift(&mut imported, "", document.as_table_mut());
             imported.text = document.to_string();

@@ -73,7 +73,7 @@ impl Reader {
         while self.above.last().is_some_and(|(above, _)| *above >= indent) {
             self.above.pop();
         }
-        let (name, value) = split(text).ok_or_else(|| format!("`{text}` is no `key: value`"))?;
+        let (name, value) = split(text).ok_or("it is no `key: value`")?;
         self.above.push((indent, name));
         if value.is_empty() {
             return Ok(());
@@ -84,7 +84,7 @@ impl Reader {
             let rest = braces(inside, &path, MAX_DEPTH, &mut self.leaves)?.trim();
             return match rest.is_empty() {
                 true => Ok(()),
-                false => Err(format!("`{rest}` comes after the closing brace")),
+                false => Err(format!("something comes after the closing brace of `{path}`")),
             };
         }
         if value != "[]" {
@@ -137,7 +137,7 @@ fn braces<'t>(mut text: &'t str, path: &str, depth: usize, leaves: &mut Vec<Leaf
         let rest = rest.trim_start();
         let rest = rest.strip_prefix(':').ok_or_else(|| match rest.is_empty() {
             true => open(),
-            false => format!("`{name}` in the braces of `{path}` is no `key: value`"),
+            false => format!("something in the braces of `{path}` is no `key: value`"),
         })?;
         let below = format!("{path}.{name}");
         text = in_braces(rest.trim_start(), &below, depth, leaves)?.trim_start();
@@ -145,7 +145,7 @@ fn braces<'t>(mut text: &'t str, path: &str, depth: usize, leaves: &mut Vec<Leaf
             Some(rest) => rest,
             None if text.starts_with('}') => text,
             None if text.is_empty() => return Err(open()),
-            None => return Err(format!("`{text}` comes after the value of `{below}`")),
+            None => return Err(format!("something comes after the value of `{below}`")),
         };
     }
 }
@@ -191,20 +191,22 @@ fn word<'t>(text: &'t str, ends: &[char]) -> Result<(String, &'t str), String> {
             _ => read.push(sign),
         }
     }
-    Err(format!("the quotes of `{text}` do not end on this line"))
+    Err(OPEN_QUOTES.to_owned())
 }
 
+/// Never with what stands in them: it may be a key.
+const OPEN_QUOTES: &str = "its quotes do not end on this line";
+
 fn scalar(value: &str) -> Result<Scalar, String> {
-    let open = || format!("the quotes of `{value}` do not end on this line");
     Ok(match value.chars().next() {
         Some('"') => {
             let text = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            let text = text.filter(|_| value.len() > 1).ok_or_else(open)?;
+            let text = text.filter(|_| value.len() > 1).ok_or(OPEN_QUOTES)?;
             Scalar::Text(text.replace("\\\"", "\"").replace("\\\\", "\\"))
         }
         Some('\'') => {
             let text = value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-            let text = text.filter(|_| value.len() > 1).ok_or_else(open)?;
+            let text = text.filter(|_| value.len() > 1).ok_or(OPEN_QUOTES)?;
             Scalar::Text(text.replace("''", "'"))
         }
         Some('[' | '|' | '>' | '&' | '*' | '!') => Scalar::Other,
@@ -317,6 +319,22 @@ mod tests {
         assert_eq!(line("a: 1\nb\n"), 2);
         assert_eq!(line("a:\n\tb: 1\n"), 2);
         assert_eq!(line("a: \"open\n"), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_what_stands_there() {
+        for line in [
+            "device_connection_string:\"HostName=h;SharedAccessKey=c2VjcmV0\"",
+            "device_connection_string: \"HostName=h;SharedAccessKey=c2VjcmV0",
+            "p: {key: 'c2VjcmV0}",
+            "p: {key: a} c2VjcmV0",
+            "p: {key: \"a\" c2VjcmV0}",
+            "p: {c2VjcmV0}",
+        ] {
+            let error = leaves(line).unwrap_err().to_string();
+
+            assert!(error.starts_with("line 1: ") && !error.contains("c2VjcmV0"), "{error}");
+        }
     }
 
     proptest! {

@@ -137,7 +137,7 @@ fn values_of_the_wrong_kind_are_refused() {
             json!("  "),
             "`modules.sensor.settings.image`",
         ),
-        ("/modules/sensor/env/N", json!(3), "`modules.sensor.env.N`"),
+        ("/modules/sensor/env/N", json!([3]), "`modules.sensor.env.N`"),
         ("/modules/sensor/env/N/value", json!([]), "`modules.sensor.env.N.value`"),
         (
             "/modules/sensor/restartPolicy",
@@ -191,7 +191,7 @@ fn a_placeholder_of_a_template_is_named() {
 fn values_that_the_original_converts_are_read() {
     let mut manifest = manifest();
     let sensor = json!({"Type": "Docker", "Status": "Running", "restartpolicy": "On-Failure", "startupOrder": "7",
-        "version": 1.5, "imagePullPolicy": "Never", "env": {"EMPTY": {}, "GONE": null, "F": {"Value": 0.5}},
+        "version": 1.5, "imagePullPolicy": "Never", "env": {"EMPTY": {}, "GONE": null, "F": {"Value": 0.5}, "PLAIN": "a text"},
         "Settings": {"Image": "a:1", "CreateOptions": "{'Cmd': ['x']}"}});
     manifest["modules"]["sensor"] = sensor;
     manifest["runtime"]["settings"]["minDockerVersion"] = json!(1.25);
@@ -210,7 +210,7 @@ fn values_that_the_original_converts_are_read() {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    assert_eq!(env, [("EMPTY", ""), ("F", "0.5")]);
+    assert_eq!(env, [("EMPTY", ""), ("F", "0.5"), ("PLAIN", "a text")]);
     assert_eq!(sensor.create_options["Cmd"], json!(["x"]));
     assert_eq!(desired.runtime.min_docker_version, "1.25");
 }

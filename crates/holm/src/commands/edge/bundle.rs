@@ -75,8 +75,7 @@ pub(super) async fn run(options: &SupportBundle) -> anyhow::Result<ExitCode> {
         out,
         is_quiet: options.quiet,
     };
-    let edge = super::reach(&options.on)?;
-    bundle.device(options, &edge).await?;
+    let edge = bundle.device(options).await?;
     if let Err(error) = bundle.running(options, &edge).await {
         // The archive is asked for when something is wrong: that it is, is what it says.
         let text = format!("{error:#}\n");
@@ -94,15 +93,17 @@ pub(super) async fn run(options: &SupportBundle) -> anyhow::Result<ExitCode> {
 
 impl Bundle {
     /// What is known with the edge running or not.
-    async fn device(&mut self, options: &SupportBundle, edge: &Management) -> anyhow::Result<()> {
+    async fn device(&mut self, options: &SupportBundle) -> anyhow::Result<Management> {
         self.note("looking at everything that can be wrong");
-        let mut subject = Subject::new(options.config.clone(), options.iothub_hostname.clone());
+        let config = options.config.file();
+        let mut subject = Subject::new(config.clone(), options.iothub_hostname.clone());
+        let edge = super::check::management(&options.edge, &subject)?;
         let status = edge.ask(Method::GET, "/holm/v1/status").await;
         subject.status = status.map_err(|error| format!("{error:#}"));
         let report = check::run(&subject, &std::collections::BTreeSet::new()).await;
         self.json("check.json", &report.to_json(env!("CARGO_PKG_VERSION")))?;
         self.json("systeminfo.json", &system::info())?;
-        match std::fs::read_to_string(&options.config).map(|text| redact::configuration(&text)) {
+        match std::fs::read_to_string(&config).map(|text| redact::configuration(&text)) {
             Ok(Some(text)) => self.file("config.toml", text.as_bytes())?,
             Ok(None) => self.file(
                 "config.toml",
@@ -116,7 +117,7 @@ impl Bundle {
                 self.file(&format!("system/{}.txt", name.replace('/', "_")), &text)?;
             }
         }
-        Ok(())
+        Ok(edge)
     }
 
     /// What a running edge tells.

@@ -8,7 +8,8 @@ use hyper::Method;
 use serde_json::json;
 
 use super::reach;
-use crate::cli::{Check, CheckOutput};
+use crate::cli::{Check, CheckOutput, Socket};
+use crate::management::Management;
 use crate::output::{self, EXIT_FAILED, WrongUse};
 
 pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
@@ -22,8 +23,8 @@ pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
     for name in options.without_effect.given() {
         output::note(&format!("`{name}` has no effect here"));
     }
-    let mut subject = Subject::new(options.config.clone(), options.iothub_hostname.clone());
-    subject.status = match management(options, &subject) {
+    let mut subject = Subject::new(options.config.file(), options.iothub_hostname.clone());
+    subject.status = match management(&options.on.edge, &subject) {
         Ok(edge) => edge
             .ask(Method::GET, "/holm/v1/status")
             .await
@@ -45,12 +46,10 @@ pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
 }
 
 /// The socket that was named, else the one of the configuration, else the usual ones.
-fn management(options: &Check, subject: &Subject) -> anyhow::Result<crate::management::Management> {
-    match (options.on.socket()?, &subject.config) {
-        (None, Ok(loaded)) => {
-            crate::management::Management::new(&format!("unix://{}", loaded.config.management_socket.display()))
-        }
-        _ => reach(&options.on),
+pub(super) fn management(edge: &Socket, subject: &Subject) -> anyhow::Result<Management> {
+    match (edge.named()?, &subject.config) {
+        (None, Ok(loaded)) => Management::new(&format!("unix://{}", loaded.config.management_socket.display())),
+        _ => reach(edge),
     }
 }
 

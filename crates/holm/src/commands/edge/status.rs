@@ -17,6 +17,7 @@ pub(super) fn lines(status: &Value, room: Option<usize>) -> Vec<String> {
     for (headings, rows) in [
         (&["MODULE", "STATUS", "DESCRIPTION"][..], modules(status)),
         (&["TO DO", "MODULE", "WHY"][..], steps(status)),
+        (&["WITHOUT EFFECT HERE", "WHY"][..], without_effect(status)),
         (&["REFUSED BY THE HUB", "SINCE", "WHY"][..], refused(status)),
         (&["WAITING AT", "PRIORITY", "MESSAGES", "BYTES"][..], endpoints(status)),
         (&["SINCE THE START", "MESSAGES"][..], counts(status)),
@@ -133,6 +134,17 @@ fn steps(status: &Value) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// What the deployment sets of agent and broker, and nothing obeys.
+fn without_effect(status: &Value) -> Vec<Vec<String>> {
+    list(status, "/agent/withoutEffect")
+        .map(|one| {
+            ["/setting", "/why"]
+                .map(|pointer| text(one, pointer).unwrap_or("-").to_owned())
+                .to_vec()
+        })
+        .collect()
+}
+
 fn refused(status: &Value) -> Vec<Vec<String>> {
     let all = status.get("refused").and_then(Value::as_array).into_iter().flatten();
     all.map(|one| {
@@ -230,6 +242,7 @@ mod tests {
                 "lastDesiredVersion": 5, "lastDesiredStatus": {"code": 200, "description": ""}, "hasDeployment": true,
                 "modules": {"sensor": {"status": "running"}, "late": {"status": "failed", "error": "no such program"}},
                 "plan": {"steps": [{"stage": 0, "module": "late", "runtime": "process", "action": "start", "reason": "it failed"}]},
+                "withoutEffect": [{"setting": "systemModules.edgeHub.env.https_proxy", "why": "there is no proxy"}],
                 "lastPass": "2026-01-02T03:04:06Z", "identitiesError": null,
             },
         });
@@ -252,6 +265,9 @@ sensor  running  -
 
 TO DO  MODULE  WHY
 start  late    it failed
+
+WITHOUT EFFECT HERE                    WHY
+systemModules.edgeHub.env.https_proxy  there is no proxy
 
 WAITING AT  PRIORITY  MESSAGES  BYTES
 $upstream   none      12        3456
