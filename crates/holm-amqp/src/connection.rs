@@ -35,6 +35,8 @@ use crate::performative::SaslCode;
 use crate::timer::{Timer, Timers};
 use crate::violation::Violation;
 
+#[cfg(any(test, feature = "testing"))]
+mod accounts;
 mod config;
 mod event;
 mod flows;

@@ -68,6 +68,13 @@ impl Session {
         self.links.get_mut(index)?.as_deref_mut()
     }
 
+    /// The link that an id means, to look at.
+    pub(crate) fn look(&self, id: LinkId) -> Option<&Link> {
+        let index = usize::try_from(id.handle).ok()?;
+        let link = self.links.get(index)?.as_deref()?;
+        (link.serial == id.serial).then_some(link)
+    }
+
     /// The link that an id means, unless it is gone.
     pub(crate) fn known(&mut self, id: LinkId) -> Option<&mut Link> {
         self.link(id.handle).filter(|link| link.serial == id.serial)

@@ -12,7 +12,7 @@
 use bytes::Bytes;
 
 use super::{Connection, Event, SendError, State};
-use crate::link::{LinkId, LinkState, Outgoing, Sender, Token};
+use crate::link::{Link, LinkEnd, LinkId, LinkState, Outgoing, Sender, Token};
 use crate::performative::{DeliveryState, DeliveryTag, Disposition, Role, SenderSettleMode, Transfer};
 use crate::unsettled::on_wire;
 
@@ -91,26 +91,30 @@ impl Connection {
 
     /// Whether a delivery of usual size would be taken now.
     #[must_use]
-    pub fn can_send(&mut self, link: LinkId) -> bool {
+    pub fn can_send(&self, link: LinkId) -> bool {
         self.check_send(link, true).is_ok()
     }
 
-    fn check_send(&mut self, link: LinkId, needs_credit: bool) -> Result<(), SendError> {
+    fn check_send(&self, link: LinkId, needs_credit: bool) -> Result<(), SendError> {
         if self.state != State::Open || self.ended() {
             return Err(SendError::NotAttached);
         }
-        let (max_unsettled, max_link_queue) = (self.config.max_unsettled, self.config.max_link_queue);
-        let all_full = self.queued_bytes > self.config.max_queued;
-        let session = self.sessions.live(link.session).ok_or(SendError::NotAttached)?;
-        let known = session.known(link).filter(|known| known.state == LinkState::Attached);
-        let sender = known.and_then(|known| known.sender()).ok_or(SendError::NotAttached)?;
+        let known = self.sessions.look(link.session).and_then(|session| session.look(link));
+        let Some(Link {
+            state: LinkState::Attached,
+            end: LinkEnd::Sender(sender),
+            ..
+        }) = known
+        else {
+            return Err(SendError::NotAttached);
+        };
         if needs_credit && sender.free_credit() == 0 {
             return Err(SendError::NoCredit);
         }
-        if sender.unsettled >= max_unsettled {
+        if sender.unsettled >= self.config.max_unsettled {
             return Err(SendError::WindowFull);
         }
-        if all_full || sender.queued_bytes > max_link_queue {
+        if self.queued_bytes > self.config.max_queued || sender.queued_bytes > self.config.max_link_queue {
             return Err(SendError::QueueFull);
         }
         Ok(())

@@ -19,6 +19,17 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().flatten().map(|session| &**session)
+    }
+
+    /// The session that an id means, to look at.
+    pub(crate) fn look(&self, id: SessionId) -> Option<&Session> {
+        let session = self.slots.get(usize::from(id.channel))?.as_deref()?;
+        (session.id == id && session.state != SessionState::Ending).then_some(session)
+    }
+
     pub(crate) fn get(&mut self, channel: u16) -> Option<&mut Session> {
         self.slots.get_mut(usize::from(channel))?.as_deref_mut()
     }

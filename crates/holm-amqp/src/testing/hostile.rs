@@ -15,6 +15,10 @@ use crate::{
 /// cause on top.
 const MAX_OUTPUT: usize = 1024 * 1024;
 
+/// The most that a connection may hold after it: unfinished deliveries, a frame that is not whole, and what the application
+/// sends on its links without looking.
+const MAX_HELD: usize = 8192 + 64 * 1024 + 4096 + 512 * 1024;
+
 /// Small limits, so that they are reached.
 fn config() -> Config {
     Config {
@@ -72,6 +76,8 @@ fn drive(mut connection: Connection, mut now: Instant, bytes: &[u8]) {
         out.clear();
         connection.poll_transmit(&mut out);
         assert!(out.len() <= MAX_OUTPUT, "{} bytes to send", out.len());
+        let held = connection.held_bytes();
+        assert!(held <= MAX_HELD, "{held} bytes are held");
     }
     connection.handle_end();
     application.take_events(&mut connection);

@@ -21,6 +21,10 @@ const WINDOW: u32 = 4;
 const FRAMES: u32 = 6;
 const MAX_FRAME: u32 = 512;
 
+/// The most that a side may hold: eight links with what may wait on each and one message more, the output with one frame more,
+/// events, and input of which nothing was handled.
+const MAX_HELD: usize = 8 * 4000 + 4000 + 3 * 4096 + 4000 + 64 * 1024;
+
 /// Runs the operations that `data` spells and checks the promises of both connections.
 ///
 /// # Panics
@@ -110,6 +114,10 @@ impl Model {
             _ => drop(self.pair.step()),
         }
         self.collect();
+        for connection in [&self.pair.client, &self.pair.server] {
+            let held = connection.held_bytes();
+            assert!(held <= MAX_HELD, "{held} bytes are held");
+        }
     }
 
     fn collect(&mut self) {
