@@ -139,6 +139,10 @@ def client(port, mechanism):
         except LinkDetached as error:
             expect((error.condition, "no node `refused`" in str(error)), ("amqp:not-found", True), "the refusal")
     drained(connection)
+    # It closes by itself when nothing comes for as long as it announced.
+    transport = connection.conn.transport
+    seen = transport.frames_input
+    connection.wait(lambda: transport.frames_input >= seen + 4, msg="empty frames")
     wrong_password(port, mechanism)
     connection.close()
     print("ok", flush=True)

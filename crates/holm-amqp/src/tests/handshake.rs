@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::codec::{FrameBody, ProtocolHeader};
 use crate::performative::{Open, Performative, SaslCode, SaslFrame, Secret};
 use crate::testing::{
-    Pair, closed, epoch, events, raw_frame, transmitted, transmitted_frames, transmitted_performatives,
+    Pair, closed, epoch, events, frame, raw_frame, transmitted, transmitted_frames, transmitted_performatives,
 };
 use crate::{Closed, Config, Connection, Credentials, Event, Login, Symbol, Timer, Violation};
 
@@ -259,4 +259,34 @@ fn passwords_do_not_show_when_printed() {
         printed.contains("dev1@sas.hub") && !printed.contains("SharedAccessSignature"),
         "{printed}"
     );
+}
+
+#[test]
+fn client_that_waits_for_nothing_is_understood() {
+    // Header, init, header and open in one piece, as some clients send them to save round trips.
+    let open = usual_open();
+    let mut bytes = BytesMut::from(&ProtocolHeader::Sasl.bytes()[..]);
+    bytes.extend_from_slice(b"\0\0\0\x1b\x02\x01\0\0\0\x53\x41\xc0\x0e\x03\xa3\x09ANONYMOUS\x40\x40");
+    bytes.extend_from_slice(&ProtocolHeader::Amqp.bytes());
+    bytes.extend_from_slice(&frame(0, Performative::Open(Box::new(open.clone()))));
+    let mut server = server();
+
+    server.handle_bytes(epoch(), &bytes);
+    assert!(
+        matches!(events(&mut server)[..], [Event::Authenticate { .. }]),
+        "all else waits"
+    );
+    assert!(server.authenticate(epoch(), SaslCode::Ok));
+
+    assert_eq!(events(&mut server), [Event::Opened(Box::new(open))]);
+}
+
+/// The open of a connection like any other.
+fn usual_open() -> Open {
+    let mut pair = Pair::default();
+    pair.drive();
+    match pair.client_events.pop() {
+        Some(Event::Opened(open)) => *open,
+        other => panic!("{other:?}"),
+    }
 }

@@ -125,6 +125,16 @@ impl Hub {
                 message_annotations: annotations,
                 ..Message::of_data("an event")
             }
+        } else if address.to_lowercase().ends_with("/feedback") {
+            let feedback = r#"[{"originalMessageId":"m-1","deviceId":"dev1","statusCode":"Success"}]"#;
+            Message {
+                properties: Some(Box::new(Properties {
+                    user_id: Some(Bytes::from_static(b"hub")),
+                    content_type: Some(Symbol::from_static("application/vnd.microsoft.iothub.feedback.json")),
+                    ..Properties::default()
+                })),
+                ..Message::of_data(feedback)
+            }
         } else {
             return;
         };
