@@ -202,20 +202,32 @@ pub enum OpenError {
 /// Events that wait, with what they hold of their buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    queue: VecDeque<Event>,
+    queue: VecDeque<(Event, usize)>,
     bytes: usize,
+    /// The size of the frame that is being handled.
+    frame: usize,
 }
 
 impl Events {
+    /// Notes the size of the frame that is handled next: its fields may be as long as it.
+    pub(crate) const fn set_frame(&mut self, bytes: usize) {
+        self.frame = bytes;
+    }
+
     pub(crate) fn push(&mut self, event: Event) {
-        self.bytes += counted_bytes(&event);
-        self.queue.push_back(event);
+        let bytes = match &event {
+            Event::Delivery(delivery) => delivery.payload.len(),
+            Event::Begun(_) | Event::Credit { .. } | Event::Drained(_) | Event::Closed(_) => 0,
+            _ => self.frame,
+        };
+        self.bytes += bytes;
+        self.queue.push_back((event, bytes));
     }
 
     pub(crate) fn take_where(&mut self, wanted: impl Fn(&Event) -> bool) -> Option<Event> {
-        let index = self.queue.iter().position(wanted)?;
-        let event = self.queue.remove(index)?;
-        self.bytes = self.bytes.saturating_sub(counted_bytes(&event));
+        let index = self.queue.iter().position(|(event, _)| wanted(event))?;
+        let (event, bytes) = self.queue.remove(index)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
         if self.queue.is_empty() {
             // Thousands of idle connections must fit.
             self.queue = VecDeque::new();
@@ -229,15 +241,5 @@ impl Events {
 
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
-    }
-}
-
-/// What an event holds of its input buffer, near enough.
-const fn counted_bytes(event: &Event) -> usize {
-    match event {
-        Event::Delivery(delivery) => delivery.payload.len(),
-        // Their fields, each of which may be long.
-        Event::Attach { .. } | Event::Attached { .. } | Event::Opened(_) => 4096,
-        _ => 0,
     }
 }

@@ -82,6 +82,7 @@ impl Connection {
             return Ok(false);
         }
         let body = header.take_body(&mut self.input);
+        self.events.set_frame(header.size);
         match header.kind {
             FrameKind::Sasl => {
                 let frame = SaslFrame::decode(&body, self.config.values).map_err(Violation::Decode)?;

@@ -275,9 +275,8 @@ fn outcome_after_the_link_is_gone_has_no_effect() {
     pair.drive();
 
     assert!(!pair.server.settle(id, Outcome::Accepted));
-    let (session, _) = (ends.client.session(), ());
     pair.server_events.clear();
-    let again = pair.link_up_in(session, NewLink::sender("up", "node"), 10);
+    let again = pair.link_up_in(ends.client.session(), NewLink::sender("up", "node"), 10);
     assert!(
         !pair.server.settle(id, Outcome::Accepted),
         "nor on a later link with its handle"

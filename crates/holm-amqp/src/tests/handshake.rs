@@ -239,7 +239,7 @@ fn fields_of_open_that_make_no_sense_are_refused() {
         change(&mut open);
         let mut server = server();
         server.handle_bytes(epoch(), &ProtocolHeader::Amqp.bytes());
-        server.handle_bytes(epoch(), &crate::testing::frame(0, Performative::Open(open)));
+        server.handle_bytes(epoch(), &frame(0, Performative::Open(open)));
 
         let sent = transmitted_performatives(&mut server);
         let Some(Performative::Close(close)) = sent.last() else {

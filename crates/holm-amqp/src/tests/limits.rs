@@ -305,3 +305,62 @@ fn thousand_devices_share_a_connection_and_one_that_fails_costs_the_others_nothi
         .count();
     assert_eq!(settled, 999);
 }
+
+#[test]
+fn peer_that_does_not_read_is_no_longer_read() {
+    let mut pair = pair(Config {
+        max_output: 10_000,
+        ..Config::default()
+    });
+    pair.begin();
+    // Each asks for an answer.
+    let flow = raw_frame(
+        0,
+        0x13,
+        &[
+            b"\x43",
+            b"\x52\x0a",
+            b"\x43",
+            b"\x52\x0a",
+            b"\x40",
+            b"\x40",
+            b"\x40",
+            b"\x40",
+            b"\x42",
+            b"\x41",
+        ],
+    );
+
+    let mut sent = 0;
+    while pair.server.wants_input() {
+        pair.server.handle_bytes(pair.now, &flow);
+        sent += flow.len();
+        assert!(sent < 1_000_000, "it is read on");
+    }
+
+    assert!(pair.server.held_bytes() < 11_000, "{}", pair.server.held_bytes());
+    assert!(!transmitted(&mut pair.server).is_empty());
+    assert!(pair.server.wants_input(), "it reads again");
+}
+
+#[test]
+fn long_fields_that_wait_for_the_application_hold_up_the_input() {
+    let mut pair = pair(Config {
+        max_event_bytes: 100_000,
+        ..Config::default()
+    });
+    pair.begin();
+
+    let mut handle = 0;
+    while pair.server.wants_input() {
+        let attach = Attach {
+            properties: crate::Fields::new().with(crate::Symbol::from_static("long"), "x".repeat(50_000)),
+            ..Attach::new(handle.to_string().into(), handle, Role::Sender)
+        };
+        pair.server
+            .handle_bytes(pair.now, &frame(0, Performative::Attach(Box::new(attach))));
+        handle += 1;
+    }
+
+    assert_eq!(handle, 2, "100,000 bytes and one more");
+}
