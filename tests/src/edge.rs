@@ -3,31 +3,37 @@
 //! Modules are the programs of `tests/python` and `tests/node`. The edge starts them, as processes or in containers; they call
 //! in at the test's [`Switchboard`], and are steered like those that a test starts itself.
 
-use std::cell::RefCell;
-use std::ffi::OsString;
-use std::fs::{File, Permissions};
+mod deployment;
+mod engine_turn;
+mod process;
+mod setup;
+
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::address::Address;
 use crate::control::{Control, Switchboard};
 use crate::daemon::{Daemon, Directory};
-use crate::hub::{DISK_MEBIBYTES, Device, Hub, MQTT_PORT};
+use crate::hub::{Device, Hub, MQTT_PORT};
 use crate::need;
 use crate::patience;
-use crate::power_disk::PowerDisk;
 use crate::processes;
-use crate::sdk::{Language, Transport, program_of};
+use crate::sdk::{Language, program_of};
 use crate::small_disk::SmallDisk;
 use crate::wire::mqtt;
 use crate::wire::tls::{self, Place};
 
-/// The image of `cargo xtask setup`: one static program, and empty directories where a test mounts the host's.
-pub const IMAGE: &str = "holm-e2e/busybox:1";
+pub use deployment::{IMAGE, Runtime, SdkModule, deploy, manifest, reported, wait_until_reported};
+pub use process::configuration;
+pub use setup::{DataOn, Setup};
+
+use deployment::program_name;
+use engine_turn::EngineTurn;
+use process::{NO_ENGINE, after_reboot, own_program, run_command, spawn, write};
+use setup::Disk;
 
 /// An edge; it ends with this value. Its modules end too: they are this test's, not a device's.
 #[derive(Debug)]
@@ -43,100 +49,6 @@ pub struct Edge {
     setup: Setup,
     /// How often its device was started anew.
     boots: u32,
-}
-
-/// In what an edge is other than usual.
-#[derive(Clone, Debug, Default)]
-pub struct Setup {
-    /// Lines for `[holm]` of its configuration.
-    pub holm: Vec<&'static str>,
-    /// The socket of a container engine of the test's own.
-    pub engine: Option<PathBuf>,
-    /// A command that runs it: the edge's own command line is added.
-    pub under: Vec<String>,
-    /// Variables.
-    pub env: Vec<(&'static str, String)>,
-    /// What its data is on.
-    pub data: DataOn,
-}
-
-/// What the data of an edge is on.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum DataOn {
-    /// A directory of the machine.
-    #[default]
-    Directory,
-    /// A small disk of its own.
-    SmallDisk,
-    /// A disk of its own whose power can be cut.
-    PowerDisk,
-}
-
-/// What the data directory is on, where it is no directory of the machine.
-#[derive(Debug)]
-enum Disk {
-    Small(SmallDisk),
-    Power(PowerDisk),
-}
-
-impl Disk {
-    fn mount(on: DataOn, data: &Path) -> Option<Self> {
-        match on {
-            DataOn::Directory => None,
-            DataOn::SmallDisk => Some(Self::Small(SmallDisk::mount(data, DISK_MEBIBYTES))),
-            DataOn::PowerDisk => Some(Self::Power(PowerDisk::mount(&data.with_extension("image"), data))),
-        }
-    }
-}
-
-/// The turn of one edge to use the container engine: names of containers and the network are the machine's, not the edge's.
-/// Containers of the deployments are removed when it ends.
-#[derive(Debug)]
-struct EngineTurn {
-    _lock: File,
-    containers: RefCell<Vec<&'static str>>,
-}
-
-impl EngineTurn {
-    /// Waits for the turn.
-    #[track_caller]
-    fn take() -> Self {
-        let path = std::env::temp_dir().join("holm-e2e-engine");
-        let lock = File::create(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
-        lock.lock().expect("a file can be locked");
-        Self {
-            _lock: lock,
-            containers: RefCell::default(),
-        }
-    }
-}
-
-/// An edge that has no turn leaves the engine alone: the address in the containers' network is one for all.
-const NO_ENGINE: &str = "
-[moby_runtime]
-uri = \"unix:///nonexistent/docker.sock\"
-";
-
-/// How modules run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// As processes.
-    Process,
-    /// In containers.
-    Docker,
-}
-
-/// A module that holds an SDK.
-#[derive(Clone, Debug)]
-pub struct SdkModule {
-    /// Its id.
-    pub name: &'static str,
-    /// The SDK.
-    pub language: Language,
-    /// How it connects to the edge.
-    pub transport: Transport,
-    /// How it runs.
-    pub runtime: Runtime,
 }
 
 impl Edge {
@@ -489,40 +401,6 @@ impl Edge {
         turn.containers.borrow_mut().push(name);
     }
 
-    /// A module's entry in the deployment.
-    #[must_use]
-    pub fn module(&self, module: &SdkModule) -> Value {
-        let port = self.switchboard.address().port();
-        if module.runtime == Runtime::Docker {
-            self.owns_container(module.name);
-        }
-        let (host, options) = match module.runtime {
-            Runtime::Process => ("127.0.0.1", json!({})),
-            Runtime::Docker => (self.hostname.as_str(), container_options(module.language)),
-        };
-        let (kind, image) = match module.runtime {
-            Runtime::Process => ("process", program_name(module.language)),
-            Runtime::Docker => ("docker", IMAGE),
-        };
-        json!({
-            "type": kind, "version": "1.0", "status": "running", "restartPolicy": "always", "imagePullPolicy": "never",
-            "settings": {"image": image, "createOptions": options.to_string()},
-            "env": {
-                "HOLM_E2E_CONTROL": {"value": format!("{host}:{port}")},
-                "HOLM_E2E_TRANSPORT": {"value": module.transport.name()},
-            },
-        })
-    }
-
-    /// A whole deployment of SDK modules.
-    #[must_use]
-    pub fn manifest(&self, modules: &[SdkModule], routes: &Value) -> Value {
-        let modules = modules
-            .iter()
-            .map(|module| (module.name.to_owned(), self.module(module)));
-        manifest(&Value::Object(modules.collect()), routes)
-    }
-
     /// The management command, speaking to this edge; returns its standard output.
     ///
     /// # Panics
@@ -577,177 +455,4 @@ impl Drop for Edge {
         self.daemon.kill();
         processes::end_modules(&self.data());
     }
-}
-
-impl Drop for EngineTurn {
-    fn drop(&mut self) {
-        let containers = self.containers.take();
-        if std::thread::panicking() {
-            for name in &containers {
-                let logs = Command::new("docker").args(["logs", "--tail", "40", name]).output();
-                let logs = logs.map(|it| [it.stdout, it.stderr].concat()).unwrap_or_default();
-                eprintln!(
-                    "--- end of the log of container `{name}`\n{}",
-                    String::from_utf8_lossy(&logs)
-                );
-            }
-        }
-        // One that never came to be can't be removed, and need not be.
-        Command::new("docker")
-            .args(["rm", "--force"])
-            .args(&containers)
-            .output()
-            .ok();
-    }
-}
-
-/// A deployment of these modules and routes.
-#[must_use]
-pub fn manifest(modules: &Value, routes: &Value) -> Value {
-    let system = |image: &str| {
-        json!({"type": "docker", "status": "running", "restartPolicy": "always",
-            "settings": {"image": image, "createOptions": "{}"}})
-    };
-    json!({"modulesContent": {
-        "$edgeAgent": {"properties.desired": {
-            "schemaVersion": "1.1",
-            "runtime": {"type": "docker", "settings": {}},
-            "systemModules": {"edgeAgent": system("holm/edge-agent"), "edgeHub": system("holm/edge-hub")},
-            "modules": modules,
-        }},
-        "$edgeHub": {"properties.desired": {
-            "schemaVersion": "1.1",
-            "routes": routes,
-            "storeAndForwardConfiguration": {"timeToLiveSecs": 7200},
-        }},
-    }})
-}
-
-/// Deploys, as an operator's program does.
-///
-/// # Panics
-/// When the hub refuses.
-#[track_caller]
-pub fn deploy(hub: &Hub, device: &Device, manifest: &Value) {
-    let path = format!("/devices/{}/applyConfigurationContent", device.id);
-    hub.service().call("POST", &path, Some(manifest));
-}
-
-/// What the edge's agent last reported of itself and its modules.
-#[must_use]
-#[track_caller]
-pub fn reported(hub: &Hub, device: &Device) -> Value {
-    let path = format!("/twins/{}/modules/$edgeAgent", device.id);
-    hub.service().call("GET", &path, None)["properties"]["reported"].clone()
-}
-
-/// Waits until what the agent reports fulfils a condition.
-///
-/// # Panics
-/// When it does not; with the last report.
-#[track_caller]
-pub fn wait_until_reported(hub: &Hub, device: &Device, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
-    patience::wait(what, patience::long(), || {
-        let report = reported(hub, device);
-        if enough(&report) {
-            Ok(report)
-        } else {
-            Err(report.to_string())
-        }
-    })
-}
-
-/// The configuration of an edge whose files are in a directory.
-#[must_use]
-pub fn configuration(hub: &Hub, device: &Device, ip: Ipv4Addr, hostname: &str, directory: &Path) -> String {
-    let shown = directory.display();
-    format!(
-        r#"hostname = "{hostname}"
-trust_bundle_cert = "file://{ca}"
-
-[provisioning]
-source = "manual"
-connection_string = "{connection}"
-
-[connect]
-management_uri = "unix://{shown}/mgmt.sock"
-
-[listen]
-management_uri = "unix://{shown}/mgmt.sock"
-
-[holm]
-bind = "{ip}"
-metrics_bind = "{ip}:9600"
-data = "{shown}/edge"
-module_paths = ["{shown}/modules"]
-deployment_trial_sec = 2
-{NO_ENGINE}"#,
-        ca = hub.ca().display(),
-        connection = device.connection_string,
-    )
-}
-
-fn spawn(directory: &Directory, setup: &Setup) -> Daemon {
-    Daemon::start("edge", directory.path(), &mut run_command(directory, setup))
-}
-
-fn own_program(directory: &Directory) -> PathBuf {
-    directory.path().join("bin/holm")
-}
-
-fn run_command(directory: &Directory, setup: &Setup) -> Command {
-    let own = own_program(directory);
-    let holm = if own.is_file() { own } else { need::holm() };
-    let mut words = setup.under.iter().map(OsString::from).chain([holm.into_os_string()]);
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command
-        .args(words)
-        .args(["edge", "run", "--config"])
-        .arg(directory.path().join("edge.toml"))
-        .envs(setup.env.iter().map(|(name, value)| (name, value)));
-    command
-}
-
-/// A command as on a device that was started a moment ago: with an id of the boot and an uptime of its own.
-fn after_reboot(boots: u32, directory: &Path, command: &Command) -> Command {
-    let id = directory.join("boot_id");
-    std::fs::write(&id, format!("{boots:08x}-0000-4000-8000-000000000000\n"))
-        .expect("a file of the test can be written");
-    let uptime = std::fs::read_to_string("/proc/uptime").expect("a Linux system has /proc");
-    let seconds = uptime.split('.').next().unwrap_or("0").to_owned();
-    let mut inside = Command::new("unshare");
-    inside
-        .args(["--mount", "--time", &format!("--boottime=-{seconds}"), "sh", "-c"])
-        .arg("mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"")
-        .arg(id)
-        .arg(command.get_program())
-        .args(command.get_args());
-    inside
-}
-
-const fn program_name(language: Language) -> &'static str {
-    match language {
-        Language::Python => "python-device",
-        Language::Node => "node-device",
-    }
-}
-
-/// The host's interpreter and libraries, read-only, in an image that has none of its own.
-fn container_options(language: Language) -> Value {
-    let (interpreter, file) = program_of(language, "device");
-    let mut binds: Vec<String> = ["/usr", "/lib", "/lib64"]
-        .map(|path| format!("{path}:{path}:ro"))
-        .to_vec();
-    for path in [need::root().join("target/peers/python"), need::root().join("tests")] {
-        binds.push(format!("{0}:{0}:ro", path.display()));
-    }
-    json!({"Entrypoint": [interpreter], "Cmd": [file], "HostConfig": {"Binds": binds}})
-}
-
-fn write(path: &Path, content: &str, mode: u32) {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).expect("a directory of the test can be made");
-    }
-    std::fs::write(path, content).expect("a file of the test can be written");
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode can be set");
 }

@@ -13,6 +13,7 @@
 
 mod listeners;
 mod platform;
+mod start;
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
@@ -20,59 +21,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_client::{Endpoint, Interests};
-use holm_gateway::{CloseReason, Gateway, Profile};
-use holm_identity::ProofOfKeyVerifier;
-use holm_identity::tls::{TlsError, server_config};
+use holm_gateway::{CloseReason, Gateway};
+use holm_identity::tls::TlsError;
 use holm_model::manifest::BuildVersion;
-use holm_model::{ModuleId, Timestamp};
-use holm_net::http::Client;
 use holm_net::{Clock, ListeningSockets, Scope};
-use holm_queue::{Clock as QueueClock, Options as QueueOptions};
-use holm_runtime::{
-    DockerConfig, DockerRuntime, EdgeNetwork, ModuleRuntime, ProcessConfig, ProcessRuntime, RuntimeError,
-};
+use holm_runtime::{EdgeNetwork, RuntimeError};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{self, Agent, AgentParts, Surroundings};
-use crate::broker::{Broker, BrokerOptions, OpenBrokerError};
-use crate::children::{self, Children, Keeper, KeeperParts, ScopeApi};
+use crate::agent::Agent;
+use crate::broker::{Broker, OpenBrokerError};
+use crate::children::Children;
 use crate::config::EdgeConfig;
-use crate::data_directory;
-use crate::front::Front;
-use crate::identities::{Identities, IdentitiesError, IdentitiesOptions};
-use crate::keys::ModuleKeys;
+use crate::identities::IdentitiesError;
 use crate::local_api::SocketError;
-use crate::management::{self, Managed, Wish};
+use crate::management::Wish;
 use crate::metrics::{EdgeMetrics, Labels};
 use crate::own_log::OwnLog;
-use crate::runtimes::Runtimes;
-use crate::security::{Security, SecurityError, SecurityOptions};
-use crate::state::{OpenStateError, Rescue, State, StateError, Vault};
+use crate::security::{Security, SecurityError};
+use crate::state::{OpenStateError, Rescue, State, StateError};
 use crate::steady::SteadyClock;
-use crate::uplink::{Uplink, UplinkSettings};
 use crate::usage::Usage;
-use crate::workload::Sockets;
 
 pub use listeners::Entrance;
-use listeners::{ContainerListeners, Listeners};
+use listeners::Listeners;
 pub use platform::Platform;
 
 /// How long tasks may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long sockets of the process before are kept for an address that may yet be wanted: that of the containers' network,
-/// which the engine has to tell.
-const UNUSED_SOCKETS: Duration = Duration::from_secs(60);
-
-/// What the agent wants to hear of the hub.
-const AGENT_INTERESTS: Interests = Interests {
-    methods: true,
-    desired_properties: true,
-    cloud_to_device: false,
-    inputs: false,
-};
 
 /// Why an edge did not start.
 #[derive(Debug, thiserror::Error)]
@@ -174,253 +150,6 @@ impl Edge {
     /// [`StartEdgeError`].
     pub async fn start(config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
         Self::start_on(Platform::default(), config, program).await
-    }
-
-    /// [`Edge::start`] on something else than this machine.
-    ///
-    /// # Errors
-    /// [`StartEdgeError`].
-    pub async fn start_on(platform: Platform, config: EdgeConfig, program: Program) -> Result<Self, StartEdgeError> {
-        let (clock, dialer) = (platform.clock, platform.dialer);
-        let Program {
-            file,
-            ready_made,
-            build,
-            sockets,
-            own_log,
-        } = program;
-        let data = &config.data;
-        let lock = data_directory::open(data)?;
-        let scope = Scope::new();
-        let security = Security::open(SecurityOptions::from_config(&config), clock.now().into()).await;
-        let security = Arc::new(security.map_err(StartEdgeError::Security)?);
-        scope.spawn(Arc::clone(&security).run(scope.clone(), clock.clone()));
-        let steady = match platform.lives {
-            Some(_) => None,
-            None => Some(Arc::new(SteadyClock::open(data))),
-        };
-        let mut upstream_tls = security.upstream_tls().map_err(StartEdgeError::Security)?;
-        upstream_tls.time_provider = Arc::new(clock.clone());
-        let upstream_tls = Arc::new(upstream_tls);
-        let upload_tls = Arc::clone(&upstream_tls);
-        #[cfg(feature = "otel")]
-        let otel_tls = Arc::clone(&upstream_tls);
-        let hub =
-            Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port).with_dialer(dialer.clone());
-        let identities = IdentitiesOptions {
-            cache: data.join("identities.json"),
-            hub: hub.clone(),
-            timeout: config.cloud_timeout,
-            clock: clock.clone(),
-        };
-        let identities = Identities::open(Arc::clone(&security), identities).map_err(StartEdgeError::Identities)?;
-        let identities = Arc::new(identities);
-        let keys: Arc<dyn ModuleKeys> = Arc::<Identities>::clone(&identities);
-        let vault = Vault::open(Arc::clone(security.keys())).await;
-        let vault = vault.map_err(|error| StartEdgeError::Security(SecurityError::KeyStore(error)))?;
-        let state = State::open(&data.join("state.db"), vault)
-            .await
-            .map_err(StartEdgeError::State)?;
-        let rescue = state.rescue().cloned();
-        let (known, asks) = Children::new();
-        known.trust(security.operators_roots().map_err(StartEdgeError::Security)?);
-        children::restore(&known, &state).await;
-        let known = Arc::new(known);
-
-        let endpoint = Endpoint {
-            host: config.hub.host.clone(),
-            port: config.hub.mqtt_port,
-        };
-        let uplink = Uplink::new(
-            UplinkSettings {
-                keep_alive: config.keep_alive,
-                clock: clock.clone(),
-                dialer: dialer.clone(),
-                ..UplinkSettings::new(endpoint, upstream_tls)
-            },
-            Arc::clone(&keys),
-            scope.clone(),
-        );
-        let options = BrokerOptions {
-            hostname: config.hostname.clone(),
-            version: version(),
-            children: Arc::clone(&known),
-            queue: QueueOptions {
-                clock: match (platform.lives, &steady) {
-                    (Some(lives), _) => lives,
-                    (None, Some(steady)) => queue_clock(steady),
-                    (None, None) => QueueClock::default(),
-                },
-                ..QueueOptions::default()
-            },
-            memory_bytes: config.messages_in_memory,
-            scope: scope.clone(),
-            clock: clock.clone(),
-        };
-        let directory = data.join("queue");
-        let (for_broker, uplink_of_broker) = (Arc::clone(&keys), uplink.clone());
-        let broker = match platform.messages {
-            Some(files) => Broker::open_on(files, for_broker, uplink_of_broker, state.clone(), options).await,
-            None => Broker::open(&directory, for_broker, uplink_of_broker, state.clone(), options).await,
-        };
-        let broker = broker.map_err(StartEdgeError::Broker)?;
-        // Now that nothing of the data was refused, something may be written beside it.
-        if let Some(watched) = steady.clone() {
-            let (certified, clock) = (Arc::clone(&security), clock.clone());
-            scope.spawn_until_stopped(async move { watched.watch(|| certified.look_after(&clock)).await });
-        }
-        let keeper = Keeper::new(KeeperParts {
-            children: Arc::clone(&known),
-            asks,
-            api: ScopeApi::new(Arc::clone(&keys), hub, config.cloud_timeout, clock.clone()),
-            state: state.clone(),
-            link: broker.link(),
-            refusals: uplink.child_refusals(),
-        });
-        scope.spawn_until_stopped(keeper.run());
-        let gateway = Gateway::new(
-            Arc::clone(&broker),
-            Arc::clone(broker.directory()),
-            Profile::edge(),
-            scope.clone(),
-        )
-        .with_clock(clock.clone());
-
-        let tls = server_config(security.server_certificate().clone(), Arc::new(ProofOfKeyVerifier));
-        let mut tls = tls.map_err(StartEdgeError::Tls)?;
-        tls.time_provider = Arc::new(clock.clone());
-        let listeners = Listeners {
-            gateway: gateway.clone(),
-            front: Arc::new(Front::new(gateway.clone(), config.device.clone())),
-            tls: Arc::new(tls),
-            sockets: sockets.clone(),
-            scope: scope.clone(),
-        };
-        let (mqtt, https) = listeners.open(config.bind, config.mqtt_port, config.https_port)?;
-
-        let docker = DockerRuntime::new(DockerConfig {
-            endpoint: config.engine_uri.clone(),
-            network: config.network.clone(),
-            edge_hostname: Some(config.hostname.clone()),
-            instance: None,
-            allow_elevated: config.allow_elevated_docker_permissions,
-            log: config.log,
-        });
-        let docker = Arc::new(docker.map_err(StartEdgeError::Engine)?);
-        let network = watch::Sender::new(None);
-        let process = ProcessRuntime::new(ProcessConfig {
-            log: config.log,
-            ready_made,
-            ..ProcessConfig::new(data.join("processes"), config.module_paths.clone(), file)
-        });
-        let runtimes = platform.runtimes.unwrap_or_else(|| {
-            Runtimes::new([
-                Arc::new(process) as Arc<dyn ModuleRuntime>,
-                Arc::<DockerRuntime>::clone(&docker) as Arc<dyn ModuleRuntime>,
-            ])
-        });
-        let usage = Usage::new(runtimes.clone(), data.clone());
-        scope.spawn_until_stopped(usage.clone().run());
-        let labels = Labels::new(&config).map_err(StartEdgeError::Random)?;
-        let workload = Sockets::new(
-            data,
-            Arc::clone(&identities),
-            runtimes.clone(),
-            sockets.clone(),
-            scope.clone(),
-        );
-        let (client, events) = uplink.open(&ModuleId::edge_agent(), AGENT_INTERESTS);
-        let agent = Agent::open(AgentParts {
-            surroundings: Surroundings {
-                device: config.device.clone(),
-                hub_host: config.hub.host.clone(),
-                gateway_host: config.hostname.clone(),
-                mqtt_port: mqtt.port(),
-                data: data.clone(),
-                network: network.subscribe(),
-            },
-            version: version().version,
-            period: agent::PERIOD,
-            trial: config.deployment_trial,
-            state: state.clone(),
-            identities,
-            runtimes: runtimes.clone(),
-            sockets: Arc::new(workload),
-            outbox: Arc::<Broker>::clone(&broker),
-            own_log: own_log.clone(),
-            refusals: uplink.refusals(),
-            upload_tls,
-            clock: clock.clone(),
-        });
-        let agent = agent.await.map_err(StartEdgeError::Agent)?;
-        let (running, agent_scope) = (agent.clone(), scope.clone());
-        scope.spawn(async move { running.run(agent_scope, client, events).await });
-
-        let found = network.subscribe();
-        let entrance = listeners.clone();
-        let container_listeners = ContainerListeners {
-            docker,
-            listeners,
-            security: Arc::clone(&security),
-            clock: clock.clone(),
-            config: config.clone(),
-            ports: (mqtt.port(), https.port()),
-            network,
-        };
-        scope.spawn_until_stopped(container_listeners.run());
-        let standing = Standing {
-            broker: Arc::clone(&broker),
-            agent: agent.clone(),
-            steady,
-            rescue,
-            build,
-            started: Timestamp::from(clock.now()).to_string(),
-        };
-        let (wishing, wishes) = mpsc::channel(1);
-        let managed = Managed {
-            runtimes,
-            keys,
-            broker: Arc::clone(&broker),
-            status: standing.clone().tell(),
-            agent,
-            usage: usage.clone(),
-            own_log,
-            wishing,
-        };
-        management::serve(&scope, &sockets, &config.management_socket, managed).map_err(StartEdgeError::Socket)?;
-        let unused = sockets.clone();
-        scope.spawn_until_stopped(async move {
-            tokio::time::sleep(UNUSED_SOCKETS).await;
-            let closed = unused.close_unused();
-            if closed > 0 {
-                tracing::info!(closed, "sockets of the process before are not wanted any more");
-            }
-        });
-        let edge = Self {
-            scope,
-            state,
-            sockets,
-            wishes,
-            broker,
-            standing,
-            security,
-            children: known,
-            gateway,
-            entrance,
-            clock,
-            usage,
-            labels,
-            network: found,
-            mqtt,
-            https,
-            _lock: lock,
-        };
-        #[cfg(feature = "otel")]
-        if let Some(otel) = config.otel.clone() {
-            edge.scope
-                .spawn_until_stopped(crate::otel::run(otel, edge.metrics(), otel_tls));
-        }
-        Ok(edge)
     }
 
     /// Where MQTT is served.
@@ -544,11 +273,6 @@ fn version() -> BuildVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..BuildVersion::default()
     }
-}
-
-fn queue_clock(clock: &Arc<SteadyClock>) -> QueueClock {
-    let clock = Arc::clone(clock);
-    QueueClock::new(move || u64::try_from(clock.millis()).unwrap_or(0))
 }
 
 /// What knows how the edge stands.

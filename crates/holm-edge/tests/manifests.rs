@@ -280,7 +280,16 @@ fn policies_and_variables_are_what_was_written() {
         ["Logging:LogLevel:Default=Error", "RUST_LOG=info"]
     );
     let loose = loose.module("loose");
-    assert_eq!(variables(&loose.env), ["COUNT=0", "EMPTY=", "FLAG=true", "RATIO=0.5"]);
+    assert_eq!(
+        variables(&loose.env),
+        [
+            "COUNT=0",
+            "EMPTY=",
+            "FLAG=true",
+            "RATIO=0.5",
+            "_comment_FLAG=whether it is so"
+        ]
+    );
     assert_eq!(
         (loose.image.as_str(), loose.version.as_str()),
         ("registry.example/loose:1", "2.5")

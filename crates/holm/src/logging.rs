@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -74,10 +74,31 @@ pub(crate) fn start(format: LogFormat, default_level: &str) -> anyhow::Result<()
 
 /// What to log: levels, `TARGET=LEVEL`, or both, between commas. An `EnvFilter` could choose by the fields of spans as well; there
 /// are none, and it brings an engine for regular expressions to each device.
-fn parse(text: &str) -> Result<Targets, ParseError> {
-    // Left in, nothing between two commas would be a level: `error`.
-    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    parts.join(",").parse()
+///
+/// Not by the crate's own reader: to that a word that is no level is a target, so that a slip (`HOLM_LOG=inof`) logs nothing.
+fn parse(text: &str) -> anyhow::Result<Targets> {
+    let mut filter = Targets::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (target, word) = match part.split_once('=') {
+            Some((target, word)) => (Some(target.trim()), word.trim()),
+            None => (None, part),
+        };
+        let level = word.parse::<LevelFilter>().ok().filter(|_| !word.is_empty());
+        let level = level.with_context(|| {
+            format!("`{word}` is no level; give off, error, warn, info, debug or trace, or `holm_edge=debug`")
+        })?;
+        filter = match target {
+            None => filter.with_default(level),
+            Some(target) if is_name(target) => filter.with_target(target, level),
+            Some(target) => bail!("`{target}` is no part of a program; give `holm_edge={word}`, say"),
+        };
+    }
+    Ok(filter)
+}
+
+fn is_name(target: &str) -> bool {
+    let stands = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | ':');
+    !target.is_empty() && target.chars().all(stands)
 }
 
 #[cfg(test)]
@@ -104,7 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_there_is_not_is_refused() {
-        assert!(parse("holm_edge=loud").is_err());
+    fn what_is_no_level_is_refused_and_does_not_silence_the_log() {
+        for text in [
+            "holm_edge=loud",
+            "inof",
+            "[[[",
+            "=debug",
+            "holm_edge=",
+            "info,holm edge=debug",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse("inof").unwrap_err().to_string().contains("`inof` is no level"));
     }
 }

@@ -1,6 +1,6 @@
 //! What an operator does on the device, by commands: lists, logs, bundles, configurations, the service.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -257,15 +257,27 @@ fn a_support_bundle_holds_what_helps_and_no_secret_with_the_edge_running_and_wit
 struct Systemd {
     folder: Directory,
     config: String,
+    /// As whom the service runs: somebody else, where this test may make files that are somebody else's.
+    uid: u32,
 }
 
 impl Systemd {
     fn new() -> Self {
         let folder = Directory::new();
         let config = folder.path().join("service.toml").display().to_string();
-        let systemd = Self { folder, config };
+        let of = |words: &[&str]| {
+            let done = Command::new("id").args(words).output().expect("`id` can be started");
+            out(&done).trim().to_owned()
+        };
+        let user = if of(&["-u"]) == "0" {
+            "nobody".to_owned()
+        } else {
+            of(&["-un"])
+        };
+        let uid = of(&["-u", &user]).parse().expect("it is a number");
+        let systemd = Self { folder, config, uid };
         let answer = format!(
-            "LoadState=loaded\\nActiveState=active\\nSubState=running\\nResult=success\\nNRestarts=0\\nExecStart={{ argv[]=/usr/bin/holm edge run --config {} ; }}\\n",
+            "LoadState=loaded\\nActiveState=active\\nSubState=running\\nResult=success\\nNRestarts=0\\nUser={user}\\nExecStart={{ argv[]=/usr/bin/holm edge run --config {} ; }}\\n",
             systemd.config
         );
         let called = systemd.folder.path().join("called").display().to_string();
@@ -323,11 +335,11 @@ fn a_configuration_is_made_checked_and_given_to_the_service() {
     assert!(apply.status.success(), "{apply:?}");
     let service = std::fs::read_to_string(&systemd.config).expect("the service has its configuration");
     assert!(service.contains(CONNECTION), "{service}");
-    let mode = std::fs::metadata(&systemd.config)
-        .expect("it is there")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let made_for = std::fs::metadata(&systemd.config).expect("it is there");
+    assert_eq!(
+        (made_for.permissions().mode() & 0o777, made_for.uid()),
+        (0o600, systemd.uid)
+    );
     assert_eq!(systemd.told(), ["systemctl restart holm-edge"]);
 
     std::fs::write(&made, "hostnam = \"x\"\n").expect("a file can be written");

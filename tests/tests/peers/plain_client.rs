@@ -1,7 +1,8 @@
-//! A client that knows nothing of IoT Hub but topics and a token: those of mosquitto.
+//! A client that knows nothing of IoT Hub but topics and a token: those of mosquitto; and one that knows TLS alone.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use holm_e2e::{Device, Hub, Need, need};
 use serde_json::json;
@@ -96,4 +97,34 @@ fn mosquitto_sub_receives_a_message_from_the_cloud() {
     let done = done.expect("mosquitto_sub can be started");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(said.contains("k=v") && said.trim_end().ends_with("\"open\""), "{said}");
+}
+
+#[test]
+fn a_client_that_negotiates_tls_anew_is_told_at_once_that_nobody_does_that() {
+    if !Need::all(&[Need::Openssl, Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let address = format!("{}:8883", hub.host());
+    let mut client = Command::new(need::find("openssl").expect("the test asked for it"))
+        .args(["s_client", "-tls1_2", "-connect", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl can be started");
+    let mut keys = client.stdin.take().expect("it is piped");
+    let began = Instant::now();
+
+    keys.write_all(b"R\n").expect("openssl reads");
+    let said = BufReader::new(client.stderr.take().expect("it is piped")).lines();
+    let told = said.map_while(Result::ok).any(|line| line.contains("no renegotiation"));
+    client.wait().expect("it was started");
+
+    // A connection without CONNECT ends after 60 s, and what is still to be said leaves then.
+    assert!(
+        told && began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -73,10 +73,33 @@ impl Wait {
     }
 }
 
+/// What went wrong at the last attempt: told when it changes, not at each attempt of an outage that may last for months.
+#[derive(Debug, Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Says whether there was news.
+    fn tell(&mut self, now: Option<&String>) -> bool {
+        if self.0.as_ref() == now {
+            return false;
+        }
+        match now {
+            Some(error) => tracing::warn!(
+                error,
+                "module identities are not up to date; what is known stays in force, and the hub is asked again"
+            ),
+            None => tracing::info!("module identities are up to date again"),
+        }
+        self.0 = now.cloned();
+        true
+    }
+}
+
 pub(super) async fn run(agent: &Inner) {
     let mut wanted = agent.wanted.subscribe();
     let mut refusals = agent.refusals.attempts();
     let (mut failing, mut leaving, mut refused) = (Wait::new(WAITS), Wait::new(LEAVING_WAITS), Wait::new(WAITS));
+    let mut trouble = Trouble::default();
     loop {
         let modules = wanted.borrow_and_update().clone();
         // A connection that was made before this attempt, or refused, says nothing about what comes after it.
@@ -98,14 +121,9 @@ pub(super) async fn run(agent: &Inner) {
                     leaving.take()
                 }
             }
-            Err(error) => {
-                tracing::warn!(
-                    error,
-                    "module identities are not up to date; what is known stays in force"
-                );
-                failing.take()
-            }
+            Err(_) => failing.take(),
         };
+        trouble.tell(outcome.as_ref().err());
         let error = outcome.err();
         let has_failed = error.is_some();
         agent.memory().identities_tried = Some((modules, error));
@@ -139,4 +157,28 @@ async fn refused_after(refusals: &mut tokio::sync::watch::Receiver<u64>, moment:
         std::future::pending::<()>().await;
     }
     tokio::time::sleep_until(moment).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_of_once_and_again_for_another_reason_and_at_its_end() {
+        let [no_route, refused] = ["no route", "refused"].map(str::to_owned);
+        let mut trouble = Trouble::default();
+
+        let told = [
+            None,
+            Some(&no_route),
+            Some(&no_route),
+            Some(&refused),
+            None,
+            None,
+            Some(&refused),
+        ]
+        .map(|outcome| trouble.tell(outcome));
+
+        assert_eq!(told, [false, true, false, true, true, false, true]);
+    }
 }

@@ -33,6 +33,7 @@ use super::dead_letters::{Burial, Reason};
 use super::feed::{Source, wait_any};
 use super::figures::Way;
 use super::links::Link;
+use super::quota::Dropped;
 use super::reading::{Room, limit};
 use super::senders::{Held, Senders, TURN};
 use super::{Broker, lock};
@@ -116,6 +117,7 @@ impl Forwarder {
     /// Reads and sends what can be, and waits until something changes.
     async fn step(&mut self, broker: &Broker) -> Result<(), ReadError> {
         self.open_lanes(broker)?;
+        self.forget_dropped(broker);
         self.order(broker)?;
         self.read(broker)?;
         self.read_aside(broker)?;
@@ -260,6 +262,12 @@ impl Forwarder {
             }
         }
         self.senders.has_waiting(identity)
+    }
+
+    /// Lets go of what has made room for newer messages since it was read.
+    fn forget_dropped(&mut self, broker: &Broker) {
+        let mut dropped = Dropped::now(broker);
+        self.senders.forget_settled(|lane| dropped.first_open(lane));
     }
 
     /// Drops what has waited too long.

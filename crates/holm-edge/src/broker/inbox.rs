@@ -21,6 +21,7 @@ use super::done::LastWay;
 use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
+use super::quota::Dropped;
 use super::{Broker, lock};
 
 /// Bytes of bodies that one call hands out, with the last message beyond them.
@@ -223,6 +224,7 @@ impl Broker {
     ) -> Result<Vec<Delivery>, ReadError> {
         let now = self.millis();
         let (moment, mut last_way) = (Instant::now(), LastWay::default());
+        let mut dropped = Dropped::now(self);
         let mut leases = inbox.leases();
         let mut deliveries = Vec::new();
         let mut bytes = 0;
@@ -241,6 +243,9 @@ impl Broker {
                 self.figures_of_expired(&next.record);
                 let position = next.record.position;
                 self.lanes.queue().expire(next.lane, position..position + 1);
+                continue;
+            }
+            if dropped.has(next.lane, next.record.position) {
                 continue;
             }
             match Message::decode(next.record.payload()) {

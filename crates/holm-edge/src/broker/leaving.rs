@@ -1,26 +1,36 @@
 //! Modules that leave: an identity may be deleted above only when what the module handed in has got there, since nobody else
-//! may send it.
+//! may send it; and when the queue has that on disk, since a crash would bring back messages that nobody may send any more.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use holm_model::{Identity, ModuleId};
 use holm_query::Sink;
 use holm_queue::LaneId;
 
-use super::{Broker, lock};
+use super::{Broker, lock, rehome};
 
-/// For each module that leaves, where the lanes upstream ended when it had gone silent. What it sent lies before that.
+/// How far each module is that leaves.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     /// Held for map operations.
-    ends: Mutex<HashMap<Identity, Vec<(LaneId, u64)>>>,
+    modules: Mutex<HashMap<Identity, Stand>>,
+}
+
+#[derive(Debug)]
+enum Stand {
+    /// Something is on its way, maybe: where the lanes upstream ended when the module had gone silent. What it sent lies before
+    /// that.
+    Sending(Vec<(LaneId, u64)>),
+    /// All has arrived, and the queue may have it on disk.
+    Arrived(Arc<AtomicBool>),
 }
 
 impl Leaving {
     /// A session of this identity has ended: it may have sent more than was noted.
     pub(super) fn forget(&self, identity: &Identity) {
-        lock(&self.ends).remove(identity);
+        lock(&self.modules).remove(identity);
     }
 }
 
@@ -29,21 +39,39 @@ impl Broker {
     /// notes how far the queue reaches.
     pub fn has_left(&self, module: &ModuleId) -> bool {
         let identity = Identity::of_module(self.keys.device().clone(), module.clone());
-        let mut leaving = lock(&self.leaving.ends);
+        let mut leaving = lock(&self.leaving.modules);
         if self.directory.find(&identity).is_some() {
             leaving.remove(&identity);
             return false;
         }
-        let ends = leaving.entry(identity.clone()).or_insert_with(|| self.ends_upstream());
+        let stand = leaving.entry(identity.clone());
+        let stand = stand.or_insert_with(|| Stand::Sending(self.ends_upstream()));
         let is_done = |(lane, end): &(LaneId, u64)| {
             let low_water = self.lanes.queue().low_water(*lane);
             low_water.is_none_or(|low_water| low_water >= *end)
         };
-        let has_left = ends.iter().all(is_done) && !self.is_aside(&identity);
+        if let Stand::Sending(ends) = stand
+            && ends.iter().all(is_done)
+            && !self.is_aside(&identity)
+        {
+            *stand = Stand::Arrived(self.flush());
+        }
+        let has_left = matches!(stand, Stand::Arrived(on_disk) if on_disk.load(Ordering::Relaxed));
         if has_left {
             leaving.remove(&identity);
         }
         has_left
+    }
+
+    /// Becomes true when the queue has on disk what it knows now.
+    fn flush(&self) -> Arc<AtomicBool> {
+        let on_disk = Arc::<AtomicBool>::default();
+        let (queue, told) = (self.lanes.queue().clone(), Arc::clone(&on_disk));
+        self.scope.spawn_until_stopped(async move {
+            rehome::flushed(&queue).await;
+            told.store(true, Ordering::Relaxed);
+        });
+        on_disk
     }
 
     /// Whether messages of a sender wait in lanes of its own. They are there before they leave the common ones.

@@ -146,6 +146,43 @@ impl Broker {
     }
 }
 
+/// What has made room for newer messages though somebody has read it: it was counted, is a dead letter, and goes nowhere else.
+pub(super) struct Dropped<'b> {
+    /// None where nothing makes room.
+    broker: Option<&'b Broker>,
+    /// The lane of the last question, and its first position that is not settled.
+    last: Option<(LaneId, u64)>,
+}
+
+impl<'b> Dropped<'b> {
+    /// For questions of now.
+    pub(super) fn now(broker: &'b Broker) -> Self {
+        let makes_room = broker.quota().when_full == WhenFull::DropOldest;
+        Self {
+            broker: makes_room.then_some(broker),
+            last: None,
+        }
+    }
+
+    /// The first position of a lane that is not settled; `None` where nothing makes room.
+    pub(super) fn first_open(&mut self, lane: LaneId) -> Option<u64> {
+        let broker = self.broker?;
+        match self.last {
+            Some((known, open)) if known == lane => Some(open),
+            _ => {
+                let open = broker.lanes.queue().low_water(lane)?;
+                self.last = Some((lane, open));
+                Some(open)
+            }
+        }
+    }
+
+    /// Whether this, which nobody has settled who read it, is settled.
+    pub(super) fn has(&mut self, lane: LaneId, position: u64) -> bool {
+        self.first_open(lane).is_some_and(|open| position < open)
+    }
+}
+
 /// A lane that messages are dropped from.
 struct Victim {
     name: LaneName,

@@ -36,16 +36,24 @@ pub(super) async fn append(
 
 /// Resolves when what was appended is on disk, however often the disk must be asked; never, once the queue is closed.
 pub(super) async fn durable(queue: Queue, pending: Pending) {
-    let mut result = pending.await;
+    match pending.await {
+        Ok(()) => {}
+        Err(CommitError::Closed) => std::future::pending().await,
+        // It stays appended, and the next commit that succeeds brings it to the disk.
+        Err(_) => {
+            tokio::time::sleep(DISK_RETRY).await;
+            flushed(&queue).await;
+        }
+    }
+}
+
+/// Resolves when all that was appended and acknowledged is on disk, as [`durable`] does.
+pub(super) async fn flushed(queue: &Queue) {
     loop {
-        match result {
+        match queue.flush().await {
             Ok(()) => return,
             Err(CommitError::Closed) => return std::future::pending().await,
-            // It stays appended, and the next commit that succeeds brings it to the disk.
-            Err(_) => {
-                tokio::time::sleep(DISK_RETRY).await;
-                result = queue.flush().await;
-            }
+            Err(_) => tokio::time::sleep(DISK_RETRY).await,
         }
     }
 }

@@ -175,6 +175,26 @@ impl Senders {
         forgotten.iter().for_each(|held| self.done(held));
     }
 
+    /// Lets go of what waits and is settled in its lane by somebody else: what comes before the lane's first position that is
+    /// not settled.
+    pub(super) fn forget_settled(&mut self, mut first_open: impl FnMut(LaneId) -> Option<u64>) {
+        let lanes = self.held.iter().filter_map(|(lane, held)| {
+            let open = first_open(*lane)?;
+            held.first().is_some_and(|first| *first < open).then_some((*lane, open))
+        });
+        let lanes: HashMap<_, _> = lanes.collect();
+        if lanes.is_empty() {
+            return;
+        }
+        let mut settled = Vec::new();
+        for sender in self.all.values_mut() {
+            let is_settled = |held: &Held| lanes.get(&held.lane).is_some_and(|open| held.record.position < *open);
+            let of_sender = sender.waiting.extract_if(.., |_, held| is_settled(held));
+            settled.extend(of_sender.map(|(_, held)| held));
+        }
+        settled.iter().for_each(|held| self.done(held));
+    }
+
     /// Takes what has expired.
     pub(super) fn take_expired(&mut self, now: u64) -> Vec<Held> {
         if self.first_expiry > now {

@@ -116,13 +116,16 @@ fn lost(status: &Value) -> Verdict {
 
 fn link(status: &Value) -> Verdict {
     let since = text(status, "/link/since");
-    let waiting = number(status, "/upstream/messages");
+    let waiting = match number(status, "/upstream/messages") {
+        1 => "1 message waits".to_owned(),
+        messages => format!("{messages} messages wait"),
+    };
     if status.pointer("/link/connected") == Some(&Value::Bool(true)) {
-        return Verdict::Fine(Some(format!("since {since}; {waiting} messages wait")));
+        return Verdict::Fine(Some(format!("since {since}; {waiting}")));
     }
     let reason = text(status, "/link/reason");
     Verdict::warning(
-        format!("down since {since} ({reason}); {waiting} messages wait on disk"),
+        format!("down since {since} ({reason}); {waiting} on disk"),
         "nothing, when the hub is out of reach on purpose: the edge goes on and comes back by itself; else see the checks below",
     )
 }

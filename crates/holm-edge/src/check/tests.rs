@@ -87,7 +87,7 @@ async fn what_the_running_edge_says_is_judged() {
     let (_directory, mut subject) = subject(GOOD);
     subject.status = Ok(json!({
         "link": {"connected": false, "since": "2026-01-01T00:00:00Z", "reason": "no route"},
-        "upstream": {"messages": 7},
+        "upstream": {"messages": 1},
         "refused": [{"identity": "box/a", "since": "2026-01-01T00:00:00Z", "reason": "not authorized"}],
         "counts": {"dropped_no_route": 5, "dropped_unsendable": 2, "forwarded": 9},
         "configuration": {"version": 3, "code": 400, "description": "route `x` is wrong"},
@@ -101,7 +101,7 @@ async fn what_the_running_edge_says_is_judged() {
     assert_eq!(of("deployment"), Verdict::Fine(None));
     for (id, word, text) in [
         ("routes", "error", "route `x` is wrong"),
-        ("link", "warning", "7 messages wait"),
+        ("link", "warning", "1 message waits on disk"),
         ("identities", "error", "box/a"),
         ("messages-lost", "warning", "dropped_unsendable: 2"),
     ] {

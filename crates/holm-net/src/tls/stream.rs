@@ -12,6 +12,7 @@
 //! - An end without close_notify is an error (`UnexpectedEof`), so that nobody takes a cut message for a whole one.
 //!
 //! Why not tokio-rustls: rustls's own buffers stay as long as the connection, 4 KiB at least, and are filled 4 KiB a call.
+//! `docs/decisions/0013-a-tls-stream-of-our-own.md` has more.
 
 use std::cell::Cell;
 use std::fmt;
@@ -321,7 +322,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             if reader.filled().len() > before || reader.remaining() == 0 || this.peer_closed {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(this.poll_more(cx, Some(reader))) {
+            let is_idle = this.output.is_empty();
+            let outcome = ready!(this.poll_more(cx, Some(reader)));
+            if is_idle && !this.output.is_empty() {
+                // What TLS itself answers, such as that it does not negotiate anew: the owner may have nothing to write for
+                // long. An error is there for the next write.
+                drop(this.poll_output(cx));
+            }
+            match outcome {
                 Ok(0) if !this.peer_closed => {
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,

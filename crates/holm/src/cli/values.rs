@@ -165,6 +165,25 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "edge")]
+    fn an_empty_id_and_json_where_there_is_none_to_give_are_wrong_command_lines() {
+        let is_taken = |line: &str| crate::iotedge::parse(line.split(' ').map(Into::into)).is_ok();
+
+        for line in ["holm edge list --json", "holm edge logs m", "holm edge restart m"] {
+            assert!(is_taken(line), "{line}");
+        }
+        for line in [
+            "holm edge logs m --json",
+            "holm edge restart m --json",
+            "holm edge upgrade --json",
+            "holm edge logs ",
+            "holm edge restart ",
+        ] {
+            assert!(!is_taken(line), "{line}");
+        }
+    }
+
+    #[test]
     fn a_property_has_a_name() {
         assert_eq!(property("a=b=c").map(|property| property.value).as_deref(), Ok("b=c"));
         assert!(property("a").is_err() && property("=b").is_err());

@@ -24,7 +24,8 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
         bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
     };
     template::refuse(&manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
-    check_routes(modules).with_context(|| format!("`{shown}` has bad routes; nothing was deployed"))?;
+    check_routes(modules)
+        .with_context(|| format!("`{shown}` is wrong in what it says of `$edgeHub`; nothing was deployed"))?;
     let mut modules = modules.clone();
     options::fit(&mut modules);
     let body = json!({ "modulesContent": modules });

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::cli::{Edge, OnDevice};
+use crate::cli::{Edge, OnDevice, Socket};
 use crate::management::{LogQuery, LogStream, Management};
 use crate::output;
 
@@ -28,14 +28,14 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
     match command {
         Edge::Run { config, check } => service::run(&config.file(), check).await?,
         Edge::Ca { config } => output::line(service::authority(&config.file()).await?.trim_end()),
-        Edge::List(on) => list::print(&reach(&on)?.ask(Method::GET, "/modules").await?, on.json)?,
+        Edge::List(on) => list::print(&reach(&on.edge)?.ask(Method::GET, "/modules").await?, on.json)?,
         Edge::Logs {
             module,
             follow,
             tail,
             since,
             until,
-            on,
+            edge,
         } => {
             let query = LogQuery {
                 follow,
@@ -43,21 +43,21 @@ pub(crate) async fn run(command: Edge) -> anyhow::Result<ExitCode> {
                 since,
                 until,
             };
-            logs(&module, &query, &on).await?;
+            logs(&module, &query, &edge).await?;
         }
-        Edge::Restart { module, on } => {
+        Edge::Restart { module, edge } => {
             let path = format!("/modules/{}/restart", holm_model::wire::percent::encode(&module));
-            reach(&on)?.ask(Method::POST, &path).await?;
+            reach(&edge)?.ask(Method::POST, &path).await?;
             output::line(&format!("Restarted {module}"));
         }
         Edge::Status(on) => status(&on).await?,
         Edge::DeadLetters(command) => dead_letters::run(command).await?,
         Edge::Plan(on) => plan(&on).await?,
-        Edge::Retry(on) => {
-            reach(&on)?.ask(Method::POST, "/holm/v1/retry").await?;
+        Edge::Retry(edge) => {
+            reach(&edge)?.ask(Method::POST, "/holm/v1/retry").await?;
             output::line("The deployment is tried again; `holm edge plan` shows how far it is");
         }
-        Edge::Upgrade(on) => upgrade(&on).await?,
+        Edge::Upgrade(edge) => upgrade(&edge).await?,
         Edge::Check(options) => return check::run(&options).await,
         Edge::SupportBundle(options) => return bundle::run(&options).await,
         Edge::Config(command) => return config::run(command).await,
@@ -84,15 +84,15 @@ const SOCKETS: [&str; 2] = [
     "unix:///var/lib/holm/edge/mgmt.sock",
 ];
 
-fn reach(on: &OnDevice) -> anyhow::Result<Management> {
+fn reach(edge: &Socket) -> anyhow::Result<Management> {
     let is_there = |uri: &&str| uri.strip_prefix("unix://").is_some_and(|path| Path::new(path).exists());
     let usual = || SOCKETS.into_iter().find(is_there).unwrap_or(SOCKETS[0]);
-    Management::new(on.socket()?.as_deref().unwrap_or_else(usual))
+    Management::new(edge.named()?.as_deref().unwrap_or_else(usual))
 }
 
-async fn logs(module: &str, query: &LogQuery, on: &OnDevice) -> anyhow::Result<()> {
+async fn logs(module: &str, query: &LogQuery, edge: &Socket) -> anyhow::Result<()> {
     use std::io::Write;
-    let mut log = reach(on)?.log(module, query).await?;
+    let mut log = reach(edge)?.log(module, query).await?;
     while let Some((stream, piece)) = log.next().await? {
         match stream {
             LogStream::Output => output::bytes(&piece),
@@ -105,7 +105,7 @@ async fn logs(module: &str, query: &LogQuery, on: &OnDevice) -> anyhow::Result<(
 }
 
 async fn status(on: &OnDevice) -> anyhow::Result<()> {
-    let status = reach(on)?.ask(Method::GET, "/holm/v1/status").await?;
+    let status = reach(&on.edge)?.ask(Method::GET, "/holm/v1/status").await?;
     if on.json {
         output::json(&status);
         return Ok(());
@@ -116,8 +116,8 @@ async fn status(on: &OnDevice) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn upgrade(on: &OnDevice) -> anyhow::Result<()> {
-    let edge = reach(on)?;
+async fn upgrade(edge: &Socket) -> anyhow::Result<()> {
+    let edge = reach(edge)?;
     let text = |answer: &Value, name: &str| answer[name].as_str().unwrap_or("unknown").to_owned();
     let before = text(&edge.ask(Method::GET, "/holm/v1/status").await?, "startedAt");
     let next = text(&edge.ask(Method::POST, "/holm/v1/upgrade").await?, "build");
@@ -142,7 +142,7 @@ async fn upgrade(on: &OnDevice) -> anyhow::Result<()> {
 }
 
 async fn plan(on: &OnDevice) -> anyhow::Result<()> {
-    let answer = reach(on)?.ask(Method::GET, "/holm/v1/plan").await?;
+    let answer = reach(&on.edge)?.ask(Method::GET, "/holm/v1/plan").await?;
     if on.json {
         output::json(&answer);
         return Ok(());

@@ -332,6 +332,20 @@ async fn a_module_has_left_when_all_it_sent_before_its_end_is_at_the_hub() {
 }
 
 #[tokio::test]
+async fn a_crash_brings_nothing_back_of_a_module_that_has_left() {
+    let hub = Hub::start().await;
+    let keys = keys();
+    let edge = Edge::with_routes(&hub, &keys, json!({"up": UP})).await;
+    edge.linked().await;
+    edge.send("sensor", "raw", "last").await;
+
+    until("it has left", || edge.broker.has_left(&module("sensor"))).await;
+    let edge = edge.crash(&hub, &keys).await;
+
+    assert_eq!(edge.broker.status().upstream.messages, 0);
+}
+
+#[tokio::test]
 async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message_has() {
     let hub = Hub::unreachable().await;
     let edge = Edge::with_routes(&hub, &keys(), json!({"up": UP})).await;
@@ -346,7 +360,7 @@ async fn a_module_that_came_back_meanwhile_has_left_only_when_its_newest_message
 
     assert!(!edge.broker.has_left(&module("sensor")));
     edge.broker.lanes.queue().acknowledge(lane, 1..2).unwrap();
-    assert!(edge.broker.has_left(&module("sensor")));
+    until("it has left", || edge.broker.has_left(&module("sensor"))).await;
 }
 
 #[tokio::test]

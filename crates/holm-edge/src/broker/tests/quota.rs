@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::edge::{Edge, message};
+use super::edge::{Edge, bodies, message};
 use super::hub::{Hub, configuration};
 use super::keys::Keys;
 use super::until;
@@ -96,6 +96,41 @@ async fn the_oldest_of_the_least_urgent_make_room_counted_and_kept_as_dead_lette
         "the alarm, not the oldest plain one"
     );
     assert_eq!(got.last().unwrap(), "599");
+}
+
+#[tokio::test]
+async fn what_made_room_is_not_sent_as_well_when_the_link_comes_back() {
+    let hub = Hub::unreachable().await;
+    let edge = Edge::with_configuration(&hub, &keys(), limited(json!({"up": UP}), "dropOldest")).await;
+
+    let taken = fill(&edge, "raw", 600).await;
+    let dropped = usize::try_from(edge.broker.status().counts.dropped_quota).unwrap();
+    hub.restore().await;
+    edge.drained().await;
+
+    assert!(dropped > 0);
+    let expected: Vec<_> = (dropped..taken).map(|number| number.to_string()).collect();
+    assert_eq!(hub.bodies("sensor"), expected);
+}
+
+#[tokio::test]
+async fn what_made_room_does_not_come_back_to_a_module_that_had_it_in_its_hands() {
+    let hub = Hub::unreachable().await;
+    let to = r#"FROM /messages/* INTO BrokeredEndpoint("/modules/watcher/inputs/in")"#;
+    let edge = Edge::with_configuration(&hub, &keys(), limited(json!({"local": to}), "dropOldest")).await;
+    let watcher = edge.module("watcher").await;
+    fill(&edge, "raw", 10).await;
+    let held = watcher.receive_all(10).await;
+    watcher.leave().await;
+
+    let taken = fill(&edge, "raw", 600).await;
+    let dropped = usize::try_from(edge.broker.status().counts.dropped_quota).unwrap();
+    let watcher = edge.module("watcher").await;
+    let got = watcher.receive_all(held.len() + taken - dropped).await;
+
+    assert!(dropped > held.len());
+    let expected: Vec<_> = (dropped - held.len()..taken).map(|number| number.to_string()).collect();
+    assert_eq!(bodies(&got), expected);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ impl Bundle {
         self.note("looking at everything that can be wrong");
         let config = options.config.file();
         let mut subject = Subject::new(config.clone(), options.iothub_hostname.clone());
-        let edge = super::check::management(&options.on, &subject)?;
+        let edge = super::check::management(&options.edge, &subject)?;
         let status = edge.ask(Method::GET, "/holm/v1/status").await;
         subject.status = status.map_err(|error| format!("{error:#}"));
         let report = check::run(&subject, &std::collections::BTreeSet::new()).await;

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::reach;
-use crate::cli::{Check, CheckOutput, OnDevice};
+use crate::cli::{Check, CheckOutput, Socket};
 use crate::management::Management;
 use crate::output::{self, EXIT_FAILED, WrongUse};
 
@@ -24,7 +24,7 @@ pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
         output::note(&format!("`{name}` has no effect here"));
     }
     let mut subject = Subject::new(options.config.file(), options.iothub_hostname.clone());
-    subject.status = match management(&options.on, &subject) {
+    subject.status = match management(&options.on.edge, &subject) {
         Ok(edge) => edge
             .ask(Method::GET, "/holm/v1/status")
             .await
@@ -46,10 +46,10 @@ pub(super) async fn run(options: &Check) -> anyhow::Result<ExitCode> {
 }
 
 /// The socket that was named, else the one of the configuration, else the usual ones.
-pub(super) fn management(on: &OnDevice, subject: &Subject) -> anyhow::Result<Management> {
-    match (on.socket()?, &subject.config) {
+pub(super) fn management(edge: &Socket, subject: &Subject) -> anyhow::Result<Management> {
+    match (edge.named()?, &subject.config) {
         (None, Ok(loaded)) => Management::new(&format!("unix://{}", loaded.config.management_socket.display())),
-        _ => reach(on),
+        _ => reach(edge),
     }
 }
 

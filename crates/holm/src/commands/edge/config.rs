@@ -47,7 +47,12 @@ async fn apply(file: &Path) -> anyhow::Result<()> {
         .config
         .with_context(|| format!("the service `{}` does not say which configuration it reads", unit.file))?;
     if theirs != file {
-        install(file, &theirs).with_context(|| format!("`{}` can't be written; it takes root", theirs.display()))?;
+        let reader = match &unit.user {
+            Some(user) => Some(systemd::numbers(user).await?),
+            None => None,
+        };
+        install(file, &theirs, reader)
+            .with_context(|| format!("`{}` can't be written; it takes root", theirs.display()))?;
         output::line(&format!("`{shown}` was copied to `{}`", theirs.display()));
     }
     systemd::tell(&["restart", systemd::UNIT]).await?;
@@ -58,14 +63,16 @@ async fn apply(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts a file in the place of another, whole or not at all, for the same owner.
-fn install(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Puts a file in the place of another, whole or not at all: for the user who is to read it, else for the same owner.
+fn install(from: &Path, to: &Path, reader: Option<(u32, u32)>) -> std::io::Result<()> {
     let text = std::fs::read(from)?;
-    let owner = std::fs::metadata(to).or_else(|_| {
+    let same = || {
         let folder = to.parent().unwrap_or_else(|| Path::new("/"));
-        std::fs::metadata(folder)
-    })?;
-    write_private(to, &text, Some((owner.uid(), owner.gid())))
+        let owner = std::fs::metadata(to).or_else(|_| std::fs::metadata(folder))?;
+        Ok((owner.uid(), owner.gid()))
+    };
+    let owner = reader.map_or_else(same, Ok::<_, std::io::Error>)?;
+    write_private(to, &text, Some(owner))
 }
 
 /// Makes the directory that a file is to be in, but none above it: a path with a slip in it is no wish for directories.

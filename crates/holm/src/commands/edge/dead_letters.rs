@@ -17,7 +17,7 @@ pub(super) async fn run(command: DeadLetters) -> anyhow::Result<()> {
         DeadLetters::Show { id, on } => show(id, &on).await,
         DeadLetters::Resend { ids, all, on } => resend(&ids, all, &on).await,
         DeadLetters::Purge(on) => {
-            let answer = super::reach(&on)?.ask(Method::DELETE, PATH).await?;
+            let answer = super::reach(&on.edge)?.ask(Method::DELETE, PATH).await?;
             match on.json {
                 true => output::json(&answer),
                 false => output::line(&format!("Removed {}", count(&answer, "purged"))),
@@ -28,7 +28,7 @@ pub(super) async fn run(command: DeadLetters) -> anyhow::Result<()> {
 }
 
 async fn list(on: &OnDevice) -> anyhow::Result<()> {
-    let management = super::reach(on)?;
+    let management = super::reach(&on.edge)?;
     let mut letters = Vec::new();
     let mut from = 0;
     loop {
@@ -65,13 +65,15 @@ async fn list(on: &OnDevice) -> anyhow::Result<()> {
 }
 
 async fn show(id: u64, on: &OnDevice) -> anyhow::Result<()> {
-    let letter = super::reach(on)?.ask(Method::GET, &format!("{PATH}/{id}")).await?;
+    let letter = super::reach(&on.edge)?
+        .ask(Method::GET, &format!("{PATH}/{id}"))
+        .await?;
     output::json(&letter);
     Ok(())
 }
 
 async fn resend(ids: &[u64], all: bool, on: &OnDevice) -> anyhow::Result<()> {
-    let management = super::reach(on)?;
+    let management = super::reach(&on.edge)?;
     let (mut resent, mut failed) = (0, Vec::new());
     if all {
         let answer = management.ask(Method::POST, &format!("{PATH}/resend")).await?;

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::systemd::{self, UNIT, Unit};
-use crate::cli::{Level, OnDevice, System};
+use crate::cli::{Level, OnDevice, Socket, System};
 use crate::output::{self, EXIT_FAILED};
 
 /// Where the log level stands, of `set-log-level`.
@@ -18,7 +18,7 @@ const DROP_IN: &str = "/etc/systemd/system/holm-edge.service.d/log-level.conf";
 pub(super) async fn run(command: System) -> anyhow::Result<ExitCode> {
     match command {
         System::Status(on) => return status(&on).await,
-        System::Logs { options, on } => return logs(&options, &on).await,
+        System::Logs { options, edge } => return logs(&options, &edge).await,
         System::Restart => {
             systemd::unit().await.context("the edge can't be restarted from here")?;
             systemd::tell(&["restart", UNIT]).await?;
@@ -30,8 +30,8 @@ pub(super) async fn run(command: System) -> anyhow::Result<ExitCode> {
             output::line("The edge was stopped; its modules go on");
         }
         System::SetLogLevel { level } => set_level(level).await?,
-        System::Reprovision(on) => {
-            super::reach(&on)?.ask(Method::POST, "/device/reprovision").await?;
+        System::Reprovision(edge) => {
+            super::reach(&edge)?.ask(Method::POST, "/device/reprovision").await?;
             output::line("The device provisions itself anew");
         }
     }
@@ -40,7 +40,7 @@ pub(super) async fn run(command: System) -> anyhow::Result<ExitCode> {
 
 /// Whether the edge answers, and what systemd says of it. 1 when it does not answer.
 async fn status(on: &OnDevice) -> anyhow::Result<ExitCode> {
-    let edge = super::reach(on)?.ask(Method::GET, "/holm/v1/status").await;
+    let edge = super::reach(&on.edge)?.ask(Method::GET, "/holm/v1/status").await;
     let unit = systemd::unit().await;
     let (answers, why) = match &edge {
         Ok(_) => (true, None),
@@ -102,7 +102,7 @@ fn lines(answers: bool, why: Option<&str>, unit: &anyhow::Result<Unit>) -> Vec<S
 }
 
 /// The journal; without one what the edge keeps in memory.
-async fn logs(options: &[String], on: &OnDevice) -> anyhow::Result<ExitCode> {
+async fn logs(options: &[String], edge: &Socket) -> anyhow::Result<ExitCode> {
     let shown = match systemd::show_journal(options).await {
         Ok(status) => Some(status),
         Err(error) => {
@@ -116,7 +116,7 @@ async fn logs(options: &[String], on: &OnDevice) -> anyhow::Result<ExitCode> {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         return Ok(code.map_or_else(|| ExitCode::from(EXIT_FAILED), ExitCode::from));
     }
-    super::logs("edgeAgent", &crate::management::LogQuery::default(), on).await?;
+    super::logs("edgeAgent", &crate::management::LogQuery::default(), edge).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use tokio::process::Command;
 /// The unit of `packaging/systemd`.
 pub(super) const UNIT: &str = "holm-edge";
 /// What is known of a unit.
-const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,MainPID,ExecStart,NRestarts,FragmentPath";
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,MainPID,ExecStart,NRestarts,FragmentPath,User";
 
 /// What systemd says of the edge's service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) struct Unit {
     pub(super) restarts: String,
     /// The configuration that it reads.
     pub(super) config: Option<PathBuf>,
+    /// As whom it runs; `None` is root.
+    pub(super) user: Option<String>,
     /// The file of the unit.
     pub(super) file: String,
 }
@@ -68,8 +70,24 @@ fn read(text: &str) -> Option<Unit> {
         result: property("Result").unwrap_or_default(),
         restarts: property("NRestarts").unwrap_or_default(),
         config: words.next().map(PathBuf::from),
+        user: property("User").filter(|user| !user.is_empty()),
         file: property("FragmentPath").unwrap_or_default(),
     })
+}
+
+/// The numbers of a user and of its group.
+///
+/// # Errors
+/// There is no such user.
+pub(super) async fn numbers(user: &str) -> anyhow::Result<(u32, u32)> {
+    let number = async |option| {
+        let done = Command::new("id").args([option, user]).output().await;
+        let done = done.context("`id` can't be started")?;
+        let said = String::from_utf8_lossy(&done.stdout);
+        let number = said.trim().parse::<u32>();
+        number.with_context(|| format!("this device has no user `{user}`, as whom the service runs; add it"))
+    };
+    Ok((number("-u").await?, number("-g").await?))
 }
 
 /// Tells systemd to do something.
@@ -141,11 +159,12 @@ mod tests {
     #[test]
     fn a_unit_tells_its_state_and_the_configuration_that_it_reads() {
         let text = "ExecStart={ path=/usr/bin/holm ; argv[]=/usr/bin/holm edge run --config /etc/holm/config.toml ; ignore_errors=no }\n\
-                    LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nNRestarts=5\nFragmentPath=/lib/x\n";
+                    LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nNRestarts=5\nFragmentPath=/lib/x\nUser=holm-edge\n";
 
         let unit = read(text).unwrap();
 
         assert_eq!(unit.config, Some("/etc/holm/config.toml".into()));
+        assert_eq!(unit.user.as_deref(), Some("holm-edge"));
         assert_eq!(
             (unit.active.as_str(), unit.result.as_str(), unit.restarts.as_str()),
             ("failed", "exit-code", "5")

@@ -1,0 +1,225 @@
+//! Commands at a hub: devices, modules, twins, methods, messages and deployments.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand, ValueEnum};
+use holm_identity::Thumbprint;
+use serde_json::Value;
+
+use super::HubAccess;
+use super::values::{self, Begin, Property};
+
+/// How a device proves who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Auth {
+    /// Symmetric keys, made by the hub.
+    #[default]
+    Sas,
+    /// A certificate, known by its thumbprint.
+    X509Thumbprint,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Register a device.
+    Create {
+        /// Its id.
+        id: String,
+        /// It runs an edge.
+        #[arg(long)]
+        edge: bool,
+        /// How it proves who it is.
+        #[arg(long, value_enum, default_value_t)]
+        auth: Auth,
+        /// The SHA-1 or SHA-256 thumbprint of its certificate.
+        #[arg(long, value_name = "HEX", required_if_eq("auth", "x509-thumbprint"), value_parser = values::thumbprint)]
+        thumbprint: Option<Thumbprint>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Show a device, with its connection string.
+    Show {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List devices.
+    List {
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Delete a device with its modules, twin and waiting messages.
+    Delete {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// The devices that connect through an edge device.
+    #[command(subcommand)]
+    Children(Children),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Children {
+    /// Put devices below an edge device, so that it lets them in and speaks for them.
+    Add {
+        /// The edge device.
+        parent: String,
+        /// The devices.
+        #[arg(required = true)]
+        children: Vec<String>,
+        /// Also those that have another parent now.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Take devices away from their edge device.
+    Remove {
+        /// The edge device.
+        parent: String,
+        /// The devices.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        children: Vec<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List the devices below an edge device.
+    List {
+        /// The edge device.
+        parent: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// List the modules of a device.
+    List {
+        /// The device.
+        #[arg(long)]
+        device: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+/// Whose twin or method.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The module; without it, the device itself.
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Twin {
+    /// Show a twin.
+    Show {
+        #[command(flatten)]
+        of: Target,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Merge a patch into a twin: null removes a key.
+    Update {
+        #[command(flatten)]
+        of: Target,
+        /// Desired properties, as JSON.
+        #[arg(long, value_name = "JSON", required_unless_present = "tags", value_parser = values::json)]
+        desired: Option<Value>,
+        /// Tags, as JSON.
+        #[arg(long, value_name = "JSON", value_parser = values::json)]
+        tags: Option<Value>,
+        /// Only if the twin still has this etag.
+        #[arg(long, value_name = "ETAG")]
+        etag: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Method {
+    /// Call a method and print its answer. The exit code is 1 if its status is 400 or more, or if there is no answer; an
+    /// answer is on standard output in either case.
+    Invoke {
+        #[command(flatten)]
+        of: Target,
+        /// Which method.
+        name: String,
+        /// Its argument, as JSON.
+        #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
+        payload: Value,
+        /// How long to wait for the answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
+        timeout: u64,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum C2d {
+    /// Send a message to a device.
+    Send {
+        /// The device.
+        #[arg(long)]
+        device: String,
+        /// Its text; `-` reads it from standard input.
+        text: String,
+        /// A property, as name=value; may be repeated.
+        #[arg(long = "property", value_name = "NAME=VALUE", value_parser = values::property)]
+        properties: Vec<Property>,
+        /// Its message id.
+        #[arg(long)]
+        message_id: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The edge device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The deployment manifest.
+    pub(crate) manifest: PathBuf,
+    #[command(flatten)]
+    pub(crate) hub: HubAccess,
+}
+
+/// What the events of a hub are about; `all` is ours.
+const SOURCES: [&str; 4] = ["Telemetry", "twinChangeEvents", "deviceLifecycleEvents", "all"];
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// Only messages of this device and its modules.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Where to begin: `start`, `latest`, a sequence number, or a time (2026-01-02T03:04:05Z).
+    #[arg(long, default_value = "latest", value_parser = values::begin)]
+    pub(crate) from: Begin,
+    /// Go on as messages come.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// What to read.
+    #[arg(long, default_value = "Telemetry", value_parser = PossibleValuesParser::new(SOURCES))]
+    pub(crate) source: String,
+    /// Stop after so many messages.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max: Option<u64>,
+    #[command(flatten)]
+    pub(crate) hub: HubAccess,
+}
