@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::link::{Held, Link, LinkId, LinkState, SessionId};
 use crate::performative::Role;
-use crate::unsettled::{Inbound, Outbound, Settlements};
+use crate::unsettled::{Settlements, UnsettledIn, UnsettledOut};
 use crate::window::SessionWindow;
 
 /// Where a session stands.
@@ -36,8 +36,8 @@ pub(crate) struct Session {
     links: Vec<Option<Box<Link>>>,
     /// From the handle in the peer's frames to ours.
     by_remote: BTreeMap<u32, u32>,
-    pub(crate) inbound: Inbound,
-    pub(crate) outbound: Outbound,
+    pub(crate) inbound: UnsettledIn,
+    pub(crate) outbound: UnsettledOut,
     pub(crate) settlements: Settlements,
     /// Whether the session is in the list of those that have something to tell.
     pub(crate) dirty: bool,
@@ -55,8 +55,8 @@ impl Session {
             window: SessionWindow::new(window),
             links: Vec::new(),
             by_remote: BTreeMap::new(),
-            inbound: Inbound::default(),
-            outbound: Outbound::default(),
+            inbound: UnsettledIn::default(),
+            outbound: UnsettledOut::default(),
             settlements: Settlements::default(),
             dirty: false,
             dirty_links: Vec::new(),

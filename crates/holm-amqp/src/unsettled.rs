@@ -15,12 +15,12 @@ use crate::performative::{Disposition, Outcome, Role};
 
 /// What this side sent and the peer has not settled, by number of the delivery in its session, with the handle of its link.
 #[derive(Debug, Default)]
-pub(crate) struct Outbound {
+pub(crate) struct UnsettledOut {
     next: u64,
     waiting: BTreeMap<u64, u32>,
 }
 
-impl Outbound {
+impl UnsettledOut {
     /// The number of the next delivery.
     pub(crate) const fn allocate(&mut self) -> u64 {
         let number = self.next;
@@ -72,9 +72,9 @@ pub(crate) const fn on_wire(number: u64) -> u32 {
 
 /// What the peer sent and the application has not decided on, by the peer's number, with the handle of its link.
 #[derive(Debug, Default)]
-pub(crate) struct Inbound(BTreeMap<u32, u32>);
+pub(crate) struct UnsettledIn(BTreeMap<u32, u32>);
 
-impl Inbound {
+impl UnsettledIn {
     pub(crate) fn holds(&self, number: u32) -> bool {
         self.0.contains_key(&number)
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn range_takes_only_what_waits() {
-        let mut outbound = Outbound::default();
+        let mut outbound = UnsettledOut::default();
         for handle in [0, 0, 1, 0] {
             let number = outbound.allocate();
             outbound.wait(number, handle);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn numbers_go_on_beyond_32_bits() {
-        let mut outbound = Outbound {
+        let mut outbound = UnsettledOut {
             next: u64::from(u32::MAX),
             waiting: BTreeMap::new(),
         };

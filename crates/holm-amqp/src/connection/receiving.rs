@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Connection, Delivery, Event, State};
 use crate::link::{DeliveryId, LinkEnd, LinkId, LinkState, Partial, Receiver};
 use crate::performative::{Disposition, Outcome, Transfer};
-use crate::unsettled::Inbound;
+use crate::unsettled::UnsettledIn;
 use crate::violation::{LinkFault, SessionFault};
 
 /// What a transfer did to its link.
@@ -161,7 +161,13 @@ impl Receiver {
     }
 
     /// Takes a transfer; `room` is what more deliveries that are not whole may hold.
-    fn take(&mut self, transfer: Transfer, payload: Bytes, room: usize, inbound: &Inbound) -> Result<Taken, LinkFault> {
+    fn take(
+        &mut self,
+        transfer: Transfer,
+        payload: Bytes,
+        room: usize,
+        inbound: &UnsettledIn,
+    ) -> Result<Taken, LinkFault> {
         let mut partial = match self.partial.take() {
             Some(partial) => {
                 let (open, found) = (partial.number, transfer.delivery_id.unwrap_or(partial.number));
@@ -201,7 +207,7 @@ impl Receiver {
     }
 
     /// The first transfer of a delivery.
-    fn begin(&mut self, transfer: &Transfer, inbound: &Inbound) -> Result<Partial, LinkFault> {
+    fn begin(&mut self, transfer: &Transfer, inbound: &UnsettledIn) -> Result<Partial, LinkFault> {
         let number = transfer.delivery_id.ok_or(LinkFault::NoDeliveryId)?;
         if inbound.holds(number) {
             return Err(LinkFault::DeliveryIdInUse(number));
