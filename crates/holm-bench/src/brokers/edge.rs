@@ -18,10 +18,10 @@ pub(super) const SETTINGS: &str = "gateway, broker, queue and uplink of the prod
                                    no hub in reach, except upstream";
 
 pub(super) const PROMISE_IN_MEMORY: &str = "in memory, and never on a disk (`holm.messages_in_memory_bytes`)";
-pub(super) const SETTINGS_IN_MEMORY: &str = "the same, with room for 1 GiB of messages, which is what rumqttd has";
+pub(super) const SETTINGS_IN_MEMORY: &str = "the same, with room for 3 GiB of messages: what waits for a receiver that is slower than its senders (rumqttd drops it beyond 1 GiB)";
 
 /// Memory for messages, where they are kept there.
-pub(super) const MEMORY_BYTES: u64 = 1 << 30;
+pub(super) const MEMORY_BYTES: u64 = 3 << 30;
 /// Nothing listens on this port of the loopback: the hub is out of reach.
 const NOWHERE: u16 = 1;
 
