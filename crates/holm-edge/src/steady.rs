@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often the clock is written: after another boot nothing of it is needed but the time of day.
 const KEEP: Duration = Duration::from_secs(3600);
 /// A change of the time of day by less is no news: time services correct by this much in one step.
-const JUMP_MILLIS: i64 = 10_000;
+pub(crate) const JUMP_MILLIS: i64 = 10_000;
 /// A file of this kind has a tenth of this.
 const MAX_FILE_BYTES: u64 = 4096;
 

@@ -12,8 +12,7 @@ use std::time::Instant;
 
 use holm_model::Timestamp;
 
-/// A change by less is no news: time services correct by this much in one step.
-const JUMP_MILLIS: i64 = 10_000;
+use crate::steady::JUMP_MILLIS;
 
 /// Compares the time of day with the time that has passed.
 #[derive(Debug, Default)]
