@@ -99,7 +99,7 @@ const OF_THE_BROKER: &[Variable] = &[
         "messages are kept on disk; `holm.messages_in_memory_bytes` keeps them in memory",
     ),
     ("mqttsettings__enabled", &["true"], "MQTT is always served"),
-    ("amqpsettings__enabled", &["false"], "AMQP is not yet supported"),
+    ("amqpsettings__enabled", &["true"], "AMQP is always served"),
     (
         "httpsettings__enabled",
         &["true"],
@@ -195,6 +195,7 @@ fn of_ports(ports: &Map<String, Value>, path: &str, tell: &mut impl FnMut(&str, 
         });
         let why = match number {
             "8883" => "`holm.mqtt_port` says it",
+            "5671" => "`holm.amqp_port` says it",
             "443" => "`holm.https_port` says it",
             "9600" => METRICS,
             _ => INSIDES,
