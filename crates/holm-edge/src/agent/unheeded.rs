@@ -240,7 +240,7 @@ mod tests {
         let ports = json!({"ExposedPorts": {"9600/tcp": {}}, "HostConfig": {"PortBindings": {"443/tcp": [{"HostPort": "443"}],
             "5671/tcp": [{"HostPort": "5671"}], "8883/tcp": [{"HostPort": 8883}], "9600/tcp": null}, "Binds": []}});
         let env = json!({"UpstreamProtocol": {"value": "Mqtt"}, "usePersistentStorage": {"value": true},
-            "amqpSettings:enabled": {"value": false}, "experimentalFeatures__enabled": {"value": "true"}});
+            "amqpSettings:enabled": {"value": true}, "experimentalFeatures__enabled": {"value": "true"}});
 
         assert_eq!(told(module(json!({}), json!("")), module(env, ports)), [""; 0]);
     }
