@@ -27,7 +27,7 @@ use crate::deployment::Deployments;
 use crate::events::{EventLog, LogError, Relay};
 use crate::methods::Methods;
 use crate::metrics::Metrics;
-use crate::notices::Notices;
+use crate::notices::{Notices, ReaderId};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::storage::{OpenError, Policy, Repository, Rights};
@@ -360,6 +360,7 @@ async fn assemble(
         methods: Methods::new(repository.clone(), signals.clone()),
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
         streams: scope.child(),
+        notice_reader: ReaderId::next(),
         scope,
         backend: HubBackend {
             authority,
