@@ -90,6 +90,35 @@ impl Protocol for holm_mqtt::Session {
     }
 }
 
+impl Protocol for holm_amqp::Connection {
+    type Event = holm_amqp::Event;
+
+    fn input_buffer(&mut self) -> &mut BytesMut {
+        self.input_buffer()
+    }
+    fn handle_input(&mut self, now: Instant) {
+        self.handle_input(now);
+    }
+    fn handle_end(&mut self) {
+        self.handle_end();
+    }
+    fn wants_input(&self) -> bool {
+        self.wants_input()
+    }
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+    fn poll_transmit(&mut self, out: &mut BytesMut) {
+        self.poll_transmit(out);
+    }
+    fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event> {
+        self.poll_event_where(wanted)
+    }
+}
+
 /// A session and its socket.
 #[derive(Debug)]
 pub struct Connection<P, S> {
