@@ -206,8 +206,12 @@ impl Inbox for Broker {
                 self.bury_delivery(&of.identity, delivery, Reason::Rejected, detail);
             }
             // The edge counts no deliveries.
-            Settlement::Abandon | Settlement::Release => {
+            Settlement::Abandon => {
                 inbox.leases().abandon(delivery);
+                inbox.returned.notify_one();
+            }
+            Settlement::Release => {
+                inbox.leases().release(delivery);
                 inbox.returned.notify_one();
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   telemetry ─> entrance (waits for room) ─> receipt (waits for the disk) ─> accepted
-//!                can't be read, too large     ─> rejected, by the field
+//!                can't be read, too large     ─> rejected, by the field; of a batch all or none
 //!                can't be stored now          ─> rejected, and the link is detached: nothing overtakes it
 //! ```
 
@@ -44,6 +44,17 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 return self.reject(delivery.id, error);
             }
         };
+        // Of a batch all are taken or none: there is one outcome for them.
+        let backend = self.gateway.backend();
+        let is_batch = messages.len() > 1;
+        let mut refused = messages
+            .iter()
+            .filter(|_| is_batch)
+            .map(|one| backend.check(&client.admission, one));
+        if let Some(error) = refused.find_map(Result::err) {
+            tracing::warn!(identity = %client.admission.identity, %error, "a batch was refused");
+            return self.reject(delivery.id, refusals::of_ingest(&error));
+        }
         let Some(last) = messages.pop() else {
             // A batch of none.
             return self.settle(delivery.id, Outcome::Accepted);
