@@ -9,6 +9,10 @@ pub mod http;
 pub mod metrics;
 mod mqtt;
 pub mod profile;
+pub mod service;
+#[allow(dead_code, unused_imports, reason = "their caller, the front of AMQP, comes next")]
+#[path = "amqp/service/mod.rs"]
+mod service_links;
 pub mod session;
 mod tracking;
 
@@ -18,5 +22,6 @@ pub use backend::{
 };
 pub use gateway::Gateway;
 pub use profile::Profile;
+pub use service::Service;
 pub use session::{CloseReason, Command, Directory, InvokeError, SessionHandle, SessionId, Subscriptions};
 pub use tracking::tracking_id;
