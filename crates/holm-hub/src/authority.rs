@@ -233,6 +233,28 @@ impl Authority {
         })
     }
 
+    /// Whether this is a good token of a policy, whatever it opens; gives when it ends.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthorized`].
+    pub fn judge_policy(&self, token: &str) -> Result<Timestamp, Refusal> {
+        let judged = self.policy_token(token).map(|(token, _)| ends(&token));
+        judged.map_err(|denied| Refusal::NotAuthorized(self.counted(denied)))
+    }
+
+    /// Lets a back end have a link at `path` (decoded, without the first slash) by a token of a policy with that right; gives
+    /// when it ends. A token that opens something else is no bad proof, so it is not counted as one: a connection has many.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthorized`].
+    pub fn permit_link(&self, token: &str, path: &str, right: Rights) -> Result<Timestamp, Refusal> {
+        let permitted = self.policy_token(token).and_then(|(token, policy)| {
+            self.allow_policy(&token, policy, path, &[right])?;
+            Ok(ends(&token))
+        });
+        permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
+    }
+
     fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<(), Denied> {
         let text = authorization.ok_or_else(|| {
             let text = "the `Authorization` header is missing; send a shared access signature";
@@ -245,12 +267,22 @@ impl Authority {
             let text = "bearer tokens are not accepted: no issuer is configured; send a shared access signature";
             return Err(denied(Denial::OtherKind, text));
         }
+        let (token, policy) = self.policy_token(text)?;
+        self.allow_policy(&token, policy, path, rights)
+    }
+
+    fn policy_token(&self, text: &str) -> Result<(SasToken, &Policy), Denied> {
         let token = self.token(text, self.clock.now())?;
         let Some(name) = token.policy() else {
             let text = "the token has no `skn`; send a token of a shared access policy";
             return Err(denied(Denial::OtherKind, text));
         };
         let policy = self.find_policy(&token, name)?;
+        Ok((token, policy))
+    }
+
+    fn allow_policy(&self, token: &SasToken, policy: &Policy, path: &str, rights: &[Rights]) -> Result<(), Denied> {
+        let name = &policy.name;
         if !token.resource().covers_path(&self.hosts, path) {
             let resource = token.raw_resource();
             let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
@@ -314,6 +346,10 @@ struct Denied {
 fn denied(reason: Denial, text: impl Into<String>) -> Denied {
     let text = text.into();
     Denied { reason, text }
+}
+
+fn ends(token: &SasToken) -> Timestamp {
+    Timestamp::from_unix_seconds(token.expiry_seconds())
 }
 
 fn signed(token: &SasToken, primary: &SymmetricKey, secondary: &SymmetricKey) -> bool {

@@ -19,10 +19,11 @@ use serde_json::Value;
 
 use crate::authority::Authority;
 use crate::c2d::Mailboxes;
-use crate::events::{self, EventLog, LogError, Receipt};
+use crate::events::{self, ConsumerGroups, EventLog, LogError, Readers, Receipt};
 use crate::metrics::{MessageRefusal, Metrics, Settled, TwinPart};
 use crate::notices::Notices;
 use crate::presence::Presence;
+use crate::service::Endpoint;
 use crate::storage::Repository;
 use crate::twins::Twins;
 use crate::{Clock, Signals};
@@ -40,6 +41,9 @@ pub struct HubBackend {
     pub(crate) signals: Signals,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    pub(crate) groups: ConsumerGroups,
+    pub(crate) readers: Readers,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl HubBackend {

@@ -24,12 +24,13 @@ use crate::authority::Authority;
 use crate::backend::HubBackend;
 use crate::c2d::Mailboxes;
 use crate::deployment::Deployments;
-use crate::events::{EventLog, LogError, Relay};
+use crate::events::{ConsumerGroups, EventLog, LogError, Readers, Relay};
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::presence::Presence;
 use crate::registry::Registry;
+use crate::service::Endpoint;
 use crate::storage::{OpenError, Policy, Repository, Rights};
 use crate::twins::Twins;
 use crate::{Clock, HubConfig, RestApi, Signals, feedback};
@@ -347,6 +348,8 @@ async fn assemble(
         config.file_notifications,
     );
     let notices = notices.await?;
+    let groups = ConsumerGroups::open(repository.clone(), clock.clone()).await?;
+    let service_scope = scope.clone();
     let mailboxes = Mailboxes::open(
         repository.clone(),
         signals.clone(),
@@ -372,6 +375,9 @@ async fn assemble(
             signals,
             clock,
             metrics,
+            groups,
+            readers: Readers::default(),
+            endpoint: Endpoint::new(config, service_scope),
         },
     })
 }

@@ -24,6 +24,7 @@ pub mod methods;
 pub mod notices;
 pub mod presence;
 pub mod registry;
+pub mod service;
 pub mod twins;
 
 pub mod storage;

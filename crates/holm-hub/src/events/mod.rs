@@ -9,11 +9,15 @@
 //!   once; they are the positions of a lane of `holm-queue`.
 //! - Readers see only what is on disk.
 
+pub mod consumer_groups;
 mod log;
 pub mod notice;
+pub mod readers;
 mod relay;
 
+pub use consumer_groups::ConsumerGroups;
 pub use log::{EventLog, EventReader, From, LogError, Receipt, Stored};
+pub use readers::{Readers, Seat};
 pub use relay::Relay;
 
 use holm_model::DeviceId;

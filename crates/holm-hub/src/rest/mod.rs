@@ -7,6 +7,7 @@
 //!   messages.rs    …/messages/deviceBound, …/commands
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
+//!   consumer_groups.rs  /holm/v1/consumer-groups (ours)
 //! ```
 //!
 //! Any date is accepted as `api-version`, and no answer depends on it.
@@ -14,6 +15,7 @@
 //! Source: `hub-service-api.md` §1, §2.
 
 mod answer;
+mod consumer_groups;
 mod devices;
 mod events;
 mod messages;
@@ -159,6 +161,8 @@ impl RestApi {
             Target::Commands(device) => self.purge(call, device).await,
             Target::Events => self.events(&call),
             Target::Partitions => self.partitions(&call),
+            Target::ConsumerGroups => self.consumer_groups(&call),
+            Target::ConsumerGroup(name) => self.consumer_group(call, name).await,
         }
     }
 
@@ -206,7 +210,12 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
         (Target::Devices | Target::Identity(_) | Target::Modules(_), &Method::GET)
         | (Target::Children(_) | Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
         (
-            Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::Scope(..) | Target::ApplyContent(_),
+            Target::Devices
+            | Target::Identity(_)
+            | Target::Modules(_)
+            | Target::Scope(..)
+            | Target::ApplyContent(_)
+            | Target::ConsumerGroup(_),
             _,
         ) => &[Rights::REGISTRY_WRITE],
         (
@@ -216,7 +225,8 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             | Target::Twin(_)
             | Target::Methods(_)
             | Target::Events
-            | Target::Partitions,
+            | Target::Partitions
+            | Target::ConsumerGroups,
             _,
         ) => &[Rights::SERVICE_CONNECT],
     }

@@ -43,6 +43,10 @@ pub(super) enum Target {
     Events,
     /// `/holm/v1/partitions`
     Partitions,
+    /// `/holm/v1/consumer-groups`
+    ConsumerGroups,
+    /// `/holm/v1/consumer-groups/{name}`
+    ConsumerGroup(String),
 }
 
 /// Why a path names nothing.
@@ -115,6 +119,8 @@ impl Target {
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
+            ["holm", "v1", "consumer-groups"] => Self::ConsumerGroups,
+            ["holm", "v1", "consumer-groups", name] => Self::ConsumerGroup((*name).to_owned()),
             _ => return Err(Unroutable::Unknown),
         })
     }
@@ -122,7 +128,10 @@ impl Target {
     /// Whether the resource is one of ours, without `api-version`.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
-        matches!(self, Self::Events | Self::Partitions | Self::Children(_))
+        matches!(
+            self,
+            Self::Events | Self::Partitions | Self::Children(_) | Self::ConsumerGroups | Self::ConsumerGroup(_)
+        )
     }
 }
 

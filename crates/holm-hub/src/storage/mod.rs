@@ -15,6 +15,7 @@
 
 mod activities;
 mod c2d;
+mod consumer_groups;
 mod family;
 mod identities;
 mod notices;

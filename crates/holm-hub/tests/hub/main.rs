@@ -6,6 +6,7 @@
 mod authorization;
 mod data_directory;
 mod deployment;
+mod event_hub;
 mod events;
 mod family;
 mod mail;

@@ -12,9 +12,6 @@ use super::notice_message::notice_bytes;
 use crate::backend::{Refusal, Settlement};
 use crate::service::{Notice, NoticeKind, NoticeReader};
 
-/// What was not seen, or of which nothing was said.
-const GIVE_BACK: Settlement = Settlement::Abandon;
-
 type Receiving = Pin<Box<dyn Future<Output = Result<Option<Notice>, Refusal>> + Send>>;
 
 /// The sending end of a notices' link. Dropped, it gives back what has no outcome.
@@ -95,10 +92,10 @@ impl<N: NoticeReader> NoticeLink<N> {
             Ok(None) => self.reader.settle(notice.lease, Settlement::Complete),
             Err(holm_amqp::SendError::NoCredit) => {
                 self.has_credit = false;
-                self.reader.settle(notice.lease, GIVE_BACK);
+                self.reader.settle(notice.lease, Settlement::Release);
             }
             Err(error) => {
-                self.reader.settle(notice.lease, GIVE_BACK);
+                self.reader.settle(notice.lease, Settlement::Release);
                 let text = format!("a notice can't be sent: {error}");
                 return Err(errors::tracked(holm_amqp::condition::RESOURCE_LIMIT_EXCEEDED, &text));
             }
@@ -115,7 +112,7 @@ impl<N: NoticeReader> NoticeLink<N> {
                 Some(Outcome::Accepted) => Settlement::Complete,
                 Some(Outcome::Rejected(_)) => Settlement::Reject,
                 Some(Outcome::Released | Outcome::Modified(_)) => Settlement::Abandon,
-                None => GIVE_BACK,
+                None => Settlement::Release,
             };
             self.reader.settle(lease, settlement);
         }
