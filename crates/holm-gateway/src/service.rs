@@ -200,15 +200,6 @@ pub trait Service: Send + Sync + 'static {
     /// Reads notices.
     type Notices: NoticeReader;
 
-    /// Whether this is a good token of a shared access policy; gives when it ends. For tokens that are put before it is known
-    /// what for.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    fn judge_policy(&self, _token: &str) -> Result<Timestamp, Refusal> {
-        Err(not_here())
-    }
-
     /// Whether the token of a policy with the right `ServiceConnect` opens this path of the node (decoded, without the first
     /// slash); gives when it ends.
     ///

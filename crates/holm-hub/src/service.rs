@@ -156,10 +156,6 @@ impl holm_gateway::Service for HubBackend {
     type Events = HubReader;
     type Notices = HubNotices;
 
-    fn judge_policy(&self, token: &str) -> Result<Timestamp, Refusal> {
-        self.authority.judge_policy(token)
-    }
-
     fn permit_service(&self, token: &str, path: &str) -> Result<Timestamp, Refusal> {
         self.authority.permit_link(token, path, Rights::SERVICE_CONNECT)
     }
@@ -274,7 +270,11 @@ impl Endpoint {
             hub_name: config.hub_name(),
             event_hub: event_hub_name(&config.hostname),
             host: config.hostname.clone(),
-            port: AMQP_PORT,
+            port: match config.amqp_port {
+                // The system chose; who is sent on would not find it anyway.
+                0 => AMQP_PORT,
+                port => port,
+            },
             scope,
         }))
     }

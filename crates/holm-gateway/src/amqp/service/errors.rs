@@ -4,12 +4,9 @@
 use holm_amqp::{AmqpError, Symbol, Value, condition};
 use holm_model::error::{ErrorCode, ServiceError};
 
+use super::super::refusals::error as error_of;
 use crate::backend::Refusal;
 use crate::service::{EventHub, ReadRefusal};
-use crate::tracking_id;
-
-/// The key of an error's info under which support finds it in the log.
-const TRACKING_ID: Symbol = Symbol::from_static("com.microsoft:tracking-id");
 
 /// A refusal of a message to a device.
 #[must_use]
@@ -26,15 +23,15 @@ pub(crate) fn of_service(error: &ServiceError) -> AmqpError {
         code if code.status() < 500 => "com.microsoft:argument-error",
         _ => condition::INTERNAL_ERROR,
     };
-    tracked(condition, &error.message)
+    error_of(condition, error.message.as_str())
 }
 
 /// A refusal of somebody who has no right, or not now.
 #[must_use]
 pub(crate) fn of_refusal(refusal: &Refusal) -> AmqpError {
     match refusal {
-        Refusal::NotAuthorized(why) => tracked(condition::UNAUTHORIZED_ACCESS, why),
-        Refusal::Unavailable(why) => tracked(condition::INTERNAL_ERROR, why),
+        Refusal::NotAuthorized(why) => error_of(condition::UNAUTHORIZED_ACCESS, why.as_str()),
+        Refusal::Unavailable(why) => error_of(condition::INTERNAL_ERROR, why.as_str()),
     }
 }
 
@@ -48,7 +45,7 @@ pub(crate) fn of_read(refusal: &ReadRefusal) -> AmqpError {
         ReadRefusal::TooManyReaders(_) => condition::RESOURCE_LIMIT_EXCEEDED,
         ReadRefusal::Unavailable(_) => condition::INTERNAL_ERROR,
     };
-    tracked(condition, &refusal.to_string())
+    error_of(condition, refusal.to_string())
 }
 
 /// Sends a client on to the Event Hub: tools cut its name out of the address, between the port and what follows.
@@ -70,14 +67,6 @@ pub(crate) fn redirect(event_hub: &EventHub, rest: &str) -> AmqpError {
     ] {
         error.info.push(Symbol::from_static(key), value);
     }
-    error
-}
-
-/// An error with a description and a tracking id.
-#[must_use]
-pub(crate) fn tracked(condition: &'static str, description: &str) -> AmqpError {
-    let mut error = AmqpError::new(condition, description);
-    error.info.push(TRACKING_ID, tracking_id().to_string());
     error
 }
 

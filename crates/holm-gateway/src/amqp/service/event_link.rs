@@ -19,6 +19,7 @@ use holm_amqp::performative::{Attach, SenderSettleMode};
 use holm_amqp::{Acceptance, AmqpError, Connection, DeliveryTag, LinkId, Outbound, SendError, Symbol, condition};
 use holm_model::Timestamp;
 
+use super::super::refusals;
 use super::errors;
 use super::event_message::{RuntimeMetric, write_event};
 use crate::service::{PartitionReader, ReadRefusal, StoredEvent};
@@ -164,7 +165,7 @@ impl<R: PartitionReader> EventLink<R> {
             // It would be passed over in silence, or stop the reader for ever.
             SendError::TooLarge { .. } => {
                 let text = format!("an event can't be sent: {error}; attach with a larger `max-message-size`, or none");
-                return Err(errors::tracked(condition::MESSAGE_SIZE_EXCEEDED, &text));
+                return Err(refusals::error(condition::MESSAGE_SIZE_EXCEEDED, text));
             }
         };
         self.written = Some(payload);

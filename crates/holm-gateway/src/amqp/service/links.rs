@@ -33,6 +33,7 @@ use holm_amqp::{
 use holm_model::Timestamp;
 use holm_model::error::{ErrorCode, ServiceError};
 
+use super::super::refusals;
 use super::address::ServiceAddress;
 use super::event_link::{EventLink, Surroundings};
 use super::notice_link::NoticeLink;
@@ -127,7 +128,7 @@ impl<B: Service> ServiceLinks<B> {
     }
 
     /// Whether there are none.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
@@ -463,7 +464,7 @@ impl<B: Service> ServiceLinks<B> {
                 }
                 _ => {
                     let text = "the token that opened this link has ended; put a new one at `$cbs` before it does";
-                    self.detach(connection, link, errors::tracked(condition::UNAUTHORIZED_ACCESS, text));
+                    self.detach(connection, link, refusals::error(condition::UNAUTHORIZED_ACCESS, text));
                 }
             }
         }
@@ -551,14 +552,14 @@ fn check_name(event_hub: Option<&EventHub>, named: Option<&str>) -> Result<(), A
     match named {
         Some(named) if !named.eq_ignore_ascii_case(&event_hub.name) => {
             let text = format!("the messaging entity `{named}` could not be found");
-            Err(errors::tracked(condition::NOT_FOUND, &text))
+            Err(refusals::error(condition::NOT_FOUND, text))
         }
         _ => Ok(()),
     }
 }
 
 fn no_event_hub() -> AmqpError {
-    errors::tracked(condition::NOT_FOUND, "this node has no Event Hub")
+    refusals::error(condition::NOT_FOUND, "this node has no Event Hub")
 }
 
 fn with_skew(ends: Timestamp) -> Timestamp {

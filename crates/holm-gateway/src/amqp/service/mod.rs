@@ -14,5 +14,4 @@ mod position;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use address::ServiceAddress;
-pub(crate) use links::{News, ServiceLinks};
+pub(crate) use links::ServiceLinks;

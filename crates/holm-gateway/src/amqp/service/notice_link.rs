@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use holm_amqp::{Connection, DeliveryTag, LinkId, Outbound, Outcome, Token};
 
-use super::errors;
+use super::super::refusals;
 use super::notice_message::notice_bytes;
 use crate::backend::{Refusal, Settlement};
 use crate::service::{Notice, NoticeKind, NoticeReader};
@@ -97,7 +97,7 @@ impl<N: NoticeReader> NoticeLink<N> {
             Err(error) => {
                 self.reader.settle(notice.lease, Settlement::Release);
                 let text = format!("a notice can't be sent: {error}");
-                return Err(errors::tracked(holm_amqp::condition::RESOURCE_LIMIT_EXCEEDED, &text));
+                return Err(refusals::error(holm_amqp::condition::RESOURCE_LIMIT_EXCEEDED, text));
             }
         }
         self.has_credit = connection.can_send(link);
