@@ -201,7 +201,7 @@ pub trait Service: Send + Sync + 'static {
     type Notices: NoticeReader;
 
     /// Whether the token of a policy with the right `ServiceConnect` opens this path of the node (decoded, without the first
-    /// slash); gives when it ends.
+    /// slash, compared without case); gives when it ends.
     ///
     /// # Errors
     /// [`Refusal`].

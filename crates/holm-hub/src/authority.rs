@@ -266,7 +266,10 @@ impl Authority {
     /// [`Refusal::NotAuthorized`].
     pub fn permit_link(&self, token: &str, path: &str, right: Rights) -> Result<Timestamp, Refusal> {
         let permitted = self.policy_token(token).and_then(|(token, policy)| {
-            self.allow_policy(&token, policy, path, &[right])?;
+            if !token.resource().covers_words(&self.hosts, path) {
+                return Err(other_resource(&token, path));
+            }
+            allow_right(policy, &[right])?;
             Ok(ends(&token))
         });
         permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
@@ -285,7 +288,10 @@ impl Authority {
             return Err(denied(Denial::OtherKind, text));
         }
         let (token, policy) = self.policy_token(text)?;
-        self.allow_policy(&token, policy, path, rights)
+        if !token.resource().covers_path(&self.hosts, path) {
+            return Err(other_resource(&token, path));
+        }
+        allow_right(policy, rights)
     }
 
     fn policy_token(&self, text: &str) -> Result<(SasToken, &Policy), Denied> {
@@ -296,21 +302,6 @@ impl Authority {
         };
         let policy = self.find_policy(&token, name)?;
         Ok((token, policy))
-    }
-
-    fn allow_policy(&self, token: &SasToken, policy: &Policy, path: &str, rights: &[Rights]) -> Result<(), Denied> {
-        let name = &policy.name;
-        if !token.resource().covers_path(&self.hosts, path) {
-            let resource = token.raw_resource();
-            let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
-            return Err(denied(Denial::OtherResource, text));
-        }
-        if rights.iter().any(|right| policy.rights.contains(*right)) {
-            return Ok(());
-        }
-        let wanted: Vec<String> = rights.iter().map(|right| right.names().join(" + ")).collect();
-        let text = format!("policy `{name}` lacks the permission {}", wanted.join(" or "));
-        Err(denied(Denial::NotPermitted, text))
     }
 
     /// Whether a request comes with a device's or module's own proof and not a policy's.
@@ -363,6 +354,22 @@ struct Denied {
 fn denied(reason: Denial, text: impl Into<String>) -> Denied {
     let text = text.into();
     Denied { reason, text }
+}
+
+fn other_resource(token: &SasToken, path: &str) -> Denied {
+    let resource = token.raw_resource();
+    let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
+    denied(Denial::OtherResource, text)
+}
+
+/// Any of the rights is enough.
+fn allow_right(policy: &Policy, rights: &[Rights]) -> Result<(), Denied> {
+    if rights.iter().any(|right| policy.rights.contains(*right)) {
+        return Ok(());
+    }
+    let wanted: Vec<String> = rights.iter().map(|right| right.names().join(" + ")).collect();
+    let text = format!("policy `{}` lacks the permission {}", policy.name, wanted.join(" or "));
+    Err(denied(Denial::NotPermitted, text))
 }
 
 fn ends(token: &SasToken) -> Timestamp {

@@ -240,6 +240,8 @@ async fn a_link_opens_to_a_policy_with_the_right_below_what_its_token_names() {
         (HOST.to_owned(), true),
         (format!("sb://{HOST}/{event_hub}"), true),
         (format!("sb://{HOST}/{partition}"), true),
+        // As uamqp's reader writes it.
+        (format!("sb://{HOST}/{event_hub}/consumergroups/$Default"), true),
         (format!("amqps://{HOST}/"), true),
         (format!("{HOST}/messages/events"), false),
         (format!("sb://{HOST}/{event_hub}/ConsumerGroups/other"), false),

@@ -86,15 +86,15 @@ impl ServiceAddress {
     }
 
     /// The paths of the node of which a token must open one, for the link to be let in: that of the address, and those that
-    /// clients have tokens for instead. Without the first slash.
+    /// clients have tokens for instead. Without the first slash; compared without case.
     #[must_use]
     pub(crate) fn paths(&self, event_hub: &str) -> Vec<String> {
         // What the portal and the older SDKs call the Event Hub.
         let builtin = || "messages/events".to_owned();
         match self {
-            Self::CloudToDevice => vec!["messages/devicebound".to_owned(), "messages/deviceBound".to_owned()],
-            Self::Notices(NoticeKind::Feedback) => both_spellings("feedback"),
-            Self::Notices(NoticeKind::Files) => both_spellings("filenotifications"),
+            Self::CloudToDevice => vec!["messages/devicebound".to_owned()],
+            Self::Notices(NoticeKind::Feedback) => vec!["messages/servicebound/feedback".to_owned()],
+            Self::Notices(NoticeKind::Files) => vec!["messages/servicebound/filenotifications".to_owned()],
             Self::Redirect { rest } => vec![builtin(), event_hub.to_owned(), below("messages/events", rest)],
             Self::Management { .. } | Self::Produce => {
                 vec![event_hub.to_owned(), format!("{event_hub}/$management"), builtin()]
@@ -109,13 +109,6 @@ impl ServiceAddress {
             ],
         }
     }
-}
-
-fn both_spellings(last: &str) -> Vec<String> {
-    vec![
-        format!("messages/serviceBound/{last}"),
-        format!("messages/servicebound/{last}"),
-    ]
 }
 
 fn below(path: &str, rest: &str) -> String {
