@@ -24,7 +24,7 @@ use crate::authority::Authority;
 use crate::backend::HubBackend;
 use crate::c2d::Mailboxes;
 use crate::deployment::Deployments;
-use crate::events::{ConsumerGroups, EventLog, LogError, Readers, Relay};
+use crate::events::{ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Relay};
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
@@ -36,7 +36,7 @@ use crate::twins::Twins;
 use crate::{Clock, HubConfig, RestApi, Signals, feedback};
 
 use data_directory::DataDirectory;
-pub use data_directory::{DataDirectoryError, connection_string};
+pub use data_directory::{DataDirectoryError, connection_string, event_hub_connection_string};
 
 /// How often what is known of connections is written, and how much of it a crash loses.
 const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
@@ -131,7 +131,12 @@ impl Hub {
     fn start(mut self, nobody_is_connected: bool) -> Self {
         self.scope = self.rest.scope.clone();
         let backend = self.rest.backend.clone();
-        let relay = Relay::new(backend.repository.clone(), backend.log.clone(), backend.signals.clone());
+        let relay = Relay::new(
+            backend.repository.clone(),
+            backend.log.clone(),
+            backend.signals.clone(),
+            self.config.event_sources,
+        );
         self.scope.spawn_until_stopped(relay.run());
         self.scope
             .spawn_until_stopped(keep_presence(backend.clone(), nobody_is_connected));
@@ -377,6 +382,7 @@ async fn assemble(
             metrics,
             groups,
             readers: Readers::default(),
+            connections: ConnectionStates::new(config.event_sources.connection_states),
             endpoint: Endpoint::new(config, service_scope),
         },
     })
@@ -396,6 +402,7 @@ async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
         if let Err(error) = backend.presence.flush(&backend.repository).await {
             tracing::warn!(%error, "when devices were last heard of is not written yet");
         }
+        backend.tell_connections().await;
     }
 }
 

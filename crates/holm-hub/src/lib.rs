@@ -36,7 +36,7 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
-pub use config::{HubConfig, QueueBounds};
+pub use config::{EventSources, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

@@ -20,11 +20,11 @@ use crate::output::WrongUse;
 pub(crate) use access::{HubAccess, Login};
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) use demo::Demo;
-pub(crate) use device::{Auth, C2d, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
+pub(crate) use device::{Auth, C2d, Children, Deploy, Device, Method, Module, Monitor, Shown, Target, Twin};
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
 #[cfg(feature = "hub")]
-pub(crate) use hub::{Hub, HubRun};
+pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]

@@ -1,5 +1,7 @@
 //! `holm hub …`: run the hub, or read what belongs to its data directory.
 
+mod consumer_group;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{EventSources, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -30,8 +32,14 @@ const WEBSOCKET_PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocke
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
         cli::Hub::Run(options) => serve(options).await,
-        cli::Hub::ConnectionString { data, json } => {
-            let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
+        cli::Hub::ConsumerGroup(command) => consumer_group::run(command).await,
+        cli::Hub::ConnectionString { data, event_hub, json } => {
+            let text = if event_hub {
+                holm_hub::hub::event_hub_connection_string(&data)
+            } else {
+                holm_hub::hub::connection_string(&data)
+            };
+            let text = text.context("no connection string")?;
             if json {
                 output::json(&json!({ "connectionString": text.expose() }));
             } else {
@@ -49,6 +57,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
+    config.event_sources = EventSources {
+        twin_changes: tells("twinChangeEvents"),
+        lifecycle: tells("deviceLifecycleEvents"),
+        connection_states: tells("deviceConnectionStateEvents"),
+    };
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
