@@ -3,6 +3,7 @@
 mod access;
 #[cfg(feature = "hub")]
 mod bounds;
+mod c2d;
 #[cfg(all(feature = "hub", feature = "edge"))]
 mod demo;
 mod device;
@@ -20,9 +21,10 @@ use crate::logging::LogFormat;
 use crate::output::WrongUse;
 
 pub(crate) use access::{HubAccess, Login};
+pub(crate) use c2d::{Ack, C2d, Feedback, Send};
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) use demo::Demo;
-pub(crate) use device::{Auth, C2d, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
+pub(crate) use device::{Auth, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
 #[cfg(feature = "hub")]
@@ -88,7 +90,7 @@ pub(crate) enum Command {
     /// Direct methods.
     #[command(subcommand)]
     Method(Method),
-    /// Cloud-to-device messages.
+    /// Cloud-to-device messages: send, throw away, learn what became of them.
     #[command(subcommand)]
     C2d(C2d),
     /// Give one edge device its deployment.

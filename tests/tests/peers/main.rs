@@ -1,6 +1,7 @@
 //! Holm judged by peers: the original SDKs, and clients that say what no SDK would.
 
 mod bad_input;
+mod c2d_commands;
 mod command_line;
 mod connect_rules;
 mod demo;
