@@ -71,6 +71,7 @@ label! {
         Completed = "completed",
         Abandoned = "abandoned",
         Rejected = "rejected",
+        Released = "released",
     }
 }
 

@@ -238,7 +238,7 @@ impl Broker {
         let Some(mailbox) = self.mail.find(identity) else {
             return;
         };
-        if settlement == Settlement::Abandon {
+        if matches!(settlement, Settlement::Abandon | Settlement::Release) {
             let mut letters = lock(&mailbox.letters);
             if let Some(letter) = letters.leased.remove(&(session, lease)) {
                 letters.put_back(lease, letter);

@@ -11,6 +11,7 @@ mod family;
 mod mail;
 mod methods;
 mod metrics;
+mod notices;
 mod registry;
 mod storage;
 mod support;
