@@ -39,6 +39,12 @@ pub(super) enum Target {
     DeviceStatistics,
     /// `/statistics/service`
     ServiceStatistics,
+    /// `/devices/{id}/files`
+    Upload(DeviceId),
+    /// `/devices/{id}/files/notifications`, and the upload where it stands at the end
+    UploadReport(DeviceId, Option<String>),
+    /// `/holm/v1/files`
+    Files,
     /// `/holm/v1/events`
     Events,
     /// `/holm/v1/partitions`
@@ -106,6 +112,13 @@ impl Target {
             [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
                 Self::CloudToDevice(device(id)?)
             }
+            [a, id, b] if is(a, "devices") && is(b, "files") => Self::Upload(device(id)?),
+            [a, id, b, c] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, None)
+            }
+            [a, id, b, c, upload] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, Some((*upload).to_owned()))
+            }
             [a, id] if is(a, "twins") => Self::Twin(Identity::of_device(device(id)?)),
             [a, id, b] if is(a, "twins") && is(b, "methods") => Self::Methods(Identity::of_device(device(id)?)),
             [a, id, b, m] if is(a, "twins") && is(b, "modules") => Self::Twin(module(id, m)?),
@@ -113,6 +126,7 @@ impl Target {
             [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
             [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
+            ["holm", "v1", "files"] => Self::Files,
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
             _ => return Err(Unroutable::Unknown),
@@ -122,7 +136,7 @@ impl Target {
     /// Whether the resource is one of ours, without `api-version`.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
-        matches!(self, Self::Events | Self::Partitions | Self::Children(_))
+        matches!(self, Self::Events | Self::Partitions | Self::Children(_) | Self::Files)
     }
 }
 
@@ -134,7 +148,7 @@ fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
 }
 
 /// Undoes percent-encoding; `None` when what results is not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
     percent::try_decode(text).map(Cow::into_owned)
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -49,6 +49,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    config.files = (!options.no_files).then(|| FileConfig {
+        directory: options.blobs.clone(),
+        quota: options.blob_quota,
+        upload_life: Duration::from_secs(options.upload_life.into()),
+        notifications: !options.no_file_notifications,
+    });
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
@@ -144,7 +150,7 @@ async fn serve_until_told(
     }
 }
 
-/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, and the service API.
+/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, what devices ask, and the service API.
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,
@@ -155,7 +161,13 @@ impl Handler for Front {
         if websocket::is_upgrade(&request) && request.uri().path().eq_ignore_ascii_case(WEBSOCKET_PATH) {
             return self.gateway.upgrade(request, peer);
         }
-        self.rest.handle(request, peer).await
+        match self.gateway.answer_device(request, &peer).await {
+            Ok(answer) => {
+                self.rest.answered(answer.status());
+                answer
+            }
+            Err(request) => self.rest.handle(request, peer).await,
+        }
     }
 }
 
