@@ -203,7 +203,10 @@ fn dispatch(command: Command) -> Result<()> {
             };
             generator(async move {
                 let tell = |figure: &hub_load::HubFigure| {
-                    println!("{}: {} ({})\n    {}", figure.name, figure.value, figure.limit, figure.how);
+                    println!(
+                        "{}: {} ({})\n    {}",
+                        figure.name, figure.value, figure.limit, figure.how
+                    );
                 };
                 hub_load::run(&directory.canonicalize()?, size, tell).await.map(drop)
             })

@@ -30,7 +30,7 @@ use crate::events::{EventLog, LogError, Relay};
 use crate::files::Files;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
-use crate::notices::Notices;
+use crate::notices::{Notices, ReaderId};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::storage::{OpenError, Policy, Repository, Rights};
@@ -383,6 +383,7 @@ async fn assemble(
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
         files: None,
         streams: scope.child(),
+        notice_reader: ReaderId::next(),
         scope,
         backend: HubBackend {
             authority,

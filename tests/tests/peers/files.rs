@@ -18,6 +18,19 @@ fn files(hub: &Hub) -> Vec<Value> {
     serde_json::from_str(&listed).expect("the list is JSON")
 }
 
+/// The names of the blobs that back ends are told of, in order.
+fn told(hub: &Hub) -> Vec<String> {
+    let path = "/messages/serviceBound/filenotifications";
+    let mut told = Vec::new();
+    loop {
+        let answer = hub.service().try_call("GET", path, &[], None).expect("the hub answers");
+        if answer.status == 204 {
+            return told;
+        }
+        told.push(answer.json()["blobName"].as_str().unwrap_or_default().to_owned());
+    }
+}
+
 /// Uploads files of several sizes by a program, and fetches each as an operator.
 fn upload_story(language: Language, transport: Transport, by_hand: bool) {
     let peer = match language {
@@ -41,6 +54,10 @@ fn upload_story(language: Language, transport: Transport, by_hand: bool) {
         assert!(fetched == content(size), "{name}: {} of {size} bytes", fetched.len());
     }
 
+    assert_eq!(
+        told(&hub),
+        ["pump-7/small.txt", "pump-7/logs/of today.txt", "pump-7/large.bin"]
+    );
     let listed = files(&hub);
     let names: Vec<_> = listed
         .iter()

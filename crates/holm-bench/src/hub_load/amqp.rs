@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use holm_amqp::{
-    ApplicationProperties, Body, Config, Connection as Session, Credentials, DeliveryTag, Event, LinkId, Login, Message,
-    NewLink, Outbound, Properties, SessionId, Text, Value,
+    ApplicationProperties, Body, Config, Connection as Session, Credentials, DeliveryTag, Event, LinkId, Login,
+    Message, NewLink, Outbound, Properties, SessionId, Text, Value,
 };
 use holm_net::Connection;
 

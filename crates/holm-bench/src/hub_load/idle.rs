@@ -54,7 +54,10 @@ pub(super) async fn run(hub: &Hub, fleet: &Fleet, protocol: Protocol) -> Result<
     let seconds = began.elapsed().as_secs_f64();
     let with_all_kib = proportional_kib(hub.pid())?;
     #[expect(clippy::cast_precision_loss, reason = "kibibytes and a count of clients")]
-    let (more, count) = (with_all_kib.saturating_sub(with_none_kib) as f64, held.len().max(1) as f64);
+    let (more, count) = (
+        with_all_kib.saturating_sub(with_none_kib) as f64,
+        held.len().max(1) as f64,
+    );
     drop((warm, held));
     Ok(Idle {
         kib_each: more / count,

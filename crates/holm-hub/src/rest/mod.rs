@@ -5,6 +5,7 @@
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
 //!   twins.rs       /twins/{id}, …/methods
 //!   messages.rs    …/messages/deviceBound, …/commands
+//!   notices.rs     /messages/serviceBound/feedback, …/filenotifications; /holm/v1/feedback (ours)
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   files.rs       /devices/{id}/files, …/files/notifications; /holm/v1/files (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
@@ -19,6 +20,7 @@ mod devices;
 mod events;
 mod files;
 mod messages;
+mod notices;
 mod scope;
 mod target;
 mod twins;
@@ -43,6 +45,7 @@ use crate::blobs::Blobs;
 use crate::deployment::Deployments;
 use crate::files::Files;
 use crate::methods::Methods;
+use crate::notices::ReaderId;
 use crate::registry::{Caller, Registry};
 use crate::storage::Rights;
 
@@ -64,8 +67,10 @@ pub struct RestApi {
     /// `None` at a hub that takes no files.
     pub(crate) files: Option<Files>,
     pub(crate) scope: holm_net::Scope,
-    /// Answers that follow the event log.
+    /// Answers that follow the event log, or wait for notices.
     pub(crate) streams: holm_net::Scope,
+    /// All who read notices over HTTPS.
+    pub(crate) notice_reader: ReaderId,
 }
 
 /// A request that is allowed, read as far as all resources have in common.
@@ -177,6 +182,9 @@ impl RestApi {
             Target::Upload(device) => self.begin_upload(call, device).await,
             Target::UploadReport(device, correlation) => self.report_upload(call, device, correlation).await,
             Target::Files => self.list_files(call).await,
+            Target::Notices(kind) => self.receive_notice(call, kind).await,
+            Target::Notice(kind, lock, verb) => self.settle_notice(call, kind, lock, verb).await,
+            Target::Feedback => self.look_at_feedback(&call),
             Target::Events => self.events(&call),
             Target::Partitions => self.partitions(&call),
         }
@@ -237,6 +245,9 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
         (
             Target::CloudToDevice(_)
             | Target::Commands(_)
+            | Target::Notices(_)
+            | Target::Notice(..)
+            | Target::Feedback
             | Target::Query
             | Target::Twin(_)
             | Target::Methods(_)

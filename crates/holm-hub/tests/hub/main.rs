@@ -14,6 +14,7 @@ mod mail;
 mod methods;
 mod metrics;
 mod notices;
+mod notices_rest;
 mod registry;
 mod storage;
 mod support;

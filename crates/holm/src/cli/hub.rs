@@ -1,16 +1,18 @@
 //! The hub: a process, and what belongs to its data directory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use super::bounds::Bounds;
 use super::values;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// Run the hub. At the first start it makes its authority, its certificate and its policies.
-    Run(HubRun),
+    Run(Box<HubRun>),
     /// Print the service connection string.
     ConnectionString {
         /// The hub's data directory.
@@ -52,9 +54,9 @@ pub(crate) struct HubRun {
     /// The most bytes of all files; more are refused.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
     pub(crate) blob_quota: u64,
-    /// How long a device may take for an upload, in seconds (60 to 86400).
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(60..=86400))]
-    pub(crate) upload_life: u32,
+    /// How long a device may take for an upload, 1m to 24h.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::duration)]
+    pub(crate) upload_life: Duration,
     /// Don't tell back ends of files that came.
     #[arg(long)]
     pub(crate) no_file_notifications: bool,
@@ -64,4 +66,6 @@ pub(crate) struct HubRun {
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
 }

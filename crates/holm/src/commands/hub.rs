@@ -29,7 +29,7 @@ const WEBSOCKET_PATH: &str = "/$iothub/websocket";
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
-        cli::Hub::Run(options) => serve(options).await,
+        cli::Hub::Run(options) => serve(*options).await,
         cli::Hub::ConnectionString { data, json } => {
             let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
             if json {
@@ -52,9 +52,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.files = (!options.no_files).then(|| FileConfig {
         directory: options.blobs.clone(),
         quota: options.blob_quota,
-        upload_life: Duration::from_secs(options.upload_life.into()),
+        upload_life: options.upload_life,
         notifications: !options.no_file_notifications,
     });
+    config.c2d = options.bounds.c2d();
+    config.feedback = options.bounds.feedback();
+    config.file_notifications = options.bounds.file_notifications();
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
