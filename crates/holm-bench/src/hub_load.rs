@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   hub, fresh ── devices registered ──┬─ telemetry, as fast as windows allow, acknowledged when on disk ── messages a second
+//!                                      ├─ one device that sends fifty times its share               ── what the others feel
 //!                                      ├─ method calls, one after the other                              ── round trips
 //!                                      └─ connections that do nothing, in steps                          ── memory of each
 //! ```
@@ -9,6 +10,7 @@
 //! The generator shares the machine's processors with the hub. The raw sync rate of the disk and the load average stand beside.
 
 mod amqp;
+mod fairness;
 mod fleet;
 mod idle;
 mod methods;
@@ -111,6 +113,20 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
                 load_average(),
             ),
         });
+        if protocol == Protocol::Mqtt {
+            let fairness = fairness::run(&hub, &fleet, size.duration).await?;
+            add(HubFigure {
+                name: "acknowledgement beside one device that sends fifty times its share".to_owned(),
+                value: format!("{:.1} ×", fairness.beside_ms / fairness.quiet_ms),
+                limit: "≤ 2 ×",
+                how: format!(
+                    "99th percentile of the others: {:.2} ms with it, {:.2} ms without; 100 devices with 10 messages a second each; load {}",
+                    fairness.beside_ms,
+                    fairness.quiet_ms,
+                    load_average(),
+                ),
+            });
+        }
         let calls = methods::run(&hub, &fleet, protocol, size.calls).await?;
         add(HubFigure {
             name: format!("method round trip over {}, 99th percentile", protocol.name()),

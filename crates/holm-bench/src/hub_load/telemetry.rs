@@ -46,7 +46,8 @@ pub(super) async fn run(hub: &Hub, fleet: &Fleet, protocol: Protocol, duration: 
     }
 }
 
-async fn mqtt(hub: &Hub, fleet: &Fleet, duration: Duration) -> Result<Load> {
+/// A load over MQTT of some of the devices, as fast as their windows allow.
+pub(super) fn plan(hub: &Hub, fleet: &Fleet, devices: std::ops::Range<usize>, duration: Duration) -> Result<Plan> {
     let publisher = |number| -> Result<PublisherPlan> {
         Ok(PublisherPlan {
             login: Login {
@@ -57,12 +58,12 @@ async fn mqtt(hub: &Hub, fleet: &Fleet, duration: Duration) -> Result<Load> {
             topic: format!("devices/{}/messages/events/", name(number)),
         })
     };
-    let plan = Plan {
+    Ok(Plan {
         target: Target {
             address: ([127, 0, 0, 1], hub.mqtt_port()).into(),
             tls: Some(fleet.tls.clone()),
         },
-        publishers: (0..fleet.count).map(publisher).collect::<Result<_>>()?,
+        publishers: devices.map(publisher).collect::<Result<_>>()?,
         listeners: Vec::new(),
         payload_bytes: BYTES,
         window: WINDOW,
@@ -71,8 +72,11 @@ async fn mqtt(hub: &Hub, fleet: &Fleet, duration: Duration) -> Result<Load> {
         warm_up: Duration::ZERO,
         patience: PATIENCE,
         servers: vec![hub.pid()],
-    };
-    let outcome = load::run(&plan).await?;
+    })
+}
+
+async fn mqtt(hub: &Hub, fleet: &Fleet, duration: Duration) -> Result<Load> {
+    let outcome = load::run(&plan(hub, fleet, 0..fleet.count, duration)?).await?;
     Ok(Load {
         acknowledged: outcome.acknowledged,
         seconds: outcome.acknowledged_seconds,
