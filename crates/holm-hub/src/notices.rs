@@ -13,10 +13,12 @@
 //! - Each goes to one reader at a time: whoever asks first. A lease ends with its settlement, with its reader
 //!   ([`Notices::release`]) or when its lock is over, and only being abandoned counts as a delivery.
 //! - Feedback is given out in batches, a JSON array of up to 64 records; other notices one by one, as they were put.
+//! - Who only looks ([`Notices::follow`]) takes nothing.
 //! - Time is the hub's [`Clock`]. Who waits looks at it at least every second, so a clock that is set is no surprise.
 //!
 //! Source: `hub-service-api.md` §5.3.
 
+mod follow;
 mod queue;
 mod token;
 
@@ -29,12 +31,14 @@ use holm_gateway::Settlement;
 use holm_model::{ErrorCode, ServiceError, Timestamp};
 use holm_net::Scope;
 use serde::de::IgnoredAny;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use crate::Clock;
 use crate::config::QueueBounds;
 use crate::storage::{NoticeHead, Repository, Transaction};
 
+use follow::Arrival;
+pub use follow::Follower;
 use queue::{Batch, Fate, Look, Queue, Rules};
 pub use token::{LockToken, NoToken};
 
@@ -123,6 +127,7 @@ pub struct Notice {
 pub struct Written {
     kind: NoticeKind,
     head: NoticeHead,
+    body: Bytes,
 }
 
 /// The notices of a hub. Clones are the same.
@@ -140,6 +145,8 @@ pub struct Notices {
 struct Desk {
     queue: Mutex<Queue>,
     bell: Notify,
+    /// For those who only look.
+    arrivals: broadcast::Sender<Arrival>,
     damaged: AtomicU64,
 }
 
@@ -173,6 +180,7 @@ impl Notices {
             Ok::<_, ServiceError>(Arc::new(Desk {
                 queue: Mutex::new(Queue::new(rules(kind, bounds), left)),
                 bell: Notify::new(),
+                arrivals: broadcast::Sender::new(follow::MAX_AHEAD),
                 damaged: AtomicU64::new(0),
             }))
         };
@@ -226,13 +234,16 @@ impl Notices {
             enqueued: now,
             deliveries: 0,
         };
-        Ok(Written { kind, head })
+        let body = Bytes::copy_from_slice(body);
+        Ok(Written { kind, head, body })
     }
 
     /// Tells the readers of notices that are on disk.
     pub fn announce(&self, written: &[Written]) {
-        for Written { kind, head } in written {
+        for Written { kind, head, body } in written {
             let desk = self.desk(*kind);
+            // An error means that nobody looks.
+            drop(desk.arrivals.send((head.id, body.clone())));
             let is_news = desk.lock().arrived(*head);
             if is_news {
                 desk.bell.notify_waiters();

@@ -9,6 +9,7 @@ use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
 use super::scope::ScopeCall;
+use crate::notices::{LockToken, NoticeKind};
 
 /// A resource of the service API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub(super) enum Target {
     CloudToDevice(DeviceId),
     /// `/devices/{id}/commands`
     Commands(DeviceId),
+    /// `/messages/serviceBound/feedback`, `…/filenotifications`
+    Notices(NoticeKind),
+    /// `…/{lock}`, and `…/{lock}/abandon`; `None` is no lock that was ever given out
+    Notice(NoticeKind, Option<LockToken>, Verb),
+    /// `/holm/v1/feedback`
+    Feedback,
     /// `/devices/{id}/applyConfigurationContent`
     ApplyContent(DeviceId),
     /// `/devices/query`
@@ -39,6 +46,12 @@ pub(super) enum Target {
     DeviceStatistics,
     /// `/statistics/service`
     ServiceStatistics,
+    /// `/devices/{id}/files`
+    Upload(DeviceId),
+    /// `/devices/{id}/files/notifications`, and the upload where it stands at the end
+    UploadReport(DeviceId, Option<String>),
+    /// `/holm/v1/files`
+    Files,
     /// `/holm/v1/events`
     Events,
     /// `/holm/v1/partitions`
@@ -47,6 +60,13 @@ pub(super) enum Target {
     ConsumerGroups,
     /// `/holm/v1/consumer-groups/{name}`
     ConsumerGroup(String),
+}
+
+/// What a path below a lock is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Complete,
+    Abandon,
 }
 
 /// Why a path names nothing.
@@ -110,6 +130,20 @@ impl Target {
             [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
                 Self::CloudToDevice(device(id)?)
             }
+            [a, id, b] if is(a, "devices") && is(b, "files") => Self::Upload(device(id)?),
+            [a, id, b, c] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, None)
+            }
+            [a, id, b, c, upload] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, Some((*upload).to_owned()))
+            }
+            [a, b, kind] if is(a, "messages") && is(b, "serviceBound") => Self::Notices(notice_kind(kind)?),
+            [a, b, kind, lock] if is(a, "messages") && is(b, "serviceBound") => {
+                Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Complete)
+            }
+            [a, b, kind, lock, c] if is(a, "messages") && is(b, "serviceBound") && is(c, "abandon") => {
+                Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Abandon)
+            }
             [a, id] if is(a, "twins") => Self::Twin(Identity::of_device(device(id)?)),
             [a, id, b] if is(a, "twins") && is(b, "methods") => Self::Methods(Identity::of_device(device(id)?)),
             [a, id, b, m] if is(a, "twins") && is(b, "modules") => Self::Twin(module(id, m)?),
@@ -117,10 +151,12 @@ impl Target {
             [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
             [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
+            ["holm", "v1", "files"] => Self::Files,
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
             ["holm", "v1", "consumer-groups"] => Self::ConsumerGroups,
             ["holm", "v1", "consumer-groups", name] => Self::ConsumerGroup((*name).to_owned()),
+            ["holm", "v1", "feedback"] => Self::Feedback,
             _ => return Err(Unroutable::Unknown),
         })
     }
@@ -130,9 +166,24 @@ impl Target {
     pub(super) const fn is_own(&self) -> bool {
         matches!(
             self,
-            Self::Events | Self::Partitions | Self::Children(_) | Self::ConsumerGroups | Self::ConsumerGroup(_)
+            Self::Events
+                | Self::Partitions
+                | Self::Children(_)
+                | Self::Files
+                | Self::Feedback
+                | Self::ConsumerGroups
+                | Self::ConsumerGroup(_)
         )
     }
+}
+
+fn notice_kind(word: &str) -> Result<NoticeKind, Unroutable> {
+    let all = [
+        ("feedback", NoticeKind::Feedback),
+        ("filenotifications", NoticeKind::FileNotification),
+    ];
+    let found = all.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
+    found.map(|(_, kind)| kind).ok_or(Unroutable::Unknown)
 }
 
 fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
@@ -143,7 +194,7 @@ fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
 }
 
 /// Undoes percent-encoding; `None` when what results is not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
     percent::try_decode(text).map(Cow::into_owned)
 }
 

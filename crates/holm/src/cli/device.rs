@@ -1,4 +1,4 @@
-//! Commands at a hub: devices, modules, twins, methods, messages and deployments.
+//! Commands at a hub: devices, modules, twins, methods, events and deployments.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use holm_identity::Thumbprint;
 use serde_json::Value;
 
 use super::HubAccess;
-use super::values::{self, Begin, Property};
+use super::values::{self, Begin};
 
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -164,26 +164,6 @@ pub(crate) enum Method {
         /// How long to wait for the answer, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
         timeout: u64,
-        #[command(flatten)]
-        hub: HubAccess,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum C2d {
-    /// Send a message to a device.
-    Send {
-        /// The device.
-        #[arg(long)]
-        device: String,
-        /// Its text; `-` reads it from standard input.
-        text: String,
-        /// A property, as name=value; may be repeated.
-        #[arg(long = "property", value_name = "NAME=VALUE", value_parser = values::property)]
-        properties: Vec<Property>,
-        /// Its message id.
-        #[arg(long)]
-        message_id: Option<String>,
         #[command(flatten)]
         hub: HubAccess,
     },

@@ -10,7 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{EventSources, Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -31,7 +31,7 @@ const WEBSOCKET_PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocke
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
-        cli::Hub::Run(options) => serve(options).await,
+        cli::Hub::Run(options) => serve(*options).await,
         cli::Hub::ConsumerGroup(command) => consumer_group::run(command).await,
         cli::Hub::ConnectionString { data, event_hub, json } => {
             let text = if event_hub {
@@ -63,6 +63,15 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         lifecycle: tells("deviceLifecycleEvents"),
         connection_states: tells("deviceConnectionStateEvents"),
     };
+    config.files = (!options.no_files).then(|| FileConfig {
+        directory: options.blobs.clone(),
+        quota: options.blob_quota,
+        upload_life: options.upload_life,
+        notifications: !options.no_file_notifications,
+    });
+    config.c2d = options.bounds.c2d();
+    config.feedback = options.bounds.feedback();
+    config.file_notifications = options.bounds.file_notifications();
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
@@ -158,7 +167,7 @@ async fn serve_until_told(
     }
 }
 
-/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, and the service API.
+/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, what devices ask, and the service API.
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,
@@ -171,7 +180,13 @@ impl Handler for Front {
         if is_websocket && websocket::is_upgrade(&request) {
             return self.gateway.upgrade(request, peer);
         }
-        self.rest.handle(request, peer).await
+        match self.gateway.answer_device(request, &peer).await {
+            Ok(answer) => {
+                self.rest.answered(answer.status());
+                answer
+            }
+            Err(request) => self.rest.handle(request, peer).await,
+        }
     }
 }
 
