@@ -5,14 +5,16 @@
 
 const fs = require('node:fs');
 const { Client, Message, ModuleClient } = require('azure-iot-device');
+const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
 const { Mqtt, MqttWs } = require('azure-iot-device-mqtt');
 const { Control, explain } = require('./control');
 
+const TRANSPORTS = { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
 const METHODS = ['echo', 'fail', 'silent'];
 
 class Program {
   static async make() {
-    const transport = process.env.HOLM_E2E_TRANSPORT === 'mqtt-ws' ? MqttWs : Mqtt;
+    const transport = TRANSPORTS[process.env.HOLM_E2E_TRANSPORT || 'mqtt'];
     const text = process.env.HOLM_E2E_CONNECTION_STRING;
     if (!text) {
       const client = await ModuleClient.fromEnvironment(transport);

@@ -23,6 +23,8 @@ use crate::wire::tls::{self, Place};
 
 /// The port of MQTT, which no SDK lets one choose.
 pub const MQTT_PORT: u16 = 8883;
+/// The port of AMQP, which no SDK lets one choose.
+pub const AMQP_PORT: u16 = 5671;
 /// The port of HTTPS and WebSocket, which no SDK lets one choose.
 pub const HTTPS_PORT: u16 = 443;
 
@@ -117,7 +119,7 @@ impl Hub {
     #[track_caller]
     pub fn start_behind_link() -> (Self, Link) {
         let address = Address::take();
-        let link = Link::open(address.ip(), &[MQTT_PORT, HTTPS_PORT]);
+        let link = Link::open(address.ip(), &[MQTT_PORT, AMQP_PORT, HTTPS_PORT]);
         (Self::start_as(address, link.ip(), None, Directory::new(), None), link)
     }
 
@@ -459,7 +461,7 @@ impl Hub {
         let place = self.place();
         let ip = place.ip;
         self.daemon.wait_until("a hub that listens", || {
-            for port in [MQTT_PORT, HTTPS_PORT] {
+            for port in [MQTT_PORT, AMQP_PORT, HTTPS_PORT] {
                 TcpStream::connect_timeout(&SocketAddr::new(ip, port), Duration::from_secs(1))
                     .map_err(|error| format!("{ip}:{port}: {error}"))?;
             }

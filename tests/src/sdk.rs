@@ -29,6 +29,10 @@ pub enum Transport {
     Mqtt,
     /// MQTT in WebSocket on 443.
     MqttWs,
+    /// AMQP on 5671; the Python SDK has none.
+    Amqp,
+    /// AMQP in WebSocket on 443; the Python SDK has none.
+    AmqpWs,
 }
 
 impl Transport {
@@ -38,6 +42,8 @@ impl Transport {
         match self {
             Self::Mqtt => "mqtt",
             Self::MqttWs => "mqtt-ws",
+            Self::Amqp => "amqp",
+            Self::AmqpWs => "amqp-ws",
         }
     }
 }

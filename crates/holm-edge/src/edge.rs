@@ -44,7 +44,7 @@ use crate::steady::SteadyClock;
 use crate::usage::Usage;
 
 pub use listeners::Entrance;
-use listeners::Listeners;
+use listeners::{Addresses, Listeners};
 pub use platform::Platform;
 
 /// How long tasks may take to end at a stop.
@@ -134,8 +134,7 @@ pub struct Edge {
     usage: Usage,
     labels: Labels,
     network: watch::Receiver<Option<EdgeNetwork>>,
-    mqtt: SocketAddr,
-    https: SocketAddr,
+    addresses: Addresses,
     /// Held as long as the edge runs.
     _lock: File,
 }
@@ -155,13 +154,19 @@ impl Edge {
     /// Where MQTT is served.
     #[must_use]
     pub const fn mqtt_address(&self) -> SocketAddr {
-        self.mqtt
+        self.addresses.mqtt
+    }
+
+    /// Where AMQP is served.
+    #[must_use]
+    pub const fn amqp_address(&self) -> SocketAddr {
+        self.addresses.amqp
     }
 
     /// Where HTTPS is served.
     #[must_use]
     pub const fn https_address(&self) -> SocketAddr {
-        self.https
+        self.addresses.https
     }
 
     /// Where streams come in that no port has accepted. It outlives the edge, and then serves nobody.

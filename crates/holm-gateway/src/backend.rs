@@ -115,6 +115,26 @@ pub trait Authority: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`].
     fn authenticate(&self, attempt: Attempt) -> impl Future<Output = Result<Admission, Refusal>> + Send;
+
+    /// Checks an attempt as [`Authority::authenticate`] does, where no session follows: a token that is given ahead of its
+    /// use, or a single request.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn verify(&self, attempt: Attempt) -> impl Future<Output = Result<Admission, Refusal>> + Send {
+        self.authenticate(attempt)
+    }
+
+    /// Checks a token of a shared access policy, whatever it is for; gives when it ends. What it opens is decided when it is
+    /// used.
+    ///
+    /// # Errors
+    /// [`Refusal`]; always, where there are no policies.
+    fn verify_policy(&self, _token: &str) -> impl Future<Output = Result<Option<Timestamp>, Refusal>> + Send {
+        std::future::ready(Err(Refusal::NotAuthorized(
+            "shared access policies are not known here; send a token of the device or module itself".to_owned(),
+        )))
+    }
 }
 
 /// Why a message was not taken in.

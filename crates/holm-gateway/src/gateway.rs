@@ -10,10 +10,12 @@ use hyper::{Request, Response};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::amqp;
 use crate::backend::Backend;
-use crate::http::websocket::{self, UpgradedStream};
+use crate::complaints::Complaints;
+use crate::http::websocket::{self, Subprotocol, UpgradedStream};
 use crate::metrics::{ConnectionMetrics, Protocol};
-use crate::mqtt::{self, Complaints};
+use crate::mqtt;
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory};
 
@@ -105,27 +107,44 @@ impl<B: Backend> Gateway<B> {
         .await;
     }
 
-    /// Serves MQTT on the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.
-    fn spawn_mqtt_websocket(
+    /// Serves AMQP over TLS on a listener until the scope stops.
+    pub async fn serve_amqp(self, listener: Listener, config: Arc<ServerConfig>) {
+        let scope = self.scope.clone();
+        tls::serve(&scope, listener, config, move |stream, peer| {
+            let front = self.clone();
+            async move { front.serve_amqp_stream(stream, peer).await }
+        })
+        .await;
+    }
+
+    /// Serves the stream of a WebSocket, in the front's scope, as soon as the upgrade is through.
+    fn spawn_websocket(
         &self,
         upgrade: impl Future<Output = hyper::Result<UpgradedStream>> + Send + 'static,
+        protocol: Subprotocol,
         peer: Peer,
     ) {
         let front = self.clone();
         self.scope.spawn(async move {
-            match upgrade.await {
-                Ok(stream) => mqtt::serve(&front, &front.scope, stream, peer, Protocol::MqttWebSocket).await,
-                Err(error) => tracing::debug!(%error, "a WebSocket ended before it began"),
+            match (upgrade.await, protocol) {
+                (Ok(stream), Subprotocol::Mqtt) => {
+                    mqtt::serve(&front, &front.scope, stream, peer, Protocol::MqttWebSocket).await;
+                }
+                (Ok(stream), Subprotocol::Amqp) => {
+                    amqp::serve(&front, &front.scope, stream, peer, Protocol::AmqpWebSocket).await;
+                }
+                (Err(error), _) => tracing::debug!(%error, "a WebSocket ended before it began"),
             }
         });
     }
 
-    /// Answers a request for a WebSocket ([`websocket::is_upgrade`]): MQTT is served on it as soon as it stands.
+    /// Answers a request for a WebSocket ([`websocket::is_upgrade`]): MQTT or AMQP, whichever the client asks for first, is
+    /// served on it as soon as it stands.
     #[must_use]
     pub fn upgrade(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
-        match websocket::accept(request, websocket::MQTT_SUBPROTOCOL) {
+        match websocket::accept(request) {
             Ok(accepted) => {
-                self.spawn_mqtt_websocket(accepted.stream, peer);
+                self.spawn_websocket(accepted.stream, accepted.protocol, peer);
                 accepted.response
             }
             Err(refused) => *refused,
@@ -138,6 +157,14 @@ impl<B: Backend> Gateway<B> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         mqtt::serve(self, &self.scope, stream, peer, Protocol::Mqtt).await;
+    }
+
+    /// Serves AMQP on a stream until it ends or the scope stops.
+    pub async fn serve_amqp_stream<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        amqp::serve(self, &self.scope, stream, peer, Protocol::Amqp).await;
     }
 
     /// Closes every session, with a reason.

@@ -1,16 +1,21 @@
-//! The device-facing protocol front, the same for hub and edge: it turns what devices and modules send over MQTT and HTTPS
+//! The device-facing protocol front, the same for hub and edge: it turns what devices and modules send over MQTT, AMQP and HTTPS
 //! into calls of a few capabilities ([`backend`]), and reaches connected clients for the node ([`session`]).
 //!
 //! This crate never knows a database, a queue or a route.
 
+mod amqp;
 pub mod backend;
+mod complaints;
 pub mod gateway;
 pub mod http;
+mod intake;
+mod method_calls;
 pub mod metrics;
 mod mqtt;
 pub mod profile;
 pub mod session;
 mod tracking;
+mod twin_requests;
 
 pub use backend::{
     Admission, Announced, Attempt, AuthKind, Authority, Backend, Credential, Delivery, Inbox, Ingest, IngestError,

@@ -79,7 +79,11 @@ impl Authority {
         admitted
     }
 
-    async fn check(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+    /// As [`Authority::admit`], where no session follows.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         self.prove(attempt).await.map_err(|denied| {
             let unavailable = denied.reason == Denial::Unavailable;
             let text = self.counted(denied);
@@ -89,6 +93,27 @@ impl Authority {
                 Refusal::NotAuthorized(text)
             }
         })
+    }
+
+    /// Checks a token of a policy, for whatever it is to be used; gives its end.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthorized`].
+    pub fn check_policy(&self, text: &str) -> Result<Timestamp, Refusal> {
+        self.prove_policy(text)
+            .map_err(|denied| Refusal::NotAuthorized(self.counted(denied)))
+    }
+
+    fn prove_policy(&self, text: &str) -> Result<Timestamp, Denied> {
+        let token = self.token(text, self.clock.now())?;
+        let name = token.policy().unwrap_or_default();
+        self.find_policy(&token, name)?;
+        let host = token.resource().host;
+        if !self.hosts.iter().any(|known| known.eq_ignore_ascii_case(&host)) {
+            let text = format!("the token's `sr` `{}` does not name this hub", token.raw_resource());
+            return Err(denied(Denial::OtherResource, text));
+        }
+        Ok(Timestamp::from_unix_seconds(token.expiry_seconds()))
     }
 
     /// Counts a denial and gives its text.

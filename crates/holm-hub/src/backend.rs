@@ -70,6 +70,14 @@ impl holm_gateway::Authority for HubBackend {
     async fn authenticate(&self, attempt: Attempt) -> Result<Admission, Refusal> {
         self.authority.admit(attempt).await
     }
+
+    async fn verify(&self, attempt: Attempt) -> Result<Admission, Refusal> {
+        self.authority.check(attempt).await
+    }
+
+    async fn verify_policy(&self, token: &str) -> Result<Option<Timestamp>, Refusal> {
+        self.authority.check_policy(token).map(Some)
+    }
 }
 
 impl holm_gateway::Ingest for HubBackend {

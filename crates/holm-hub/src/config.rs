@@ -15,6 +15,8 @@ pub struct HubConfig {
     pub bind: IpAddr,
     /// The port of MQTT over TLS. Default 8883.
     pub mqtt_port: u16,
+    /// The port of AMQP over TLS. Default 5671.
+    pub amqp_port: u16,
     /// The port of HTTPS and WebSocket. Default 443.
     pub https_port: u16,
     /// Where health and metrics are served; `None`: nowhere.
@@ -37,6 +39,7 @@ impl HubConfig {
             hostname: hostname.into(),
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             mqtt_port: 8883,
+            amqp_port: 5671,
             https_port: 443,
             metrics_bind: None,
             partitions: 4,

@@ -1,4 +1,4 @@
-//! How IoT Hub spells things on MQTT and HTTPS: pure text in, values out, and back.
+//! How IoT Hub spells things on MQTT, AMQP and HTTPS: pure text in, values out, and back.
 //!
 //! ```text
 //! CONNECT    username::UserName      hub.test/dev1/?api-version=2021-04-12&DeviceClientType=…
@@ -6,6 +6,7 @@
 //! PUBLISH    ClientTopic  (up)       devices/dev1/messages/events/{bag}
 //!            ServerTopic  (down)     $iothub/twin/res/200/?$rid=7
 //!            bag                     %24.mid=m-1&k=v
+//! AMQP       address                 amqps://hub.test/devices/dev1/messages/events
 //! HTTPS      http                    iothub-messageid: m-1
 //! ```
 //!
@@ -14,8 +15,10 @@
 //! Ids in topics are compared as exact text: they may hold `+`, `#`, `%` and `$`, so they are never decoded and never
 //! patterns.
 //!
-//! Source: `hub-device-protocols.md` §2.1–2.7 and §4, `edge-broker.md` §1.4, §1.6, §1.7.
+//! Source: `hub-device-protocols.md` §2.1–2.7, §3 and §4, `edge-broker.md` §1.4, §1.6, §1.7.
 
+pub mod address;
+pub mod amqp;
 pub mod bag;
 pub mod http;
 pub mod percent;
@@ -23,6 +26,7 @@ mod subscription;
 mod topic;
 mod username;
 
+pub use address::{LinkAddress, LinkKind, SaslUser};
 pub use subscription::Subscription;
 pub use topic::{ClientTopic, ServerTopic, TopicError};
 pub use username::{InvalidUserName, UserName};

@@ -67,7 +67,7 @@ impl Device {
         let mut config = EdgeConfig::parse(&text)
             .unwrap_or_else(|error| panic!("{error:?}"))
             .config;
-        (config.mqtt_port, config.https_port) = (0, 0);
+        (config.mqtt_port, config.amqp_port, config.https_port) = (0, 0, 0);
         Self {
             config,
             clock: surroundings.clock.clone(),

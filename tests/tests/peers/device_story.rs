@@ -1,7 +1,7 @@
 //! What a device does with the original SDK: the same story in each language and over each transport.
 
 use holm_e2e::Language::{Node, Python};
-use holm_e2e::Transport::{Mqtt, MqttWs};
+use holm_e2e::Transport::{Amqp, AmqpWs, Mqtt, MqttWs};
 use holm_e2e::{Certificate, Device, Hub, Language, Need, Sdk, Transport};
 use serde_json::{Value, json};
 
@@ -23,6 +23,31 @@ fn node_device_lives_its_story_over_mqtt() {
 #[test]
 fn node_device_lives_its_story_over_websocket() {
     device_story(Node, MqttWs);
+}
+
+#[test]
+fn node_device_lives_its_story_over_amqp() {
+    device_story(Node, Amqp);
+}
+
+#[test]
+fn node_device_lives_its_story_over_amqp_in_websocket() {
+    device_story(Node, AmqpWs);
+}
+
+#[test]
+fn node_device_with_a_certificate_lives_its_story_over_amqp() {
+    certificate_story(Node, Amqp, Certificate::self_signed);
+}
+
+#[test]
+fn node_device_with_a_certificate_lives_its_story_over_amqp_in_websocket() {
+    certificate_story(Node, AmqpWs, Certificate::self_signed);
+}
+
+#[test]
+fn node_module_lives_its_story_over_amqp() {
+    module_story(Node, Amqp);
 }
 
 #[test]

@@ -44,6 +44,8 @@ impl Hub {
             "127.0.0.1",
             "--mqtt-port",
             "0",
+            "--amqp-port",
+            "0",
             "--https-port",
             "0",
         ]);

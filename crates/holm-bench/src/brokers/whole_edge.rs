@@ -181,6 +181,7 @@ fn configuration(hub: &Hub, directory: &Path, socket: &Path, engine: &Path, key:
          [holm]\n\
          bind = \"127.0.0.1\"\n\
          mqtt_port = 0\n\
+         amqp_port = 0\n\
          https_port = 0\n\
          data = \"{directory}/edge\"\n\
          hub_mqtt_port = {mqtt}\n\

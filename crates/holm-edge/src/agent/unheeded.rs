@@ -99,7 +99,7 @@ const OF_THE_BROKER: &[Variable] = &[
         "messages are kept on disk; `holm.messages_in_memory_bytes` keeps them in memory",
     ),
     ("mqttsettings__enabled", &["true"], "MQTT is always served"),
-    ("amqpsettings__enabled", &["false"], "AMQP is not yet supported"),
+    ("amqpsettings__enabled", &["true"], "AMQP is always served"),
     (
         "httpsettings__enabled",
         &["true"],
@@ -195,6 +195,7 @@ fn of_ports(ports: &Map<String, Value>, path: &str, tell: &mut impl FnMut(&str, 
         });
         let why = match number {
             "8883" => "`holm.mqtt_port` says it",
+            "5671" => "`holm.amqp_port` says it",
             "443" => "`holm.https_port` says it",
             "9600" => METRICS,
             _ => INSIDES,
@@ -239,7 +240,7 @@ mod tests {
         let ports = json!({"ExposedPorts": {"9600/tcp": {}}, "HostConfig": {"PortBindings": {"443/tcp": [{"HostPort": "443"}],
             "5671/tcp": [{"HostPort": "5671"}], "8883/tcp": [{"HostPort": 8883}], "9600/tcp": null}, "Binds": []}});
         let env = json!({"UpstreamProtocol": {"value": "Mqtt"}, "usePersistentStorage": {"value": true},
-            "amqpSettings:enabled": {"value": false}, "experimentalFeatures__enabled": {"value": "true"}});
+            "amqpSettings:enabled": {"value": true}, "experimentalFeatures__enabled": {"value": "true"}});
 
         assert_eq!(told(module(json!({}), json!("")), module(env, ports)), [""; 0]);
     }

@@ -231,11 +231,18 @@ pub const KEYS: &[Key] = &[
         "MQTT over TLS; 0 lets the system choose. Published SDKs know only 8883; modules made for Holm find another in `HOLM_MQTT_PORT`.",
     ),
     key(
+        "holm.amqp_port",
+        "port",
+        "`5671`",
+        Used,
+        "AMQP over TLS; 0 lets the system choose. Published SDKs know only 5671.",
+    ),
+    key(
         "holm.https_port",
         "port",
         "`443`",
         Used,
-        "HTTPS, and MQTT over WebSocket; 0 lets the system choose.",
+        "HTTPS, and MQTT and AMQP over WebSocket; 0 lets the system choose.",
     ),
     key(
         "holm.metrics_bind",

@@ -67,6 +67,8 @@ pub struct EdgeConfig {
     pub bind: IpAddr,
     /// The port for MQTT over TLS.
     pub mqtt_port: u16,
+    /// The port for AMQP over TLS.
+    pub amqp_port: u16,
     /// The port for HTTPS and WebSocket.
     pub https_port: u16,
     /// Where `/healthz` and `/metrics` are served, without TLS.

@@ -176,6 +176,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let engine_uri = reader.text("moby_runtime.uri").unwrap_or("unix:///var/run/docker.sock");
     let bind = reader.parsed("holm.bind", "an IP address");
     let mqtt_port = reader.own_port("holm.mqtt_port").unwrap_or(8883);
+    let amqp_port = reader.own_port("holm.amqp_port").unwrap_or(5671);
     let https_port = reader.own_port("holm.https_port").unwrap_or(443);
     let trial = reader
         .number("holm.deployment_trial_sec", 0, 3600)
@@ -217,6 +218,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         management_socket,
         bind: bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         mqtt_port,
+        amqp_port,
         https_port,
         metrics_bind,
         data,

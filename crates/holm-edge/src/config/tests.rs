@@ -32,7 +32,10 @@ fn a_connection_string_is_enough() {
     assert_eq!(config.device.as_str(), "dev1");
     assert_eq!(config.edge_ca, EdgeCa::QuickStart { days: 3650 });
     assert_eq!(config.management_socket, PathBuf::from("/var/lib/holm/edge/mgmt.sock"));
-    assert_eq!((config.mqtt_port, config.https_port), (8883, 443));
+    assert_eq!(
+        (config.mqtt_port, config.amqp_port, config.https_port),
+        (8883, 5671, 443)
+    );
 }
 
 #[test]
@@ -73,7 +76,10 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!((config.network.name.as_str(), config.network.ipv6), ("plant", true));
     assert_eq!(config.network.subnets[0].gateway.as_deref(), Some("172.20.0.1"));
     assert_eq!(config.bind.to_string(), "127.0.0.2");
-    assert_eq!((config.mqtt_port, config.https_port), (18883, 18443));
+    assert_eq!(
+        (config.mqtt_port, config.amqp_port, config.https_port),
+        (18883, 15671, 18443)
+    );
     assert_eq!(config.metrics_bind, MetricsBind::At("127.0.0.1:9700".parse().unwrap()));
     assert_eq!(config.data, PathBuf::from("/srv/holm"));
     assert_eq!(config.module_paths.len(), 2);

@@ -20,6 +20,33 @@ use crate::security::{Security, server_names};
 /// How often an engine that does not answer is asked for its network again.
 const NETWORK_PERIOD: Duration = Duration::from_secs(10);
 
+/// The ports that clients come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) mqtt: u16,
+    pub(super) amqp: u16,
+    pub(super) https: u16,
+}
+
+/// Where the edge listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub(super) mqtt: SocketAddr,
+    pub(super) amqp: SocketAddr,
+    pub(super) https: SocketAddr,
+}
+
+impl Addresses {
+    /// Their ports, also where the system chose them.
+    pub(super) const fn ports(&self) -> Ports {
+        Ports {
+            mqtt: self.mqtt.port(),
+            amqp: self.amqp.port(),
+            https: self.https.port(),
+        }
+    }
+}
+
 /// Opens the edge's ports on an address.
 #[derive(Clone, Debug)]
 pub(super) struct Listeners {
@@ -81,20 +108,22 @@ async fn in_scope(scope: &Scope, work: impl Future<Output = ()>) {
 }
 
 impl Listeners {
-    pub(super) fn open(
-        &self,
-        address: IpAddr,
-        mqtt_port: u16,
-        https_port: u16,
-    ) -> Result<(SocketAddr, SocketAddr), StartEdgeError> {
+    pub(super) fn open(&self, address: IpAddr, ports: Ports) -> Result<Addresses, StartEdgeError> {
         let options = ListenerOptions::default();
         let bind = |port| Listener::open(&self.sockets, SocketAddr::new(address, port), options);
-        let mqtt = bind(mqtt_port).map_err(StartEdgeError::Listen)?;
-        let https = bind(https_port).map_err(StartEdgeError::Listen)?;
-        let addresses = mqtt.local_address().and_then(|mqtt| Ok((mqtt, https.local_address()?)));
-        let addresses = addresses.map_err(StartEdgeError::Listen)?;
+        let mqtt = bind(ports.mqtt).map_err(StartEdgeError::Listen)?;
+        let amqp = bind(ports.amqp).map_err(StartEdgeError::Listen)?;
+        let https = bind(ports.https).map_err(StartEdgeError::Listen)?;
+        let address_of = |listener: &Listener| listener.local_address().map_err(StartEdgeError::Listen);
+        let addresses = Addresses {
+            mqtt: address_of(&mqtt)?,
+            amqp: address_of(&amqp)?,
+            https: address_of(&https)?,
+        };
         self.scope
             .spawn(self.gateway.clone().serve_mqtt(mqtt, Arc::clone(&self.tls)));
+        self.scope
+            .spawn(self.gateway.clone().serve_amqp(amqp, Arc::clone(&self.tls)));
         let front = Arc::clone(&self.front);
         self.scope
             .spawn(serve_tls(self.scope.clone(), https, Arc::clone(&self.tls), front));
@@ -110,7 +139,7 @@ pub(super) struct ContainerListeners {
     pub(super) security: Arc<Security>,
     pub(super) clock: Clock,
     pub(super) config: EdgeConfig,
-    pub(super) ports: (u16, u16),
+    pub(super) ports: Ports,
     pub(super) network: watch::Sender<Option<EdgeNetwork>>,
 }
 
@@ -134,9 +163,8 @@ impl ContainerListeners {
             tracing::error!(error = %error_chain(&error), "containers may not trust the edge under its address in their network");
         }
         if !self.config.bind.is_unspecified() {
-            let (mqtt, https) = self.ports;
             let mut told = false;
-            while let Err(error) = self.listeners.open(network.gateway, mqtt, https) {
+            while let Err(error) = self.listeners.open(network.gateway, self.ports) {
                 if std::mem::replace(&mut told, true) {
                     tokio::time::sleep(NETWORK_PERIOD).await;
                     continue;

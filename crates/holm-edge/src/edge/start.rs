@@ -21,7 +21,7 @@ use holm_runtime::{DockerConfig, DockerRuntime, ModuleRuntime, ProcessConfig, Pr
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
-use super::listeners::{ContainerListeners, Listeners};
+use super::listeners::{ContainerListeners, Listeners, Ports};
 use super::{Edge, Platform, Program, Standing, StartEdgeError, version};
 use crate::agent::{self, Agent, AgentParts, Surroundings};
 use crate::broker::{Broker, BrokerOptions};
@@ -81,7 +81,12 @@ impl Edge {
         ground.watch_clock();
         ground.keep_children(&config, asks, &broker, &uplink);
         let listeners = ground.listeners(&config, &broker, &sockets)?;
-        let (mqtt, https) = listeners.open(config.bind, config.mqtt_port, config.https_port)?;
+        let ports = Ports {
+            mqtt: config.mqtt_port,
+            amqp: config.amqp_port,
+            https: config.https_port,
+        };
+        let addresses = listeners.open(config.bind, ports)?;
 
         let docker = Arc::new(docker_runtime(&config)?);
         let process = ProcessConfig {
@@ -107,7 +112,7 @@ impl Edge {
                 device: config.device.clone(),
                 hub_host: config.hub.host.clone(),
                 gateway_host: config.hostname.clone(),
-                mqtt_port: mqtt.port(),
+                mqtt_port: addresses.mqtt.port(),
                 data: config.data.clone(),
                 network: network.subscribe(),
             },
@@ -135,7 +140,7 @@ impl Edge {
             security: Arc::clone(&ground.security),
             clock: clock.clone(),
             config: config.clone(),
-            ports: (mqtt.port(), https.port()),
+            ports: addresses.ports(),
             network,
         };
         scope.spawn_until_stopped(container_listeners.run());
@@ -175,8 +180,7 @@ impl Edge {
             usage,
             labels,
             network: found,
-            mqtt,
-            https,
+            addresses,
             _lock: ground.lock,
         };
         #[cfg(feature = "otel")]

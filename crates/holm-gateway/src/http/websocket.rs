@@ -1,7 +1,7 @@
 //! The opening handshake of a WebSocket that carries another protocol (RFC 6455 §4.2).
 //!
 //! The sub-protocol is compared without case and echoed as it was sent: the C SDK asks for `MQTT`, the others for `mqtt`
-//! (`hub-device-protocols.md` §2.1). Extensions are declined by not naming them.
+//! (`hub-device-protocols.md` §2.1); AMQP is `AMQPWSB10` (§3.1). Extensions are declined by not naming them.
 
 use holm_net::http::{ResponseBody, body};
 use holm_net::websocket::{WebSocketBytes, derive_accept_key};
@@ -17,8 +17,27 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
-/// The sub-protocol of MQTT.
-pub const MQTT_SUBPROTOCOL: &str = "mqtt";
+/// What is spoken on a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subprotocol {
+    /// MQTT 3.1.1.
+    Mqtt,
+    /// AMQP 1.0.
+    Amqp,
+}
+
+impl Subprotocol {
+    const ALL: [Self; 2] = [Self::Mqtt, Self::Amqp];
+
+    /// Its name in `Sec-WebSocket-Protocol`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Amqp => "AMQPWSB10",
+        }
+    }
+}
 
 /// The stream of an upgraded connection.
 pub type UpgradedStream = WebSocketBytes<TokioIo<Upgraded>>;
@@ -31,6 +50,8 @@ pub fn is_upgrade<B>(request: &Request<B>) -> bool {
 
 /// A handshake that is accepted.
 pub struct Accepted {
+    /// What the client wants to speak.
+    pub protocol: Subprotocol,
     /// The answer to send (101).
     pub response: Response<ResponseBody>,
     /// The stream; it resolves after the answer has left.
@@ -43,11 +64,11 @@ impl fmt::Debug for Accepted {
     }
 }
 
-/// Accepts the handshake, if the client offers `subprotocol`.
+/// Accepts the handshake, if the client offers something that is spoken here.
 ///
 /// # Errors
 /// The answer to send instead (400 or 426), whose body says what is wrong.
-pub fn accept<B: Body>(mut request: Request<B>, subprotocol: &str) -> Result<Accepted, Box<Response<ResponseBody>>> {
+pub fn accept<B: Body>(mut request: Request<B>) -> Result<Accepted, Box<Response<ResponseBody>>> {
     if request
         .headers()
         .get(SEC_WEBSOCKET_VERSION)
@@ -69,9 +90,9 @@ pub fn accept<B: Body>(mut request: Request<B>, subprotocol: &str) -> Result<Acc
             "the header `Sec-WebSocket-Key` is missing",
         )));
     };
-    let Some(echo) = offered(&request, subprotocol) else {
-        let reason = format!("the sub-protocol must be `{subprotocol}`; give it in `Sec-WebSocket-Protocol`");
-        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, &reason)));
+    let Some((protocol, echo)) = offered(&request) else {
+        let reason = "the sub-protocol must be `mqtt` or `AMQPWSB10`; give it in `Sec-WebSocket-Protocol`";
+        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, reason)));
     };
     let Ok(accept_key) = HeaderValue::from_str(&accept_key) else {
         return Err(Box::new(refuse(
@@ -89,11 +110,15 @@ pub fn accept<B: Body>(mut request: Request<B>, subprotocol: &str) -> Result<Acc
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept_key);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, echo);
     let stream = Box::pin(async move { Ok(WebSocketBytes::server(TokioIo::new(upgrade.await?)).await) });
-    Ok(Accepted { response, stream })
+    Ok(Accepted {
+        protocol,
+        response,
+        stream,
+    })
 }
 
-/// The sub-protocol as the client spelled it, if it offers it.
-fn offered<B>(request: &Request<B>, subprotocol: &str) -> Option<HeaderValue> {
+/// The first sub-protocol that is spoken here, with its name as the client spelled it.
+fn offered<B>(request: &Request<B>) -> Option<(Subprotocol, HeaderValue)> {
     request
         .headers()
         .get_all(SEC_WEBSOCKET_PROTOCOL)
@@ -101,8 +126,11 @@ fn offered<B>(request: &Request<B>, subprotocol: &str) -> Option<HeaderValue> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .find(|offer| offer.eq_ignore_ascii_case(subprotocol))
-        .and_then(|offer| HeaderValue::from_str(offer).ok())
+        .find_map(|offer| {
+            let known = Subprotocol::ALL.into_iter();
+            let protocol = { known }.find(|protocol| offer.eq_ignore_ascii_case(protocol.name()))?;
+            Some((protocol, HeaderValue::from_str(offer).ok()?))
+        })
 }
 
 fn header_has<B>(request: &Request<B>, name: &HeaderName, token: &str) -> bool {
@@ -141,11 +169,16 @@ mod tests {
 
     #[test]
     fn the_subprotocol_is_echoed_as_it_was_spelled() {
-        for offer in ["mqtt", "MQTT"] {
-            let response = accept(request(offer), MQTT_SUBPROTOCOL)
-                .map(|accepted| accepted.response)
-                .unwrap();
+        let offers = [
+            ("mqtt", Subprotocol::Mqtt),
+            ("MQTT", Subprotocol::Mqtt),
+            ("AMQPWSB10", Subprotocol::Amqp),
+        ];
+        for (offer, protocol) in offers {
+            let accepted = accept(request(offer)).unwrap();
 
+            assert_eq!(accepted.protocol, protocol);
+            let response = accepted.response;
             assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
             assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], offer);
             assert_eq!(response.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -154,9 +187,7 @@ mod tests {
 
     #[test]
     fn another_subprotocol_is_refused_with_400() {
-        let refused = accept(request("soap"), MQTT_SUBPROTOCOL)
-            .err()
-            .map(|response| response.status());
+        let refused = accept(request("soap")).err().map(|response| response.status());
 
         assert_eq!(refused, Some(StatusCode::BAD_REQUEST));
     }

@@ -10,11 +10,16 @@ label! {
         Mqtt = "mqtt",
         /// MQTT over a WebSocket.
         MqttWebSocket = "mqtt_websocket",
+        /// AMQP over TLS.
+        Amqp = "amqp",
+        /// AMQP over a WebSocket.
+        AmqpWebSocket = "amqp_websocket",
     }
 }
 
 label! {
-    /// Why a connection was answered with another return code than 0.
+    /// Why a client was not let in: a CONNECT with another return code than 0; over AMQP a token, a log-in or the first link of an
+    /// identity.
     pub enum ConnectRefusal("reason") {
         /// User name, client id or will have not the published form.
         Malformed = "malformed",
@@ -26,7 +31,7 @@ label! {
 }
 
 label! {
-    /// Why a connection ended.
+    /// Why a connection ended, or what an identity did on one that it shares.
     pub enum End("reason") {
         /// The client said goodbye.
         Disconnected = "disconnected",
@@ -34,7 +39,7 @@ label! {
         Lost = "lost",
         /// The client was silent for too long.
         TimedOut = "timed_out",
-        /// The client broke MQTT.
+        /// The client broke the protocol.
         Violation = "violation",
         /// The client was not let in.
         Refused = "refused",
@@ -94,7 +99,7 @@ impl ConnectionMetrics {
         );
         out.counters(
             &format!("{prefix}_connections_refused_total"),
-            "CONNECTs that were answered with another return code than 0.",
+            "Clients that were not let in.",
             &self.refused,
         );
         out.counters(

@@ -252,6 +252,8 @@ mod tests {
 # TYPE x_connections gauge
 x_connections{protocol=\"mqtt\"} 0
 x_connections{protocol=\"mqtt_websocket\"} 1
+x_connections{protocol=\"amqp\"} 0
+x_connections{protocol=\"amqp_websocket\"} 0
 # HELP x_y_total Ys.
 # TYPE x_y_total counter
 x_y_total 3

@@ -8,19 +8,12 @@
 //! in the order decided here, so nothing can arrive before the SUBACK that allows it.
 
 mod admit;
-mod complaints;
 mod deliver;
-mod entrance;
-mod methods;
 mod publish;
-mod receipts;
 mod serve;
 mod subscribe;
-mod twins;
 
-pub(crate) use complaints::Complaints;
-
-use holm_mqtt::{Closed, Config, Connect, Event, Message, PublishError, Qos, Session, Text, Will};
+use holm_mqtt::{Closed, Config, Connect, DeliveryId, Event, Message, PublishError, Qos, Session, Text, Will};
 use holm_net::clock::instant;
 use holm_net::{Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +23,14 @@ use crate::gateway::Gateway;
 use crate::metrics::{End, Protocol};
 use crate::profile::{MAX_PACKET, Profile};
 use crate::session::SessionId;
+
+/// What the answer to a twin request needs.
+#[derive(Debug)]
+struct Asker {
+    rid: Option<String>,
+    /// The publish that brought it: acknowledged when the answer is known.
+    delivery: Option<DeliveryId>,
+}
 
 fn session_config(profile: &Profile) -> Config {
     Config {
@@ -83,7 +84,7 @@ where
         }
         Event::Closed(reason) => {
             tracing::debug!(peer = ?peer.address, %reason, "closed before CONNECT");
-            gateway.complaints.ended(&reason, peer.address, &"nobody yet");
+            complain(gateway, &reason, &peer, &"nobody yet");
             end(&reason).unwrap_or(End::ShuttingDown)
         }
         _ => {
@@ -99,6 +100,13 @@ where
 #[expect(clippy::boxed_local, reason = "the box ends here, and not with the session")]
 fn will_of(connect: Box<Connect>) -> Option<Will> {
     connect.will
+}
+
+/// Tells the log of the end of a connection, if the peer broke the protocol.
+fn complain<B>(gateway: &Gateway<B>, reason: &Closed, peer: &Peer, who: &dyn std::fmt::Display) {
+    if let Closed::Violation(violation) = reason {
+        gateway.complaints.broke("MQTT", violation, peer.address, who);
+    }
 }
 
 /// Why a connection ended, if it was not by this side.

@@ -13,11 +13,12 @@ use holm_mqtt::{DeliveryId, Outcome, Will};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::entrance::LAST_ROOM;
+use super::Asker;
 use super::serve::Client;
-use super::twins::{Answer, Asked, Request};
 use crate::backend::{Backend, IngestError};
+use crate::intake::LAST_ROOM;
 use crate::metrics::{End, Throttle};
+use crate::twin_requests::{Answer, Asked, Request};
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     pub(super) fn handle_publish(&mut self, publish: holm_mqtt::Message, delivery: Option<DeliveryId>) {
@@ -35,23 +36,26 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 self.accept(delivery);
                 self.ask_twin(Asked {
                     request: Request::Get,
-                    rid: rid.map(str::to_owned),
-                    delivery: None,
+                    asker: Asker {
+                        rid: rid.map(str::to_owned),
+                        delivery: None,
+                    },
                 });
             }
             Ok(ClientTopic::TwinPatchReported { rid, version }) => {
                 let rid = rid.map(str::to_owned);
+                let asker = Asker { rid, delivery };
                 match reported_from_json(&publish.payload) {
                     Ok(patch) => {
                         let request = Request::PatchReported {
                             patch: Value::Object(patch),
                             expected: version,
                         };
-                        self.ask_twin(Asked { request, rid, delivery });
+                        self.ask_twin(Asked { request, asker });
                     }
                     Err(error) => {
                         let outcome = Err(error);
-                        self.answer_twin(Answer { rid, delivery, outcome });
+                        self.answer_twin(Answer { asker, outcome });
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use holm_model::Timestamp;
 use holm_model::wire::ServerTopic;
-use holm_mqtt::{Closed, Event, Session, Will};
+use holm_mqtt::{Closed, DeliveryId, Event, Session, Will};
 use holm_net::clock::instant;
 use holm_net::{Alarm, Clock, Connection, Peer, Scope};
 use serde_json::Value;
@@ -13,16 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admit::{self, Admitted};
 use super::deliver::Deliveries;
-use super::entrance::Entrance;
-use super::methods::Calls;
-use super::publish_once;
-use super::receipts::Receipts;
 use super::subscribe::Held;
-use super::twins::{self, Answer, Asked, Success};
+use super::{Asker, complain, publish_once};
 use crate::backend::{Admission, Backend};
 use crate::gateway::{Gateway, now};
+use crate::intake::{Entrance, Receipts};
+use crate::method_calls::Calls;
 use crate::metrics::{End, Throttle};
 use crate::session::{CloseReason, Command, SessionHandle, SessionId, SessionInbox, Subscriptions};
+use crate::twin_requests::{self, Answer, Asked, Success};
 
 /// Serves an admitted client until its connection ends.
 pub(super) async fn run<B, S>(
@@ -54,7 +53,7 @@ where
 
     let backend = Arc::clone(&gateway.backend);
     let mut client = Client {
-        twins: twins::Requests::new(Arc::clone(&backend), Arc::clone(&admission)),
+        twins: twin_requests::Requests::new(Arc::clone(&backend), Arc::clone(&admission)),
         entrance: Entrance::new(Arc::clone(&backend), Arc::clone(&admission)),
         deliveries: Deliveries::new(
             backend,
@@ -78,9 +77,7 @@ where
     client.connection.session_mut().accept(instant(), resumed.present);
     client.resume(&resumed.filters);
     let closed = client.serve(scope).await;
-    gateway
-        .complaints
-        .ended(&closed, peer.address, &client.admission.identity);
+    complain(gateway, &closed, peer, &client.admission.identity);
     // What closes without a reason of its own is an answer that the client had no room for.
     let end = super::end(&closed).or(client.end).unwrap_or(End::TooSlow);
     Box::pin(client.leave(closed, will)).await;
@@ -109,9 +106,9 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) inbox: SessionInbox,
     pub(super) clean: bool,
     pub(super) filters: Vec<Held>,
-    pub(super) entrance: Entrance<B>,
-    pub(super) receipts: Receipts<B::Receipt>,
-    pub(super) twins: twins::Requests<B>,
+    pub(super) entrance: Entrance<B, DeliveryId>,
+    pub(super) receipts: Receipts<B::Receipt, DeliveryId>,
+    pub(super) twins: twin_requests::Requests<B, Asker>,
     pub(super) deliveries: Deliveries<B>,
     pub(super) calls: Calls,
     /// Why the node closes the session, once it does.
@@ -255,16 +252,16 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         self.connection.session_mut().close();
     }
 
-    pub(super) fn ask_twin(&mut self, asked: Asked) {
+    pub(super) fn ask_twin(&mut self, asked: Asked<Asker>) {
         if let Some(refused) = self.twins.ask(asked) {
             self.gateway.metrics.throttled.of(Throttle::TwinRequests).increment();
             self.answer_twin(refused);
         }
     }
 
-    pub(super) fn answer_twin(&mut self, answer: Answer) {
-        self.accept(answer.delivery);
-        let Some(rid) = answer.rid else { return };
+    pub(super) fn answer_twin(&mut self, answer: Answer<Asker>) {
+        self.accept(answer.asker.delivery);
+        let Some(rid) = answer.asker.rid else { return };
         if !self.handle.subscriptions().contains(Subscriptions::TWIN_RESPONSES) {
             tracing::debug!(identity = %self.admission.identity, "a twin answer was dropped: the client has not subscribed to answers");
             return;
@@ -284,7 +281,15 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     fn obey(&mut self, command: Command) {
         let session = self.connection.session_mut();
         match command {
-            Command::Invoke(request, caller) => self.calls.call(session, request, caller),
+            Command::Invoke(request, caller) => {
+                // Short hexadecimal, unique within the connection.
+                let rid = format!("{:x}", self.calls.number());
+                if self.calls.begin(rid.as_str(), caller) {
+                    let topic = ServerTopic::method(&request.name, &rid);
+                    // Never an empty payload: Node answers 400 by itself, Python dies in a background thread.
+                    publish_once(session, topic, request.payload.to_string());
+                }
+            }
             Command::DesiredChanged(patch) => match patch.get("$version").and_then(Value::as_u64) {
                 Some(version) => publish_once(session, ServerTopic::desired_patch(version), patch.to_string()),
                 None => {
@@ -334,12 +339,4 @@ fn device_error(error: &holm_model::error::ServiceError) -> String {
 fn until(moment: Timestamp, clock: &Clock) -> std::time::Duration {
     let left = moment.millis_since(clock.now().into());
     std::time::Duration::from_millis(u64::try_from(left).unwrap_or(0))
-}
-
-/// Waits for a moment; for ever when there is none.
-pub(super) async fn sleep_until(moment: Option<tokio::time::Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }

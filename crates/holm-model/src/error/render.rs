@@ -21,6 +21,12 @@ impl TrackingId {
     pub const fn new(bits: u128) -> Self {
         Self(bits)
     }
+
+    /// The bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for TrackingId {

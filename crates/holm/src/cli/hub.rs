@@ -35,6 +35,9 @@ pub(crate) struct HubRun {
     /// The port of MQTT over TLS; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     pub(crate) mqtt_port: u16,
+    /// The port of AMQP over TLS; 0 lets the system choose.
+    #[arg(long, value_name = "PORT", default_value_t = 5671)]
+    pub(crate) amqp_port: u16,
     /// The port of HTTPS and WebSocket; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     pub(crate) https_port: u16,

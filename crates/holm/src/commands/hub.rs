@@ -24,7 +24,7 @@ use crate::status_page::{self, Status};
 
 /// How long running work may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// The path of MQTT over WebSocket at a hub.
+/// The path of WebSockets at a hub.
 const WEBSOCKET_PATH: &str = "/$iothub/websocket";
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
@@ -47,6 +47,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     let mut config = HubConfig::new(&options.data, &options.hostname);
     config.bind = options.bind;
     config.mqtt_port = options.mqtt_port;
+    config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
@@ -73,6 +74,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
 /// The sockets of a hub.
 struct Ports {
     mqtt: Listener,
+    amqp: Listener,
     https: Listener,
     status: Listener,
 }
@@ -82,6 +84,7 @@ impl Ports {
         let bind = |port| Listener::bind(SocketAddr::new(options.bind, port), ListenerOptions::default());
         Ok(Self {
             mqtt: bind(options.mqtt_port).await?,
+            amqp: bind(options.amqp_port).await?,
             https: bind(options.https_port).await?,
             status: status_page::bind(&ListeningSockets::default(), options.status)?,
         })
@@ -95,8 +98,14 @@ async fn serve_until_told(
     scope: &Scope,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
-    let Ports { mqtt, https, status } = ports;
-    let (mqtt_address, https_address) = (mqtt.local_address()?, https.local_address()?);
+    let Ports {
+        mqtt,
+        amqp,
+        https,
+        status,
+    } = ports;
+    let (mqtt_address, amqp_address) = (mqtt.local_address()?, amqp.local_address()?);
+    let https_address = https.local_address()?;
 
     let tls = server_config(hub.certificate().clone(), Arc::new(ProofOfKeyVerifier)).context("TLS can't be set up")?;
     let tls = Arc::new(tls);
@@ -104,6 +113,7 @@ async fn serve_until_told(
     let directory = hub.signals().directory().clone();
     let gateway = Gateway::new(backend, directory, Profile::hub(), scope.clone());
     scope.spawn(gateway.clone().serve_mqtt(mqtt, Arc::clone(&tls)));
+    scope.spawn(gateway.clone().serve_amqp(amqp, Arc::clone(&tls)));
     let front = Arc::new(Front {
         gateway,
         rest: hub.rest_handler().clone(),
@@ -115,9 +125,9 @@ async fn serve_until_told(
     };
     let status = status_page::serve(scope, status, page)?;
 
-    tracing::info!(mqtt = %mqtt_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
+    tracing::info!(mqtt = %mqtt_address, amqp = %amqp_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
     output::line(&format!(
-        "ready mqtt={mqtt_address} https={https_address} status={status}"
+        "ready mqtt={mqtt_address} amqp={amqp_address} https={https_address} status={status}"
     ));
     notify("READY=1");
     loop {
@@ -134,7 +144,7 @@ async fn serve_until_told(
     }
 }
 
-/// The HTTPS face of the hub: MQTT over WebSocket, and the service API.
+/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, and the service API.
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,

@@ -111,6 +111,8 @@ impl Stage {
             LOOPBACK,
             "--mqtt-port",
             "0",
+            "--amqp-port",
+            "0",
             "--https-port",
             "0",
             "--data",
@@ -436,6 +438,7 @@ fn write_config(file: &Path, config: &Config<'_>) -> anyhow::Result<()> {
          [holm]\n\
          bind = \"{LOOPBACK}\"\n\
          mqtt_port = 0\n\
+         amqp_port = 0\n\
          https_port = 0\n\
          metrics_bind = \"\"\n\
          data = \"{data}\"\n\

@@ -55,10 +55,10 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
         serve_page_to_containers(&edge, sockets);
     }
 
-    let (mqtt, https) = (edge.mqtt_address(), edge.https_address());
-    tracing::info!(%mqtt, %https, hostname, build = build::NAME, "the edge is ready");
+    let (mqtt, amqp, https) = (edge.mqtt_address(), edge.amqp_address(), edge.https_address());
+    tracing::info!(%mqtt, %amqp, %https, hostname, build = build::NAME, "the edge is ready");
     let status = status.map_or_else(String::new, |address| format!(" status={address}"));
-    output::line(&format!("ready mqtt={mqtt} https={https}{status}"));
+    output::line(&format!("ready mqtt={mqtt} amqp={amqp} https={https}{status}"));
     notify("READY=1");
     if !until_told_to_stop(&mut signals, &mut edge, &program, file).await {
         let sockets = edge.hand_over().await;

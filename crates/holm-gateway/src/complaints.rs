@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use holm_mqtt::Closed;
 use holm_net::clock::instant;
 
 /// Lines a minute: enough to see that something is wrong and with whom, too few to drown the rest of the log.
@@ -41,16 +40,19 @@ impl Told {
 }
 
 impl Complaints {
-    /// Tells the log of the end of a connection, if the peer broke the protocol; `who` is the identity, if it got so far.
-    pub(super) fn ended(&self, reason: &Closed, peer: Option<SocketAddr>, who: &dyn std::fmt::Display) {
-        let Closed::Violation(violation) = reason else {
-            return;
-        };
+    /// Tells the log that a peer broke the protocol, which ended its connection; `who` is the identity, if it got so far.
+    pub(crate) fn broke(
+        &self,
+        protocol: &'static str,
+        violation: &dyn std::fmt::Display,
+        peer: Option<SocketAddr>,
+        who: &dyn std::fmt::Display,
+    ) {
         // Held for a few numbers only, never across an await.
         let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(instant());
         if let Some(left_out) = allowed {
             let peer = peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
-            tracing::warn!(peer, %who, reason = %violation, left_out, "a client broke MQTT; its connection was closed");
+            tracing::warn!(peer, %who, reason = %violation, left_out, "a client broke {protocol}; its connection was closed");
         }
     }
 }

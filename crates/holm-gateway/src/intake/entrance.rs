@@ -1,15 +1,15 @@
-//! The way of a client's messages into the node: those that came together enter together, in order, and one waits beside the
+//! The way of a client's messages into the node, whatever protocol it speaks: those that came together enter together, in order, and one waits beside the
 //! connection when there is no room.
 //!
 //! ```text
-//!   publish --push--> --enter--> have their place at once
+//!   message --push--> --enter--> have their place at once
 //!                            '--> the first waits --next--> has its place, and the others enter
 //!                                     |'------------------> given up: LAST_ROOM after the end of the connection
 //!                                     '--clear------------> forgotten: the node closes, its sender was told nothing of it
 //! ```
 //!
-//! While a message waits its connection goes on: a wish to close is heard, and what is to be sent leaves. The publishes
-//! behind it wait in the session, whose bounds stop the reading of the socket.
+//! While a message waits its connection goes on: a wish to close is heard, and what is to be sent leaves. The messages
+//! behind it wait in the protocol's session, whose bounds stop the reading of the socket.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,43 +18,41 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use holm_model::Message;
-use holm_mqtt::DeliveryId;
 use tokio::time::Instant;
 
 use super::receipts::Receipts;
-use super::serve::sleep_until;
 use crate::backend::{Admission, Backend, IngestError};
 
 /// How long a message may wait for room once its connection has ended. What a client sent before it said goodbye is taken
 /// in; but nobody is there to be told, and the session of somebody who is gone must not stay for ever.
-pub(super) const LAST_ROOM: Duration = Duration::from_secs(5);
+pub(crate) const LAST_ROOM: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the connection of a message that waits has ended.
 const LOOK_FOR_END: Duration = Duration::from_secs(1);
 
-/// The publish that brought a message, and what became of it.
-pub(super) type Entered<R> = (Option<DeliveryId>, Result<R, IngestError>);
+/// The delivery that brought a message, and what became of it.
+pub(crate) type Entered<R, D> = (Option<D>, Result<R, IngestError>);
 
-type Entering<R> = Pin<Box<dyn Future<Output = Entered<R>> + Send>>;
+type Entering<R, D> = Pin<Box<dyn Future<Output = Entered<R, D>> + Send>>;
 
-/// The entrance of one client.
-pub(super) struct Entrance<B: Backend> {
+/// The entrance of one client, whose messages come in deliveries `D`.
+pub(crate) struct Entrance<B: Backend, D> {
     backend: Arc<B>,
     admission: Arc<Admission>,
-    /// What was published and has no place yet; what came in one read, at most.
+    /// What came and has no place yet; what came in one read, at most.
     messages: VecDeque<Message>,
-    /// The publish of each.
-    deliveries: VecDeque<Option<DeliveryId>>,
+    /// The delivery of each, if its sender waits to hear of it.
+    deliveries: VecDeque<Option<D>>,
     /// The one before them, while it waits for room.
-    waiting: Option<Entering<B::Receipt>>,
+    waiting: Option<Entering<B::Receipt, D>>,
     /// When what waits is given up; set when the connection has ended.
     until: Option<Instant>,
     /// When it is looked next whether the connection has ended.
     look_at: Option<std::time::Instant>,
 }
 
-impl<B: Backend> Entrance<B> {
-    pub(super) const fn new(backend: Arc<B>, admission: Arc<Admission>) -> Self {
+impl<B: Backend, D: Send + 'static> Entrance<B, D> {
+    pub(crate) const fn new(backend: Arc<B>, admission: Arc<Admission>) -> Self {
         Self {
             backend,
             admission,
@@ -67,7 +65,7 @@ impl<B: Backend> Entrance<B> {
     }
 
     /// Brings a message.
-    pub(super) fn push(&mut self, message: Message, delivery: Option<DeliveryId>) {
+    pub(crate) fn push(&mut self, message: Message, delivery: Option<D>) {
         self.messages.push_back(message);
         self.deliveries.push_back(delivery);
     }
@@ -75,11 +73,8 @@ impl<B: Backend> Entrance<B> {
     /// Takes in what was brought, as far as there is room; what was taken in goes to `receipts`.
     ///
     /// # Errors
-    /// The first that was refused, with the publish that brought it.
-    pub(super) fn enter(
-        &mut self,
-        receipts: &mut Receipts<B::Receipt>,
-    ) -> Result<(), (Option<DeliveryId>, IngestError)> {
+    /// The first that was refused, with the delivery that brought it.
+    pub(crate) fn enter(&mut self, receipts: &mut Receipts<B::Receipt, D>) -> Result<(), (Option<D>, IngestError)> {
         while self.waiting.is_none() && !self.messages.is_empty() {
             if let Some(receipt) = self.backend.ingest_ready(&self.admission, &mut self.messages) {
                 let taken = self.deliveries.len().saturating_sub(self.messages.len());
@@ -103,22 +98,22 @@ impl<B: Backend> Entrance<B> {
         Ok(())
     }
 
-    pub(super) const fn is_waiting(&self) -> bool {
+    pub(crate) const fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
     /// While a message waits: when to look next whether the connection has ended.
-    pub(super) fn look_at(&self) -> Option<std::time::Instant> {
+    pub(crate) fn look_at(&self) -> Option<std::time::Instant> {
         self.look_at.filter(|_| self.is_waiting())
     }
 
     /// It was looked.
-    pub(super) fn look_later(&mut self) {
+    pub(crate) fn look_later(&mut self) {
         self.look_at = Some(holm_net::clock::instant() + LOOK_FOR_END);
     }
 
     /// What became of the message that waits, `None` if it was given up; waits for ever when none does. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<Entered<B::Receipt>> {
+    pub(crate) async fn next(&mut self) -> Option<Entered<B::Receipt, D>> {
         let Some(waiting) = &mut self.waiting else {
             return std::future::pending().await;
         };
@@ -131,14 +126,22 @@ impl<B: Backend> Entrance<B> {
     }
 
     /// The connection has ended: what waits does so not much longer.
-    pub(super) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.until.get_or_insert_with(|| Instant::now() + LAST_ROOM);
     }
 
     /// Forgets what has no place yet.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.messages.clear();
         self.deliveries.clear();
         self.waiting = None;
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

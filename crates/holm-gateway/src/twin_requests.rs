@@ -1,4 +1,4 @@
-//! Twin requests of one client: answered one after the other, so that two patches are applied in the order they were sent.
+//! Twin requests of one client, whatever protocol it speaks: answered one after the other, so that two patches are applied in the order they were sent.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,55 +6,51 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use holm_model::error::{ErrorCode, ServiceError};
-use holm_mqtt::DeliveryId;
 use serde_json::Value;
 
 use crate::backend::{Admission, Backend};
 
 /// Twin requests of one client that wait; further ones are answered with 429.
-pub(super) const MAX_WAITING: usize = 16;
+pub(crate) const MAX_WAITING: usize = 16;
 
 /// What a client asks of its twin.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(crate) enum Request {
     Get,
     PatchReported { patch: Value, expected: Option<u64> },
 }
 
-/// A request with what its answer needs.
+/// A request, and what its protocol needs for the answer.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) request: Request,
-    pub(super) rid: Option<String>,
-    /// The publish that brought it: acknowledged when the answer is known.
-    pub(super) delivery: Option<DeliveryId>,
+pub(crate) struct Asked<A> {
+    pub(crate) request: Request,
+    pub(crate) asker: A,
 }
 
 /// The answer to a request.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) rid: Option<String>,
-    pub(super) delivery: Option<DeliveryId>,
-    pub(super) outcome: Result<Success, ServiceError>,
+pub(crate) struct Answer<A> {
+    pub(crate) asker: A,
+    pub(crate) outcome: Result<Success, ServiceError>,
 }
 
 /// A request that was granted.
 #[derive(Debug)]
-pub(super) enum Success {
+pub(crate) enum Success {
     Twin(Value),
     Patched(Option<u64>),
 }
 
 /// The requests of one client.
-pub(super) struct Requests<B> {
+pub(crate) struct Requests<B, A> {
     backend: Arc<B>,
     admission: Arc<Admission>,
-    waiting: VecDeque<Asked>,
-    current: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    waiting: VecDeque<Asked<A>>,
+    current: Option<Pin<Box<dyn Future<Output = Answer<A>> + Send>>>,
 }
 
-impl<B: Backend> Requests<B> {
-    pub(super) const fn new(backend: Arc<B>, admission: Arc<Admission>) -> Self {
+impl<B: Backend, A: Send + 'static> Requests<B, A> {
+    pub(crate) const fn new(backend: Arc<B>, admission: Arc<Admission>) -> Self {
         Self {
             backend,
             admission,
@@ -64,13 +60,12 @@ impl<B: Backend> Requests<B> {
     }
 
     /// Adds a request; gives the answer at once when too many wait.
-    pub(super) fn ask(&mut self, asked: Asked) -> Option<Answer> {
+    pub(crate) fn ask(&mut self, asked: Asked<A>) -> Option<Answer<A>> {
         if self.waiting.len() >= MAX_WAITING {
             let text = format!("{MAX_WAITING} twin requests of this client are waiting already; send them one by one");
             let outcome = Err(ServiceError::new(ErrorCode::ThrottlingException, text));
             return Some(Answer {
-                rid: asked.rid,
-                delivery: asked.delivery,
+                asker: asked.asker,
                 outcome,
             });
         }
@@ -79,7 +74,7 @@ impl<B: Backend> Requests<B> {
     }
 
     /// The next answer; waits for ever while nothing is asked. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(crate) async fn next(&mut self) -> Answer<A> {
         if self.current.is_none() {
             let Some(asked) = self.waiting.pop_front() else {
                 return std::future::pending().await;
@@ -96,7 +91,7 @@ impl<B: Backend> Requests<B> {
     }
 }
 
-async fn run<B: Backend>(backend: Arc<B>, admission: Arc<Admission>, asked: Asked) -> Answer {
+async fn run<B: Backend, A>(backend: Arc<B>, admission: Arc<Admission>, asked: Asked<A>) -> Answer<A> {
     let outcome = match asked.request {
         Request::Get => backend.twin(&admission).await.map(Success::Twin),
         Request::PatchReported { patch, expected } => backend
@@ -105,8 +100,7 @@ async fn run<B: Backend>(backend: Arc<B>, admission: Arc<Admission>, asked: Aske
             .map(Success::Patched),
     };
     Answer {
-        rid: asked.rid,
-        delivery: asked.delivery,
+        asker: asked.asker,
         outcome,
     }
 }

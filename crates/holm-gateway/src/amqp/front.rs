@@ -1,0 +1,472 @@
+//! The life of a connection: one loop that waits for whatever happens next, to any of those who act on it, and answers it.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use holm_amqp::condition::{CONNECTION_FORCED, UNAUTHORIZED_ACCESS};
+use holm_amqp::performative::Attach;
+use holm_amqp::{Closed, Event, LinkId, SaslCode, SessionId as AmqpSession};
+use holm_model::Identity;
+use holm_net::clock::instant;
+use holm_net::{Alarm, Connection, Peer, Scope};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::cbs::{self, Answers, Verdict};
+use super::client::{Client, News};
+use super::crowd::{Crowd, Name};
+use super::proofs::{Claim, Proofs};
+use super::refusals;
+use crate::backend::{Admission, Backend, Mailbox, Refusal};
+use crate::gateway::Gateway;
+use crate::intake::LAST_ROOM;
+use crate::metrics::End;
+use crate::session::{CloseReason, Command, SessionHandle, SessionInbox};
+
+/// How long a connection may stand on which nobody proves anything (`hub-device-protocols.md` §3.1).
+const FIRST_PROOF: Duration = Duration::from_secs(60);
+/// How long a node that stops waits for the disk, so that what clients have sent is acknowledged and need not come again.
+const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(2);
+/// How often it is looked whether the connection of a message that waits for room has ended.
+const LOOK_FOR_END: Duration = Duration::from_secs(1);
+
+/// What a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    CbsRequests,
+    CbsAnswers,
+    Telemetry,
+    Mailbox(Mailbox),
+    MethodCalls,
+    MethodAnswers,
+    TwinRequests,
+    TwinAnswers,
+}
+
+/// A link that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) purpose: Use,
+    /// Who acts on it; nobody on those of `$cbs`.
+    pub(super) client: Option<Name>,
+}
+
+/// A link whose identity is being let in.
+pub(super) struct Arriving {
+    pub(super) link: LinkId,
+    pub(super) attach: Box<Attach>,
+    pub(super) purpose: Use,
+}
+
+/// What was asked of the backend, and came out.
+pub(super) enum Done {
+    /// A user of SASL PLAIN was checked.
+    Plain(Proved),
+    /// A token that came to `$cbs` was checked.
+    Put(cbs::Asker, Proved),
+    /// An identity was let in, or not.
+    Admitted(Identity, Result<Arrived, Refusal>),
+    /// The backend knows that a session has ended.
+    Left,
+}
+
+/// A claim with its token, and whether it is good.
+pub(super) struct Proved {
+    pub(super) claim: Claim,
+    pub(super) token: Arc<str>,
+    pub(super) outcome: Result<Option<holm_model::Timestamp>, Refusal>,
+}
+
+/// An identity that was let in.
+pub(super) struct Arrived {
+    pub(super) admission: Admission,
+    pub(super) session: (SessionHandle, SessionInbox),
+}
+
+pub(super) type Tasks = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+
+/// One connection with everybody on it.
+pub(super) struct Front<'c, B: Backend, S> {
+    pub(super) gateway: &'c Gateway<B>,
+    pub(super) connection: &'c mut Connection<holm_amqp::Connection, S>,
+    pub(super) peer: &'c Peer,
+    pub(super) proofs: Proofs,
+    pub(super) answers: Answers,
+    pub(super) clients: Crowd<Client<B>>,
+    pub(super) acting: HashMap<Identity, Name>,
+    pub(super) links: HashMap<LinkId, Link>,
+    pub(super) arriving: HashMap<Identity, Vec<Arriving>>,
+    pub(super) tasks: Tasks,
+    /// Clients that brought messages which have not entered yet.
+    pub(super) touched: Vec<Name>,
+    /// Clients of which a message waits for room.
+    pub(super) waiting: HashSet<Name>,
+    /// When what waits for room is given up: set when the connection has ended.
+    give_up: Option<Instant>,
+    look_at: Option<Instant>,
+    /// When nobody will have proved anything for too long.
+    unproved: Option<Instant>,
+    /// Until when acknowledgements are awaited: set when the node stops.
+    last_acknowledgements: Option<Instant>,
+    /// Why the connection is closed from this side, once it is.
+    pub(super) end: Option<End>,
+}
+
+impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
+    pub(super) fn new(
+        gateway: &'c Gateway<B>,
+        connection: &'c mut Connection<holm_amqp::Connection, S>,
+        peer: &'c Peer,
+    ) -> Self {
+        Self {
+            gateway,
+            connection,
+            peer,
+            proofs: Proofs::default(),
+            answers: Answers::default(),
+            clients: Crowd::default(),
+            acting: HashMap::new(),
+            links: HashMap::new(),
+            arriving: HashMap::new(),
+            tasks: FuturesUnordered::new(),
+            touched: Vec::new(),
+            waiting: HashSet::new(),
+            give_up: None,
+            look_at: None,
+            unproved: Some(instant() + FIRST_PROOF),
+            last_acknowledgements: None,
+            end: None,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn run(mut self, scope: &Scope) -> (Closed, Option<End>) {
+        let closed = self.serve(scope).await;
+        Box::pin(self.leave_all()).await;
+        (closed, self.end)
+    }
+
+    async fn serve(&mut self, scope: &Scope) -> Closed {
+        let mut alarm = Alarm::default();
+        let mut stopping = std::pin::pin!(scope.stopping());
+        loop {
+            self.note_end();
+            let due = [self.unproved, self.look_at, self.give_up, self.last_acknowledgements];
+            let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
+            // The connection comes last: what everything before it has to say leaves in one write.
+            tokio::select! {
+                biased;
+                () = &mut stopping, if !stops && self.end.is_none() => self.stop(),
+                (name, news) = self.clients.next() => self.hear(name, news),
+                Some(done) = self.tasks.next() => Box::pin(self.take(done)).await,
+                () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(),
+                event = self.connection.next_event_where(|event| is_wanted(event, waits, stops)) => {
+                    if let Some(closed) = self.handle_events(event).await {
+                        return closed;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What waits for room does so not much longer once the connection has ended; the end is behind it, and is not told before.
+    fn note_end(&mut self) {
+        let waits = !self.waiting.is_empty();
+        let ended = self.connection.has_ended() || !self.connection.session().is_open();
+        self.give_up = (waits && ended).then(|| self.give_up.unwrap_or_else(|| instant() + LAST_ROOM));
+        self.look_at = (waits && !ended).then(|| self.look_at.unwrap_or_else(|| instant() + LOOK_FOR_END));
+        if self.last_acknowledgements.is_some() && self.has_acknowledged_all() {
+            self.end_now();
+        }
+    }
+
+    fn has_acknowledged_all(&self) -> bool {
+        let names = self.clients.names();
+        let mut clients = names.iter().filter_map(|name| self.clients.look(*name));
+        clients.all(|client| client.receipts.is_empty())
+    }
+
+    fn look_at_clock(&mut self) {
+        let now = instant();
+        let is_due = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+        if is_due(self.look_at) {
+            self.look_at = None;
+        }
+        if is_due(self.give_up) {
+            tracing::warn!(
+                count = self.waiting.len(),
+                "messages were not taken in: there was no room for them until their connection had ended"
+            );
+            self.forget_waiting();
+        }
+        if is_due(self.last_acknowledgements) {
+            tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
+            self.end_now();
+        }
+        if is_due(self.unproved) {
+            self.unproved = None;
+            if self.proofs.is_empty() && self.clients.is_empty() {
+                tracing::info!(
+                    peer = self.peer.address.map(tracing::field::display),
+                    "nobody proved anything on a connection; closing"
+                );
+                let text = "nobody sent a good token in time; attach to `$cbs` and send one";
+                self.close(End::Refused, refusals::error(UNAUTHORIZED_ACCESS, text));
+            }
+        }
+    }
+
+    fn forget_waiting(&mut self) {
+        for name in std::mem::take(&mut self.waiting) {
+            if let Some(client) = self.clients.get(name) {
+                client.entrance.clear();
+            }
+        }
+    }
+
+    /// The node stops: nothing more is taken, and what was is acknowledged if the disk answers in time.
+    fn stop(&mut self) {
+        self.end.get_or_insert(End::ShuttingDown);
+        self.forget_waiting();
+        self.last_acknowledgements = Some(instant() + LAST_ACKNOWLEDGEMENTS);
+    }
+
+    fn end_now(&mut self) {
+        self.last_acknowledgements = None;
+        let text = "the node stops; connect again";
+        self.connection
+            .session_mut()
+            .close(instant(), Some(refusals::error(CONNECTION_FORCED, text)));
+    }
+
+    pub(super) fn close(&mut self, end: End, error: holm_amqp::AmqpError) {
+        self.end.get_or_insert(end);
+        self.connection.session_mut().close(instant(), Some(error));
+    }
+
+    /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
+    /// write. The reason, if the connection has ended.
+    async fn handle_events(&mut self, first: Event) -> Option<Closed> {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Closed(reason) => return Some(reason),
+                Event::Delivery(delivery) => self.deliver(delivery).await,
+                event => {
+                    // What came before it comes before it.
+                    self.enter_touched();
+                    Box::pin(self.handle_event(event)).await;
+                }
+            }
+            let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
+            next = self.connection.session_mut().poll_event_where(|event| {
+                // The end waits until what came before it has entered.
+                is_wanted(event, waits, stops) && !matches!(event, Event::Closed(_))
+            });
+        }
+        self.enter_touched();
+        None
+    }
+
+    async fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Authenticate { credentials, .. } => self.authenticate(credentials),
+            Event::Attach { link, attach } => self.attach(link, attach).await,
+            Event::Detached { link, .. } => self.link_gone(link).await,
+            Event::Ended { session, .. } => self.session_gone(session).await,
+            Event::Credit { link, credit, drain } => self.credit(link, credit, drain),
+            Event::Settled { token, outcome } => {
+                let client = self.links.get(&token.link()).and_then(|link| link.client);
+                if let Some(client) = client.and_then(|name| self.clients.get(name)) {
+                    client.deliveries.settled(token, outcome.as_ref());
+                }
+            }
+            Event::Opened(_)
+            | Event::Begun(_)
+            | Event::Attached { .. }
+            | Event::Drained(_)
+            | Event::Delivery(_)
+            | Event::Closed(_) => {}
+        }
+    }
+
+    /// Something happened to a client.
+    fn hear(&mut self, name: Name, news: News<B::Receipt>) {
+        match news {
+            News::Command(command) => self.obey(name, command),
+            News::Stored(count, outcome) => self.stored_all(name, count, outcome),
+            News::Twin(answer) => self.answer_twin(name, answer),
+            News::Received(mailbox, received) => self.received(name, mailbox, received),
+            News::Entered(delivery, outcome) => self.entered(name, delivery, outcome),
+            News::Due => self.due(name),
+        }
+    }
+
+    fn received(&mut self, name: Name, mailbox: Mailbox, received: Result<Vec<crate::Delivery>, Refusal>) {
+        let Some(client) = self.clients.get(name) else { return };
+        match received {
+            Ok(deliveries) => client
+                .deliveries
+                .received(mailbox, deliveries, self.connection.session_mut()),
+            Err(refusal) => {
+                tracing::warn!(identity = %client.admission.identity, reason = %refusal, "messages can't be read");
+                let error = refusals::of_refusal(&refusal, &client.admission.identity);
+                if let Some(link) = client.deliveries.close(mailbox) {
+                    self.detach(link, error);
+                }
+            }
+        }
+    }
+
+    fn credit(&mut self, link: LinkId, credit: u32, drain: bool) {
+        let known = self.links.get(&link).copied();
+        match known.and_then(|known| known.client) {
+            Some(name) if matches!(known.map(|known| known.purpose), Some(Use::Mailbox(_))) => {
+                if let Some(client) = self.clients.get(name) {
+                    client
+                        .deliveries
+                        .credit(link, credit, drain, self.connection.session_mut());
+                }
+            }
+            // What is sent there is sent when there is something to say.
+            _ if drain => {
+                self.connection.session_mut().give_credit_back(link);
+            }
+            _ => {}
+        }
+    }
+
+    /// The proof of a client has ended, or it left a delivery unsettled for too long.
+    fn due(&mut self, name: Name) {
+        let now = instant();
+        let Some(client) = self.clients.get(name) else { return };
+        let identity = client.admission.identity.clone();
+        if client.has_ended(now) {
+            tracing::debug!(%identity, "the token has ended; its links are detached");
+            self.gateway.metrics.ended.of(End::TokenEnded).increment();
+            self.expel(name, &refusals::token_ended(&identity));
+        } else if let Some(link) = client.overdue(now) {
+            tracing::warn!(%identity, "a message was not settled in time; its link is detached");
+            let text = "a delivery was not settled in time; it goes to the next receiver";
+            self.detach(link, refusals::error(holm_amqp::condition::DETACH_FORCED, text));
+        }
+    }
+
+    fn obey(&mut self, name: Name, command: Command) {
+        match command {
+            Command::Invoke(request, caller) => self.call(name, &request, caller),
+            Command::DesiredChanged(patch) => self.tell_desired(name, &patch),
+            Command::Close(CloseReason::ShuttingDown) => {
+                if self.last_acknowledgements.is_none() && self.end.is_none() {
+                    self.stop();
+                }
+            }
+            Command::Close(reason) => {
+                let Some(client) = self.clients.look(name) else { return };
+                let identity = client.admission.identity.clone();
+                tracing::debug!(%identity, ?reason, "its links are detached");
+                let end = match reason {
+                    CloseReason::Replaced => End::Replaced,
+                    CloseReason::Revoked => End::Revoked,
+                    CloseReason::ShuttingDown => End::ShuttingDown,
+                    CloseReason::TooSlow => End::TooSlow,
+                };
+                self.gateway.metrics.ended.of(end).increment();
+                self.expel(name, &refusals::of_close(reason, &identity));
+            }
+        }
+    }
+
+    /// Takes what was asked of the backend.
+    async fn take(&mut self, done: Done) {
+        match done {
+            Done::Plain(proved) => self.plain_proved(proved),
+            Done::Put(asker, proved) => self.put(asker, proved),
+            Done::Admitted(identity, outcome) => self.admitted(identity, outcome).await,
+            Done::Left => {}
+        }
+    }
+
+    fn plain_proved(&mut self, proved: Proved) {
+        let code = match &proved.outcome {
+            Ok(_) => SaslCode::Ok,
+            Err(Refusal::NotAuthorized(_)) => SaslCode::Auth,
+            Err(Refusal::Unavailable(_)) => SaslCode::SysTemp,
+        };
+        self.judge(proved);
+        self.connection.session_mut().authenticate(instant(), code);
+    }
+
+    fn put(&mut self, asker: cbs::Asker, proved: Proved) {
+        let verdict = match &proved.outcome {
+            Ok(_) => Verdict::good(),
+            Err(Refusal::NotAuthorized(_)) => {
+                Verdict::new(401, "the token is not good here; the log of the node says why")
+            }
+            Err(Refusal::Unavailable(_)) => Verdict::new(503, "the token can't be checked now; try again"),
+        };
+        self.judge(proved);
+        self.answer_put(asker, verdict);
+    }
+
+    /// Everybody goes: the backend is told of each, and of those who were still on their way in.
+    async fn leave_all(&mut self) {
+        for name in self.clients.names() {
+            self.leave(name);
+        }
+        while let Some(done) = self.tasks.next().await {
+            if let Done::Admitted(_, Ok(arrived)) = done {
+                let (handle, _) = &arrived.session;
+                self.gateway.backend.closed(handle.id(), &arrived.admission).await;
+            }
+        }
+    }
+
+    pub(super) async fn session_gone(&mut self, session: AmqpSession) {
+        let gone: Vec<LinkId> = self
+            .links
+            .keys()
+            .copied()
+            .chain(self.arriving.values().flatten().map(|arriving| arriving.link))
+            .filter(|link| link.session() == session)
+            .collect();
+        for link in gone {
+            self.link_gone(link).await;
+        }
+    }
+
+    /// What a client receives has changed.
+    pub(super) async fn tell_subscriptions(&mut self, name: Name) -> Result<(), Refusal> {
+        let Some(client) = self.clients.look(name) else {
+            return Ok(());
+        };
+        let (all, handle, admission) = (
+            client.subscriptions(),
+            client.handle.clone(),
+            Arc::clone(&client.admission),
+        );
+        let told = self
+            .gateway
+            .backend
+            .subscribed(handle.id(), &admission, all, None)
+            .await;
+        if told.is_ok() {
+            handle.set_subscriptions(all);
+            self.gateway.directory.subscribed();
+        }
+        told
+    }
+}
+
+/// While a message waits for room, those behind it wait too, and so does everything that is behind them. A connection that the
+/// node ends takes nothing more.
+const fn is_wanted(event: &Event, waits_for_room: bool, stops: bool) -> bool {
+    match event {
+        Event::Credit { .. } | Event::Settled { .. } | Event::Drained(_) => true,
+        Event::Delivery(_) | Event::Attach { .. } => !waits_for_room && !stops,
+        _ => !waits_for_room,
+    }
+}

@@ -1,0 +1,176 @@
+//! What was proved on a connection, and by what: tokens that came by SASL PLAIN or `$cbs`, and the certificate of TLS.
+//!
+//! A proof is checked when it comes, so that its sender learns at once that it is bad, and again when an identity begins to act
+//! by it, since the registry may have changed in between.
+//!
+//! | a link for `dev1` is opened by | |
+//! | --- | --- |
+//! | the token of `dev1` itself | |
+//! | the token of a gateway that its auth chain names | an edge speaks for its children |
+//! | the token of a policy | services, and devices that have one |
+//! | the certificate | where no token came |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use holm_identity::SasToken;
+use holm_identity::sas::Scope;
+use holm_model::Identity;
+use holm_net::Peer;
+
+use crate::backend::Credential;
+
+/// Policies that one connection may hold tokens of.
+const MAX_POLICIES: usize = 16;
+
+/// Whose token a text is. Nothing is proved by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    Identity(Identity),
+    /// The policy of that name.
+    Policy(String),
+}
+
+impl Claim {
+    /// Whom a token speaks for, by its `skn` and `sr`.
+    ///
+    /// # Errors
+    /// Why it is no token of anybody, in words for its sender.
+    pub(super) fn of(token: &str) -> Result<Self, String> {
+        let parsed = SasToken::parse(token).map_err(|error| error.to_string())?;
+        if let Some(policy) = parsed.policy() {
+            return Ok(Self::Policy(policy.to_owned()));
+        }
+        match parsed.resource().scope {
+            Scope::Device(device) => Ok(Self::Identity(Identity::of_device(device))),
+            Scope::Module(device, module) => Ok(Self::Identity(Identity::of_module(device, module))),
+            Scope::Host | Scope::AllDevices | Scope::Other(_) => {
+                Err("the token's `sr` names no device or module, and it has no `skn` that names a policy".to_owned())
+            }
+        }
+    }
+}
+
+/// The proofs of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    tokens: HashMap<Identity, Arc<str>>,
+    /// The newest last.
+    policies: Vec<(String, Arc<str>)>,
+}
+
+impl Proofs {
+    /// Whether there is one; a certificate counts where it is the only way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.policies.is_empty()
+    }
+
+    /// Keeps a token that was found good. A newer one takes the place of the one before it.
+    pub(super) fn keep(&mut self, claim: Claim, token: Arc<str>) {
+        match claim {
+            Claim::Identity(identity) => {
+                self.tokens.insert(identity, token);
+            }
+            Claim::Policy(name) => {
+                self.policies.retain(|(known, _)| *known != name);
+                if self.policies.len() >= MAX_POLICIES {
+                    self.policies.remove(0);
+                }
+                self.policies.push((name, token));
+            }
+        }
+    }
+
+    /// How many tokens of identities there are.
+    pub(super) fn count(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether the identity's own token is there.
+    pub(super) fn has(&self, identity: &Identity) -> bool {
+        self.tokens.contains_key(identity)
+    }
+
+    /// The tokens of policies, the newest first.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.iter().rev().map(|(_, token)| token)
+    }
+
+    /// By what an identity may try to be let in.
+    pub(super) fn credential(&self, identity: &Identity, auth_chain: Option<&str>, peer: &Peer) -> Credential {
+        let gateways = auth_chain.unwrap_or_default().split(';');
+        let gateways = gateways.filter_map(|name| name.parse::<Identity>().ok());
+        let mut gateways = gateways.filter(|gateway| gateway != identity);
+        let token = self
+            .tokens
+            .get(identity)
+            .or_else(|| gateways.find_map(|gateway| self.tokens.get(&gateway)))
+            .or_else(|| self.policies().next());
+        match token {
+            Some(token) => Credential::Token(token.to_string()),
+            None if peer.certificates.is_empty() => Credential::None,
+            None => Credential::Certificate(Arc::clone(&peer.certificates)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAIL: &str = "&sig=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D&se=1800000000";
+
+    fn token(resource: &str) -> String {
+        format!("SharedAccessSignature sr={resource}{TAIL}")
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is() {
+        let of = |resource: &str| Claim::of(&token(resource));
+
+        assert_eq!(
+            of("hub.test%2Fdevices%2Fdev1"),
+            Ok(Claim::Identity("dev1".parse().unwrap()))
+        );
+        assert_eq!(
+            of("hub.test/devices/dev1/modules/%2524edgeHub"),
+            Ok(Claim::Identity("dev1/$edgeHub".parse().unwrap()))
+        );
+        assert_eq!(of("hub.test&skn=device"), Ok(Claim::Policy("device".to_owned())));
+        assert!(of("hub.test").unwrap_err().contains("names no device"));
+        assert!(Claim::of("nonsense").is_err());
+    }
+
+    #[test]
+    fn an_identity_tries_its_own_token_then_its_gateways_then_a_policys() {
+        let mut proofs = Proofs::default();
+        let own: Identity = "leaf".parse().unwrap();
+        let edge: Identity = "edge/$edgeHub".parse().unwrap();
+        let peer = Peer::default();
+        let chain = Some("leaf;edge/$edgeHub");
+        let tried = |proofs: &Proofs, chain| match proofs.credential(&own, chain, &peer) {
+            Credential::Token(token) => Some(token),
+            Credential::Certificate(_) | Credential::None => None,
+        };
+
+        assert_eq!(tried(&proofs, chain), None);
+        proofs.keep(Claim::Policy("device".to_owned()), "policy".into());
+        assert_eq!(tried(&proofs, chain).as_deref(), Some("policy"));
+        proofs.keep(Claim::Identity(edge), "edge".into());
+        assert_eq!(tried(&proofs, chain).as_deref(), Some("edge"));
+        assert_eq!(tried(&proofs, None).as_deref(), Some("policy"));
+        proofs.keep(Claim::Identity(own.clone()), "own".into());
+        assert_eq!(tried(&proofs, chain).as_deref(), Some("own"));
+    }
+
+    #[test]
+    fn policies_are_bounded_and_the_newest_counts() {
+        let mut proofs = Proofs::default();
+        for number in 0..100 {
+            proofs.keep(Claim::Policy(format!("p{number}")), format!("t{number}").into());
+        }
+
+        assert_eq!(proofs.policies().count(), MAX_POLICIES);
+        assert_eq!(proofs.policies().next().unwrap().as_ref(), "t99");
+    }
+}

@@ -1,0 +1,157 @@
+//! How those on a connection prove themselves: SASL, and tokens that come to `$cbs`.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use holm_amqp::{Allowance, Credentials, Delivery, Outcome, SaslCode};
+use holm_model::wire::SaslUser;
+use holm_net::clock::instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::cbs::{self, Verdict};
+use super::front::{Done, Front, Proved};
+use super::proofs::Claim;
+use crate::backend::{Announced, Attempt, Backend, Credential, Principal, Refusal};
+use crate::metrics::ConnectRefusal;
+
+/// Identities whose tokens one connection may hold; the pools of the SDKs have 1,000 at most.
+const MAX_TOKENS: usize = 1100;
+
+impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
+    /// SASL: whoever says nothing of himself is let in to send a token.
+    pub(super) fn authenticate(&mut self, credentials: Credentials) {
+        let (user, password) = match credentials {
+            Credentials::Anonymous | Credentials::Mssbcbs => return self.decide(SaslCode::Ok),
+            Credentials::External if self.peer.certificates.is_empty() => {
+                tracing::info!(
+                    peer = self.peer.address.map(tracing::field::display),
+                    "a client was refused: EXTERNAL without a certificate in TLS"
+                );
+                return self.refuse_login();
+            }
+            Credentials::External => return self.decide(SaslCode::Ok),
+            Credentials::Plain { user, password } => (user, password),
+        };
+        let claim = match SaslUser::parse(user.as_str()) {
+            Some(SaslUser::Identity(identity)) => Claim::Identity(identity),
+            Some(SaslUser::Policy(policy)) => Claim::Policy(policy),
+            None => {
+                tracing::info!(user = %user, "a client was refused: its user is not `device@sas.hub` or `policy@sas.root.hub`");
+                return self.refuse_login();
+            }
+        };
+        let Ok(token) = String::from_utf8(password.0.to_vec()) else {
+            tracing::info!(user = %user, "a client was refused: its password is no token");
+            return self.refuse_login();
+        };
+        let proving = prove(Arc::clone(self.gateway.backend()), claim, token.into());
+        self.tasks.push(proving.map(Done::Plain).boxed());
+    }
+
+    fn decide(&mut self, code: SaslCode) {
+        self.connection.session_mut().authenticate(instant(), code);
+    }
+
+    fn refuse_login(&mut self) {
+        self.gateway
+            .metrics
+            .refused
+            .of(ConnectRefusal::NotAuthorized)
+            .increment();
+        self.decide(SaslCode::Auth);
+    }
+
+    /// A request to `$cbs`.
+    pub(super) fn put_token(&mut self, delivery: &Delivery) {
+        if let Some(id) = delivery.id {
+            self.connection.session_mut().settle(id, Outcome::Accepted);
+        }
+        let request = match cbs::read(delivery.link, &delivery.payload) {
+            Ok(request) => request,
+            Err((asker, verdict)) => return self.answer_put(asker, verdict),
+        };
+        let claim = match Claim::of(&request.token) {
+            Ok(claim) => claim,
+            Err(text) => return self.answer_put(request.asker, Verdict::new(401, text)),
+        };
+        if let Claim::Identity(identity) = &claim
+            && !self.proofs.has(identity)
+            && self.proofs.count() >= MAX_TOKENS
+        {
+            let text =
+                format!("this connection holds tokens of {MAX_TOKENS} identities, the most allowed; open another one");
+            return self.answer_put(request.asker, Verdict::new(403, text));
+        }
+        let proving = prove(Arc::clone(self.gateway.backend()), claim, request.token.into());
+        let asker = request.asker;
+        self.tasks.push(proving.map(|proved| Done::Put(asker, proved)).boxed());
+    }
+
+    /// Keeps a proof that is good, and lets those who act by it go on.
+    pub(super) fn judge(&mut self, proved: Proved) {
+        let Proved { claim, token, outcome } = proved;
+        match outcome {
+            Ok(expires) => {
+                let principal = match &claim {
+                    Claim::Identity(identity) => Principal::Identity(identity.clone()),
+                    Claim::Policy(policy) => Principal::Policy(policy.clone()),
+                };
+                for name in self.clients.names() {
+                    if self
+                        .clients
+                        .look(name)
+                        .is_some_and(|client| client.admission.principal == principal)
+                        && let Some(client) = self.clients.get(name)
+                    {
+                        client.renew(expires, &self.gateway.clock);
+                    }
+                }
+                if self.proofs.is_empty() {
+                    self.connection.session_mut().set_allowance(Allowance::default());
+                }
+                self.proofs.keep(claim, token);
+            }
+            Err(refusal) => {
+                let counted = match &refusal {
+                    Refusal::NotAuthorized(_) => ConnectRefusal::NotAuthorized,
+                    Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
+                };
+                self.gateway.metrics.refused.of(counted).increment();
+                tracing::info!(?claim, peer = self.peer.address.map(tracing::field::display), reason = %refusal, "a token was refused");
+            }
+        }
+    }
+
+    /// Answers a request to `$cbs`, when there is a link for the answer.
+    pub(super) fn answer_put(&mut self, asker: cbs::Asker, verdict: Verdict) {
+        let Some(link) = self.answers.link_for(&asker) else {
+            if !self.answers.keep(asker, verdict) {
+                tracing::info!(
+                    peer = self.peer.address.map(tracing::field::display),
+                    "an answer of `$cbs` was dropped: no link is there for it, and too many wait"
+                );
+            }
+            return;
+        };
+        let outbound = self.answers.outbound(asker, verdict);
+        if let Err(error) = self.connection.session_mut().send_later(link, &outbound) {
+            tracing::info!(peer = self.peer.address.map(tracing::field::display), %error, "an answer of `$cbs` was dropped");
+        }
+    }
+}
+
+/// Asks the backend about a token.
+async fn prove<B: Backend>(backend: Arc<B>, claim: Claim, token: Arc<str>) -> Proved {
+    let outcome = match &claim {
+        Claim::Identity(identity) => {
+            let attempt = Attempt {
+                identity: identity.clone(),
+                credential: Credential::Token(token.to_string()),
+                announced: Announced::default(),
+            };
+            backend.verify(attempt).await.map(|admission| admission.expires)
+        }
+        Claim::Policy(_) => backend.verify_policy(&token).await,
+    };
+    Proved { claim, token, outcome }
+}
