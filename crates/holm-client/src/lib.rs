@@ -26,4 +26,4 @@ pub use client::{Client, SendError, Sent, TwinError};
 pub use credential::{Credential, Token, TokenSource};
 pub use engine::Connections;
 pub use event::{Event, Events, MethodCall, Received};
-pub use options::{Endpoint, Interests, Options, Transport};
+pub use options::{Endpoint, Interests, Options, Transport, UnknownTransport};

@@ -1,5 +1,6 @@
 //! How a client connects.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,23 @@ impl Transport {
         matches!(self, Self::Amqp | Self::AmqpWebSocket)
     }
 
+    /// Its name, as configurations have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::MqttWebSocket => "mqtt-ws",
+            Self::Amqp => "amqp",
+            Self::AmqpWebSocket => "amqp-ws",
+        }
+    }
+
+    /// Whether it goes through a WebSocket, and so to the port of HTTPS.
+    #[must_use]
+    pub const fn is_web_socket(self) -> bool {
+        self.subprotocol().is_some()
+    }
+
     /// The WebSocket's, if there is one (`hub-device-protocols.md` §2.1 and §3.1).
     pub(crate) const fn subprotocol(self) -> Option<&'static str> {
         match self {
@@ -58,6 +76,25 @@ impl Transport {
             Self::MqttWebSocket => Some("mqtt"),
             Self::AmqpWebSocket => Some("AMQPWSB10"),
         }
+    }
+}
+
+/// A text that names no transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such protocol; take `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`")]
+pub struct UnknownTransport;
+
+/// Reads a name, also as the original spells it (`MqttWs`).
+impl FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTransport> {
+        let plain = text.trim().to_ascii_lowercase().replace(['-', '_'], "");
+        let all = [Self::Mqtt, Self::MqttWebSocket, Self::Amqp, Self::AmqpWebSocket];
+        let named = all
+            .into_iter()
+            .find(|transport| transport.name().replace('-', "") == plain);
+        named.ok_or(UnknownTransport)
     }
 }
 
@@ -142,5 +179,24 @@ impl Options {
             clock: Clock::system(),
             dialer: Dialer::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_is_read_by_our_name_and_by_that_of_the_original() {
+        for (text, transport) in [
+            ("mqtt", Transport::Mqtt),
+            ("MqttWs", Transport::MqttWebSocket),
+            ("Amqp", Transport::Amqp),
+            ("amqp-ws", Transport::AmqpWebSocket),
+            ("AmqpWs", Transport::AmqpWebSocket),
+        ] {
+            assert_eq!(text.parse(), Ok(transport), "{text}");
+        }
+        assert_eq!("amqps".parse::<Transport>(), Err(UnknownTransport));
     }
 }

@@ -6,6 +6,7 @@ use holm_amqp::{
     ApplicationProperties, Connection, Delivery, Event, Limits, LinkId, Message, MessageId, NewLink, OpenError,
     Outbound, Outcome, SessionId, Text, Token,
 };
+use holm_model::wire::amqp;
 use tokio::sync::oneshot;
 
 const ADDRESS: &str = "$cbs";
@@ -77,8 +78,17 @@ impl Cbs {
         connection: &mut Connection,
         audience: &str,
         token: &str,
+        auth_chain: Option<&str>,
     ) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         self.last += 1;
+        let mut about = ApplicationProperties::new()
+            .with(Text::from_static("operation"), "put-token")
+            .with(Text::from_static("type"), TOKEN_TYPE)
+            .with(Text::from_static("name"), audience);
+        if let Some(chain) = auth_chain {
+            // Who signed for whom: the links say it again. A node that judges a token when it comes can't do without.
+            about.push(Text::from_static(amqp::AUTH_CHAIN), chain);
+        }
         let message = Message {
             properties: Some(Box::new(Properties {
                 message_id: Some(MessageId::String(Text::from(self.last.to_string()))),
@@ -86,10 +96,7 @@ impl Cbs {
                 reply_to: Some(Text::from_static("cbs")),
                 ..Properties::default()
             })),
-            application_properties: ApplicationProperties::new()
-                .with(Text::from_static("operation"), "put-token")
-                .with(Text::from_static("type"), TOKEN_TYPE)
-                .with(Text::from_static("name"), audience),
+            application_properties: about,
             ..Message::of_value(token)
         };
         let request = Outbound {

@@ -2,7 +2,7 @@
 
 use holm_amqp::message::MessageId;
 use holm_amqp::{Connection, Fields, LinkId, NewLink, OpenError, SessionId, Symbol, Text, Value};
-use holm_model::wire::percent;
+use holm_model::wire::{amqp, percent};
 use holm_model::{Identity, Timestamp};
 
 use crate::options::{Interests, Options};
@@ -111,13 +111,10 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(options: &Options) -> Self {
         let mut properties = Fields::new()
-            .with(
-                Symbol::from_static("com.microsoft:client-version"),
-                options.user_agent.as_str(),
-            )
-            .with(Symbol::from_static("com.microsoft:api-version"), API_VERSION);
+            .with(Symbol::from_static(amqp::CLIENT_VERSION), options.user_agent.as_str())
+            .with(Symbol::from_static(amqp::API_VERSION), API_VERSION);
         if let Some(chain) = &options.auth_chain {
-            properties.push(Symbol::from_static("com.microsoft:auth-chain"), chain.as_str());
+            properties.push(Symbol::from_static(amqp::AUTH_CHAIN), chain.as_str());
         }
         let mut bits = [0; 16];
         if getrandom::fill(&mut bits).is_err() {
@@ -153,10 +150,8 @@ impl Links {
         new.properties = self.properties.clone();
         if !matches!(purpose, Purpose::Telemetry | Purpose::CloudToDevice | Purpose::Inputs) {
             let pair = format!("{}:{}", purpose.name(), self.pairs);
-            new.properties.push(
-                Symbol::from_static("com.microsoft:channel-correlation-id"),
-                Value::from(pair),
-            );
+            new.properties
+                .push(Symbol::from_static(amqp::CHANNEL_CORRELATION_ID), Value::from(pair));
         }
         let link = connection.attach(session, new)?;
         self.all.push(Known {

@@ -3,33 +3,20 @@
 use holm_amqp::message::{MessageId, Properties};
 use holm_amqp::{Fields, Message, Symbol, Text, Value};
 use holm_model::method::MethodResponse;
+use holm_model::wire::amqp;
 use holm_model::{Message as Event, SystemProperty, Timestamp};
 use serde_json::Value as Json;
 
-/// System properties that travel as application properties.
-const AMONG_APPLICATION: &[(&str, SystemProperty)] = &[
-    ("iothub-outputname", SystemProperty::OutputName),
-    ("iothub-creation-time-utc", SystemProperty::CreationTime),
-    ("iothub-message-schema", SystemProperty::MessageSchema),
-    ("iothub-operation", SystemProperty::Operation),
-    ("iothub-ack", SystemProperty::Ack),
-];
+/// Another spelling of what is an application property, too.
+const OUTPUT_ANNOTATION: &str = "x-opt-output-name";
 
-/// System properties that travel as annotations, up.
-const ANNOTATIONS_UP: &[(&str, SystemProperty)] = &[
-    ("iothub-interface-id", SystemProperty::InterfaceId),
-    ("dt-subject", SystemProperty::Subject),
-    ("Diagnostic-Id", SystemProperty::DiagnosticId),
-    ("Correlation-Context", SystemProperty::DiagnosticContext),
-];
-
-/// The same, down.
+/// Annotations of a message to a device or module.
 const ANNOTATIONS_DOWN: &[(&str, SystemProperty)] = &[
-    ("iothub-enqueuedtime", SystemProperty::EnqueuedTime),
-    ("iothub-deliverycount", SystemProperty::DeliveryCount),
-    ("x-opt-sequence-number", SystemProperty::SequenceNumber),
-    ("iothub-connection-device-id", SystemProperty::ConnectionDeviceId),
-    ("iothub-connection-module-id", SystemProperty::ConnectionModuleId),
+    (amqp::ENQUEUED_TIME, SystemProperty::EnqueuedTime),
+    (amqp::DELIVERY_COUNT, SystemProperty::DeliveryCount),
+    (amqp::SEQUENCE_NUMBER, SystemProperty::SequenceNumber),
+    (amqp::CONNECTION_DEVICE_ID, SystemProperty::ConnectionDeviceId),
+    (amqp::CONNECTION_MODULE_ID, SystemProperty::ConnectionModuleId),
     ("iothub-interface-id", SystemProperty::InterfaceId),
     ("dt-subject", SystemProperty::Subject),
 ];
@@ -59,19 +46,22 @@ pub(super) fn to_server(event: &Event) -> Result<Message, String> {
     };
     let mut message = Message::of_data(event.body.clone());
     message.properties = (properties != Properties::default()).then(|| Box::new(properties));
-    for (name, property) in ANNOTATIONS_UP {
+    let annotations = amqp::ANNOTATIONS_UP
+        .iter()
+        .filter(|(name, _)| *name != OUTPUT_ANNOTATION);
+    for (name, property) in annotations {
         if let Some(value) = system(*property) {
             message.message_annotations.push(Symbol::from_static(name), value);
         }
     }
-    for (name, property) in AMONG_APPLICATION {
+    for (name, property) in amqp::RESERVED {
         if let Some(value) = system(*property) {
             message.application_properties.push(Text::from_static(name), value);
         }
     }
     for (name, value) in event.properties.iter() {
         // A name of the platform's does not come from an application.
-        if !AMONG_APPLICATION.iter().any(|(known, _)| *known == name) {
+        if !amqp::is_reserved(name) {
             let value = value.unwrap_or_default();
             message.application_properties.push(name.into(), value);
         }
@@ -117,13 +107,13 @@ pub(super) fn from_server(message: &Message) -> (Event, Option<String>) {
         set(*property, message.message_annotations.get(name).and_then(text));
     }
     for (name, value) in message.application_properties.iter() {
-        let known = AMONG_APPLICATION.iter().find(|(known, _)| *known == name.as_str());
+        let known = amqp::RESERVED.iter().find(|(known, _)| *known == name.as_str());
         match (known, text(value)) {
             (Some((_, property)), value) => set(*property, value),
             (None, value) => event.properties.set(name.as_str(), value),
         }
     }
-    let input = message.message_annotations.get("x-opt-input-name");
+    let input = message.message_annotations.get(amqp::INPUT_NAME);
     (event, input.and_then(text))
 }
 
@@ -157,16 +147,15 @@ pub(super) enum TwinOperation<'p> {
 
 /// A twin request.
 pub(super) fn twin_request(operation: TwinOperation<'_>, correlation: &str) -> Message {
-    const DESIRED: &str = "/notifications/twin/properties/desired";
     let (word, resource, body) = match operation {
         TwinOperation::Get => ("GET", None, " ".to_owned()),
-        TwinOperation::PatchReported(patch) => ("PATCH", Some("/properties/reported"), patch.to_string()),
-        TwinOperation::Subscribe => ("PUT", Some(DESIRED), " ".to_owned()),
-        TwinOperation::Unsubscribe => ("DELETE", Some(DESIRED), " ".to_owned()),
+        TwinOperation::PatchReported(patch) => ("PATCH", Some(amqp::REPORTED), patch.to_string()),
+        TwinOperation::Subscribe => ("PUT", Some(amqp::DESIRED_NOTIFICATIONS), " ".to_owned()),
+        TwinOperation::Unsubscribe => ("DELETE", Some(amqp::DESIRED_NOTIFICATIONS), " ".to_owned()),
     };
-    let mut annotations = Fields::new().with(Symbol::from_static("operation"), word);
+    let mut annotations = Fields::new().with(Symbol::from_static(amqp::TWIN_OPERATION), word);
     if let Some(resource) = resource {
-        annotations.push(Symbol::from_static("resource"), resource);
+        annotations.push(Symbol::from_static(amqp::TWIN_RESOURCE), resource);
     }
     Message {
         message_annotations: annotations,
@@ -199,17 +188,17 @@ pub(super) fn twin_news(message: &Message) -> TwinNews {
     TwinNews::Answer {
         correlation: correlation.to_string(),
         // No status is no answer that anybody could rely on.
-        status: number("status")
+        status: number(amqp::TWIN_STATUS)
             .and_then(|status| u16::try_from(status).ok())
             .unwrap_or(500),
-        version: number("version").and_then(|version| u64::try_from(version).ok()),
+        version: number(amqp::TWIN_VERSION).and_then(|version| u64::try_from(version).ok()),
     }
 }
 
 /// Reads a method call: its id, name and argument. None without an id or a name.
 pub(super) fn method_call(message: &Message) -> Option<(MessageId, String, Json)> {
     let id = message.properties.as_ref()?.correlation_id.clone()?;
-    let name = message.application_properties.get("IoThub-methodname")?.as_str()?;
+    let name = message.application_properties.get(amqp::METHOD_NAME)?.as_str()?;
     let body = message.body.data().unwrap_or_default();
     Some((id, name.to_owned(), serde_json::from_slice(&body).unwrap_or(Json::Null)))
 }
@@ -220,7 +209,7 @@ pub(super) fn method_answer(id: MessageId, response: &MethodResponse) -> Message
     let status = Value::Int(response.status);
     message
         .application_properties
-        .push(Text::from_static("IoThub-status"), status);
+        .push(Text::from_static(amqp::METHOD_STATUS), status);
     message.properties = Some(Box::new(Properties {
         correlation_id: Some(id),
         ..Properties::default()

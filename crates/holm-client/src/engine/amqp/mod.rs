@@ -93,7 +93,8 @@ async fn authenticate(options: &Options, shared: &Shared) -> Result<Option<Life>
         return Ok(None);
     };
     let audience = resource_uri(&options.hub_host, &options.identity);
-    match shared.put_token(&audience, &token.text).await {
+    let chain = options.auth_chain.as_deref();
+    match shared.put_token(&audience, &token.text, chain).await {
         Ok(()) => Ok(Some(life)),
         Err(NotTaken::Refused(reason)) => Err(End::Refused(reason)),
         Err(NotTaken::Failed(reason)) => Err(End::Lost(reason)),

@@ -139,12 +139,17 @@ impl Shared {
     }
 
     /// Gives a token to `$cbs` and waits for the answer.
-    pub(super) async fn put_token(&self, audience: &str, token: &Secret) -> Result<(), NotTaken> {
+    pub(super) async fn put_token(
+        &self,
+        audience: &str,
+        token: &Secret,
+        auth_chain: Option<&str>,
+    ) -> Result<(), NotTaken> {
         let asked = {
             let mut inner = self.lock();
             let Inner { connection, cbs, .. } = &mut *inner;
             let cbs = cbs.as_mut().ok_or_else(NotTaken::gone)?;
-            cbs.ask(connection, audience, token.expose())?
+            cbs.ask(connection, audience, token.expose(), auth_chain)?
         };
         self.wake.notify_one();
         match tokio::time::timeout(TOKEN_DEADLINE, asked).await {
