@@ -7,7 +7,7 @@
 
 mod certificates;
 mod edge;
-mod hub;
+pub(crate) mod hub;
 mod mosquitto;
 mod nats;
 mod rumqttd;

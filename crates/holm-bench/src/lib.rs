@@ -1,4 +1,4 @@
-//! Load for any MQTT 3.1.1 broker, and what came of it: throughput, latency, losses, cost.
+//! Load for any MQTT 3.1.1 broker and for Holm's hub, and what came of it: throughput, latency, losses, cost.
 //!
 //! [`load::run`] is the generator; the rest sets up brokers and writes tables. It knows nothing of what a broker promises:
 //! it counts what was acknowledged and what arrived.
@@ -11,6 +11,7 @@ pub mod disk;
 pub mod edge_server;
 pub mod figures;
 pub mod histogram;
+pub mod hub_load;
 pub mod ledger;
 pub mod load;
 pub mod machine;

@@ -16,6 +16,7 @@ use holm_bench::bench::{self, Settings, SingleLoad};
 use holm_bench::brokers::{Kind, Product};
 use holm_bench::client::{Login, Target};
 use holm_bench::edge_server::{self, EdgeSettings};
+use holm_bench::hub_load;
 use holm_bench::load::{self, ListenerPlan, Outcome, Plan, PublisherPlan};
 use holm_bench::report::{Latency, document::document};
 use holm_bench::schedule::Pace;
@@ -83,6 +84,24 @@ enum Command {
     /// Measure single figures of the edge: queue, drain, memory, start, container. Those of loads come with `run`.
     Figures {
         /// Where brokers keep their data: the disk that is measured.
+        #[arg(long, value_name = "DIR", default_value = "target/bench")]
+        directory: PathBuf,
+    },
+    /// Measure a hub: telemetry, methods, memory of idle devices, over MQTT and AMQP.
+    Hub {
+        /// Devices that send.
+        #[arg(long, default_value_t = 1000)]
+        senders: usize,
+        /// Seconds for which they do.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Devices that do nothing.
+        #[arg(long, default_value_t = 10_000)]
+        idle: usize,
+        /// Method calls.
+        #[arg(long, default_value_t = 1000)]
+        calls: usize,
+        /// Where the hub keeps its data: the disk that is measured.
         #[arg(long, value_name = "DIR", default_value = "target/bench")]
         directory: PathBuf,
     },
@@ -167,6 +186,30 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Figures { directory } => {
             std::fs::create_dir_all(&directory)?;
             generator(async move { bench::figures(&directory.canonicalize()?, |line| eprintln!("  {line}")).await })
+        }
+        Command::Hub {
+            senders,
+            seconds,
+            idle,
+            calls,
+            directory,
+        } => {
+            std::fs::create_dir_all(&directory)?;
+            let size = hub_load::Size {
+                senders,
+                duration: Duration::from_secs(seconds),
+                idle,
+                calls,
+            };
+            generator(async move {
+                let tell = |figure: &hub_load::HubFigure| {
+                    println!(
+                        "{}: {} ({})\n    {}",
+                        figure.name, figure.value, figure.limit, figure.how
+                    );
+                };
+                hub_load::run(&directory.canonicalize()?, size, tell).await.map(drop)
+            })
         }
         Command::Load {
             address,

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::error::ServiceError;
 use holm_model::{Identity, Message, Timestamp};
@@ -244,9 +245,12 @@ pub enum Settlement {
     Abandon,
     /// It never will: remove the message, and say so to who asked.
     Reject,
+    /// It did not see it, or says nothing about it: deliver it again, and count nothing.
+    Release,
 }
 
-/// Hands out waiting messages on lease. What a session has not settled when it closes goes back, uncounted.
+/// Hands out waiting messages on lease. What a session has not settled when it closes goes back, uncounted; what is held under
+/// a lock goes back, uncounted, when its time is over.
 pub trait Inbox: Send + Sync + 'static {
     /// Waits for messages and leases at most `most` of them to the session, in order. Cancel-safe: when the future is
     /// dropped, nothing is leased.
@@ -271,6 +275,46 @@ pub trait Inbox: Send + Sync + 'static {
     /// Ends a lease. An unknown lease (expired, settled before) is ignored. Must not block: what it changes may be
     /// written after it returns.
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement);
+
+    /// Leases the first message that waits, at once, or `None` where none does. For callers without a session that would
+    /// close: one `holder` may stand for all of them. The lease ends by itself after `lock`, a time that the node has by
+    /// default if `None` is given, and that it moves to the nearest it allows.
+    ///
+    /// Cancel-safe in that what is leased to a caller that has gone away comes back when its lock is over.
+    ///
+    /// # Errors
+    /// [`Refusal`] as for [`Inbox::receive`]; also of a node that leases to sessions only, which is what this does if it is
+    /// not given.
+    fn take(
+        &self,
+        _holder: SessionId,
+        _of: &Admission,
+        _mailbox: Mailbox,
+        _lock: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<Delivery>, Refusal>> + Send {
+        async { Err(no_locks()) }
+    }
+
+    /// As [`Inbox::settle`], and resolves when what it changes is on disk; what was begun is carried out also when the
+    /// future is dropped after its first poll. `false`, and nothing is changed, when there is no such lease: its time was over
+    /// (412002), it was settled before, or the message has gone (expired, purged).
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when it can't be written; the message waits again. Also as for [`Inbox::take`].
+    fn settle_durably(
+        &self,
+        _holder: SessionId,
+        _of: &Admission,
+        _mailbox: Mailbox,
+        _lease: u64,
+        _settlement: Settlement,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send {
+        async { Err(no_locks()) }
+    }
+}
+
+fn no_locks() -> Refusal {
+    Refusal::Unavailable("this node hands out messages to sessions only; connect with MQTT or AMQP".to_owned())
 }
 
 /// What a client gets back of its last session.

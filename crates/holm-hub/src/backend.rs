@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use holm_gateway::{
     Admission, Attempt, AuthKind, Delivery, IngestError, Mailbox, Principal, Refusal, Resumed, SessionHandle,
@@ -20,6 +21,7 @@ use crate::authority::Authority;
 use crate::c2d::Mailboxes;
 use crate::events::{self, EventLog, LogError, Receipt};
 use crate::metrics::{MessageRefusal, Metrics, Settled, TwinPart};
+use crate::notices::Notices;
 use crate::presence::Presence;
 use crate::storage::Repository;
 use crate::twins::Twins;
@@ -33,6 +35,7 @@ pub struct HubBackend {
     pub(crate) log: EventLog,
     pub(crate) twins: Twins,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) notices: Notices,
     pub(crate) presence: Presence,
     pub(crate) signals: Signals,
     pub(crate) clock: Clock,
@@ -40,6 +43,18 @@ pub struct HubBackend {
 }
 
 impl HubBackend {
+    /// What waits for back ends: feedback and notifications of files.
+    #[must_use]
+    pub const fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// The messages that wait for devices.
+    #[must_use]
+    pub const fn mailboxes(&self) -> &Mailboxes {
+        &self.mailboxes
+    }
+
     /// Whether what devices and operators send reaches the disk.
     ///
     /// # Errors
@@ -186,14 +201,55 @@ impl holm_gateway::Inbox for HubBackend {
 
     fn settle(&self, session: SessionId, of: &Admission, mailbox: Mailbox, lease: u64, settlement: Settlement) {
         if mailbox == Mailbox::CloudToDevice {
-            let outcome = match settlement {
-                Settlement::Complete => Settled::Completed,
-                Settlement::Abandon => Settled::Abandoned,
-                Settlement::Reject => Settled::Rejected,
-            };
-            self.metrics.c2d_settled.of(outcome).increment();
+            self.count_settled(settlement);
             self.mailboxes.settle(session, &of.identity.device, lease, settlement);
         }
+    }
+
+    async fn take(
+        &self,
+        holder: SessionId,
+        of: &Admission,
+        mailbox: Mailbox,
+        lock: Option<Duration>,
+    ) -> Result<Option<Delivery>, Refusal> {
+        // As in `receive`: these boxes stay empty.
+        if mailbox == Mailbox::Inputs || of.identity.is_module() {
+            return Ok(None);
+        }
+        let taken = self.mailboxes.take(holder, &of.identity.device, lock).await;
+        taken.map_err(|error| refusal(&error))
+    }
+
+    async fn settle_durably(
+        &self,
+        holder: SessionId,
+        of: &Admission,
+        mailbox: Mailbox,
+        lease: u64,
+        settlement: Settlement,
+    ) -> Result<bool, Refusal> {
+        if mailbox == Mailbox::Inputs || of.identity.is_module() {
+            return Ok(false);
+        }
+        let device = &of.identity.device;
+        let settled = self.mailboxes.settle_durably(holder, device, lease, settlement).await;
+        if settled == Ok(true) {
+            self.count_settled(settlement);
+        }
+        settled.map_err(|error| refusal(&error))
+    }
+}
+
+impl HubBackend {
+    fn count_settled(&self, settlement: Settlement) {
+        let outcome = match settlement {
+            Settlement::Complete => Settled::Completed,
+            Settlement::Abandon => Settled::Abandoned,
+            Settlement::Reject => Settled::Rejected,
+            Settlement::Release => Settled::Released,
+        };
+        self.metrics.c2d_settled.of(outcome).increment();
     }
 }
 

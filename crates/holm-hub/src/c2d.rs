@@ -1,47 +1,54 @@
 //! Cloud-to-device messages: they wait in the database, are handed out on lease, and go when their device has settled them.
 //!
 //! ```text
-//! send -> Waiting --receive--> Held(session) --complete, reject--> Settling -> gone (outcome kept if asked for)
-//!            ^                      |  '------abandon (counted)--> Settling --.
-//!            '----------------------'--session closes (not counted)-----------'  or gone after the last delivery
+//! send -> Waiting --receive--> Held(session) --complete, reject--> Settling -> gone (feedback if asked for)
+//!            ^  '---take-----> Held(lock) -----'   |
+//!            |                      |  '------abandon (counted)--> Settling --.
+//!            '----------------------'--------------------------------------'   or gone after the last delivery
+//!               session closes, lock is over, released, a newer session of the device receives (none counted)
 //! ```
 //!
 //! - Leases live in memory: a hub that restarts has no sessions, so nothing is leased. What is settled is on disk before
 //!   its lease ends, so a settled message is never handed out again.
-//! - A lease is named by a token of its own, given out once while the hub runs: a late word about one delivery says nothing
+//! - A lease is named by a token of its own, given out once, also over restarts: a late word about one delivery says nothing
 //!   about the next delivery of the same message.
+//! - A session holds what it has received until it closes, without a time. A caller without one holds under a lock.
+//! - Only being abandoned counts as a delivery. Older documents also count a lock that is over; those of 2026 don't, and a
+//!   device that loses its connection ten times has not refused a message.
+//! - What is held does not expire before it is back.
 //! - A record that can't be read back harms no other: it is logged, counted and removed by whoever meets it.
 //! - A device has at most [`MAX_WAITING`] messages, whose time to live is at most [`MAX_TIME_TO_LIVE_MS`].
 //!
-//! Source: `hub-service-api.md` §5.2, `hub-device-protocols.md` §2.5, §7.
+//! Source: `hub-service-api.md` §5.2, `hub-device-protocols.md` §2.5, §4.2, §7.
 
+mod endings;
 mod leases;
 mod stored;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use holm_gateway::{Delivery, SessionId, Settlement};
-use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, SystemProperty, Timestamp};
+use holm_model::{DeviceId, ErrorCode, Identity, Message, ServiceError, Timestamp};
 use holm_net::Scope;
 
+use crate::config::QueueBounds;
+use crate::feedback::Outcome;
+use crate::notices::Notices;
 use crate::registry::existing;
-use crate::storage::{Outcome, Repository, Transaction, Waiting};
+use crate::storage::{Repository, Waiting};
 use crate::{Clock, Signals};
 
-use leases::{Leases, Taken};
-use stored::{decoded, delivery, prepare};
+use endings::{Damage, Ended, Endings};
+use leases::{Asked, Hold, Leases, Taken};
+use stored::{delivery, prepare};
 
 /// The most messages that wait for one device. Source: `hub-service-api.md` §5.2.
 pub const MAX_WAITING: usize = 50;
-/// How long a message waits when its sender does not say: an hour.
-pub const DEFAULT_TIME_TO_LIVE_MS: i64 = 3_600_000;
 /// The longest that a message waits: two days.
 pub const MAX_TIME_TO_LIVE_MS: i64 = 48 * 3_600_000;
-/// How often a message is handed out and abandoned before it is given up.
-pub const MAX_DELIVERIES: u32 = 10;
-/// Expired messages that one sweep removes at a time.
-const SWEEP: u32 = 500;
+/// How long a receiver waits before it looks again whether a lock is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The mailboxes of a hub. Clones are the same.
 #[derive(Clone, Debug)]
@@ -50,28 +57,48 @@ pub struct Mailboxes {
     signals: Signals,
     clock: Clock,
     scope: Scope,
+    notices: Notices,
+    bounds: QueueBounds,
     leases: Arc<Mutex<Leases>>,
     damage: Damage,
 }
 
+/// What was leased, and when a lock of the mailbox is over next.
+struct Leased {
+    deliveries: Vec<Delivery>,
+    next_end: Option<Timestamp>,
+}
+
 impl Mailboxes {
-    /// Mailboxes over a repository; what is settled is written by tasks of `scope`.
-    #[must_use]
-    pub fn new(repository: Repository, signals: Signals, clock: Clock, scope: Scope) -> Self {
-        Self {
+    /// Mailboxes over a repository; feedback goes to `notices`, and what is settled is written by tasks of `scope`.
+    ///
+    /// # Errors
+    /// `ServerError` when the operating system gives no random bytes.
+    pub fn open(
+        repository: Repository,
+        signals: Signals,
+        clock: Clock,
+        scope: Scope,
+        notices: Notices,
+        bounds: QueueBounds,
+    ) -> Result<Self, ServiceError> {
+        let leases = Leases::numbered_after(u64::from(u32::from_le_bytes(crate::random::bytes()?)) << 31);
+        Ok(Self {
             repository,
             signals,
             clock,
             scope,
-            leases: Arc::default(),
+            notices,
+            bounds,
+            leases: Arc::new(Mutex::new(leases)),
             damage: Damage::default(),
-        }
+        })
     }
 
     /// How many records that could not be read back were removed since the hub started.
     #[must_use]
     pub fn damaged(&self) -> u64 {
-        self.damage.0.load(Ordering::Relaxed)
+        self.damage.count()
     }
 
     /// Puts a message into the mailbox of a device; gives its sequence number.
@@ -81,31 +108,37 @@ impl Mailboxes {
     /// property that breaks a rule.
     pub async fn send(&self, device: DeviceId, message: Message) -> Result<u64, ServiceError> {
         let now = self.clock.now();
-        let waiting = prepare(&device, message, now)?;
-        let signals = self.signals.clone();
-        let (told, damage) = (device.clone(), self.damage.clone());
-        self.repository
-            .change_then(
-                move |transaction| {
-                    let entry = existing(transaction, &Identity::of_device(device.clone()))?;
-                    let room = drop_expired(transaction, &damage, &device, &entry.generation, now)?;
-                    if room == 0 {
-                        return Err(ServiceError::new(
-                            ErrorCode::DeviceMaximumQueueDepthExceeded,
-                            format!(
-                                "{MAX_WAITING} messages wait for device `{device}`, the most allowed; purge them or wait until it has taken some"
-                            ),
-                        ));
-                    }
-                    transaction.add_waiting(&device, &waiting)
-                },
-                move |_| signals.mail_arrived(&told),
-            )
-            .await
+        let waiting = prepare(&device, message, now, self.bounds.time_to_live)?;
+        let (mailboxes, told) = (self.clone(), device.clone());
+        let damage = self.damage.clone();
+        let leases = Arc::clone(&self.leases);
+        let sent = self.repository.change_then(
+            move |transaction| {
+                let entry = existing(transaction, &Identity::of_device(device.clone()))?;
+                let mut endings = Endings::new(transaction, damage, now);
+                let room = endings.drop_expired(&device, &entry.generation, &leases)?;
+                if room == 0 {
+                    return Err(ServiceError::new(
+                        ErrorCode::DeviceMaximumQueueDepthExceeded,
+                        format!(
+                            "{MAX_WAITING} messages wait for device `{device}`, the most allowed; purge them or wait until it has taken some"
+                        ),
+                    ));
+                }
+                let sequence = transaction.add_waiting(&device, &waiting)?;
+                Ok((sequence, endings.feedback()))
+            },
+            move |(_, feedback)| {
+                mailboxes.notices.announce(feedback);
+                mailboxes.signals.mail_arrived(&told);
+            },
+        );
+        sent.await.map(|(sequence, _)| sequence)
     }
 
-    /// Waits for messages and leases at most `most` of them to a session, in order. Cancel-safe: leases are taken in the
-    /// last step, behind which nothing waits.
+    /// Waits for messages and leases at most `most` of them to a session, in order. What older sessions of the device hold
+    /// is taken from them: the newest wins, and the word of an older one about it settles nothing. Cancel-safe: leases are
+    /// taken in the last step, behind which nothing waits.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -120,44 +153,87 @@ impl Mailboxes {
             // Listens before it looks, so that what arrives in between is not missed.
             let mut rings = std::pin::pin!(bell.notified());
             rings.as_mut().enable();
+            let leased = self.lease(session, device, None, most).await?;
+            if !leased.deliveries.is_empty() {
+                return Ok(leased.deliveries);
+            }
+            match leased.next_end {
+                None => rings.await,
+                Some(end) => {
+                    let left = u64::try_from(end.millis_since(self.clock.now())).unwrap_or(0);
+                    let step = Duration::from_millis(left.max(1)).min(LOOK);
+                    tokio::select! {
+                        () = rings => {}
+                        () = tokio::time::sleep(step) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leases the first message, if one waits, for a time: `lock`, moved to the nearest that is allowed, or the default.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn take(
+        &self,
+        holder: SessionId,
+        device: &DeviceId,
+        lock: Option<Duration>,
+    ) -> Result<Option<Delivery>, ServiceError> {
+        let lock = lock.unwrap_or(self.bounds.lock);
+        let lock = lock.clamp(*QueueBounds::LOCK.start(), *QueueBounds::LOCK.end());
+        let mut leased = self.lease(holder, device, Some(lock), 1).await?;
+        Ok(leased.deliveries.pop())
+    }
+
+    async fn lease(
+        &self,
+        session: SessionId,
+        device: &DeviceId,
+        lock: Option<Duration>,
+        most: usize,
+    ) -> Result<Leased, ServiceError> {
+        loop {
             let state = self.lock().state(device);
             let wanted = device.clone();
             let waiting = self.repository.read(move |view| view.waiting(&wanted)).await?;
-            match self.lease(session, device, waiting, state, most) {
-                // The list was out of date.
-                None => {}
-                Some(leased) if leased.is_empty() => rings.await,
-                Some(leased) => return Ok(leased),
+            let asked = Asked {
+                session,
+                device,
+                lock,
+                most,
+                now: self.clock.now(),
+            };
+            if let Some(leased) = self.hold(&asked, waiting, state) {
+                return Ok(leased);
             }
         }
     }
 
     /// `None` when messages of the list may have been settled since it was read.
-    fn lease(
-        &self,
-        session: SessionId,
-        device: &DeviceId,
-        waiting: Vec<Waiting>,
-        state: u64,
-        most: usize,
-    ) -> Option<Vec<Delivery>> {
-        let now = self.clock.now();
-        let waiting = waiting.into_iter().filter(|message| message.expires > now).collect();
+    fn hold(&self, asked: &Asked<'_>, waiting: Vec<Waiting>, state: u64) -> Option<Leased> {
+        let waiting = waiting
+            .into_iter()
+            .filter(|message| message.expires > asked.now)
+            .collect();
         let mut deliveries = Vec::new();
-        let is_current = self
-            .lock()
-            .hold(session, device, state, most, waiting, |free| match delivery(&free) {
-                Ok(delivery) => {
-                    deliveries.push(delivery);
-                    Taken::Held
-                }
-                Err(error) => {
-                    self.damage.found(device.as_str(), &free.message, &error);
-                    self.discard(device.clone(), free.message.sequence);
-                    Taken::Settling
-                }
-            });
-        is_current.then_some(deliveries)
+        let hold = self.lock().hold(asked, state, waiting, |free| match delivery(&free) {
+            Ok(delivery) => {
+                deliveries.push(delivery);
+                Taken::Held
+            }
+            Err(error) => {
+                self.damage.found(asked.device.as_str(), &free.message, &error);
+                self.discard(asked.device.clone(), free.message.sequence);
+                Taken::Settling
+            }
+        });
+        match hold {
+            Hold::OutOfDate => None,
+            Hold::Done { next_end } => Some(Leased { deliveries, next_end }),
+        }
     }
 
     /// Removes a record that can't be read back, soon.
@@ -174,47 +250,88 @@ impl Mailboxes {
 
     /// Ends the lease of this token; what it changes is written soon after. An unknown lease is ignored.
     pub fn settle(&self, session: SessionId, device: &DeviceId, token: u64, settlement: Settlement) {
-        let Some(sequence) = self.lock().settle(session, device, token) else {
-            return;
-        };
-        let (mailboxes, device) = (self.clone(), device.clone());
-        self.scope.spawn(async move {
-            let gone = mailboxes.write_settlement(&device, sequence, settlement).await;
-            let is_gone = matches!(gone, Ok(true));
-            mailboxes.lock().settled(&device, sequence, is_gone);
-            if !is_gone {
-                mailboxes.signals.mail_arrived(&device);
-            }
-        });
+        if let Some(sequence) = self.begin_settling(session, device, token, settlement) {
+            self.scope
+                .spawn(self.clone().end_settling(device.clone(), sequence, settlement));
+        }
     }
 
-    /// Whether the message is gone.
+    /// As [`Mailboxes::settle`]; resolves when what it changes is on disk. `false` when there is no such lease or its message
+    /// is gone.
+    ///
+    /// # Errors
+    /// When it can't be written; then the message waits again.
+    pub async fn settle_durably(
+        &self,
+        session: SessionId,
+        device: &DeviceId,
+        token: u64,
+        settlement: Settlement,
+    ) -> Result<bool, ServiceError> {
+        let Some(sequence) = self.begin_settling(session, device, token, settlement) else {
+            return Ok(false);
+        };
+        let ending = self.clone().end_settling(device.clone(), sequence, settlement);
+        let ended = self.scope.spawn(ending).await;
+        let ended = ended.unwrap_or_else(|_| Err(ServiceError::unavailable("the hub is stopping; try again")))?;
+        Ok(ended != Ended::Missing)
+    }
+
+    fn begin_settling(&self, session: SessionId, device: &DeviceId, token: u64, settlement: Settlement) -> Option<u64> {
+        let sequence = self.lock().settle(session, device, token, self.clock.now());
+        if sequence.is_none() {
+            tracing::trace!(%device, token, ?settlement, "the lease is unknown or its time is over");
+        }
+        sequence
+    }
+
+    async fn end_settling(
+        self,
+        device: DeviceId,
+        sequence: u64,
+        settlement: Settlement,
+    ) -> Result<Ended, ServiceError> {
+        let ended = self.write_settlement(&device, sequence, settlement).await;
+        let is_gone = matches!(ended, Ok(Ended::Gone | Ended::Missing));
+        self.lock().settled(&device, sequence, is_gone);
+        if !is_gone {
+            self.signals.mail_arrived(&device);
+        }
+        ended
+    }
+
     async fn write_settlement(
         &self,
         device: &DeviceId,
         sequence: u64,
         settlement: Settlement,
-    ) -> Result<bool, ServiceError> {
+    ) -> Result<Ended, ServiceError> {
+        let last = match settlement {
+            Settlement::Release => return Ok(Ended::Waits),
+            Settlement::Complete => Outcome::Success,
+            Settlement::Reject => Outcome::Rejected,
+            Settlement::Abandon => Outcome::DeliveryCountExceeded,
+        };
         let (device, now, damage) = (device.clone(), self.clock.now(), self.damage.clone());
-        self.repository
-            .change(move |transaction| {
+        let max_deliveries = self.bounds.max_deliveries;
+        let notices = self.notices.clone();
+        let written = self.repository.change_then(
+            move |transaction| {
                 let Some(message) = transaction.waiting_message(&device, sequence)? else {
-                    return Ok(true);
+                    return Ok((Ended::Missing, Vec::new()));
                 };
-                let outcome = match settlement {
-                    Settlement::Complete => Outcome::Success,
-                    Settlement::Reject => Outcome::Rejected,
-                    Settlement::Abandon if message.deliveries + 1 >= MAX_DELIVERIES => Outcome::DeliveryCountExceeded,
-                    Settlement::Abandon => {
-                        transaction.count_delivery(sequence)?;
-                        return Ok(false);
-                    }
-                };
-                let generation = generation(transaction, &device)?;
-                finish(transaction, &damage, &device, &generation, &message, outcome, now)?;
-                Ok(true)
-            })
-            .await
+                if settlement == Settlement::Abandon && message.deliveries + 1 < max_deliveries {
+                    transaction.count_delivery(sequence)?;
+                    return Ok((Ended::Waits, Vec::new()));
+                }
+                let mut endings = Endings::new(transaction, damage, now);
+                let generation = endings.generation(&device)?;
+                endings.end(&device, &generation, &message, last)?;
+                Ok((Ended::Gone, endings.feedback()))
+            },
+            move |(_, feedback)| notices.announce(feedback),
+        );
+        written.await.map(|(ended, _)| ended)
     }
 
     /// A session has ended: what it holds goes back, uncounted.
@@ -225,136 +342,7 @@ impl Mailboxes {
         }
     }
 
-    /// Removes all that waits for a device; gives how many there were.
-    ///
-    /// # Errors
-    /// `DeviceNotFound`.
-    pub async fn purge(&self, device: DeviceId) -> Result<usize, ServiceError> {
-        let (now, damage) = (self.clock.now(), self.damage.clone());
-        self.repository
-            .change(move |transaction| {
-                let entry = existing(transaction, &Identity::of_device(device.clone()))?;
-                let waiting = transaction.waiting(&device)?;
-                for message in &waiting {
-                    finish(
-                        transaction,
-                        &damage,
-                        &device,
-                        &entry.generation,
-                        message,
-                        Outcome::Purged,
-                        now,
-                    )?;
-                }
-                Ok(waiting.len())
-            })
-            .await
+    fn lock(&self) -> MutexGuard<'_, Leases> {
+        endings::lock(&self.leases)
     }
-
-    /// Removes messages whose time has ended, of all devices.
-    ///
-    /// # Errors
-    /// When the database can't be written to.
-    pub async fn sweep(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        if self.repository.read(move |view| view.overdue(now, 1)).await?.is_empty() {
-            return Ok(());
-        }
-        let damage = self.damage.clone();
-        self.repository
-            .change(move |transaction| {
-                for (device, message) in transaction.overdue(now, SWEEP)? {
-                    let device = match DeviceId::new(&device) {
-                        Ok(device) => device,
-                        Err(error) => {
-                            damage.found(&device, &message, &error);
-                            transaction.discard_waiting(message.sequence)?;
-                            continue;
-                        }
-                    };
-                    let generation = generation(transaction, &device)?;
-                    finish(
-                        transaction,
-                        &damage,
-                        &device,
-                        &generation,
-                        &message,
-                        Outcome::Expired,
-                        now,
-                    )?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
-        // Held for map operations only, never across an await.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts records that can't be read back. They are removed: nobody could ever take them, and what waits behind them must
-/// not wait for them. Clones count together.
-#[derive(Clone, Debug, Default)]
-struct Damage(Arc<AtomicU64>);
-
-impl Damage {
-    fn found(&self, device: &str, record: &Waiting, error: &(dyn std::error::Error + 'static)) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(
-            device,
-            sequence = record.sequence,
-            enqueued = %record.enqueued,
-            bytes = record.message.len(),
-            error = %holm_net::error_chain(error),
-            "a cloud-to-device message can't be read back and is removed; it never reaches its device"
-        );
-    }
-}
-
-fn generation(transaction: &Transaction<'_>, device: &DeviceId) -> Result<String, ServiceError> {
-    let entry = transaction.entry(&Identity::of_device(device.clone()))?;
-    Ok(entry.map(|entry| entry.generation).unwrap_or_default())
-}
-
-/// Removes a message and keeps what became of it. Of one that can't be read back nothing is kept: its sender could not tell
-/// which it was.
-fn finish(
-    transaction: &Transaction<'_>,
-    damage: &Damage,
-    device: &DeviceId,
-    generation: &str,
-    message: &Waiting,
-    outcome: Outcome,
-    now: Timestamp,
-) -> Result<(), ServiceError> {
-    match decoded(message) {
-        Ok(decoded) => {
-            let id = decoded.system.get(SystemProperty::MessageId).unwrap_or_default();
-            transaction.finish_waiting(device, generation, message, id, outcome, now)
-        }
-        Err(error) => {
-            damage.found(device.as_str(), message, &error);
-            transaction.discard_waiting(message.sequence)
-        }
-    }
-}
-
-/// Removes what has expired; gives how many more may wait.
-fn drop_expired(
-    transaction: &Transaction<'_>,
-    damage: &Damage,
-    device: &DeviceId,
-    generation: &str,
-    now: Timestamp,
-) -> Result<usize, ServiceError> {
-    let (fresh, expired): (Vec<_>, Vec<_>) = transaction
-        .waiting(device)?
-        .into_iter()
-        .partition(|message| message.expires > now);
-    for message in &expired {
-        finish(transaction, damage, device, generation, message, Outcome::Expired, now)?;
-    }
-    Ok(MAX_WAITING.saturating_sub(fresh.len()))
 }

@@ -1,6 +1,7 @@
 //! What a hub is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,62 @@ pub struct HubConfig {
     pub retention: Duration,
     /// The most bytes of events kept in each partition; the oldest go first. Default 1 GiB.
     pub retention_bytes: u64,
+    /// Bounds of the cloud-to-device messages of a device. The lock counts for callers without a session (HTTPS).
+    pub c2d: QueueBounds,
+    /// Bounds of the feedback on these messages.
+    pub feedback: QueueBounds,
+    /// Bounds of the notifications of files.
+    pub file_notifications: QueueBounds,
+}
+
+/// How long and how often something is offered to those who are to take it.
+///
+/// Source: `hub-service-api.md` §5.2, §5.3; `hub-device-protocols.md` §7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// How long it waits if its sender does not say; then it is given up. 1 minute to 2 days; default 1 hour.
+    pub time_to_live: Duration,
+    /// How long it is held for one who has taken it, 5 to 300 s; default 60 s. Too short, and the slow get it twice; too long,
+    /// and what a dead one held comes late.
+    pub lock: Duration,
+    /// How often it is offered to those who abandon it, 1 to 100; default 10.
+    pub max_deliveries: u32,
+}
+
+impl QueueBounds {
+    /// What is allowed as time to live.
+    pub const TIME_TO_LIVE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(48 * 3600);
+    /// What is allowed as lock.
+    pub const LOCK: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
+    /// What is allowed as number of deliveries.
+    pub const MAX_DELIVERIES: RangeInclusive<u32> = 1..=100;
+
+    /// What is wrong, if anything; `of` says whose bounds they are.
+    pub(crate) fn check(&self, of: &str) -> Result<(), String> {
+        let seconds = |time: Duration| time.as_secs_f64();
+        if !Self::TIME_TO_LIVE.contains(&self.time_to_live) {
+            let given = seconds(self.time_to_live);
+            return Err(format!("the time to live of {of} is {given} s; give 60 s to 2 days"));
+        }
+        if !Self::LOCK.contains(&self.lock) {
+            return Err(format!("the lock of {of} is {} s; give 5 to 300 s", seconds(self.lock)));
+        }
+        if !Self::MAX_DELIVERIES.contains(&self.max_deliveries) {
+            let given = self.max_deliveries;
+            return Err(format!("the deliveries of {of} are {given}; give 1 to 100"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self {
+            time_to_live: Duration::from_secs(3600),
+            lock: Duration::from_secs(60),
+            max_deliveries: 10,
+        }
+    }
 }
 
 impl HubConfig {
@@ -45,6 +102,9 @@ impl HubConfig {
             partitions: 4,
             retention: Duration::from_secs(24 * 3600),
             retention_bytes: 1 << 30,
+            c2d: QueueBounds::default(),
+            feedback: QueueBounds::default(),
+            file_notifications: QueueBounds::default(),
         }
     }
 

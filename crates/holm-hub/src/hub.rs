@@ -27,11 +27,12 @@ use crate::deployment::Deployments;
 use crate::events::{EventLog, LogError, Relay};
 use crate::methods::Methods;
 use crate::metrics::Metrics;
+use crate::notices::{Notices, ReaderId};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::storage::{OpenError, Policy, Repository, Rights};
 use crate::twins::Twins;
-use crate::{Clock, HubConfig, RestApi, Signals};
+use crate::{Clock, HubConfig, RestApi, Signals, feedback};
 
 use data_directory::DataDirectory;
 pub use data_directory::{DataDirectoryError, connection_string};
@@ -40,7 +41,7 @@ pub use data_directory::{DataDirectoryError, connection_string};
 const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
 /// How often a database that could not be written to is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often messages that have expired are looked for.
+/// How often messages and notices that have expired are looked for.
 const SWEEP_MAIL: Duration = Duration::from_secs(15);
 /// How often the server certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
@@ -111,8 +112,12 @@ impl Hub {
         if let Err(error) = &is_told {
             tracing::warn!(%error, "devices that were connected to an earlier hub are shown as connected until it is written that they are not");
         }
+        if let Err(error) = feedback::adopt_old_outcomes(&repository).await {
+            tracing::warn!(%error, "feedback that an earlier release has kept is not given out before the next start");
+        }
+        let rest = assemble(&config, repository, log, policies, clock);
         let hub = Self {
-            rest: assemble(&config, repository, log, policies, clock),
+            rest: rest.await.map_err(OpenHubError::State)?,
             scope: Scope::new(),
             config,
             directory,
@@ -130,7 +135,8 @@ impl Hub {
         self.scope
             .spawn_until_stopped(keep_presence(backend.clone(), nobody_is_connected));
         self.scope.spawn_until_stopped(keep_trying(backend.repository.clone()));
-        self.scope.spawn_until_stopped(sweep_mail(backend.mailboxes.clone()));
+        self.scope
+            .spawn_until_stopped(sweep_mail(backend.mailboxes.clone(), backend.notices.clone()));
         let renewal = renew_certificate(
             self.directory.clone(),
             self.config.names(),
@@ -245,6 +251,14 @@ fn check(config: &HubConfig) -> Result<(), OpenHubError> {
         let text = format!("`retention` is {} s; give 1 to 7 days", config.retention.as_secs());
         return Err(OpenHubError::Config(text));
     }
+    let queues = [
+        (&config.c2d, "cloud-to-device messages"),
+        (&config.feedback, "feedback"),
+        (&config.file_notifications, "notifications of files"),
+    ];
+    for (bounds, of) in queues {
+        bounds.check(of).map_err(OpenHubError::Config)?;
+    }
     if config.hostname.is_empty() {
         let text = "`hostname` is empty; give the name that clients connect to";
         return Err(OpenHubError::Config(text.to_owned()));
@@ -293,7 +307,13 @@ const fn default_policies() -> [(&'static str, Rights); 5] {
     ]
 }
 
-fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies: Vec<Policy>, clock: Clock) -> RestApi {
+async fn assemble(
+    config: &HubConfig,
+    repository: Repository,
+    log: EventLog,
+    policies: Vec<Policy>,
+    clock: Clock,
+) -> Result<RestApi, ServiceError> {
     let (signals, presence, scope) = (Signals::default(), Presence::default(), Scope::new());
     let metrics = Metrics::default();
     let hub_name = config.hub_name();
@@ -319,12 +339,28 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
         policies,
         metrics.clone(),
     );
-    let mailboxes = Mailboxes::new(repository.clone(), signals.clone(), clock.clone(), scope.clone());
-    RestApi {
+    let notices = Notices::open(
+        repository.clone(),
+        clock.clone(),
+        scope.clone(),
+        config.feedback,
+        config.file_notifications,
+    );
+    let notices = notices.await?;
+    let mailboxes = Mailboxes::open(
+        repository.clone(),
+        signals.clone(),
+        clock.clone(),
+        scope.clone(),
+        notices.clone(),
+        config.c2d,
+    )?;
+    Ok(RestApi {
         registry,
         methods: Methods::new(repository.clone(), signals.clone()),
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
         streams: scope.child(),
+        notice_reader: ReaderId::next(),
         scope,
         backend: HubBackend {
             authority,
@@ -332,12 +368,13 @@ fn assemble(config: &HubConfig, repository: Repository, log: EventLog, policies:
             log,
             twins,
             mailboxes,
+            notices,
             presence,
             signals,
             clock,
             metrics,
         },
-    }
+    })
 }
 
 async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
@@ -365,11 +402,14 @@ async fn keep_trying(repository: Repository) {
     }
 }
 
-async fn sweep_mail(mailboxes: Mailboxes) {
+async fn sweep_mail(mailboxes: Mailboxes, notices: Notices) {
     loop {
         tokio::time::sleep(SWEEP_MAIL).await;
         if let Err(error) = mailboxes.sweep().await {
             tracing::warn!(%error, "expired messages are not removed yet");
+        }
+        if let Err(error) = notices.sweep().await {
+            tracing::warn!(%error, "feedback and notifications of files that are too old are not removed yet");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! protocol fronts --backend--> authority, events, twins, c2d, presence
-//! back ends ------rest------> registry, twins, methods, deployment, c2d, events
+//! back ends ------rest------> registry, twins, methods, deployment, c2d, notices, events
 //!                                   |            |
 //!                               storage (SQLite) '-- events (holm-queue)
 //! ```
@@ -19,7 +19,9 @@ pub mod backend;
 pub mod c2d;
 pub mod deployment;
 pub mod events;
+pub mod feedback;
 pub mod methods;
+pub mod notices;
 pub mod presence;
 pub mod registry;
 pub mod twins;
@@ -33,7 +35,7 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
-pub use config::HubConfig;
+pub use config::{HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

@@ -15,6 +15,7 @@ use holm_gateway::metrics::{Counter, Exposition, Family};
 use holm_model::{ErrorCode, ServiceError};
 
 use crate::HubBackend;
+use crate::notices::NoticeKind;
 
 label! {
     /// Why a proof was not good.
@@ -71,6 +72,7 @@ label! {
         Completed = "completed",
         Abandoned = "abandoned",
         Rejected = "rejected",
+        Released = "released",
     }
 }
 
@@ -208,6 +210,25 @@ impl HubBackend {
                 "Cloud-to-device messages that wait for their devices.",
                 waiting,
             );
+        }
+        for (kind, waiting, lost, what) in [
+            (
+                NoticeKind::Feedback,
+                "holm_hub_feedback_waiting",
+                "holm_hub_feedback_lost_total",
+                "Records of feedback",
+            ),
+            (
+                NoticeKind::FileNotification,
+                "holm_hub_file_notifications_waiting",
+                "holm_hub_file_notifications_lost_total",
+                "Notifications of files",
+            ),
+        ] {
+            let count = u64::try_from(self.notices.waiting(kind)).unwrap_or(u64::MAX);
+            out.gauge(waiting, &format!("{what} that no back end has taken yet."), count);
+            let text = format!("{what} that were given up because too many waited, or could not be read back.");
+            out.counter(lost, &text, self.notices.lost(kind));
         }
         out.gauge(
             "holm_hub_event_log_bytes",

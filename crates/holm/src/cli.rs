@@ -1,6 +1,8 @@
 //! The command line: names, options, and what `--help` says of them.
 
 mod access;
+#[cfg(feature = "hub")]
+mod bounds;
 #[cfg(all(feature = "hub", feature = "edge"))]
 mod demo;
 mod device;

@@ -23,6 +23,7 @@ pub struct Hub {
     process: Process,
     data: PathBuf,
     mqtt_port: u16,
+    amqp_port: u16,
     https_port: u16,
     service: Service,
 }
@@ -51,7 +52,7 @@ impl Hub {
         ]);
         command.arg("--data").arg(&data).env("HOLM_LOG", "warn");
         let mut process = Process::start(&mut command, &directory.join("hub.log"))?;
-        let (mqtt_port, https_port) = ports(&mut process).await.context("the hub did not start")?;
+        let (mqtt_port, amqp_port, https_port) = ports(&mut process).await.context("the hub did not start")?;
         let told = Command::new(&holm)
             .args(["hub", "connection-string", "--data"])
             .arg(&data)
@@ -62,6 +63,7 @@ impl Hub {
             process,
             data,
             mqtt_port,
+            amqp_port,
             https_port,
             service,
         })
@@ -77,6 +79,12 @@ impl Hub {
     #[must_use]
     pub const fn mqtt_port(&self) -> u16 {
         self.mqtt_port
+    }
+
+    /// Its port of AMQP.
+    #[must_use]
+    pub const fn amqp_port(&self) -> u16 {
+        self.amqp_port
     }
 
     /// Its ports of MQTT and HTTPS.
@@ -129,6 +137,23 @@ impl Hub {
         self.deploy(EDGE_DEVICE, &whole_edge::container(module, image)).await
     }
 
+    /// Creates a device with this key.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn admit_device(&self, device: &str, key: &str) -> Result<()> {
+        let body = json!({ "deviceId": device, "authentication": authentication(key) });
+        self.service.create(&format!("/devices/{device}"), &body).await
+    }
+
+    /// Posts to the service API.
+    ///
+    /// # Errors
+    /// There is no answer, or it does not tell success.
+    pub async fn call(&self, path: &str, body: &Value) -> Result<()> {
+        self.service.change(Method::POST, path, body).await
+    }
+
     /// Creates an edge device with this key.
     ///
     /// # Errors
@@ -177,12 +202,12 @@ fn authentication(key: &str) -> Value {
 }
 
 /// The ports that the hub says it listens on.
-async fn ports(process: &mut Process) -> Result<(u16, u16)> {
+async fn ports(process: &mut Process) -> Result<(u16, u16, u16)> {
     let began = Instant::now();
     loop {
         let output = process.output();
         if let Some(line) = output.lines().find(|line| line.starts_with("ready ")) {
-            return Ok((port(line, "mqtt=")?, port(line, "https=")?));
+            return Ok((port(line, "mqtt=")?, port(line, "amqp=")?, port(line, "https=")?));
         }
         process.check()?;
         if began.elapsed() > START_DEADLINE {

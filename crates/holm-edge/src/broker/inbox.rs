@@ -205,7 +205,8 @@ impl Inbox for Broker {
                 let detail = format!("`{}` rejected it", of.identity);
                 self.bury_delivery(&of.identity, delivery, Reason::Rejected, detail);
             }
-            Settlement::Abandon => {
+            // The edge counts no deliveries.
+            Settlement::Abandon | Settlement::Release => {
                 inbox.leases().abandon(delivery);
                 inbox.returned.notify_one();
             }

@@ -266,7 +266,7 @@ impl Broker {
         let verdict = match settlement {
             Settlement::Complete => Verdict::Completed,
             Settlement::Reject => Verdict::Rejected,
-            Settlement::Abandon => {
+            Settlement::Abandon | Settlement::Release => {
                 let mut letters = lock(&mailbox.letters);
                 if let Some(letter) = letters.leased.remove(&(session, lease)) {
                     letters.put_back(lease, letter);

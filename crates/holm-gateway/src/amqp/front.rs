@@ -154,8 +154,9 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.note_end();
-            let due = [self.unproved, self.look_at, self.give_up, self.last_acknowledgements];
             let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
+            let give_up = self.give_up.filter(|_| waits);
+            let due = [self.unproved, self.look_at, give_up, self.last_acknowledgements];
             // The connection comes last: what everything before it has to say leaves in one write.
             tokio::select! {
                 biased;
@@ -176,7 +177,9 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     fn note_end(&mut self) {
         let waits = !self.waiting.is_empty();
         let ended = self.connection.has_ended() || !self.connection.session().is_open();
-        self.give_up = (waits && ended).then(|| self.give_up.unwrap_or_else(|| instant() + LAST_ROOM));
+        if waits && ended {
+            self.give_up.get_or_insert_with(|| instant() + LAST_ROOM);
+        }
         self.look_at = (waits && !ended).then(|| self.look_at.unwrap_or_else(|| instant() + LOOK_FOR_END));
         if self.last_acknowledgements.is_some() && self.has_acknowledged_all() {
             self.end_now();
@@ -195,7 +198,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         if is_due(self.look_at) {
             self.look_at = None;
         }
-        if is_due(self.give_up) {
+        if is_due(self.give_up) && !self.waiting.is_empty() {
             tracing::warn!(
                 count = self.waiting.len(),
                 "messages were not taken in: there was no room for them until their connection had ended"

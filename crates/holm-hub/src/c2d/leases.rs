@@ -1,18 +1,21 @@
 //! Who holds which waiting message, in memory.
 //!
 //! ```text
-//!             .--> Held(session, token) --settle--> Settling --written--> gone
-//!   (none) ---'          |                              |
-//!     Returned <---------'--release                     '--abandoned, or not written--> Returned
+//!             .--> Held(session, token, lock) --settle--> Settling --written--> gone
+//!   (none) ---'     |            |                            |
+//!     Returned <----'------------'--release, lock is over     '--abandoned, or not written--> Returned
+//!                   '--a newer session receives--> Held(that, another token)
 //! ```
 //!
 //! Numbers name leases and states of mailboxes. One counter gives them out for all devices, and it outlives the entries of
-//! devices: a number that somebody still holds never comes to mean something else.
+//! devices: a number that somebody still holds never comes to mean something else. It begins at another number with each
+//! process, so that a number from before a restart names nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use holm_gateway::SessionId;
-use holm_model::DeviceId;
+use holm_model::{DeviceId, Timestamp};
 
 use crate::storage::Waiting;
 
@@ -33,12 +36,63 @@ struct DeviceLeases {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lease {
-    /// `=> (Settling | Returned)`
-    Held { session: SessionId, token: u64 },
+    /// `=> (Settling | Returned | Held)`
+    Held {
+        session: SessionId,
+        token: u64,
+        /// `None`: as long as the session lives.
+        lock: Option<Lock>,
+    },
     /// Being written; `=> gone | Returned`.
     Settling,
     /// Free, but it was delivered before: the next delivery is a repetition.
     Returned,
+}
+
+/// When a lease ends by itself. A clock that was set back before its beginning ends it too: nobody knows how much is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lock {
+    taken: Timestamp,
+    until: Timestamp,
+}
+
+impl Lock {
+    fn is_over(self, now: Timestamp) -> bool {
+        now >= self.until || now < self.taken
+    }
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) session: SessionId,
+    pub(super) device: &'a DeviceId,
+    pub(super) now: Timestamp,
+    /// For how long; `None`: as long as the session lives.
+    pub(super) lock: Option<Duration>,
+    pub(super) most: usize,
+}
+
+impl Asked<'_> {
+    fn lock(&self) -> Option<Lock> {
+        let millis = |lock: Duration| i64::try_from(lock.as_millis()).unwrap_or(i64::MAX);
+        self.lock.map(|lock| Lock {
+            taken: self.now,
+            until: self.now.plus_millis(millis(lock)),
+        })
+    }
+
+    /// Whether a message with this lease is free for who asks. Sessions take it from older sessions of the device.
+    fn finds_free(&self, lease: Option<Lease>) -> bool {
+        match lease {
+            None | Some(Lease::Returned) => true,
+            Some(Lease::Settling) => false,
+            Some(Lease::Held { lock: Some(lock), .. }) => lock.is_over(self.now),
+            Some(Lease::Held {
+                session, lock: None, ..
+            }) => self.lock.is_none() && session < self.session,
+        }
+    }
 }
 
 /// A message that is free, and how it would be handed out.
@@ -56,7 +110,27 @@ pub(super) enum Taken {
     Settling,
 }
 
+/// How an attempt to hold went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nothing was done: the mailbox is no longer in the state in which its messages were read.
+    OutOfDate,
+    /// All there is was handed out.
+    Done {
+        /// When a lock of the mailbox is over next.
+        next_end: Option<Timestamp>,
+    },
+}
+
 impl Leases {
+    /// None yet; numbers begin behind this one.
+    pub(super) fn numbered_after(last_number: u64) -> Self {
+        Self {
+            devices: HashMap::new(),
+            last_number,
+        }
+    }
+
     /// The state of a device's mailbox, to be compared once its messages were read.
     pub(super) fn state(&mut self, device: &DeviceId) -> u64 {
         if let Some(leases) = self.devices.get(device) {
@@ -68,32 +142,29 @@ impl Leases {
         state
     }
 
-    /// Leases the free ones of `waiting` to a session, in order, at most `most`; `take` hands one out or says that it is
-    /// being removed. False, and nothing is done, when the mailbox is no longer in `state`: the list is out of date.
+    /// Leases the free ones of `waiting` to who asks, in order, at most as many as it asks for; `take` hands one out or says
+    /// that it is being removed.
     pub(super) fn hold(
         &mut self,
-        session: SessionId,
-        device: &DeviceId,
+        asked: &Asked<'_>,
         state: u64,
-        most: usize,
         waiting: Vec<Waiting>,
         mut take: impl FnMut(Free) -> Taken,
-    ) -> bool {
+    ) -> Hold {
         let Self { devices, last_number } = self;
-        let Some(leases) = devices.get_mut(device).filter(|leases| leases.state == state) else {
-            return false;
+        let Some(leases) = devices.get_mut(asked.device).filter(|leases| leases.state == state) else {
+            return Hold::OutOfDate;
         };
         let leases = &mut leases.by_sequence;
-        let numbers: HashSet<u64> = waiting.iter().map(|message| message.sequence).collect();
-        leases.retain(|sequence, lease| *lease != Lease::Returned || numbers.contains(sequence));
+        forget(leases, &waiting, asked.now);
         let mut held = 0;
         for message in waiting {
-            if held == most {
+            if held == asked.most {
                 break;
             }
             let sequence = message.sequence;
             let before = leases.get(&sequence).copied();
-            if before.is_some_and(|lease| lease != Lease::Returned) {
+            if !asked.finds_free(before) {
                 continue;
             }
             *last_number += 1;
@@ -107,26 +178,46 @@ impl Leases {
             let lease = match taken {
                 Taken::Held => {
                     held += 1;
-                    Lease::Held { session, token }
+                    Lease::Held {
+                        session: asked.session,
+                        token,
+                        lock: asked.lock(),
+                    }
                 }
                 Taken::Settling => Lease::Settling,
             };
             leases.insert(sequence, lease);
         }
+        let next_end = leases.values().filter_map(|lease| match lease {
+            Lease::Held { lock: Some(lock), .. } => Some(lock.until),
+            _ => None,
+        });
+        let next_end = next_end.min();
         if leases.is_empty() {
-            devices.remove(device);
+            devices.remove(asked.device);
         }
-        true
+        Hold::Done { next_end }
     }
 
     /// Ends the lease of this token, whose settlement is to be written; gives the message's sequence. `None` for a lease
-    /// that is not held by this session.
-    pub(super) fn settle(&mut self, session: SessionId, device: &DeviceId, token: u64) -> Option<u64> {
-        let held = Lease::Held { session, token };
+    /// that is not held by this session, or no longer.
+    pub(super) fn settle(&mut self, session: SessionId, device: &DeviceId, token: u64, now: Timestamp) -> Option<u64> {
         let leases = &mut self.devices.get_mut(device)?.by_sequence;
-        let (sequence, lease) = leases.iter_mut().find(|(_, lease)| **lease == held)?;
+        let mut held = leases.iter_mut().filter_map(|(sequence, lease)| match *lease {
+            Lease::Held {
+                session: holder,
+                token: named,
+                lock,
+            } if (holder, named) == (session, token) => Some((*sequence, lease, lock)),
+            _ => None,
+        });
+        let (sequence, lease, lock) = held.next()?;
+        if lock.is_some_and(|lock| lock.is_over(now)) {
+            *lease = Lease::Returned;
+            return None;
+        }
         *lease = Lease::Settling;
-        Some(*sequence)
+        Some(sequence)
     }
 
     /// What was being settled is gone from the disk, or free again.
@@ -158,20 +249,43 @@ impl Leases {
         any
     }
 
+    /// Whether somebody holds a message, or is settling it.
+    pub(super) fn is_held(&self, device: &DeviceId, sequence: u64, now: Timestamp) -> bool {
+        let leases = self.devices.get(device);
+        match leases.and_then(|leases| leases.by_sequence.get(&sequence)) {
+            None | Some(Lease::Returned) => false,
+            Some(Lease::Held { lock: Some(lock), .. }) => !lock.is_over(now),
+            Some(Lease::Held { lock: None, .. } | Lease::Settling) => true,
+        }
+    }
+
     fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
 }
 
+/// Forgets what came back or whose lock is over, and which is gone from the list.
+fn forget(leases: &mut BTreeMap<u64, Lease>, waiting: &[Waiting], now: Timestamp) {
+    let numbers: HashSet<u64> = waiting.iter().map(|message| message.sequence).collect();
+    leases.retain(|sequence, lease| {
+        if matches!(lease, Lease::Held { lock: Some(lock), .. } if lock.is_over(now)) {
+            *lease = Lease::Returned;
+        }
+        *lease != Lease::Returned || numbers.contains(sequence)
+    });
+}
+
 #[cfg(test)]
 mod tests {
-    use holm_model::Timestamp;
-
     use super::*;
 
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_millis(millis)
+    }
+
     fn waiting(sequence: u64) -> Vec<Waiting> {
-        let at = Timestamp::from_unix_millis(0);
+        let at = at(0);
         vec![Waiting {
             sequence,
             enqueued: at,
@@ -190,12 +304,31 @@ mod tests {
         state: u64,
         list: Vec<Waiting>,
     ) -> Option<Vec<u64>> {
+        hold_for(leases, (session, None), device, state, list, 0)
+    }
+
+    /// The same, under a lock, at a time.
+    fn hold_for(
+        leases: &mut Leases,
+        (session, lock): (SessionId, Option<Duration>),
+        device: &DeviceId,
+        state: u64,
+        list: Vec<Waiting>,
+        now: i64,
+    ) -> Option<Vec<u64>> {
         let mut tokens = Vec::new();
-        let current = leases.hold(session, device, state, 16, list, |free| {
+        let asked = Asked {
+            session,
+            device,
+            now: at(now),
+            lock,
+            most: 16,
+        };
+        let hold = leases.hold(&asked, state, list, |free| {
             tokens.push(free.token);
             Taken::Held
         });
-        current.then_some(tokens)
+        (hold != Hold::OutOfDate).then_some(tokens)
     }
 
     #[test]
@@ -203,7 +336,7 @@ mod tests {
         let (mut leases, session, device) = (Leases::default(), SessionId::next(), DeviceId::new("d1").unwrap());
         let before = leases.state(&device);
         let token = hold(&mut leases, session, &device, before, waiting(1)).unwrap()[0];
-        let sequence = leases.settle(session, &device, token).unwrap();
+        let sequence = leases.settle(session, &device, token, at(0)).unwrap();
         leases.settled(&device, sequence, true);
 
         // Nothing is left, so the device's entry goes; the next to ask makes it anew.
@@ -220,13 +353,49 @@ mod tests {
         let (mut leases, session, device) = (Leases::default(), SessionId::next(), DeviceId::new("d1").unwrap());
         let state = leases.state(&device);
         let first = hold(&mut leases, session, &device, state, waiting(1)).unwrap()[0];
-        leases.settle(session, &device, first).unwrap();
+        leases.settle(session, &device, first, at(0)).unwrap();
         leases.settled(&device, 1, false);
 
         let second = hold(&mut leases, session, &device, state, waiting(1)).unwrap()[0];
 
         assert_ne!(first, second);
-        assert_eq!(leases.settle(session, &device, first), None);
-        assert_eq!(leases.settle(session, &device, second), Some(1));
+        assert_eq!(leases.settle(session, &device, first, at(0)), None);
+        assert_eq!(leases.settle(session, &device, second, at(0)), Some(1));
+    }
+
+    #[test]
+    fn a_lock_that_is_over_frees_its_message_and_its_token_settles_nothing() {
+        let (mut leases, session, device) = (Leases::default(), SessionId::next(), DeviceId::new("d1").unwrap());
+        let state = leases.state(&device);
+        let minute = (session, Some(Duration::from_secs(60)));
+        let first = hold_for(&mut leases, minute, &device, state, waiting(1), 0).unwrap()[0];
+        let held = hold_for(&mut leases, minute, &device, state, waiting(1), 59_999).unwrap();
+
+        let second = hold_for(&mut leases, minute, &device, state, waiting(1), 60_000).unwrap();
+
+        assert_eq!((held.len(), second.len()), (0, 1));
+        assert_eq!(leases.settle(session, &device, first, at(60_000)), None);
+        assert_eq!(leases.settle(session, &device, second[0], at(120_000)), None);
+        // Set back before the lock began: nobody knows how much of it is left.
+        let third = hold_for(&mut leases, minute, &device, state, waiting(1), 120_000).unwrap()[0];
+        assert_eq!(leases.settle(session, &device, third, at(119_999)), None);
+    }
+
+    #[test]
+    fn a_newer_session_takes_what_an_older_one_holds_and_never_what_is_locked() {
+        let (mut leases, device) = (Leases::default(), DeviceId::new("d1").unwrap());
+        let (older, newer) = (SessionId::next(), SessionId::next());
+        let state = leases.state(&device);
+        let lost = hold(&mut leases, older, &device, state, waiting(1)).unwrap()[0];
+        let locked = (older, Some(Duration::from_secs(60)));
+        hold_for(&mut leases, locked, &device, state, waiting(2), 0).unwrap();
+
+        let both = [waiting(1), waiting(2)].concat();
+        let won = hold(&mut leases, newer, &device, state, both.clone()).unwrap();
+        let again = hold(&mut leases, older, &device, state, both).unwrap();
+
+        assert_eq!((won.len(), again.len()), (1, 0));
+        assert_eq!(leases.settle(older, &device, lost, at(0)), None);
+        assert_eq!(leases.settle(newer, &device, won[0], at(0)), Some(1));
     }
 }

@@ -2,17 +2,24 @@
 //!
 //! Source: `hub-service-api.md` §5.2.
 
+use std::time::Duration;
+
 use holm_gateway::Delivery;
 use holm_model::message::{DecodeError, MAX_CLOUD_TO_DEVICE_BYTES};
 use holm_model::wire::bag;
 use holm_model::{DeviceId, ErrorCode, Message, ServiceError, SystemProperty, Timestamp};
 
+use super::MAX_TIME_TO_LIVE_MS;
 use super::leases::Free;
-use super::{DEFAULT_TIME_TO_LIVE_MS, MAX_TIME_TO_LIVE_MS};
 use crate::storage::Waiting;
 
-/// Checks a message and stamps it.
-pub(super) fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -> Result<Waiting, ServiceError> {
+/// Checks a message and stamps it. It waits for `time_to_live` if its sender does not say until when.
+pub(super) fn prepare(
+    device: &DeviceId,
+    mut message: Message,
+    now: Timestamp,
+    time_to_live: Duration,
+) -> Result<Waiting, ServiceError> {
     let size = message.counted_bytes();
     if size > MAX_CLOUD_TO_DEVICE_BYTES {
         return Err(ServiceError::new(
@@ -41,7 +48,7 @@ pub(super) fn prepare(device: &DeviceId, mut message: Message, now: Timestamp) -
         )));
     }
     let expires = match message.system.get(SystemProperty::AbsoluteExpiryTime) {
-        None => now.plus_millis(DEFAULT_TIME_TO_LIVE_MS),
+        None => now.plus_millis(i64::try_from(time_to_live.as_millis()).unwrap_or(MAX_TIME_TO_LIVE_MS)),
         Some(text) => Timestamp::parse(text)
             .ok_or_else(|| {
                 ServiceError::argument_invalid(format!("`iothub-expiry` is `{text}`; give an ISO 8601 point in time"))

@@ -19,8 +19,10 @@ impl RestApi {
             (CONTENT_TYPE, SystemProperty::ContentType),
             (CONTENT_ENCODING, SystemProperty::ContentEncoding),
         ] {
+            // Bytes are what a body is anyway, and what HTTP libraries say that were told nothing.
             if system.get(property).is_none()
                 && let Some(value) = call.header(header)
+                && !value.eq_ignore_ascii_case("application/octet-stream")
             {
                 system.set(property, value);
             }

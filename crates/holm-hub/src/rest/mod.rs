@@ -5,6 +5,7 @@
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
 //!   twins.rs       /twins/{id}, …/methods
 //!   messages.rs    …/messages/deviceBound, …/commands
+//!   notices.rs     /messages/serviceBound/feedback, …/filenotifications; /holm/v1/feedback (ours)
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
 //! ```
@@ -17,6 +18,7 @@ mod answer;
 mod devices;
 mod events;
 mod messages;
+mod notices;
 mod query;
 mod scope;
 mod target;
@@ -39,6 +41,7 @@ use crate::HubBackend;
 use crate::authority::Authority;
 use crate::deployment::Deployments;
 use crate::methods::Methods;
+use crate::notices::ReaderId;
 use crate::registry::{Caller, Registry};
 use crate::storage::Rights;
 
@@ -59,8 +62,10 @@ pub struct RestApi {
     pub(crate) methods: Methods,
     pub(crate) deployments: Deployments,
     pub(crate) scope: holm_net::Scope,
-    /// Answers that follow the event log.
+    /// Answers that follow the event log, or wait for notices.
     pub(crate) streams: holm_net::Scope,
+    /// All who read notices over HTTPS.
+    pub(crate) notice_reader: ReaderId,
 }
 
 /// A request that is allowed, read as far as all resources have in common.
@@ -157,6 +162,9 @@ impl RestApi {
             Target::Methods(identity) => self.method_call(call, identity).await,
             Target::CloudToDevice(device) => self.send_to_device(call, device).await,
             Target::Commands(device) => self.purge(call, device).await,
+            Target::Notices(kind) => self.receive_notice(call, kind).await,
+            Target::Notice(kind, lock, verb) => self.settle_notice(call, kind, lock, verb).await,
+            Target::Feedback => self.look_at_feedback(&call),
             Target::Events => self.events(&call),
             Target::Partitions => self.partitions(&call),
         }
@@ -212,6 +220,9 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
         (
             Target::CloudToDevice(_)
             | Target::Commands(_)
+            | Target::Notices(_)
+            | Target::Notice(..)
+            | Target::Feedback
             | Target::Query
             | Target::Twin(_)
             | Target::Methods(_)

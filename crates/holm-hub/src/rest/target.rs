@@ -9,6 +9,7 @@ use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
 use super::scope::ScopeCall;
+use crate::notices::{LockToken, NoticeKind};
 
 /// A resource of the service API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub(super) enum Target {
     CloudToDevice(DeviceId),
     /// `/devices/{id}/commands`
     Commands(DeviceId),
+    /// `/messages/serviceBound/feedback`, `…/filenotifications`
+    Notices(NoticeKind),
+    /// `…/{lock}`, and `…/{lock}/abandon`; `None` is no lock that was ever given out
+    Notice(NoticeKind, Option<LockToken>, Verb),
+    /// `/holm/v1/feedback`
+    Feedback,
     /// `/devices/{id}/applyConfigurationContent`
     ApplyContent(DeviceId),
     /// `/devices/query`
@@ -43,6 +50,13 @@ pub(super) enum Target {
     Events,
     /// `/holm/v1/partitions`
     Partitions,
+}
+
+/// What a path below a lock is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Complete,
+    Abandon,
 }
 
 /// Why a path names nothing.
@@ -106,6 +120,13 @@ impl Target {
             [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
                 Self::CloudToDevice(device(id)?)
             }
+            [a, b, kind] if is(a, "messages") && is(b, "serviceBound") => Self::Notices(notice_kind(kind)?),
+            [a, b, kind, lock] if is(a, "messages") && is(b, "serviceBound") => {
+                Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Complete)
+            }
+            [a, b, kind, lock, c] if is(a, "messages") && is(b, "serviceBound") && is(c, "abandon") => {
+                Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Abandon)
+            }
             [a, id] if is(a, "twins") => Self::Twin(Identity::of_device(device(id)?)),
             [a, id, b] if is(a, "twins") && is(b, "methods") => Self::Methods(Identity::of_device(device(id)?)),
             [a, id, b, m] if is(a, "twins") && is(b, "modules") => Self::Twin(module(id, m)?),
@@ -115,6 +136,7 @@ impl Target {
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
+            ["holm", "v1", "feedback"] => Self::Feedback,
             _ => return Err(Unroutable::Unknown),
         })
     }
@@ -122,8 +144,20 @@ impl Target {
     /// Whether the resource is one of ours, without `api-version`.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
-        matches!(self, Self::Events | Self::Partitions | Self::Children(_))
+        matches!(
+            self,
+            Self::Events | Self::Partitions | Self::Children(_) | Self::Feedback
+        )
     }
+}
+
+fn notice_kind(word: &str) -> Result<NoticeKind, Unroutable> {
+    let all = [
+        ("feedback", NoticeKind::Feedback),
+        ("filenotifications", NoticeKind::FileNotification),
+    ];
+    let found = all.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
+    found.map(|(_, kind)| kind).ok_or(Unroutable::Unknown)
 }
 
 fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {

@@ -1,12 +1,9 @@
-//! Cloud-to-device messages that wait for their device, and what became of those that waited.
+//! Cloud-to-device messages that wait for their device.
 
 use holm_model::{DeviceId, ServiceError, Timestamp};
 use rusqlite::{Row, params};
 
 use super::{Transaction, View, to_i64, to_u64};
-
-/// Outcomes that are kept until somebody fetches feedback; the oldest go beyond it.
-const MAX_OUTCOMES: i64 = 10_000;
 
 /// A message that waits for its device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,46 +20,6 @@ pub struct Waiting {
     pub ack: String,
     /// The message, as in the event log.
     pub message: Vec<u8>,
-}
-
-/// What became of a message. Shown as the published feedback says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The device has it.
-    Success,
-    /// Its time ended before.
-    Expired,
-    /// The device abandoned it too often.
-    DeliveryCountExceeded,
-    /// The device refused it.
-    Rejected,
-    /// It was removed by an operator.
-    Purged,
-}
-
-impl Outcome {
-    /// The published name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Success => "Success",
-            Self::Expired => "Expired",
-            Self::DeliveryCountExceeded => "DeliveryCountExceeded",
-            Self::Rejected => "Rejected",
-            Self::Purged => "Purged",
-        }
-    }
-
-    /// Whether a sender who asked for `ack` wants to know of it.
-    #[must_use]
-    pub fn is_wanted(self, ack: &str) -> bool {
-        match ack {
-            "full" => true,
-            "positive" => self == Self::Success,
-            "negative" => self != Self::Success,
-            _ => false,
-        }
-    }
 }
 
 const COLUMNS: &str = "sequence, enqueued, expires, deliveries, ack, message";
@@ -104,24 +61,31 @@ impl View<'_> {
         Ok(to_u64(count.unwrap_or(0)))
     }
 
-    /// Messages whose time has ended, with their devices; at most `most`.
+    /// A message that waits, whoever it is for; with its device, as it is written.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub fn overdue(&self, now: Timestamp, most: u32) -> Result<Vec<(String, Waiting)>, ServiceError> {
-        let sql = format!("SELECT {COLUMNS}, device FROM c2d_messages WHERE expires <= ?1 ORDER BY expires LIMIT ?2");
-        self.all(&sql, params![now.unix_millis(), most], |row| {
-            Ok((row.get(6)?, read(row)?))
-        })
+    pub fn waiting_of_any(&self, sequence: u64) -> Result<Option<(String, Waiting)>, ServiceError> {
+        let sql = format!("SELECT {COLUMNS}, device FROM c2d_messages WHERE sequence = ?1");
+        self.one(&sql, [to_i64(sequence)], |row| Ok((row.get(6)?, read(row)?)))
     }
 
-    /// What became of messages to a device: message id and outcome, oldest first.
+    /// Messages whose time has ended, by when it did and their numbers, behind `after`; at most `most`.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub fn outcomes(&self, device: &DeviceId) -> Result<Vec<(String, String)>, ServiceError> {
-        let sql = "SELECT message_id, outcome FROM c2d_outcomes WHERE device = ?1 ORDER BY id";
-        self.all(sql, [device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+    pub fn overdue(
+        &self,
+        now: Timestamp,
+        after: (Timestamp, u64),
+        most: u32,
+    ) -> Result<Vec<(Timestamp, u64)>, ServiceError> {
+        let sql = "SELECT expires, sequence FROM c2d_messages
+            WHERE expires <= ?1 AND (expires, sequence) > (?2, ?3) ORDER BY expires, sequence LIMIT ?4";
+        let after = (after.0.unix_millis(), to_i64(after.1));
+        self.all(sql, params![now.unix_millis(), after.0, after.1, most], |row| {
+            Ok((Timestamp::from_unix_millis(row.get(0)?), to_u64(row.get(1)?)))
+        })
     }
 }
 
@@ -155,46 +119,13 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes a message and keeps nothing of it.
+    /// Removes a message. Whether it was there.
     ///
     /// # Errors
     /// When the database can't be written to.
-    pub fn discard_waiting(&self, sequence: u64) -> Result<(), ServiceError> {
+    pub fn discard_waiting(&self, sequence: u64) -> Result<bool, ServiceError> {
         let sql = "DELETE FROM c2d_messages WHERE sequence = ?1";
-        self.write(sql, [to_i64(sequence)])?;
-        Ok(())
-    }
-
-    /// Removes a message and keeps what became of it, if its sender asked. `message_id` is the message's own.
-    ///
-    /// # Errors
-    /// When the database can't be written to.
-    pub fn finish_waiting(
-        &self,
-        device: &DeviceId,
-        generation: &str,
-        message: &Waiting,
-        message_id: &str,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Result<(), ServiceError> {
-        self.discard_waiting(message.sequence)?;
-        if !outcome.is_wanted(&message.ack) {
-            return Ok(());
-        }
-        self.write(
-            "INSERT INTO c2d_outcomes (device, generation, message_id, outcome, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                device.as_str(),
-                generation,
-                message_id,
-                outcome.name(),
-                now.unix_millis()
-            ],
-        )?;
-        let last = self.connection.last_insert_rowid();
-        self.write("DELETE FROM c2d_outcomes WHERE id <= ?1", [last - MAX_OUTCOMES])?;
-        Ok(())
+        Ok(self.write(sql, [to_i64(sequence)])? > 0)
     }
 }
 

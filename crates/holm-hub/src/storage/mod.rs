@@ -1,4 +1,5 @@
-//! The hub's state in SQLite: identities, twins, policies, waiting cloud-to-device messages and the outbox of events.
+//! The hub's state in SQLite: identities, twins, policies, waiting cloud-to-device messages, notices for
+//! back ends and the outbox of events.
 //!
 //! ```text
 //! registry, twins, c2d, …  --change(|transaction| …)-->  writer thread: savepoint each, one commit for all that wait
@@ -16,6 +17,7 @@ mod activities;
 mod c2d;
 mod family;
 mod identities;
+mod notices;
 mod outbox;
 mod policies;
 mod repository;
@@ -26,7 +28,8 @@ mod twins;
 mod writer;
 
 pub use activities::Activity;
-pub use c2d::{Outcome, Waiting};
+pub use c2d::Waiting;
+pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};
 pub use policies::{Policy, Rights};
 pub use repository::Repository;

@@ -127,7 +127,7 @@ CREATE TABLE c2d_messages (
 CREATE INDEX c2d_by_device ON c2d_messages (device, sequence);
 CREATE INDEX c2d_by_expiry ON c2d_messages (expires);
 
-CREATE TABLE c2d_outcomes (
+CREATE TABLE c2d_outcomes (                     -- of releases before notices; no longer written
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device TEXT NOT NULL,
     generation TEXT NOT NULL,
@@ -145,10 +145,19 @@ CREATE TABLE outbox (
 );
 ";
 
-/// By which the children of an edge device are found. Made at every opening: databases of earlier releases have none, and it
-/// changes no format, since such a release reads and writes a database with it.
-const CHILDREN: &str = "CREATE INDEX IF NOT EXISTS identities_by_parent ON identities (parent_scopes, device)
-    WHERE module = '' AND parent_scopes != '[]'";
+/// Made at every opening: databases of earlier releases have none of it, and it changes no format, since such a release reads and
+/// writes a database with it. The index finds the children of an edge device.
+const ADDED: &str = "
+CREATE TABLE IF NOT EXISTS notices (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,                         -- feedback, fileNotification
+    enqueued INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL,
+    body BLOB NOT NULL                          -- JSON
+);
+CREATE INDEX IF NOT EXISTS identities_by_parent ON identities (parent_scopes, device)
+    WHERE module = '' AND parent_scopes != '[]';
+";
 
 /// Makes the file with mode 0600 before SQLite would make it with a wider one: it holds the keys of all devices. SQLite gives
 /// the files beside it the same mode.
@@ -204,7 +213,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             ))
             .map_err(sqlite)?;
     }
-    connection.execute_batch(CHILDREN).map_err(sqlite)?;
+    connection.execute_batch(ADDED).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use holm_gateway::{Delivery, Inbox, Mailbox, Settlement, Subscriptions};
+use holm_gateway::{Delivery, Settlement, Subscriptions};
 use holm_hub::c2d::Mailboxes;
+use holm_hub::notices::Notices;
 use holm_hub::registry::Entry;
 use holm_hub::storage::Repository;
-use holm_hub::{Clock, Signals};
+use holm_hub::{Clock, Hub, HubConfig, QueueBounds, Signals};
 use holm_model::{Message, SystemProperty, Timestamp};
 use holm_net::Scope;
 use hyper::Method;
 use serde_json::json;
 
-use crate::support::{Client, Reply, START, TestHub, identity};
+use crate::support::{Reply, START, TestHub, identity};
 
 const BOUND: &str = "/devices/d1/messages/deviceBound";
 
@@ -26,25 +27,6 @@ async fn send(hub: &TestHub, body: &'static str) -> Reply {
         body,
     )
     .await
-}
-
-impl Client<'_> {
-    async fn receive(&self, most: usize) -> Vec<Delivery> {
-        let backend = self.hub.hub.backend();
-        let receiving = backend.receive(self.handle.id(), &self.admission, Mailbox::CloudToDevice, most);
-        receiving.await.unwrap()
-    }
-
-    fn settle(&self, delivery: &Delivery, settlement: Settlement) {
-        let backend = self.hub.hub.backend();
-        backend.settle(
-            self.handle.id(),
-            &self.admission,
-            Mailbox::CloudToDevice,
-            delivery.lease,
-            settlement,
-        );
-    }
 }
 
 /// Waits until so many messages wait for the device.
@@ -286,7 +268,10 @@ async fn a_record_that_cannot_be_read_back_does_not_stop_others_from_expiring() 
     let (now, scope) = (Arc::new(AtomicI64::new(START)), Scope::new());
     let told = Arc::clone(&now);
     let clock = Clock::new(move || Timestamp::from_unix_millis(told.load(Ordering::SeqCst)));
-    let mailboxes = Mailboxes::new(repository.clone(), Signals::default(), clock, scope);
+    let bounds = QueueBounds::default();
+    let notices = Notices::open(repository.clone(), clock.clone(), scope.clone(), bounds, bounds);
+    let notices = notices.await.unwrap();
+    let mailboxes = Mailboxes::open(repository.clone(), Signals::default(), clock, scope, notices, bounds).unwrap();
     for _ in 0..3 {
         mailboxes.send(device.clone(), Message::new("x")).await.unwrap();
     }
@@ -323,4 +308,147 @@ async fn properties_that_a_device_could_not_get_are_refused_with_what_is_wrong()
     let got = client.receive(1).await;
     assert_eq!(got[0].message.properties.get("k"), Some(Some("žluť 💧")));
     assert_eq!(got[0].message.system.get(SystemProperty::MessageId), Some("ünï"));
+}
+
+#[tokio::test]
+async fn the_newest_connection_wins_and_nothing_stays_locked_by_the_loser() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    send(&hub, "two").await;
+    let loser = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let lost = loser.receive(16).await;
+
+    // The loser's connection hangs: its end comes only after the newer one has asked.
+    let winner = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let won = winner.receive(16).await;
+    let late = loser.settle_durably(&lost[0], Settlement::Complete).await;
+    loser.disconnect().await;
+    let settled = winner.settle_durably(&won[1], Settlement::Complete).await;
+
+    assert_eq!(bodies(&won), ["one", "two"]);
+    assert!(won.iter().all(|delivery| delivery.redelivered));
+    assert!(!late && settled);
+    waiting(&hub, 1).await;
+    winner.disconnect().await;
+    let next = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let left = next.receive(16).await;
+    assert_eq!(bodies(&left), ["one"]);
+    assert_eq!(left[0].message.system.get(SystemProperty::DeliveryCount), Some("0"));
+}
+
+#[tokio::test]
+async fn one_without_a_session_holds_a_message_for_the_time_of_its_lock() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    let client = hub.connect("d1", Subscriptions::NONE).await;
+
+    let first = client.take(None).await.unwrap();
+    let locked = client.take(None).await;
+    hub.turn_clock(60);
+    let late = client.settle_durably(&first, Settlement::Complete).await;
+    let second = client.take(Some(1)).await.unwrap();
+    hub.turn_clock(4);
+    let in_time = client.settle_durably(&second, Settlement::Abandon).await;
+    let third = client.take(Some(1000)).await.unwrap();
+    hub.turn_clock(299);
+    let still_locked = client.take(None).await;
+    let done = client.settle_durably(&third, Settlement::Complete).await;
+
+    assert!(locked.is_none() && still_locked.is_none());
+    assert!(!late && in_time && done);
+    let counts = [&first, &second, &third].map(|it| it.message.system.get(SystemProperty::DeliveryCount));
+    // A lock that is over counts nothing, being abandoned does.
+    assert_eq!(counts, [Some("0"), Some("0"), Some("1")]);
+    assert_eq!(client.take(None).await.map(|_| ()), None);
+    assert!(!client.settle_durably(&third, Settlement::Complete).await);
+}
+
+#[tokio::test]
+async fn a_session_that_waits_gets_what_a_lock_gives_back_and_a_token_from_before_a_restart_names_nothing() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let taken = client.take(None).await.unwrap();
+
+    let (received, ()) = tokio::join!(client.receive(16), async { hub.turn_clock(60) });
+    drop(client);
+    let hub = hub.restart().await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+    let again = client.receive(16).await;
+
+    assert_eq!(bodies(&received), ["one"]);
+    for old in [&taken, &received[0]] {
+        assert!(!client.settle_durably(old, Settlement::Complete).await);
+    }
+    assert!(client.settle_durably(&again[0], Settlement::Complete).await);
+}
+
+#[tokio::test]
+async fn what_is_released_comes_again_uncounted_and_what_is_held_does_not_expire() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    send(&hub, "one").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    let first = client.receive(16).await;
+    client.settle(&first[0], Settlement::Release);
+    let second = client.receive(16).await;
+    hub.turn_clock(3601);
+    hub.hub.backend().mailboxes().sweep().await.unwrap();
+    let done = client.settle_durably(&second[0], Settlement::Complete).await;
+
+    assert_eq!(second[0].message.system.get(SystemProperty::DeliveryCount), Some("0"));
+    assert!(second[0].redelivered && done);
+    waiting(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn the_bounds_are_those_of_the_configuration_and_none_beyond_the_published_is_taken() {
+    let bounds = QueueBounds {
+        time_to_live: Duration::from_secs(60),
+        lock: Duration::from_secs(5),
+        max_deliveries: 1,
+    };
+    let hub = TestHub::start_with(|config| config.c2d = bounds).await;
+    hub.device("d1").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    send(&hub, "abandoned").await;
+    let abandoned = client.take(None).await.unwrap();
+    hub.turn_clock(5);
+    let late = client.settle_durably(&abandoned, Settlement::Abandon).await;
+    let abandoned = client.take(None).await.unwrap();
+    client.settle_durably(&abandoned, Settlement::Abandon).await;
+    send(&hub, "old").await;
+    hub.turn_clock(60);
+    let nothing = client.take(None).await;
+
+    assert!(!late && nothing.is_none());
+    let beyond = [
+        QueueBounds {
+            time_to_live: Duration::from_secs(59),
+            ..bounds
+        },
+        QueueBounds {
+            lock: Duration::from_secs(301),
+            ..bounds
+        },
+        QueueBounds {
+            max_deliveries: 101,
+            ..bounds
+        },
+    ];
+    for (bounds, named) in beyond
+        .into_iter()
+        .zip(["time to live of feedback", "lock of feedback", "deliveries"])
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = HubConfig::new(directory.path(), "hub.test");
+        config.feedback = bounds;
+        let refused = Hub::open(config).await.unwrap_err().to_string();
+        assert!(refused.contains(named) && refused.contains("give "), "{refused}");
+    }
 }

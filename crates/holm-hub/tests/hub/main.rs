@@ -11,6 +11,8 @@ mod family;
 mod mail;
 mod methods;
 mod metrics;
+mod notices;
+mod notices_rest;
 mod registry;
 mod storage;
 mod support;

@@ -1,13 +1,16 @@
 //! A test language: a hub in a directory of its own with a clock that is turned by hand, requests as a policy or device,
 //! and devices that speak to the backend as a protocol front would.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_gateway::session::SessionInbox;
 use holm_gateway::{
-    Admission, Announced, Attempt, Authority, Credential, Presence, Refusal, SessionHandle, Subscriptions,
+    Admission, Announced, Attempt, Authority, Credential, Delivery, Inbox, Mailbox, Presence, Refusal, SessionHandle,
+    Settlement, Subscriptions,
 };
 use holm_hub::{Clock, Hub, HubConfig};
 use holm_identity::{SasToken, SymmetricKey};
@@ -73,18 +76,35 @@ impl TestHub {
     }
 
     pub(crate) async fn start_in(directory: tempfile::TempDir) -> Self {
-        let now = Arc::new(AtomicI64::new(START));
+        Self::start_at(directory, START, |_| ()).await
+    }
+
+    /// Starts with a configuration that differs from the usual.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut HubConfig)) -> Self {
+        Self::start_at(tempfile::tempdir().unwrap(), START, change).await
+    }
+
+    async fn start_at(directory: tempfile::TempDir, now: i64, change: impl FnOnce(&mut HubConfig)) -> Self {
+        let now = Arc::new(AtomicI64::new(now));
         let told = Arc::clone(&now);
         let clock = Clock::new(move || Timestamp::from_unix_millis(told.load(Ordering::SeqCst)));
-        let config = HubConfig::new(directory.path().join("data"), HOST);
+        let mut config = HubConfig::new(directory.path().join("data"), HOST);
+        change(&mut config);
         let hub = Hub::open_with_clock(config, clock).await.unwrap();
         Self { hub, directory, now }
     }
 
-    /// Ends the hub and starts it anew in the same directory.
+    /// Ends the hub and starts it anew in the same directory, at the same time.
     pub(crate) async fn restart(self) -> Self {
         self.hub.close().await;
-        Self::start_in(self.directory).await
+        Self::start_at(self.directory, self.now.load(Ordering::SeqCst), |_| ()).await
+    }
+
+    /// Starts a second hub on what the disk holds now, as after a power cut: nothing of the first is closed in good order.
+    pub(crate) async fn cut_power(self) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(self.directory.path(), copy.path());
+        Self::start_at(copy, self.now.load(Ordering::SeqCst), |_| ()).await
     }
 
     pub(crate) fn turn_clock(&self, seconds: i64) {
@@ -238,6 +258,54 @@ impl Client<'_> {
     pub(crate) async fn disconnect(self) {
         self.hub.hub.signals().directory().leave(&self.handle);
         self.hub.hub.backend().closed(self.handle.id(), &self.admission).await;
+    }
+}
+
+impl Client<'_> {
+    pub(crate) async fn receive(&self, most: usize) -> Vec<Delivery> {
+        let backend = self.hub.hub.backend();
+        let receiving = backend.receive(self.handle.id(), &self.admission, Mailbox::CloudToDevice, most);
+        receiving.await.unwrap()
+    }
+
+    pub(crate) fn settle(&self, delivery: &Delivery, settlement: Settlement) {
+        let backend = self.hub.hub.backend();
+        backend.settle(
+            self.handle.id(),
+            &self.admission,
+            Mailbox::CloudToDevice,
+            delivery.lease,
+            settlement,
+        );
+    }
+
+    /// Takes the first message under a lock of so many seconds.
+    pub(crate) async fn take(&self, seconds: Option<u64>) -> Option<Delivery> {
+        let backend = self.hub.hub.backend();
+        let lock = seconds.map(Duration::from_secs);
+        let taken = backend.take(self.handle.id(), &self.admission, Mailbox::CloudToDevice, lock);
+        taken.await.unwrap()
+    }
+
+    /// Settles, and waits until that is on disk; whether there was such a lease.
+    pub(crate) async fn settle_durably(&self, delivery: &Delivery, settlement: Settlement) -> bool {
+        let backend = self.hub.hub.backend();
+        let (session, mailbox) = (self.handle.id(), Mailbox::CloudToDevice);
+        let settled = backend.settle_durably(session, &self.admission, mailbox, delivery.lease, settlement);
+        settled.await.unwrap()
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&copy).unwrap();
+            copy_all(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).unwrap();
+        }
     }
 }
 

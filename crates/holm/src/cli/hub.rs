@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use super::bounds::Bounds;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// Run the hub. At the first start it makes its authority, its certificate and its policies.
@@ -47,4 +49,6 @@ pub(crate) struct HubRun {
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
 }

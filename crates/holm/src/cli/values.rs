@@ -4,6 +4,7 @@
 #[cfg(feature = "edge")]
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use holm_identity::Thumbprint;
 use holm_model::Timestamp;
@@ -52,6 +53,17 @@ pub(super) fn property(text: &str) -> Result<Property, String> {
         name: name.to_owned(),
         value: value.to_owned(),
     })
+}
+
+/// Reads a time: a number with `s`, `m`, `h` or `d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
+    let read = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    read.map(Duration::from_secs)
+        .ok_or_else(|| "it is no time; give a number with `s`, `m`, `h` or `d`, such as `90s`".to_owned())
 }
 
 /// Reads the thumbprint of a certificate.
@@ -180,6 +192,16 @@ mod tests {
             "holm edge restart ",
         ] {
             assert!(!is_taken(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("1h", 3600), ("2d", 172_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "5", "1.5h", "1w", "-1s", "99999999999999999d"] {
+            assert!(duration(text).is_err_and(|error| error.contains("`90s`")), "{text}");
         }
     }
 

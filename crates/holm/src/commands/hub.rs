@@ -49,6 +49,9 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    config.c2d = options.bounds.c2d();
+    config.feedback = options.bounds.feedback();
+    config.file_notifications = options.bounds.file_notifications();
     if options.check {
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
