@@ -15,6 +15,7 @@ mod edge_figures;
 mod edge_identities;
 mod edge_input;
 mod edge_story;
+mod edge_uplink;
 mod full_disk;
 mod management_rules;
 mod manifests;
