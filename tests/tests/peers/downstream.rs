@@ -2,15 +2,16 @@
 #![allow(clippy::print_stderr, reason = "a test tells what it measured")]
 
 use holm_e2e::Language::{Node, Python};
-use holm_e2e::Transport::{Mqtt, MqttWs};
+use holm_e2e::Transport::{Amqp, AmqpWs, Mqtt, MqttWs};
 use holm_e2e::edge::{self, Runtime, SdkModule};
+use holm_e2e::sas::Token;
 use holm_e2e::sdk::Running;
-use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Transport, patience};
+use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Setup, Transport, patience};
 use serde_json::{Value, json};
 
-const GATEWAY: &str = "gateway-1";
+pub(crate) const GATEWAY: &str = "gateway-1";
 
-fn is_here(language: Language) -> bool {
+pub(crate) fn is_here(language: Language) -> bool {
     let peer = match language {
         Python => Need::Python,
         Node => Need::Node,
@@ -19,9 +20,14 @@ fn is_here(language: Language) -> bool {
 }
 
 /// An edge that sends up all telemetry, and has modules if they are given.
-fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
+pub(crate) fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
+    gateway_with(hub, modules, Setup::default())
+}
+
+/// The same, otherwise than usual.
+pub(crate) fn gateway_with(hub: &Hub, modules: &[SdkModule], setup: Setup) -> Edge {
     let device = hub.create_edge_device(GATEWAY);
-    let edge = Edge::start(hub, &device);
+    let edge = Edge::start_with(hub, &device, setup);
     let routes = json!({
         "up": "FROM /messages/* INTO $upstream",
         "local": "FROM /messages/* WHERE NOT IS_DEFINED($connectionModuleId) INTO BrokeredEndpoint(\"/modules/watcher/inputs/in\")",
@@ -38,20 +44,20 @@ fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
     edge
 }
 
-fn child(hub: &Hub, id: &str) -> Device {
+pub(crate) fn child(hub: &Hub, id: &str) -> Device {
     let device = hub.create_device(id);
     hub.holm(&["device", "children", "add", GATEWAY, id]);
     device
 }
 
-fn below(language: Language, transport: Transport, hub: &Hub, edge: &Edge, device: &Device) -> Running {
+pub(crate) fn below(language: Language, transport: Transport, hub: &Hub, edge: &Edge, device: &Device) -> Running {
     Sdk::device(language, transport, hub, device)
         .through(edge, device)
         .start()
 }
 
 #[track_caller]
-fn connect(device: &mut Control) {
+pub(crate) fn connect(device: &mut Control) {
     device.call("connect", json!({}));
     for what in ["messages", "methods", "desired"] {
         device.call("listen", json!({"what": what}));
@@ -76,6 +82,16 @@ fn a_node_device_with_a_key_lives_its_story_through_a_gateway() {
 #[test]
 fn a_node_device_lives_its_story_through_a_gateway_over_websocket() {
     story_with_keys(Node, MqttWs);
+}
+
+#[test]
+fn a_node_device_lives_its_story_through_a_gateway_over_amqp() {
+    story_with_keys(Node, Amqp);
+}
+
+#[test]
+fn a_node_device_lives_its_story_through_a_gateway_over_amqp_in_websocket() {
+    story_with_keys(Node, AmqpWs);
 }
 
 fn story_with_keys(language: Language, transport: Transport) {
@@ -206,7 +222,7 @@ fn story_of_a_module(language: Language) {
 
 /// Telemetry, twin, method and cloud-to-device message of the device `leaf`.
 #[track_caller]
-fn story(hub: &Hub, leaf: &mut Control) {
+pub(crate) fn story(hub: &Hub, leaf: &mut Control) {
     let mut monitor = hub.monitor();
     connect(leaf);
 
@@ -335,9 +351,81 @@ fn a_device_goes_on_without_a_hub_also_after_a_restart_of_the_edge_and_all_arriv
     );
 }
 
+#[test]
+fn what_a_device_below_posts_over_https_is_kept_while_the_link_is_cut_and_arrives_in_its_name() -> anyhow::Result<()> {
+    if !Need::all(&[Need::LowPorts]) {
+        return Ok(());
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let edge = gateway(&hub, &[]);
+    let leaf = child(&hub, "leaf");
+    let token = Token::sign(&leaf.primary_key, &hub.resource(&leaf), 3600).text();
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let mut all = vec![("Authorization", token.as_str())];
+        all.extend(headers);
+        edge.ask(method, &format!("{path}?api-version=2021-04-12"), &all, body)
+    };
+    let events = "/devices/leaf/messages/events";
+    patience::wait("a device let in", patience::long(), || {
+        match ask("POST", events, &[], b"\"first\"") {
+            Ok(answer) if answer.status == 204 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+
+    link.cut();
+    let one = ask("POST", events, &[("iothub-app-n", "1")], b"1")?;
+    let batch = [("Content-Type", "application/vnd.microsoft.iothub.json")];
+    let many = ask(
+        "POST",
+        events,
+        &batch,
+        br#"[{"body":"Mg=="},{"body":"3","base64Encoded":false}]"#,
+    )?;
+    let bad = ask("POST", events, &batch, br#"[{"body":"NA=="},{"body":"?"}]"#)?;
+    let mail = ask("GET", "/devices/leaf/messages/devicebound", &[], b"")?;
+    let foreign = edge.ask(
+        "POST",
+        "/devices/leaf/messages/events?api-version=2021-04-12",
+        &[],
+        b"x",
+    )?;
+    link.restore();
+
+    assert_eq!(
+        (one.status, many.status, bad.status, foreign.status),
+        (204, 204, 400, 401)
+    );
+    // The edge has them only for those who are connected to it.
+    let text = String::from_utf8_lossy(&mail.body).into_owned();
+    assert!(
+        mail.status == 503 && text.contains("MQTT or AMQP"),
+        "{} {text}",
+        mail.status
+    );
+    let mut monitor = hub.monitor();
+    monitor.wait_for("the last event", |event| event.body == 3);
+    let bodies: Vec<_> = of(monitor.seen(), "leaf").map(|event| event.body.clone()).collect();
+    assert_eq!(bodies.last(), Some(&json!(3)));
+    assert!(bodies.ends_with(&[json!(1), json!(2), json!(3)]), "{bodies:?}");
+    Ok(())
+}
+
 /// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.
 #[test]
 fn many_devices_listen_and_send_through_one_gateway() {
+    many_devices(Setup::default());
+}
+
+#[test]
+fn many_devices_listen_and_send_through_one_gateway_and_share_its_connection() {
+    many_devices(Setup {
+        holm: vec!["hub_protocol = \"amqp\""],
+        ..Setup::default()
+    });
+}
+
+fn many_devices(setup: Setup) {
     if !Need::all(&[Need::LowPorts]) {
         return;
     }
@@ -346,7 +434,7 @@ fn many_devices_listen_and_send_through_one_gateway() {
         .and_then(|count| count.parse().ok())
         .unwrap_or(100);
     let hub = Hub::start();
-    let edge = gateway(&hub, &[]);
+    let edge = gateway_with(&hub, &[], setup);
     let scope = hub.service().call("GET", "/devices/gateway-1", None)["deviceScope"].clone();
     let devices: Vec<Device> = (0..count)
         .map(|number| {
@@ -374,7 +462,7 @@ fn many_devices_listen_and_send_through_one_gateway() {
             client
         })
         .collect();
-    let idle = edge.daemon().resident_kib();
+    let (idle, hub_idle) = (edge.daemon().resident_kib(), hub.daemon().resident_kib());
     for (client, device) in clients.iter_mut().zip(&devices) {
         client
             .subscribe(&[("$iothub/methods/POST/#", 1)])
@@ -392,7 +480,12 @@ fn many_devices_listen_and_send_through_one_gateway() {
     });
 
     let busy = edge.daemon().resident_kib();
-    eprintln!("{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a connection above each");
+    let hub_more = hub.daemon().resident_kib().saturating_sub(hub_idle);
+    let protocol = edge.status()["uplinkProtocol"].clone();
+    eprintln!(
+        "{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a way up each over {protocol}; \
+         the hub {hub_more} KiB more for those"
+    );
     assert_eq!(edge.status()["children"], count);
     let mut monitor = hub.monitor();
     monitor.wait_until("a message of each", |seen| {

@@ -70,8 +70,8 @@ impl Leases {
         self.abandoned.push_back(delivery);
     }
 
-    /// Takes back what its session did not see or says nothing about: it has its place again.
-    pub(super) fn release(&mut self, mut delivery: Leased) {
+    /// Puts a delivery back into its place.
+    pub(super) fn give_back(&mut self, mut delivery: Leased) {
         delivery.redelivered = true;
         self.returned.insert((delivery.place(), delivery.lane), delivery);
     }
@@ -85,7 +85,7 @@ impl Leases {
         let any = !held.is_empty() || !self.abandoned.is_empty();
         let held = held.into_values().map(|(_, delivery)| delivery);
         for delivery in held.chain(std::mem::take(&mut self.abandoned)) {
-            self.release(delivery);
+            self.give_back(delivery);
         }
         any
     }

@@ -44,6 +44,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         if address.as_str().eq_ignore_ascii_case(cbs::NODE) {
             return self.attach_cbs(link, &attach);
         }
+        if let Some(service) = self.service.address(&attach) {
+            let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
+            let session = self.connection.session_mut();
+            return self.service.attach(session, link, (&attach, &service), &tokens);
+        }
         let wanted = LinkAddress::parse(address.as_str())
             .and_then(|address| Some((use_of(address.kind, attach.role, &address.identity)?, address)));
         let Some((purpose, wanted)) = wanted else {
@@ -142,7 +147,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                     Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
                 };
                 self.gateway.metrics.refused.of(counted).increment();
-                tracing::info!(%identity, peer = self.peer.address.map(tracing::field::display), reason = %refusal, "a client was refused");
+                self.gateway
+                    .complaints
+                    .not_let_in(&refusal, self.peer.address, &identity);
                 for one in arriving {
                     let error = refusals::of_refusal(&refusal, &identity);
                     self.connection.session_mut().refuse_link(one.link, error);
@@ -226,6 +233,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 
     /// A link is gone.
     pub(super) async fn link_gone(&mut self, link: LinkId) {
+        self.service.detached(link);
         self.answers.detached(link);
         for arriving in self.arriving.values_mut() {
             arriving.retain(|one| one.link != link);

@@ -18,6 +18,9 @@ use crate::metrics::{End, Throttle};
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// A delivery came.
     pub(super) async fn deliver(&mut self, delivery: Delivery) {
+        if self.service.holds(delivery.link) {
+            return self.service.delivery(self.connection.session_mut(), delivery);
+        }
         // Of a link that is gone it comes again, if its sender wants.
         let Some(Link { purpose, client }) = self.links.get(&delivery.link).copied() else {
             return;
@@ -39,7 +42,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let mut messages = match message::from_client(delivery) {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(identity = %client.admission.identity, %error, "a message was refused");
+                let who = &client.admission.identity;
+                self.gateway.complaints.refused(&error, self.peer.address, who);
                 let error = refusals::of_unreadable(&error);
                 return self.reject(delivery.id, error);
             }
@@ -52,7 +56,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             .filter(|_| is_batch)
             .map(|one| backend.check(&client.admission, one));
         if let Some(error) = refused.find_map(Result::err) {
-            tracing::warn!(identity = %client.admission.identity, %error, "a batch was refused");
+            let who = &client.admission.identity;
+            self.gateway.complaints.refused(&error, self.peer.address, who);
             return self.reject(delivery.id, refusals::of_ingest(&error));
         }
         let Some(last) = messages.pop() else {
@@ -112,7 +117,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 
     fn not_entered(&mut self, name: Name, delivery: Option<DeliveryId>, error: &IngestError) {
         if let Some(client) = self.clients.look(name) {
-            tracing::warn!(identity = %client.admission.identity, %error, "a message was not taken in");
+            let who = &client.admission.identity;
+            self.gateway.complaints.refused(error, self.peer.address, who);
         }
         match error {
             // It never will be, so nothing has to wait for it.

@@ -37,9 +37,10 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         (
             "connections",
             format!(
-                "{} of {} to the hub are up",
+                "{} of {} to the hub are up ({})",
                 number("/uplinksConnected"),
-                number("/uplinksOpen")
+                number("/uplinksOpen"),
+                text(status, "/uplinkProtocol").unwrap_or("mqtt")
             ),
         ),
         ("clients", format!("{} connected here", number("/clientsConnected"))),
@@ -71,9 +72,9 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
 }
 
 fn store(status: &Value) -> String {
-    let mut store = bytes(number(status, "/diskBytes"));
+    let mut store = output::size(number(status, "/diskBytes"));
     if let Some(limit) = status.pointer("/quota/maxBytes").and_then(Value::as_u64) {
-        store.push_str(&format!(" of {}", bytes(limit)));
+        store.push_str(&format!(" of {}", output::size(limit)));
     }
     match (
         status.pointer("/quota/isFull").and_then(Value::as_bool),
@@ -202,20 +203,8 @@ fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> 
 fn waiting(messages: u64, size: u64) -> String {
     match messages {
         0 => "nothing waits".to_owned(),
-        1 => format!("1 message waits, {}", bytes(size)),
-        _ => format!("{messages} messages wait, {}", bytes(size)),
-    }
-}
-
-/// A size in the unit that keeps it short.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => {
-            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
-            format!("{}.{} {name}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes} bytes"),
+        1 => format!("1 message waits, {}", output::size(size)),
+        _ => format!("{messages} messages wait, {}", output::size(size)),
     }
 }
 
@@ -229,7 +218,7 @@ mod tests {
     fn a_person_reads_lines_and_tables_and_no_json() {
         let status = json!({
             "link": {"connected": false, "since": "2026-01-02T03:04:05Z", "reason": "can't connect to `hub`"},
-            "uplinksConnected": 0, "uplinksOpen": 3, "clientsConnected": 2,
+            "uplinkProtocol": "amqp", "uplinksConnected": 0, "uplinksOpen": 3, "clientsConnected": 2,
             "endpoints": [
                 {"endpoint": "$upstream", "priority": 2_000_000_000_u32, "messages": 12, "bytes": 3456},
                 {"endpoint": "watcher/in", "priority": 0, "messages": 0, "bytes": 0},
@@ -251,7 +240,7 @@ mod tests {
 
         let expected = "\
 link           down since 2026-01-02T03:04:05Z: can't connect to `hub`
-connections    0 of 3 to the hub are up
+connections    0 of 3 to the hub are up (amqp)
 clients        2 connected here
 for the hub    12 messages wait, 3.3 KiB
 queue on disk  64.0 KiB
