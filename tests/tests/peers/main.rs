@@ -16,6 +16,7 @@ mod edge_figures;
 mod edge_identities;
 mod edge_input;
 mod edge_story;
+mod edge_uplink;
 mod event_hub;
 mod files;
 mod full_disk;

@@ -6,7 +6,8 @@
 //! | a link for `dev1` is opened by | |
 //! | --- | --- |
 //! | the token of `dev1` itself | |
-//! | the token of a gateway that its auth chain names | an edge speaks for its children |
+//! | a token about `dev1`, signed by a gateway that the auth chain names | an edge speaks for its children |
+//! | the token of a gateway that its auth chain names | where the back end takes that for a proof |
 //! | the token of a policy | services, and devices that have one |
 //! | the certificate | where no token came |
 
@@ -18,7 +19,7 @@ use holm_identity::sas::Scope;
 use holm_model::Identity;
 use holm_net::Peer;
 
-use crate::backend::Credential;
+use crate::backend::{Admission, Credential, Principal};
 
 /// Tokens of policies that one connection may hold. Clients of Event Hubs have one for each link: a partition has a name of its
 /// own, and there are 32 at most.
@@ -108,6 +109,17 @@ impl Proofs {
         self.policies.iter().rev().map(|known| &known.token)
     }
 
+    /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, or its gateway's.
+    pub(super) fn is_proof_of(&self, claim: &Claim, admission: &Admission) -> bool {
+        match (claim, &admission.principal) {
+            (Claim::Policy(policy), Principal::Policy(principal)) => policy == principal,
+            (Claim::Identity(of), Principal::Identity(principal)) => {
+                *of == admission.identity || (of == principal && !self.has(&admission.identity))
+            }
+            _ => false,
+        }
+    }
+
     /// By what an identity may try to be let in.
     pub(super) fn credential(&self, identity: &Identity, auth_chain: Option<&str>, peer: &Peer) -> Credential {
         let gateways = auth_chain.unwrap_or_default().split(';');
@@ -134,6 +146,35 @@ mod tests {
 
     fn token(resource: &str) -> String {
         format!("SharedAccessSignature sr={resource}{TAIL}")
+    }
+
+    fn admitted(identity: &str, principal: &str) -> Admission {
+        Admission {
+            principal: Principal::Identity(principal.parse().unwrap()),
+            identity: identity.parse().unwrap(),
+            auth: crate::backend::AuthKind::Sas,
+            generation_id: String::new(),
+            expires: None,
+            announced: crate::backend::Announced::default(),
+        }
+    }
+
+    #[test]
+    fn a_new_token_of_an_edge_renews_the_edge_and_not_the_children_that_have_tokens_of_their_own() {
+        let mut proofs = Proofs::default();
+        let (edge, leaf) = (
+            Claim::of(&token("hub/devices/e1/modules/$edgeHub")),
+            Claim::of(&token("hub/devices/leaf")),
+        );
+        let (edge, leaf) = (edge.unwrap(), leaf.unwrap());
+        let (as_edge, as_leaf) = (admitted("e1/$edgeHub", "e1/$edgeHub"), admitted("leaf", "e1/$edgeHub"));
+
+        proofs.keep(leaf.clone(), token("hub/devices/leaf").into());
+
+        assert!(proofs.is_proof_of(&edge, &as_edge));
+        assert!(proofs.is_proof_of(&leaf, &as_leaf));
+        assert!(!proofs.is_proof_of(&edge, &as_leaf));
+        assert!(!proofs.is_proof_of(&leaf, &as_edge));
     }
 
     #[test]
