@@ -261,6 +261,24 @@ impl Hub {
         &self.service
     }
 
+    /// The connection string for clients of Event Hubs.
+    ///
+    /// # Panics
+    /// When the command fails.
+    #[must_use]
+    #[track_caller]
+    pub fn event_hub_connection_string(&self) -> String {
+        let data = self.data();
+        let arguments = [
+            "hub",
+            "connection-string",
+            "--event-hub",
+            "--data",
+            &data.to_string_lossy(),
+        ];
+        run(need::holm(), &arguments).trim().to_owned()
+    }
+
     /// The command line `holm`, speaking to this hub; returns its standard output.
     ///
     /// # Panics
