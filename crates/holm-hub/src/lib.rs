@@ -37,6 +37,8 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
+#[cfg(feature = "s3")]
+pub use config::S3Config;
 pub use config::{FileConfig, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;

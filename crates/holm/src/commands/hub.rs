@@ -49,8 +49,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    #[cfg(feature = "s3")]
+    let s3 = s3(&options)?;
     config.files = (!options.no_files).then(|| FileConfig {
         directory: options.blobs.clone(),
+        #[cfg(feature = "s3")]
+        s3,
         quota: options.blob_quota,
         upload_life: options.upload_life,
         notifications: !options.no_file_notifications,
@@ -78,6 +82,25 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     hub.close().await;
     tracing::info!("the hub has stopped");
     outcome
+}
+
+#[cfg(feature = "s3")]
+fn s3(options: &cli::HubRun) -> anyhow::Result<Option<holm_hub::S3Config>> {
+    let (Some(endpoint), Some(bucket)) = (&options.s3_endpoint, &options.s3_bucket) else {
+        return Ok(None);
+    };
+    let key = |name| {
+        let value = std::env::var(name);
+        value.with_context(|| format!("`{name}` is not set; it holds an access key of the bucket"))
+    };
+    Ok(Some(holm_hub::S3Config {
+        endpoint: endpoint.clone(),
+        bucket: bucket.clone(),
+        region: options.s3_region.clone(),
+        prefix: options.s3_prefix.clone(),
+        access_key: key("AWS_ACCESS_KEY_ID")?,
+        secret_key: holm_identity::Secret::new(key("AWS_SECRET_ACCESS_KEY")?),
+    }))
 }
 
 /// The sockets of a hub.
