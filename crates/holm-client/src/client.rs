@@ -25,7 +25,7 @@ pub enum State {
     Connected,
     /// It is down, with the reason; the next attempt is on its way.
     Disconnected(String),
-    /// The hub knows no such identity or does not accept its credential (return codes 4 and 5), with the reason. The next
+    /// The hub knows no such identity or does not accept its credential (MQTT: return codes 4 and 5), with the reason. The next
     /// attempt is on its way, with a new token, but somebody may have to do something about it.
     Refused(String),
 }
@@ -107,6 +107,7 @@ impl Client {
                 wanted,
                 state,
             },
+            scope.clone(),
         ));
         (
             Self {

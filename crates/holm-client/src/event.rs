@@ -5,7 +5,7 @@ use holm_model::method::MethodResponse;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::engine::Answer;
+use crate::engine::{Answer, Call, Delivered, Verdict};
 
 /// Events that wait for the application. Behind them a few more are kept; then no more publishes are taken, and those of
 /// QoS 1 are not acknowledged.
@@ -44,17 +44,14 @@ pub struct MethodCall {
     pub name: String,
     /// Its argument.
     pub payload: Value,
-    pub(crate) request_id: String,
+    pub(crate) call: Call,
     pub(crate) answers: mpsc::Sender<Box<Answer>>,
 }
 
 impl MethodCall {
     /// Answers the call. A call that is dropped is not answered, and its caller waits for its timeout.
     pub async fn answer(self, response: MethodResponse) {
-        let answer = Answer::Method {
-            request_id: self.request_id,
-            response,
-        };
+        let answer = Answer::Method(self.call, response);
         if self.answers.send(Box::new(answer)).await.is_err() {
             tracing::debug!(
                 method = self.name,
@@ -71,8 +68,8 @@ pub struct Received {
     pub message: Message,
     /// The input it came to; `None` for cloud-to-device messages.
     pub input: Option<String>,
-    /// `None` for a message of QoS 0, which nobody waits for.
-    pub(crate) delivery: Option<holm_mqtt::DeliveryId>,
+    /// `None` for a message of QoS 0 or one that came settled, which nobody waits for.
+    pub(crate) delivery: Option<Delivered>,
     pub(crate) answers: mpsc::Sender<Box<Answer>>,
 }
 
@@ -80,8 +77,24 @@ impl Received {
     /// Says that the message is handled: it will not come again. A message that is dropped instead comes again after the
     /// next connect.
     pub async fn complete(self) {
+        self.settle(Verdict::Complete).await;
+    }
+
+    /// Gives the message back: it comes again, over AMQP soon, over MQTT after the next connect.
+    pub async fn abandon(self) {
+        self.settle(Verdict::Abandon).await;
+    }
+
+    /// Says that nobody can make anything of the message: it will not come again. MQTT has no word for it, and the sender then
+    /// hears that it is completed.
+    pub async fn reject(self) {
+        self.settle(Verdict::Reject).await;
+    }
+
+    async fn settle(self, verdict: Verdict) {
         let Some(delivery) = self.delivery else { return };
-        if self.answers.send(Box::new(Answer::Complete(delivery))).await.is_err() {
+        let answer = Box::new(Answer::Settle(delivery, verdict));
+        if self.answers.send(answer).await.is_err() {
             tracing::debug!("the connection that brought the message is gone; it will come again");
         }
     }

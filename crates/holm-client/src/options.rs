@@ -1,5 +1,6 @@
 //! How a client connects.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use crate::credential::Credential;
+use crate::engine::Connections;
 
 /// Where to connect to. TLS checks the certificate against this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +21,18 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// What carries MQTT.
+/// What a client speaks, and over what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// TLS; port 8883.
+    /// MQTT over TLS; port 8883.
     #[default]
     Mqtt,
-    /// A WebSocket over TLS, where only HTTPS passes; port 443.
+    /// MQTT in a WebSocket over TLS, where only HTTPS passes; port 443.
     MqttWebSocket,
+    /// AMQP over TLS; port 5671.
+    Amqp,
+    /// AMQP in a WebSocket over TLS; port 443.
+    AmqpWebSocket,
 }
 
 impl Transport {
@@ -35,8 +41,60 @@ impl Transport {
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Mqtt => 8883,
-            Self::MqttWebSocket => 443,
+            Self::Amqp => 5671,
+            Self::MqttWebSocket | Self::AmqpWebSocket => 443,
         }
+    }
+
+    /// Whether it is AMQP, where clients may share a connection.
+    #[must_use]
+    pub const fn is_amqp(self) -> bool {
+        matches!(self, Self::Amqp | Self::AmqpWebSocket)
+    }
+
+    /// Its name, as configurations have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::MqttWebSocket => "mqtt-ws",
+            Self::Amqp => "amqp",
+            Self::AmqpWebSocket => "amqp-ws",
+        }
+    }
+
+    /// Whether it goes through a WebSocket, and so to the port of HTTPS.
+    #[must_use]
+    pub const fn is_web_socket(self) -> bool {
+        self.subprotocol().is_some()
+    }
+
+    /// The WebSocket's, if there is one (`hub-device-protocols.md` §2.1 and §3.1).
+    pub(crate) const fn subprotocol(self) -> Option<&'static str> {
+        match self {
+            Self::Mqtt | Self::Amqp => None,
+            Self::MqttWebSocket => Some("mqtt"),
+            Self::AmqpWebSocket => Some("AMQPWSB10"),
+        }
+    }
+}
+
+/// A text that names no transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such protocol; take `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`")]
+pub struct UnknownTransport;
+
+/// Reads a name, also as the original spells it (`MqttWs`).
+impl FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTransport> {
+        let plain = text.trim().to_ascii_lowercase().replace(['-', '_'], "");
+        let all = [Self::Mqtt, Self::MqttWebSocket, Self::Amqp, Self::AmqpWebSocket];
+        let named = all
+            .into_iter()
+            .find(|transport| transport.name().replace('-', "") == plain);
+        named.ok_or(UnknownTransport)
     }
 }
 
@@ -87,6 +145,9 @@ pub struct Options {
     /// Clients that share this make their connections in turns, as many at a time as it has permits: thousands that lost one
     /// link don't shake hands at once. Default: none, no waiting.
     pub turns: Option<Arc<Semaphore>>,
+    /// AMQP: clients with tokens that share this share connections, each with a session and a token of its own. Default: none,
+    /// a connection for this client alone. A client with a certificate always has its own.
+    pub connections: Option<Connections>,
     /// What tells the time of day: when tokens begin and end. Default: the system's clock.
     pub clock: Clock,
     /// How the endpoint is reached. Default: TCP.
@@ -114,8 +175,28 @@ impl Options {
             user_agent: concat!("holm-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             auth_chain: None,
             turns: None,
+            connections: None,
             clock: Clock::system(),
             dialer: Dialer::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_is_read_by_our_name_and_by_that_of_the_original() {
+        for (text, transport) in [
+            ("mqtt", Transport::Mqtt),
+            ("MqttWs", Transport::MqttWebSocket),
+            ("Amqp", Transport::Amqp),
+            ("amqp-ws", Transport::AmqpWebSocket),
+            ("AmqpWs", Transport::AmqpWebSocket),
+        ] {
+            assert_eq!(text.parse(), Ok(transport), "{text}");
+        }
+        assert_eq!("amqps".parse::<Transport>(), Err(UnknownTransport));
     }
 }

@@ -144,6 +144,7 @@ impl Device {
                 hub_host: "hub.test".to_owned(),
                 gateway_host: "edge.test".to_owned(),
                 mqtt_port: 8883,
+                hub_protocol: holm_client::Transport::Mqtt,
                 data: data.to_owned(),
                 network: tokio::sync::watch::channel(None).1,
             },

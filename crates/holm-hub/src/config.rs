@@ -8,6 +8,8 @@ use std::time::Duration;
 #[cfg(feature = "s3")]
 use holm_identity::Secret;
 
+use crate::events;
+
 /// The configuration of a hub.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
@@ -28,6 +30,8 @@ pub struct HubConfig {
     /// Partitions of the event log, 2 to 32; counts at the first start only, since it decides which partition a device's
     /// messages are in. Default 4.
     pub partitions: u16,
+    /// Of what the hub tells by events of its own.
+    pub event_sources: EventSources,
     /// How long events are kept, 1 to 7 days. Default 1 day.
     pub retention: Duration,
     /// The most bytes of events kept in each partition; the oldest go first. Default 1 GiB.
@@ -154,6 +158,41 @@ impl Default for QueueBounds {
     }
 }
 
+/// Of what the hub tells those who read its events, beside what devices send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSources {
+    /// Twins that changed. Default yes.
+    pub twin_changes: bool,
+    /// Devices and modules that were made and removed. Default yes.
+    pub lifecycle: bool,
+    /// Devices and modules that connected and disconnected, each at most once a minute. Default no: a fleet that reconnects
+    /// would write as many events.
+    pub connection_states: bool,
+}
+
+impl EventSources {
+    /// Whether events of that published name are told.
+    #[must_use]
+    pub fn has(&self, source: &str) -> bool {
+        match source {
+            events::TWIN_CHANGES => self.twin_changes,
+            events::LIFECYCLE => self.lifecycle,
+            events::CONNECTION_STATES => self.connection_states,
+            _ => true,
+        }
+    }
+}
+
+impl Default for EventSources {
+    fn default() -> Self {
+        Self {
+            twin_changes: true,
+            lifecycle: true,
+            connection_states: false,
+        }
+    }
+}
+
 impl HubConfig {
     /// The defaults for a data directory and host name.
     #[must_use]
@@ -167,6 +206,7 @@ impl HubConfig {
             https_port: 443,
             metrics_bind: None,
             partitions: 4,
+            event_sources: EventSources::default(),
             retention: Duration::from_secs(24 * 3600),
             retention_bytes: 1 << 30,
             c2d: QueueBounds::default(),

@@ -26,19 +26,20 @@ use crate::backend::HubBackend;
 use crate::blobs::{Blobs, OpenBlobsError};
 use crate::c2d::Mailboxes;
 use crate::deployment::Deployments;
-use crate::events::{EventLog, LogError, Relay};
+use crate::events::{ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Relay};
 use crate::files::Files;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::notices::{Notices, ReaderId};
 use crate::presence::Presence;
 use crate::registry::Registry;
+use crate::service::Endpoint;
 use crate::storage::{OpenError, Policy, Repository, Rights};
 use crate::twins::Twins;
 use crate::{Clock, HubConfig, RestApi, Signals, feedback};
 
 use data_directory::DataDirectory;
-pub use data_directory::{DataDirectoryError, connection_string};
+pub use data_directory::{DataDirectoryError, connection_string, event_hub_connection_string};
 
 /// How often what is known of connections is written, and how much of it a crash loses.
 const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
@@ -140,7 +141,12 @@ impl Hub {
     fn start(mut self, nobody_is_connected: bool) -> Self {
         self.scope = self.rest.scope.clone();
         let backend = self.rest.backend.clone();
-        let relay = Relay::new(backend.repository.clone(), backend.log.clone(), backend.signals.clone());
+        let relay = Relay::new(
+            backend.repository.clone(),
+            backend.log.clone(),
+            backend.signals.clone(),
+            self.config.event_sources,
+        );
         self.scope.spawn_until_stopped(relay.run());
         self.scope
             .spawn_until_stopped(keep_presence(backend.clone(), nobody_is_connected));
@@ -369,6 +375,8 @@ async fn assemble(
         config.file_notifications,
     );
     let notices = notices.await?;
+    let groups = ConsumerGroups::open(repository.clone(), clock.clone()).await?;
+    let service_scope = scope.clone();
     let mailboxes = Mailboxes::open(
         repository.clone(),
         signals.clone(),
@@ -396,6 +404,10 @@ async fn assemble(
             signals,
             clock,
             metrics,
+            groups,
+            readers: Readers::default(),
+            connections: ConnectionStates::new(config.event_sources.connection_states),
+            endpoint: Endpoint::new(config, service_scope),
         },
     })
 }
@@ -451,6 +463,7 @@ async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
         if let Err(error) = backend.presence.flush(&backend.repository).await {
             tracing::warn!(%error, "when devices were last heard of is not written yet");
         }
+        backend.tell_connections().await;
     }
 }
 

@@ -26,6 +26,7 @@ pub mod methods;
 pub mod notices;
 pub mod presence;
 pub mod registry;
+pub mod service;
 pub mod twins;
 
 pub mod storage;
@@ -39,7 +40,7 @@ pub use backend::HubBackend;
 pub use clock::Clock;
 #[cfg(feature = "s3")]
 pub use config::S3Config;
-pub use config::{FileConfig, HubConfig, QueueBounds};
+pub use config::{EventSources, FileConfig, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

@@ -30,8 +30,8 @@ use crate::clock::instant;
 /// The most bytes taken from a socket in one read. Larger gains nothing over TLS, whose records hold 16 KiB.
 pub const READ_BUFFER: usize = 16 * 1024;
 
-/// When this many bytes are waiting to be written, input is not read until some are gone: a peer that sends and does not
-/// read holds this much memory and no more.
+/// When this many bytes are waiting to be written, input is not read, and nothing more is taken from the session, until
+/// some are gone: a peer that sends and does not read holds this much memory, what its session allows itself, and no more.
 pub const WRITE_HIGH_WATER: usize = 256 * 1024;
 
 /// How long a peer may take to accept the last bytes of a session that has ended.
@@ -55,7 +55,7 @@ pub trait Protocol {
     fn handle_timeout(&mut self, now: Instant);
     /// When it next wants to be told the time; not after its end.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Appends what is to be sent.
+    /// Appends what is to be sent. That it is taken may make room for more of it, and for events.
     fn poll_transmit(&mut self, out: &mut BytesMut);
     /// The next event for the owner that is `wanted`; those before it wait.
     fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event>;
@@ -179,7 +179,23 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_where(&mut self, wanted: impl Fn(&P::Event) -> bool) -> P::Event {
-        poll_fn(|cx| self.poll_next(cx, &wanted)).await
+        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, false)) {
+            Some(event) => Poll::Ready(event),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: if it `wants_room`,
+    /// gives none once everything that the session had to send is written.
+    ///
+    /// Cancel-safe, as that.
+    pub async fn next_event_or_room(
+        &mut self,
+        wanted: impl Fn(&P::Event) -> bool,
+        wants_room: bool,
+    ) -> Option<P::Event> {
+        poll_fn(|cx| self.poll_next(cx, &wanted, wants_room)).await
     }
 
     /// Writes the last bytes of a session that has ended and closes the stream, waiting at most 5 s for the peer.
@@ -194,16 +210,22 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, wanted: &impl Fn(&P::Event) -> bool) -> Poll<P::Event> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: &impl Fn(&P::Event) -> bool,
+        wants_room: bool,
+    ) -> Poll<Option<P::Event>> {
         loop {
             if let Some(event) = self.session.poll_event(wanted) {
-                return Poll::Ready(event);
+                return Poll::Ready(Some(event));
             }
             if !self.ended {
-                self.session.poll_transmit(&mut self.output);
-                if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-                    self.end(&error);
+                if self.poll_send(cx) {
                     continue;
+                }
+                if wants_room && self.output.is_empty() {
+                    return Poll::Ready(None);
                 }
             }
             let may_read = !self.ended && self.session.wants_input() && self.output.len() < WRITE_HIGH_WATER;
@@ -213,7 +235,29 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
             if self.poll_timer(cx).is_ready() {
                 continue;
             }
+            // An idle connection holds no buffer: thousands of them must fit.
+            let left = self.session.input_buffer();
+            if left.is_empty() {
+                *left = BytesMut::new();
+            }
             return Poll::Pending;
+        }
+    }
+
+    /// Writes what the session has to send; whether anything moved, so that the session may have more of everything.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        let waiting = self.output.len();
+        if waiting < WRITE_HIGH_WATER {
+            self.session.poll_transmit(&mut self.output);
+        }
+        let taken = self.output.len() > waiting;
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(())) => taken || waiting > 0,
+            Poll::Ready(Err(error)) => {
+                self.end(&error);
+                true
+            }
+            Poll::Pending => taken,
         }
     }
 
@@ -252,11 +296,6 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
             Ok(()) => {
                 self.session.input_buffer().extend_from_slice(buffer.filled());
                 self.session.handle_input(instant());
-                let left = self.session.input_buffer();
-                if left.is_empty() {
-                    // An idle connection holds no buffer: thousands of them must fit.
-                    *left = BytesMut::new();
-                }
             }
         }
         Poll::Ready(())
@@ -286,11 +325,13 @@ mod tests {
         out: Vec<u8>,
         closed: bool,
         alarm: Option<Instant>,
+        tells_of_sending: bool,
     }
 
     #[derive(Debug, PartialEq)]
     enum Heard {
         Byte(u8),
+        Sent,
         End,
     }
 
@@ -331,6 +372,9 @@ mod tests {
             self.alarm
         }
         fn poll_transmit(&mut self, out: &mut BytesMut) {
+            if self.tells_of_sending && !self.out.is_empty() {
+                self.events.push_back(Heard::Sent);
+            }
             out.extend_from_slice(&std::mem::take(&mut self.out));
         }
         fn poll_event(&mut self, wanted: &impl Fn(&Heard) -> bool) -> Option<Heard> {
@@ -342,6 +386,65 @@ mod tests {
     fn pair() -> (Connection<Echo, tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         (Connection::new(Echo::default(), near), far)
+    }
+
+    /// Sends a byte at a time.
+    #[derive(Debug, Default)]
+    struct Slow {
+        echo: Echo,
+        left: usize,
+    }
+
+    impl Protocol for Slow {
+        type Event = Heard;
+
+        fn input_buffer(&mut self) -> &mut BytesMut {
+            self.echo.input_buffer()
+        }
+        fn handle_input(&mut self, now: Instant) {
+            self.echo.handle_input(now);
+        }
+        fn handle_end(&mut self) {
+            self.echo.handle_end();
+        }
+        fn wants_input(&self) -> bool {
+            self.echo.wants_input()
+        }
+        fn handle_timeout(&mut self, now: Instant) {
+            self.echo.handle_timeout(now);
+        }
+        fn poll_timeout(&self) -> Option<Instant> {
+            self.echo.poll_timeout()
+        }
+        fn poll_transmit(&mut self, out: &mut BytesMut) {
+            if self.left > 0 && out.is_empty() {
+                self.left -= 1;
+                out.extend_from_slice(b"x");
+            }
+        }
+        fn poll_event(&mut self, wanted: &impl Fn(&Heard) -> bool) -> Option<Heard> {
+            self.echo.poll_event(wanted)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_session_gives_out_in_pieces_is_written_to_the_last_before_there_is_room() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut connection = Connection::new(
+            Slow {
+                left: 1000,
+                ..Slow::default()
+            },
+            near,
+        );
+
+        let reads = async {
+            let mut all = vec![0; 1000];
+            far.read_exact(&mut all).await.unwrap();
+        };
+        let (room, ()) = tokio::join!(connection.next_event_or_room(|_| true, true), reads);
+
+        assert_eq!((room, connection.session().left), (None, 0));
     }
 
     #[tokio::test]
@@ -390,6 +493,47 @@ mod tests {
             Heard::Byte(b'b')
         );
         assert_eq!(connection.next_event().await, Heard::Byte(b'a'));
+    }
+
+    #[tokio::test]
+    async fn two_ends_of_amqp_open_and_close_over_a_stream() {
+        let (near, far) = tokio::io::duplex(READ_BUFFER);
+        let config = std::sync::Arc::new(holm_amqp::Config::default());
+        let client = holm_amqp::Connection::client(instant(), config.clone(), holm_amqp::Login::default());
+        let server = holm_amqp::Connection::server(instant(), config);
+        let mut client = Connection::new(client, near);
+        let served = tokio::spawn(all_events(Connection::new(server, far)));
+
+        let opened = client.next_event().await;
+        client.session_mut().close(instant(), None);
+        let closed = client.next_event().await;
+
+        assert!(matches!(opened, holm_amqp::Event::Opened(_)), "{opened:?}");
+        assert_eq!(closed, holm_amqp::Event::Closed(holm_amqp::Closed::ByApplication));
+        let told = served.await.unwrap();
+        assert!(matches!(told[0], holm_amqp::Event::Opened(_)), "{told:?}");
+        assert_eq!(told[1], holm_amqp::Event::Closed(holm_amqp::Closed::ByPeer(None)));
+    }
+
+    /// Everything up to the end, and the last bytes.
+    async fn all_events(
+        mut connection: Connection<holm_amqp::Connection, tokio::io::DuplexStream>,
+    ) -> Vec<holm_amqp::Event> {
+        let mut told = Vec::new();
+        while !matches!(told.last(), Some(holm_amqp::Event::Closed(_))) {
+            told.push(connection.next_event().await);
+        }
+        connection.finish().await;
+        told
+    }
+
+    #[tokio::test]
+    async fn an_event_that_comes_of_sending_is_told_at_once() {
+        let (mut connection, _peer) = pair();
+        connection.session_mut().tells_of_sending = true;
+        connection.session_mut().out.push(b'a');
+
+        assert_eq!(connection.next_event().await, Heard::Sent);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Moves bytes: between a sans-I/O session and TCP, TLS or a WebSocket, for servers and clients alike.
 //!
-//! What decides lives in the sessions (`holm-mqtt`); what is here reads, writes, sleeps and spawns. This crate never knows
+//! What decides lives in the sessions (`holm-mqtt`, `holm-amqp`); what is here reads, writes, sleeps and spawns. This crate never knows
 //! what a device or a message is.
 
 mod alarm;

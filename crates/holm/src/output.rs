@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed; the reason is on standard error. Also: the method that was called answered with a status of 400 or more |
+//! | 1 | failed; the reason is on standard error. Also: a method answered with a status of 400 or more; no device took a message |
 //! | 2 | the command line is wrong |
 //! | 3 | `holm demo` lost a message |
 

@@ -13,7 +13,7 @@ use holm_model::Timestamp;
 use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 /// The version of the published API that is spoken.
@@ -102,6 +102,22 @@ impl Service {
             .await
             .context("the hub's answer broke off")?;
         bail!(Refused::new(status, &bytes))
+    }
+
+    /// Sends a request without a body, and gives what came with success: status, headers, bytes.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
+        let request = self.request(method, path, headers, "application/json", Bytes::new())?;
+        let answer = self.client.send(request, MAX_ANSWER, PATIENCE).await;
+        let (status, headers, bytes) = answer.with_context(|| self.unreached())?;
+        if !status.is_success() {
+            bail!(Refused::new(status, &bytes));
+        }
+        Ok((status, headers, bytes))
     }
 
     /// Sends bytes with headers of the caller's.

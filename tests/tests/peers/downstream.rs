@@ -6,12 +6,12 @@ use holm_e2e::Transport::{Mqtt, MqttWs};
 use holm_e2e::edge::{self, Runtime, SdkModule};
 use holm_e2e::sas::Token;
 use holm_e2e::sdk::Running;
-use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Transport, patience};
+use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Setup, Transport, patience};
 use serde_json::{Value, json};
 
-const GATEWAY: &str = "gateway-1";
+pub(crate) const GATEWAY: &str = "gateway-1";
 
-fn is_here(language: Language) -> bool {
+pub(crate) fn is_here(language: Language) -> bool {
     let peer = match language {
         Python => Need::Python,
         Node => Need::Node,
@@ -20,9 +20,14 @@ fn is_here(language: Language) -> bool {
 }
 
 /// An edge that sends up all telemetry, and has modules if they are given.
-fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
+pub(crate) fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
+    gateway_with(hub, modules, Setup::default())
+}
+
+/// The same, otherwise than usual.
+pub(crate) fn gateway_with(hub: &Hub, modules: &[SdkModule], setup: Setup) -> Edge {
     let device = hub.create_edge_device(GATEWAY);
-    let edge = Edge::start(hub, &device);
+    let edge = Edge::start_with(hub, &device, setup);
     let routes = json!({
         "up": "FROM /messages/* INTO $upstream",
         "local": "FROM /messages/* WHERE NOT IS_DEFINED($connectionModuleId) INTO BrokeredEndpoint(\"/modules/watcher/inputs/in\")",
@@ -39,20 +44,20 @@ fn gateway(hub: &Hub, modules: &[SdkModule]) -> Edge {
     edge
 }
 
-fn child(hub: &Hub, id: &str) -> Device {
+pub(crate) fn child(hub: &Hub, id: &str) -> Device {
     let device = hub.create_device(id);
     hub.holm(&["device", "children", "add", GATEWAY, id]);
     device
 }
 
-fn below(language: Language, transport: Transport, hub: &Hub, edge: &Edge, device: &Device) -> Running {
+pub(crate) fn below(language: Language, transport: Transport, hub: &Hub, edge: &Edge, device: &Device) -> Running {
     Sdk::device(language, transport, hub, device)
         .through(edge, device)
         .start()
 }
 
 #[track_caller]
-fn connect(device: &mut Control) {
+pub(crate) fn connect(device: &mut Control) {
     device.call("connect", json!({}));
     for what in ["messages", "methods", "desired"] {
         device.call("listen", json!({"what": what}));
@@ -207,7 +212,7 @@ fn story_of_a_module(language: Language) {
 
 /// Telemetry, twin, method and cloud-to-device message of the device `leaf`.
 #[track_caller]
-fn story(hub: &Hub, leaf: &mut Control) {
+pub(crate) fn story(hub: &Hub, leaf: &mut Control) {
     let mut monitor = hub.monitor();
     connect(leaf);
 
@@ -399,6 +404,18 @@ fn what_a_device_below_posts_over_https_is_kept_while_the_link_is_cut_and_arrive
 /// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.
 #[test]
 fn many_devices_listen_and_send_through_one_gateway() {
+    many_devices(Setup::default());
+}
+
+#[test]
+fn many_devices_listen_and_send_through_one_gateway_and_share_its_connection() {
+    many_devices(Setup {
+        holm: vec!["hub_protocol = \"amqp\""],
+        ..Setup::default()
+    });
+}
+
+fn many_devices(setup: Setup) {
     if !Need::all(&[Need::LowPorts]) {
         return;
     }
@@ -407,7 +424,7 @@ fn many_devices_listen_and_send_through_one_gateway() {
         .and_then(|count| count.parse().ok())
         .unwrap_or(100);
     let hub = Hub::start();
-    let edge = gateway(&hub, &[]);
+    let edge = gateway_with(&hub, &[], setup);
     let scope = hub.service().call("GET", "/devices/gateway-1", None)["deviceScope"].clone();
     let devices: Vec<Device> = (0..count)
         .map(|number| {
@@ -435,7 +452,7 @@ fn many_devices_listen_and_send_through_one_gateway() {
             client
         })
         .collect();
-    let idle = edge.daemon().resident_kib();
+    let (idle, hub_idle) = (edge.daemon().resident_kib(), hub.daemon().resident_kib());
     for (client, device) in clients.iter_mut().zip(&devices) {
         client
             .subscribe(&[("$iothub/methods/POST/#", 1)])
@@ -453,7 +470,12 @@ fn many_devices_listen_and_send_through_one_gateway() {
     });
 
     let busy = edge.daemon().resident_kib();
-    eprintln!("{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a connection above each");
+    let hub_more = hub.daemon().resident_kib().saturating_sub(hub_idle);
+    let protocol = edge.status()["uplinkProtocol"].clone();
+    eprintln!(
+        "{count} devices: {before} KiB before, {idle} KiB connected, {busy} KiB with a way up each over {protocol}; \
+         the hub {hub_more} KiB more for those"
+    );
     assert_eq!(edge.status()["children"], count);
     let mut monitor = hub.monitor();
     monitor.wait_until("a message of each", |seen| {

@@ -246,9 +246,10 @@ pub(crate) fn put_at(out: &mut BytesMut, at: usize, bytes: &[u8]) {
         .copy_from_slice(bytes);
 }
 
-/// A length or count on the wire.
+/// A length or count on the wire. What has 4 GiB or more has no form there: it is written with the greatest, and never leaves,
+/// since a delivery of that size is refused when it is sent.
 pub(crate) fn length(length: usize) -> u32 {
-    u32::try_from(length).expect("nothing of 4 GiB is written: messages are limited far below")
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// Appends an array of symbols, or null when there is none.

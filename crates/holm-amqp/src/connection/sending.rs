@@ -19,6 +19,9 @@ use crate::unsettled::on_wire;
 /// What a delivery counts in a queue beside its bytes, so that empty ones are bounded too.
 const DELIVERY_COST: usize = 128;
 
+/// The largest delivery, whatever the peer takes: lengths have four bytes on the wire.
+const LARGEST: u64 = u32::MAX as u64;
+
 /// A delivery to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbound {
@@ -63,8 +66,11 @@ impl Connection {
             mode => mode == SenderSettleMode::Settled,
         };
         let sender = known.sender().ok_or(SendError::NotAttached)?;
-        let limit = sender.max_message_size;
-        if limit != 0 && u64::try_from(bytes).unwrap_or(u64::MAX) > limit {
+        let limit = match sender.max_message_size {
+            0 => LARGEST,
+            limit => limit.min(LARGEST),
+        };
+        if u64::try_from(bytes).unwrap_or(u64::MAX) > limit {
             return Err(SendError::TooLarge { bytes, limit });
         }
         sender.unsettled += usize::from(!settled);

@@ -265,6 +265,24 @@ fn message_larger_than_the_peer_takes_is_refused_before_it_is_sent() {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
+fn message_whose_length_has_no_form_is_refused_though_the_peer_takes_any() {
+    let config = Config {
+        max_message_size: 0,
+        ..Config::default()
+    };
+    let (mut pair, ends) = uplink(config, 10);
+    // Pages that nobody writes to take no memory.
+    let whole = vec![0; 1 << 32];
+
+    let error = pair.client.send(ends.client, &delivery(0, whole)).unwrap_err();
+
+    let limit = u64::from(u32::MAX);
+    assert_eq!(error, SendError::TooLarge { bytes: 1 << 32, limit });
+    assert_eq!(crate::codec::write::length(1 << 32), u32::MAX);
+}
+
+#[test]
 fn outcome_after_the_link_is_gone_has_no_effect() {
     let (mut pair, ends) = uplink(Config::default(), 10);
     pair.client.send(ends.client, &delivery(0, "x")).unwrap();

@@ -1,38 +1,45 @@
 //! The engine of a client: connects, serves the connection, and comes back after loss, for ever.
 //!
 //! ```text
-//!   connecting --CONNACK 0, SUBACKs--> connected --lost, refused, token renewed--> waiting --> connecting
+//!   connecting --let in, subscribed--> connected --lost, refused, token renewed (MQTT)--> waiting --> connecting
+//!        \____________ Carrier ____________/
+//!              Mqtt: a connection for each     Amqp: a session of a connection that clients may share
 //! ```
 //!
-//! What was sent and not acknowledged when a connection ends is kept, in order, and sent first on the next one, marked as a
-//! repeat. Memory: the window of messages, twice at worst (kept and waiting).
+//! What was sent and not acknowledged when a connection ends is kept by its carrier, in order, and sent first on the next one.
+//! Memory: the window of messages, twice at worst (kept and waiting).
 
+mod amqp;
 mod backoff;
-mod connect;
-mod connected;
+mod dial;
+mod mqtt;
+mod renewal;
+mod requests;
 
-use std::collections::VecDeque;
-
+use holm_model::Message;
 use holm_model::method::MethodResponse;
-use holm_model::{Message, Timestamp};
-use holm_mqtt::DeliveryId;
+use holm_net::Scope;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::client::{SendError, State, TwinError};
 use crate::event::Event;
 use crate::options::{Interests, Options};
+pub use amqp::Connections;
 use backoff::Backoff;
 
 /// A connection that lasted this long was a good one: the next attempt follows at once.
 const GOOD_CONNECTION: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Who waits for an acknowledgement.
+type Acknowledged = oneshot::Sender<Result<(), SendError>>;
 
 /// A message and who waits for its acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// In a box: a channel keeps room for dozens, and most clients send seldom.
     pub(crate) message: Box<Message>,
-    pub(crate) acknowledged: oneshot::Sender<Result<(), SendError>>,
+    pub(crate) acknowledged: Acknowledged,
 }
 
 /// A request of the application.
@@ -57,11 +64,30 @@ impl Command {
 /// What the application makes of an event of this connection.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Method {
-        request_id: String,
-        response: MethodResponse,
-    },
-    Complete(DeliveryId),
+    Method(Call, MethodResponse),
+    Settle(Delivered, Verdict),
+}
+
+/// A method call, as its carrier names it.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Mqtt(String),
+    Amqp(holm_amqp::MessageId),
+}
+
+/// A message that waits for its verdict, as its carrier names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Delivered {
+    Mqtt(holm_mqtt::DeliveryId),
+    Amqp(holm_amqp::DeliveryId),
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict {
+    Complete,
+    Abandon,
+    Reject,
 }
 
 /// The engine's ends of a client's channels. What goes through them is in boxes: a channel makes room for 32 items at once, and
@@ -75,16 +101,20 @@ pub(crate) struct Ends {
     pub(crate) state: watch::Sender<State>,
 }
 
-/// Sent and not acknowledged: goes first on the next connection.
-#[derive(Debug)]
-struct Unacknowledged {
-    packet: holm_mqtt::Message,
-    acknowledged: oneshot::Sender<Result<(), SendError>>,
+/// A protocol below a client: how it connects, and how it serves what is connected.
+pub(crate) trait Carrier: Send {
+    type Link: Send;
+
+    /// From nothing to a link that is let in, or about to be.
+    fn connect(&mut self, options: &Options) -> impl Future<Output = Result<Self::Link, End>> + Send;
+
+    /// Serves a link until its end. What was not acknowledged is then kept for the next one.
+    fn serve(&mut self, options: &Options, ends: &mut Ends, link: Self::Link) -> impl Future<Output = End> + Send;
 }
 
 /// Why a connection ended.
 #[derive(Debug)]
-enum End {
+pub(crate) enum End {
     /// The client is no longer wanted.
     Stopped,
     /// The token was about to end; the next connection has a new one.
@@ -107,16 +137,29 @@ impl Ends {
 }
 
 impl Options {
-    fn now(&self) -> Timestamp {
-        Timestamp::from(self.clock.now())
+    /// Waits for the turn to connect. The semaphore is never closed.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        match &self.turns {
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        }
+    }
+}
+
+/// Runs a client until the application has dropped it and its events.
+pub(crate) async fn run(options: Options, ends: Ends, scope: Scope) {
+    if options.transport.is_amqp() {
+        let carrier = amqp::Amqp::new(&options, scope);
+        run_on(carrier, options, ends).await;
+    } else {
+        run_on(mqtt::Mqtt::default(), options, ends).await;
     }
 }
 
 /// Runs until the application has dropped the client and its events; whoever waits for an acknowledgement then learns at once
 /// that there will be none, wherever the connection stands.
-pub(crate) async fn run(options: Options, mut ends: Ends) {
+async fn run_on(mut carrier: impl Carrier, options: Options, mut ends: Ends) {
     let mut backoff = Backoff::new(options.longest_retry_wait);
-    let mut kept = VecDeque::new();
     // Whether the application was told that there is a connection, and not yet that there is none: a token is renewed without a
     // word, but what follows may fail.
     let mut is_told = false;
@@ -124,15 +167,15 @@ pub(crate) async fn run(options: Options, mut ends: Ends) {
         ends.state.send_replace(State::Connecting);
         // In a box, which is gone when the connection stands: a client that has none, or has had it for long, is small.
         let abandoned = ends.abandoned();
-        let connecting = Box::pin(unless(abandoned, connect::connect(&options)));
+        let connecting = Box::pin(unless(abandoned, carrier.connect(&options)));
         let Some(linked) = refusing_requests(&mut ends.requests, connecting).await else {
             return;
         };
         // A failed attempt that took long was no good connection.
         let began = holm_net::clock::instant();
         let end = match linked {
-            Ok(link) => Box::pin(connected::serve(&options, &mut ends, &mut kept, link)).await,
-            Err(error) => End::Lost(holm_net::error_chain(&error)),
+            Ok(link) => Box::pin(carrier.serve(&options, &mut ends, link)).await,
+            Err(end) => end,
         };
         is_told |= *ends.state.borrow() == State::Connected;
         let (state, reason) = match end {
@@ -189,5 +232,18 @@ async fn refusing_requests<T>(requests: &mut mpsc::Receiver<Box<Command>>, work:
             done = &mut work => return done,
             Some(request) = requests.recv() => request.fail(TwinError::NotConnected),
         }
+    }
+}
+
+fn tell(acknowledged: Acknowledged, outcome: Result<(), SendError>) {
+    if acknowledged.send(outcome).is_err() {
+        tracing::trace!("nobody waits for an acknowledgement any more");
+    }
+}
+
+async fn sleep_until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

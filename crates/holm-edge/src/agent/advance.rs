@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use holm_client::Transport;
 use holm_model::ModuleId;
 use serde_json::json;
 
@@ -40,7 +41,7 @@ pub(super) async fn advance(agent: &Inner, event: Event) -> bool {
     if let Err(error) = agent.state.put_document(BOOKKEEPING, &bookkeeping).await {
         tracing::warn!(%error, "restarts of modules are not kept over a restart of the edge");
     }
-    tell(&before, &after);
+    tell(&before, &after, agent.surroundings.hub_protocol);
     if is_wish {
         agent.figures.deployed();
     }
@@ -69,7 +70,7 @@ fn want(agent: &Inner, modules: Option<BTreeSet<ModuleId>>) {
     });
 }
 
-fn tell(before: &Rollout, after: &Rollout) {
+fn tell(before: &Rollout, after: &Rollout, protocol: Transport) {
     let in_force = after.in_force().map(|edition| edition.version);
     if let Some(refused) = after.refused().filter(|_| before.refused().is_none()) {
         let reasons = refused.told();
@@ -82,7 +83,11 @@ fn tell(before: &Rollout, after: &Rollout) {
     } else if after.phase() != before.phase() {
         tracing::info!(phase = after.phase().as_str(), in_force, "deployment");
     }
-    let of = |rollout: &Rollout| rollout.in_force().map(|edition| unheeded::of(&edition.desired));
+    let of = |rollout: &Rollout| {
+        rollout
+            .in_force()
+            .map(|edition| unheeded::of(&edition.desired, protocol))
+    };
     let (known, all) = (of(before).unwrap_or_default(), of(after).unwrap_or_default());
     if !all.is_empty() && all != known {
         let settings: Vec<String> = all.iter().map(ToString::to_string).collect();

@@ -353,6 +353,11 @@ impl Agent {
     pub fn status(&self) -> Value {
         let memory = self.inner.memory();
         let (version, status) = report::standing(&memory.deployment, &memory.verdicts, &memory.unprepared);
+        let protocol = self.inner.surroundings.hub_protocol;
+        let in_force = memory.deployment.in_force();
+        let without_effect = in_force
+            .map(|desired| unheeded::of(desired, protocol))
+            .unwrap_or_default();
         let identities = memory.identities_tried.as_ref().and_then(|(_, error)| error.clone());
         json!({
             "lastDesiredVersion": version,
@@ -361,7 +366,7 @@ impl Agent {
             "rollout": rollout_status(&memory),
             "modules": memory.verdicts,
             "plan": memory.plan,
-            "withoutEffect": memory.deployment.in_force().map(unheeded::of).unwrap_or_default(),
+            "withoutEffect": without_effect,
             "lastPass": memory.last_pass,
             "identitiesError": identities,
         })

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use holm_client::Transport;
 use holm_model::manifest::{ImagePullPolicy, ModuleSpec, ModuleType, RegistryCredential};
 use holm_model::{DeviceId, ModuleId};
 use holm_runtime::{EdgeNetwork, ModuleSpec as RuntimeSpec, PullPolicy, RegistryAuth, RuntimeKind};
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub gateway_host: String,
     /// Its port for MQTT over TLS.
     pub mqtt_port: u16,
+    /// What it speaks with the hub.
+    pub hub_protocol: Transport,
     /// The edge's data directory, in which modules have directories.
     pub data: PathBuf,
     /// The network of containers, once the engine has answered.
@@ -232,6 +235,7 @@ mod tests {
             hub_host: "hub.test".to_owned(),
             gateway_host: "edge.test".to_owned(),
             mqtt_port,
+            hub_protocol: Transport::Mqtt,
             data: "/data".into(),
             network: watch::channel(None).1,
         }

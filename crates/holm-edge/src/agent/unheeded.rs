@@ -7,6 +7,7 @@
 //!
 //! Source: `edge-broker.md` §8, `edge-agent.md` §10.
 
+use holm_client::Transport;
 use holm_model::manifest::{AgentDesired, ModuleSpec, ModuleStatus};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -40,9 +41,9 @@ const OF_BOTH: &[Variable] = &[
     ("http_proxy", &[""], PROXY),
     ("all_proxy", &[""], PROXY),
     (
-        "upstreamprotocol",
-        &["mqtt"],
-        "the edge speaks MQTT over TLS with the hub",
+        UPSTREAM_PROTOCOL,
+        &[],
+        "`holm.hub_protocol` says what the edge speaks with the hub",
     ),
     (
         "runtimeloglevel",
@@ -131,8 +132,11 @@ const OF_THE_BROKER: &[Variable] = &[
     ("maxconnectedclients", &[], "how many clients there may be can't be set"),
 ];
 
-/// Everything without effect in a deployment.
-pub(super) fn of(desired: &AgentDesired) -> Vec<Unheeded> {
+/// It says nothing new when it names what is spoken anyway.
+const UPSTREAM_PROTOCOL: &str = "upstreamprotocol";
+
+/// Everything without effect in a deployment, for an edge that speaks this with its hub.
+pub(super) fn of(desired: &AgentDesired, protocol: Transport) -> Vec<Unheeded> {
     let mut all = Vec::new();
     for (name, spec, variables) in [
         ("edgeAgent", &desired.edge_agent, &[OF_BOTH][..]),
@@ -143,18 +147,24 @@ pub(super) fn of(desired: &AgentDesired) -> Vec<Unheeded> {
                 let setting = format!("systemModules.{name}.{what}");
                 all.push(Unheeded { setting, why });
             };
-            of_module(spec, variables, &mut tell);
+            of_module(spec, variables, protocol, &mut tell);
         }
     }
     all
 }
 
-fn of_module(spec: &ModuleSpec, variables: &[&[Variable]], tell: &mut impl FnMut(&str, &'static str)) {
+fn of_module(
+    spec: &ModuleSpec,
+    variables: &[&[Variable]],
+    protocol: Transport,
+    tell: &mut impl FnMut(&str, &'static str),
+) {
     for (name, value) in &spec.env {
         // Sections are written both ways.
         let plain = name.to_ascii_lowercase().replace(':', "__");
         let known = variables.iter().copied().flatten().find(|(known, ..)| *known == plain);
         match known {
+            Some((UPSTREAM_PROTOCOL, ..)) if value.parse() == Ok(protocol) => {}
             Some((_, anyway, _)) if anyway.iter().any(|so| so.eq_ignore_ascii_case(value.trim())) => {}
             Some((_, _, why)) => tell(&format!("env.{name}"), why),
             None => tell(&format!("env.{name}"), INSIDES),
@@ -227,7 +237,10 @@ mod tests {
         let desired = json!({"schemaVersion": "1.1", "runtime": {"type": "docker"},
             "systemModules": {"edgeAgent": agent, "edgeHub": hub}, "modules": {}});
         let desired = AgentDesired::parse(desired.as_object().unwrap()).unwrap();
-        of(&desired).into_iter().map(|one| one.setting).collect()
+        of(&desired, Transport::AmqpWebSocket)
+            .into_iter()
+            .map(|one| one.setting)
+            .collect()
     }
 
     fn module(env: Value, options: Value) -> Value {
@@ -239,7 +252,7 @@ mod tests {
     fn what_every_tool_writes_is_so_anyway() {
         let ports = json!({"ExposedPorts": {"9600/tcp": {}}, "HostConfig": {"PortBindings": {"443/tcp": [{"HostPort": "443"}],
             "5671/tcp": [{"HostPort": "5671"}], "8883/tcp": [{"HostPort": 8883}], "9600/tcp": null}, "Binds": []}});
-        let env = json!({"UpstreamProtocol": {"value": "Mqtt"}, "usePersistentStorage": {"value": true},
+        let env = json!({"UpstreamProtocol": {"value": "AmqpWs"}, "usePersistentStorage": {"value": true},
             "amqpSettings:enabled": {"value": true}, "experimentalFeatures__enabled": {"value": "true"}});
 
         assert_eq!(told(module(json!({}), json!("")), module(env, ports)), [""; 0]);
@@ -248,7 +261,7 @@ mod tests {
     #[test]
     fn a_setting_that_nothing_obeys_is_told_with_its_path() {
         let agent = module(json!({"https_proxy": {"value": "http://192.0.2.1:3128"}}), json!({}));
-        let env = json!({"UsePersistentStorage": {"value": "false"}, "mqttSettings__enabled": {"value": false},
+        let env = json!({"UpstreamProtocol": {"value": "Mqtt"}, "UsePersistentStorage": {"value": "false"}, "mqttSettings__enabled": {"value": false},
             "RocksDB_MaxOpenFiles": {"value": 10}});
         let options = json!({"User": "1000", "HostConfig": {"Memory": 1, "Binds": ["/a:/b"], "LogConfig": {"Type": "local"},
             "PortBindings": {"8883/tcp": [{"HostPort": "18883"}]}}});
@@ -258,6 +271,7 @@ mod tests {
         let expected = [
             "edgeAgent.env.https_proxy",
             "edgeHub.env.RocksDB_MaxOpenFiles",
+            "edgeHub.env.UpstreamProtocol",
             "edgeHub.env.UsePersistentStorage",
             "edgeHub.env.mqttSettings__enabled",
             "edgeHub.status",

@@ -1,4 +1,4 @@
-//! The connections upstream, one an identity: when they open and close, what arrives on them, and the state of the link.
+//! The connections upstream (over AMQP, which has one for all: sessions), one an identity: when they open and close, what arrives on them, and the state of the link.
 //!
 //! ```text
 //!   ensure ──> Link ──task──> events:  Connected       read the twin, tell what is new, send what is pending
@@ -320,6 +320,10 @@ impl Links {
 
     pub(super) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn protocol(&self) -> &'static str {
+        self.uplink.transport().name()
     }
 
     pub(super) fn window(&self) -> usize {

@@ -58,8 +58,8 @@ struct Letters {
     waiting: BTreeMap<u64, Letter>,
     /// By session and lease, which is the number of the letter.
     leased: HashMap<(SessionId, u64), Letter>,
-    /// What was completed too late to tell.
-    settled: VecDeque<(Option<String>, Bytes)>,
+    /// What was settled too late to tell, and how.
+    settled: VecDeque<(Mark, Verdict)>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,27 @@ struct Letter {
     was_leased: bool,
 }
 
-fn mark(message: &Message) -> (Option<String>, Bytes) {
+/// By what a message is known again.
+type Mark = (Option<String>, Bytes);
+
+/// What a device made of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Completed,
+    Rejected,
+}
+
+impl Verdict {
+    /// Tells the hub, as far as its protocol has a word for it: over MQTT what is rejected is completed.
+    pub(super) async fn tell(self, received: Received) {
+        match self {
+            Self::Completed => received.complete().await,
+            Self::Rejected => received.reject().await,
+        }
+    }
+}
+
+fn mark(message: &Message) -> Mark {
     let id = message.system.get(SystemProperty::MessageId).map(str::to_owned);
     (id, message.body.clone())
 }
@@ -84,14 +104,19 @@ impl Mail {
         lock(&self.all).get(identity).cloned()
     }
 
-    /// Takes a message from above. Gives back one that the device has completed already.
-    pub(super) fn arrived(&self, identity: &Identity, source: Source, received: Received) -> Option<Received> {
+    /// Takes a message from above. Gives back one that the device has settled already, with how.
+    pub(super) fn arrived(
+        &self,
+        identity: &Identity,
+        source: Source,
+        received: Received,
+    ) -> Option<(Received, Verdict)> {
         let mailbox = self.of(identity);
         let mut letters = lock(&mailbox.letters);
         let mark = mark(&received.message);
-        if let Some(index) = letters.settled.iter().position(|known| *known == mark) {
-            letters.settled.remove(index);
-            return Some(received);
+        let known = letters.settled.iter().position(|(known, _)| *known == mark);
+        if let Some((_, verdict)) = known.and_then(|index| letters.settled.remove(index)) {
+            return Some((received, verdict));
         }
         letters.last += 1;
         let number = letters.last;
@@ -197,7 +222,7 @@ impl Letters {
     }
 
     /// Ends a lease; gives the message when the hub can be told.
-    fn finish(&mut self, session: SessionId, lease: u64) -> Option<Received> {
+    fn finish(&mut self, session: SessionId, lease: u64, verdict: Verdict) -> Option<Received> {
         let letter = self.leased.remove(&(session, lease))?;
         if letter.source.is_some() {
             return Some(letter.received);
@@ -205,7 +230,7 @@ impl Letters {
         if self.settled.len() >= MAX_REMEMBERED {
             self.settled.pop_front();
         }
-        self.settled.push_back(mark(&letter.received.message));
+        self.settled.push_back((mark(&letter.received.message), verdict));
         None
     }
 }
@@ -238,22 +263,22 @@ impl Broker {
         let Some(mailbox) = self.mail.find(identity) else {
             return;
         };
-        if matches!(settlement, Settlement::Abandon | Settlement::Release) {
-            let mut letters = lock(&mailbox.letters);
-            if let Some(letter) = letters.leased.remove(&(session, lease)) {
-                letters.put_back(lease, letter);
+        let verdict = match settlement {
+            Settlement::Complete => Verdict::Completed,
+            Settlement::Reject => Verdict::Rejected,
+            Settlement::Abandon | Settlement::Release => {
+                let mut letters = lock(&mailbox.letters);
+                if let Some(letter) = letters.leased.remove(&(session, lease)) {
+                    letters.put_back(lease, letter);
+                }
+                drop(letters);
+                return mailbox.arrived.notify_one();
             }
-            drop(letters);
-            return mailbox.arrived.notify_one();
-        }
-        if settlement == Settlement::Reject {
-            // MQTT has no word for it: to the hub it is completed.
-            tracing::warn!(%identity, "a cloud-to-device message was rejected by its receiver and dropped");
-        }
-        let received = lock(&mailbox.letters).finish(session, lease);
+        };
+        let received = lock(&mailbox.letters).finish(session, lease, verdict);
         if let Some(received) = received {
             // Bounded: a session leases as many as its window has room for.
-            self.scope.spawn_until_stopped(received.complete());
+            self.scope.spawn_until_stopped(verdict.tell(received));
         }
     }
 }

@@ -216,12 +216,12 @@ impl Serving {
             }
             // Inputs are not subscribed above.
             Event::Message(message) => {
-                if let Some(known) = self
-                    .broker
-                    .mail
-                    .arrived(self.link.identity(), self.link.source(), message)
+                if let Some((known, verdict)) =
+                    self.broker
+                        .mail
+                        .arrived(self.link.identity(), self.link.source(), message)
                 {
-                    known.complete().await;
+                    verdict.tell(known).await;
                 }
             }
         }

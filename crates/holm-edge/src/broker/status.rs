@@ -16,7 +16,9 @@ use holm_queue::AppendError;
 pub struct BrokerStatus {
     /// The link to the node above.
     pub link: LinkState,
-    /// Connections upstream that are up.
+    /// What carries them: `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
+    pub uplink_protocol: &'static str,
+    /// Connections upstream that are up; over AMQP, where they share, sessions.
     pub uplinks_connected: usize,
     /// Connections upstream that are open, up or not.
     pub uplinks_open: usize,
@@ -140,6 +142,7 @@ impl Broker {
         let (stats, counts) = (self.lanes.queue().stats(), self.counters.read());
         BrokerStatus {
             link: self.links.describe(&self.edge_hub),
+            uplink_protocol: self.links.protocol(),
             uplinks_connected,
             uplinks_open,
             refused: self.links.refused(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use holm_client::Transport;
 use holm_identity::tls::{Roots, client_config};
 use holm_model::Timestamp;
 use holm_net::Dialer;
@@ -22,6 +23,12 @@ pub(super) const CHECKS: &[Check] = &[
         group: Group::Connectivity,
         about: "the hub's port for MQTT can be reached, and its certificate is trusted",
         look: mqtt,
+    },
+    Check {
+        id: "host-connect-iothub-amqp",
+        group: Group::Connectivity,
+        about: "the hub's port for AMQP can be reached, and its certificate is trusted",
+        look: amqp,
     },
     Check {
         id: "host-connect-iothub-https",
@@ -48,7 +55,9 @@ const MAX_ANSWER: usize = 64 << 10;
 struct Way {
     host: String,
     mqtt: u16,
+    amqp: u16,
     https: u16,
+    protocol: Transport,
     tls: Arc<ClientConfig>,
 }
 
@@ -67,7 +76,9 @@ fn way(subject: &Subject) -> Result<Way, Verdict> {
     Ok(Way {
         host: subject.hub_host.clone().unwrap_or_else(|| config.hub.host.clone()),
         mqtt: config.hub.mqtt_port,
+        amqp: config.hub.amqp_port,
         https: config.hub.https_port,
+        protocol: config.hub.protocol,
         tls: Arc::new(tls),
     })
 }
@@ -75,10 +86,25 @@ fn way(subject: &Subject) -> Result<Way, Verdict> {
 fn mqtt(subject: &Subject) -> Looking<'_> {
     Box::pin(async move {
         match way(subject) {
-            Ok(way) => connect(&way, way.mqtt).await,
+            Ok(way) if way.protocol == Transport::Mqtt => connect(&way, way.mqtt).await,
+            Ok(way) => not_used(&way),
             Err(verdict) => verdict,
         }
     })
+}
+
+fn amqp(subject: &Subject) -> Looking<'_> {
+    Box::pin(async move {
+        match way(subject) {
+            Ok(way) if way.protocol == Transport::Amqp => connect(&way, way.amqp).await,
+            Ok(way) => not_used(&way),
+            Err(verdict) => verdict,
+        }
+    })
+}
+
+fn not_used(way: &Way) -> Verdict {
+    Verdict::Skipped(format!("the edge speaks `{}` with the hub", way.protocol.name()))
 }
 
 fn https(subject: &Subject) -> Looking<'_> {

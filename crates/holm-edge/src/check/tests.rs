@@ -80,6 +80,7 @@ async fn a_device_without_network_engine_and_running_edge_is_told_what_is_wrong_
         assert_eq!(words[id], word, "{id}");
     }
     assert_ne!(words["host-connect-iothub-mqtt"], "ok");
+    assert_eq!(words["host-connect-iothub-amqp"], "skipped");
 }
 
 #[tokio::test]

@@ -315,11 +315,32 @@ pub const KEYS: &[Key] = &[
         "How often they are sent. Less often costs less; nothing is lost between, since counters go on counting.",
     ),
     key(
+        "holm.hub_protocol",
+        "`\"mqtt\"`, `\"mqtt-ws\"`, `\"amqp\"` or `\"amqp-ws\"`",
+        "what `agent.env.UpstreamProtocol` says, else `\"mqtt\"`",
+        Used,
+        "What the edge speaks with the hub. Over MQTT each module and each device below that is at work has a connection; over AMQP up to 995 of them share one, which saves memory and handshakes where they are many. With `-ws` it goes through a WebSocket, to the hub's port for HTTPS, where only that passes.",
+    ),
+    key(
+        "agent.env.UpstreamProtocol",
+        "`\"Mqtt\"`, `\"MqttWs\"`, `\"Amqp\"` or `\"AmqpWs\"`",
+        "`\"Mqtt\"`",
+        Used,
+        "The same as `holm.hub_protocol`, which comes first, as the original spells it.",
+    ),
+    key(
         "holm.hub_mqtt_port",
         "port",
         "`8883`",
         Used,
         "The hub's port for MQTT over TLS.",
+    ),
+    key(
+        "holm.hub_amqp_port",
+        "port",
+        "`5671`",
+        Used,
+        "The hub's port for AMQP over TLS.",
     ),
     key(
         "holm.hub_https_port",

@@ -26,6 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use holm_client::Transport;
 use holm_identity::SymmetricKey;
 use holm_identity::private_file::{self, PrivateFileError};
 use holm_model::DeviceId;
@@ -114,6 +115,22 @@ pub struct HubAddress {
     pub https_port: u16,
     /// Its port for MQTT over TLS.
     pub mqtt_port: u16,
+    /// Its port for AMQP over TLS.
+    pub amqp_port: u16,
+    /// What is spoken with it.
+    pub protocol: Transport,
+}
+
+impl HubAddress {
+    /// The port to which the edge connects for its modules and children.
+    #[must_use]
+    pub const fn uplink_port(&self) -> u16 {
+        match self.protocol {
+            Transport::Mqtt => self.mqtt_port,
+            Transport::Amqp => self.amqp_port,
+            Transport::MqttWebSocket | Transport::AmqpWebSocket => self.https_port,
+        }
+    }
 }
 
 /// The key of the device.

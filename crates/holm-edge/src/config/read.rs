@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use holm_client::Transport;
 use holm_identity::{Credential, DeviceConnectionString, SymmetricKey};
 use holm_model::DeviceId;
 use holm_runtime::LogLimits;
@@ -170,6 +171,8 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     let listen = reader.unix_socket("listen.management_uri");
     let hub_https_port = reader.port("holm.hub_https_port");
     let hub_mqtt_port = reader.port("holm.hub_mqtt_port");
+    let hub_amqp_port = reader.port("holm.hub_amqp_port");
+    let protocol = hub_protocol(reader);
     let cloud_timeout = reader.number("cloud_timeout_sec", 1, 3600).unwrap_or(70).unsigned_abs();
     let trust_bundle_cert = reader.file("trust_bundle_cert");
     let allow_elevated = reader.boolean("allow_elevated_docker_permissions").unwrap_or(true);
@@ -205,7 +208,9 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
         hub: HubAddress {
             host: provisioned.host,
             https_port: hub_https_port.or(provisioned.port).unwrap_or(443),
-            mqtt_port: hub_mqtt_port.unwrap_or(8883),
+            mqtt_port: hub_mqtt_port.unwrap_or(Transport::Mqtt.default_port()),
+            amqp_port: hub_amqp_port.unwrap_or(Transport::Amqp.default_port()),
+            protocol,
         },
         device: provisioned.device,
         device_key: provisioned.key,
@@ -419,6 +424,14 @@ fn edge_ca(reader: &mut Reader<'_>) -> Option<EdgeCa> {
             None
         }
     }
+}
+
+/// Ours, or what the original would take before a deployment says more.
+fn hub_protocol(reader: &mut Reader<'_>) -> Transport {
+    const ALL: &str = "`mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`";
+    let ours = reader.parsed("holm.hub_protocol", ALL);
+    let original = reader.parsed("agent.env.UpstreamProtocol", ALL);
+    ours.or(original).unwrap_or_default()
 }
 
 fn module_paths(reader: &mut Reader<'_>) -> Vec<PathBuf> {

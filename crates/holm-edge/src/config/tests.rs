@@ -63,6 +63,11 @@ fn a_complete_file_is_read_key_by_key() {
     assert_eq!(config.cloud_timeout, Duration::from_secs(30));
     assert_eq!(config.hub.host, "hub.plant.test");
     assert_eq!((config.hub.mqtt_port, config.hub.https_port), (28883, 28443));
+    assert_eq!(
+        (config.hub.amqp_port, config.hub.protocol),
+        (25671, Transport::AmqpWebSocket)
+    );
+    assert_eq!(config.hub.uplink_port(), 28443);
     assert!(matches!(config.device_key, DeviceKey::File(path) if path == Path::new("/etc/holm/device.key")));
     assert_eq!(
         config.edge_ca,
@@ -189,6 +194,26 @@ fn provisioning_names_what_is_missing() {
 }
 
 #[test]
+fn the_protocol_of_the_hub_is_ours_else_the_originals_else_mqtt() {
+    let original = "[agent.env]\nUpstreamProtocol = \"AmqpWs\"\n";
+    let ours = "[holm]\nhub_protocol = \"amqp\"\n";
+
+    for (text, protocol, port) in [
+        (String::new(), Transport::Mqtt, 8883),
+        (original.to_owned(), Transport::AmqpWebSocket, 443),
+        (format!("{ours}{original}"), Transport::Amqp, 5671),
+    ] {
+        let hub = config(&with(&text)).hub;
+        assert_eq!((hub.protocol, hub.uplink_port()), (protocol, port), "{text}");
+    }
+    let refused = problems(&with("[holm]\nhub_protocol = \"http\"\n"));
+    assert!(
+        refused[0].contains("is not `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn no_problem_shows_the_key() {
     let found = problems(&MANUAL.replace("MDEyMzQ1", "?MDEyMzQ1")).concat();
 
@@ -204,7 +229,9 @@ fn a_port_after_the_host_is_that_of_https() {
         HubAddress {
             host: "127.0.0.1".to_owned(),
             https_port: 8443,
-            mqtt_port: 8883
+            mqtt_port: 8883,
+            amqp_port: 5671,
+            protocol: Transport::Mqtt
         }
     );
     assert_eq!(config(&format!("{text}[holm]\nhub_https_port = 9\n")).hub.https_port, 9);
@@ -247,6 +274,7 @@ fn the_complete_file_shows_every_key_that_is_used() {
         "provisioning.connection_string",
         "provisioning.authentication.device_id_pk.value",
         "edge_ca.auto_generated_edge_ca_expiry_days",
+        "agent.env.UpstreamProtocol",
         // Of builds with a feature alone.
         "holm.otel_endpoint",
         "holm.otel_interval_sec",

@@ -113,6 +113,7 @@ impl Edge {
                 hub_host: config.hub.host.clone(),
                 gateway_host: config.hostname.clone(),
                 mqtt_port: addresses.mqtt.port(),
+                hub_protocol: config.hub.protocol,
                 data: config.data.clone(),
                 network: network.subscribe(),
             },
@@ -267,9 +268,10 @@ impl Ground {
     fn uplink(&self, config: &EdgeConfig) -> Uplink {
         let endpoint = Endpoint {
             host: config.hub.host.clone(),
-            port: config.hub.mqtt_port,
+            port: config.hub.uplink_port(),
         };
         let settings = UplinkSettings {
+            transport: config.hub.protocol,
             keep_alive: config.keep_alive,
             clock: self.clock.clone(),
             dialer: self.dialer.clone(),

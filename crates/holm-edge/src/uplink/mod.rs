@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   open($edgeHub)   ─┐
-//!   open(sensor)    ──┼── a connection each (MQTT) ──> hub or parent
+//!   open(sensor)    ──┼── a connection each (MQTT), or a session each of one connection (AMQP) ──> hub or parent
 //!   open_child(leaf) ─┘   tokens signed by `ModuleKeys`: a module's with its own key, a child's with that of `$edgeHub`
 //! ```
 //!
-//! The first carrier is MQTT, where an identity costs a connection; with AMQP all will share one. Nothing outside of this
-//! module depends on which it is.
+//! Over MQTT an identity costs a connection; over AMQP up to 995 share one. Nothing outside of this module depends on which
+//! it is.
 
 mod refusals;
 mod tokens;
@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_client::{Client, Credential, Endpoint, Events, Interests, Options, Transport};
+use holm_client::{Client, Connections, Credential, Endpoint, Events, Interests, Options, Transport};
 use holm_model::{Identity, ModuleId};
 use holm_net::{Clock, Dialer, Scope};
 use rustls::ClientConfig;
@@ -71,6 +71,8 @@ pub struct Uplink {
     settings: Arc<UplinkSettings>,
     keys: Arc<dyn ModuleKeys>,
     scope: Scope,
+    /// What all share over AMQP.
+    connections: Connections,
     refusals: Refusals,
     child_refusals: Refusals,
     /// In which modules connect, but for the runtime's own.
@@ -98,6 +100,7 @@ impl Uplink {
         Self {
             settings: Arc::new(settings),
             keys,
+            connections: Connections::new(scope.clone()),
             scope,
             refusals: Refusals::default(),
             child_refusals: Refusals::default(),
@@ -155,6 +158,7 @@ impl Uplink {
         );
         options.endpoint = settings.endpoint.clone();
         options.transport = settings.transport;
+        options.connections = Some(self.connections.clone());
         options.interests = interests;
         options.keep_alive = settings.keep_alive;
         options.longest_retry_wait = settings.longest_retry_wait;
@@ -170,6 +174,12 @@ impl Uplink {
         let (identity, state) = (client.identity().clone(), client.state());
         self.scope.spawn_until_stopped(refusals.follow(identity, state));
         (client, events)
+    }
+
+    /// What carries the protocol.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.settings.transport
     }
 
     /// Messages of one identity that may be sent and not acknowledged.

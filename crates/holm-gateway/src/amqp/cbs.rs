@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The answer has the request's id, of the same type: Java casts to UUID and C reads only ulong. `status-code` is an int and for
-//! success exactly 200. What the token opens is read from its `sr`: the `name` of a request is unreliable.
+//! success exactly 200. What the token opens is read from its `sr`: the `name` of a request is unreliable. An edge that gives the
+//! token of a child, signed with its own key, says so by the application property that its links have too, `com.microsoft:auth-chain`.
 //!
 //! Source: `hub-device-protocols.md` §3.2, `libraries.md`, AMQP facts 5 and 6.
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use holm_amqp::{
     ApplicationProperties, Body, DeliveryTag, Limits, LinkId, Message, MessageId, Outbound, Properties, Text, Value,
 };
+use holm_model::wire::amqp;
 
 /// The address of both links.
 pub(super) const NODE: &str = "$cbs";
@@ -32,6 +34,8 @@ pub(super) struct PutToken {
     pub(super) asker: Asker,
     /// The token as it came.
     pub(super) token: String,
+    /// For whom, and through whom, its sender speaks, if not for itself.
+    pub(super) auth_chain: Option<String>,
 }
 
 /// What the answer to a request needs.
@@ -119,7 +123,14 @@ pub(super) fn read(link: LinkId, payload: &Bytes) -> Result<PutToken, (Asker, Ve
         _ => None,
     };
     match token {
-        Some(token) => Ok(PutToken { asker, token }),
+        Some(token) => {
+            let auth_chain = said(amqp::AUTH_CHAIN).map(str::to_owned);
+            Ok(PutToken {
+                asker,
+                token,
+                auth_chain,
+            })
+        }
         None => Err(wrong(
             "the body is not one string; send the whole token as an AMQP value".to_owned(),
         )),

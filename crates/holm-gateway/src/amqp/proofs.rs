@@ -6,7 +6,8 @@
 //! | a link for `dev1` is opened by | |
 //! | --- | --- |
 //! | the token of `dev1` itself | |
-//! | the token of a gateway that its auth chain names | an edge speaks for its children |
+//! | a token about `dev1`, signed by a gateway that the auth chain names | an edge speaks for its children |
+//! | the token of a gateway that its auth chain names | where the back end takes that for a proof |
 //! | the token of a policy | services, and devices that have one |
 //! | the certificate | where no token came |
 
@@ -18,10 +19,11 @@ use holm_identity::sas::Scope;
 use holm_model::Identity;
 use holm_net::Peer;
 
-use crate::backend::Credential;
+use crate::backend::{Admission, Credential, Principal};
 
-/// Policies that one connection may hold tokens of.
-const MAX_POLICIES: usize = 16;
+/// Tokens of policies that one connection may hold. Clients of Event Hubs have one for each link: a partition has a name of its
+/// own, and there are 32 at most.
+const MAX_POLICIES: usize = 64;
 
 /// Whose token a text is. Nothing is proved by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,15 @@ impl Claim {
 pub(super) struct Proofs {
     tokens: HashMap<Identity, Arc<str>>,
     /// The newest last.
-    policies: Vec<(String, Arc<str>)>,
+    policies: Vec<OfPolicy>,
+}
+
+#[derive(Debug)]
+struct OfPolicy {
+    name: String,
+    /// What it opens, as it came.
+    resource: String,
+    token: Arc<str>,
 }
 
 impl Proofs {
@@ -65,18 +75,21 @@ impl Proofs {
         self.tokens.is_empty() && self.policies.is_empty()
     }
 
-    /// Keeps a token that was found good. A newer one takes the place of the one before it.
+    /// Keeps a token that was found good. A newer one takes the place of the one before it, for the same thing.
     pub(super) fn keep(&mut self, claim: Claim, token: Arc<str>) {
         match claim {
             Claim::Identity(identity) => {
                 self.tokens.insert(identity, token);
             }
             Claim::Policy(name) => {
-                self.policies.retain(|(known, _)| *known != name);
+                let resource =
+                    SasToken::parse(&token).map_or_else(|_| String::new(), |token| token.raw_resource().to_owned());
+                self.policies
+                    .retain(|known| known.name != name || known.resource != resource);
                 if self.policies.len() >= MAX_POLICIES {
                     self.policies.remove(0);
                 }
-                self.policies.push((name, token));
+                self.policies.push(OfPolicy { name, resource, token });
             }
         }
     }
@@ -93,7 +106,18 @@ impl Proofs {
 
     /// The tokens of policies, the newest first.
     pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.policies.iter().rev().map(|(_, token)| token)
+        self.policies.iter().rev().map(|known| &known.token)
+    }
+
+    /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, or its gateway's.
+    pub(super) fn is_proof_of(&self, claim: &Claim, admission: &Admission) -> bool {
+        match (claim, &admission.principal) {
+            (Claim::Policy(policy), Principal::Policy(principal)) => policy == principal,
+            (Claim::Identity(of), Principal::Identity(principal)) => {
+                *of == admission.identity || (of == principal && !self.has(&admission.identity))
+            }
+            _ => false,
+        }
     }
 
     /// By what an identity may try to be let in.
@@ -122,6 +146,35 @@ mod tests {
 
     fn token(resource: &str) -> String {
         format!("SharedAccessSignature sr={resource}{TAIL}")
+    }
+
+    fn admitted(identity: &str, principal: &str) -> Admission {
+        Admission {
+            principal: Principal::Identity(principal.parse().unwrap()),
+            identity: identity.parse().unwrap(),
+            auth: crate::backend::AuthKind::Sas,
+            generation_id: String::new(),
+            expires: None,
+            announced: crate::backend::Announced::default(),
+        }
+    }
+
+    #[test]
+    fn a_new_token_of_an_edge_renews_the_edge_and_not_the_children_that_have_tokens_of_their_own() {
+        let mut proofs = Proofs::default();
+        let (edge, leaf) = (
+            Claim::of(&token("hub/devices/e1/modules/$edgeHub")),
+            Claim::of(&token("hub/devices/leaf")),
+        );
+        let (edge, leaf) = (edge.unwrap(), leaf.unwrap());
+        let (as_edge, as_leaf) = (admitted("e1/$edgeHub", "e1/$edgeHub"), admitted("leaf", "e1/$edgeHub"));
+
+        proofs.keep(leaf.clone(), token("hub/devices/leaf").into());
+
+        assert!(proofs.is_proof_of(&edge, &as_edge));
+        assert!(proofs.is_proof_of(&leaf, &as_leaf));
+        assert!(!proofs.is_proof_of(&edge, &as_leaf));
+        assert!(!proofs.is_proof_of(&leaf, &as_edge));
     }
 
     #[test]
@@ -172,5 +225,19 @@ mod tests {
 
         assert_eq!(proofs.policies().count(), MAX_POLICIES);
         assert_eq!(proofs.policies().next().unwrap().as_ref(), "t99");
+    }
+
+    #[test]
+    fn a_policys_tokens_for_several_links_stand_beside_each_other() {
+        let mut proofs = Proofs::default();
+        let policy = || Claim::Policy("service".to_owned());
+        let of = |resource: &str, end: u32| format!("{}{end}&skn=service", token(resource));
+
+        for (resource, end) in [("h/eh/a", 1), ("h/eh/b", 2), ("h/eh/a", 3)] {
+            proofs.keep(policy(), of(resource, end).into());
+        }
+
+        let kept: Vec<_> = proofs.policies().map(ToString::to_string).collect();
+        assert_eq!(kept, [of("h/eh/a", 3), of("h/eh/b", 2)]);
     }
 }

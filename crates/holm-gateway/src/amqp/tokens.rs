@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::cbs::{self, Verdict};
 use super::front::{Done, Front, Proved};
 use super::proofs::Claim;
-use crate::backend::{Announced, Attempt, Backend, Credential, Principal, Refusal};
+use crate::backend::{Announced, Attempt, Backend, Credential, Refusal};
 use crate::metrics::ConnectRefusal;
 
 /// Identities whose tokens one connection may hold; the pools of the SDKs have 1,000 at most.
@@ -44,7 +44,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             tracing::info!(user = %user, "a client was refused: its password is no token");
             return self.refuse_login();
         };
-        let proving = prove(Arc::clone(self.gateway.backend()), claim, token.into());
+        let proving = prove(Arc::clone(self.gateway.backend()), claim, token.into(), None);
         self.tasks.push(proving.map(Done::Plain).boxed());
     }
 
@@ -82,7 +82,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 format!("this connection holds tokens of {MAX_TOKENS} identities, the most allowed; open another one");
             return self.answer_put(request.asker, Verdict::new(403, text));
         }
-        let proving = prove(Arc::clone(self.gateway.backend()), claim, request.token.into());
+        let backend = Arc::clone(self.gateway.backend());
+        let proving = prove(backend, claim, request.token.into(), request.auth_chain);
         let asker = request.asker;
         self.tasks.push(proving.map(|proved| Done::Put(asker, proved)).boxed());
     }
@@ -92,15 +93,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let Proved { claim, token, outcome } = proved;
         match outcome {
             Ok(expires) => {
-                let principal = match &claim {
-                    Claim::Identity(identity) => Principal::Identity(identity.clone()),
-                    Claim::Policy(policy) => Principal::Policy(policy.clone()),
-                };
                 for name in self.clients.names() {
                     if self
                         .clients
                         .look(name)
-                        .is_some_and(|client| client.admission.principal == principal)
+                        .is_some_and(|client| self.proofs.is_proof_of(&claim, &client.admission))
                         && let Some(client) = self.clients.get(name)
                     {
                         client.renew(expires, &self.gateway.clock);
@@ -141,13 +138,16 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 }
 
 /// Asks the backend about a token.
-async fn prove<B: Backend>(backend: Arc<B>, claim: Claim, token: Arc<str>) -> Proved {
+async fn prove<B: Backend>(backend: Arc<B>, claim: Claim, token: Arc<str>, auth_chain: Option<String>) -> Proved {
     let outcome = match &claim {
         Claim::Identity(identity) => {
             let attempt = Attempt {
                 identity: identity.clone(),
                 credential: Credential::Token(token.to_string()),
-                announced: Announced::default(),
+                announced: Announced {
+                    auth_chain,
+                    ..Announced::default()
+                },
             };
             backend.verify(attempt).await.map(|admission| admission.expires)
         }

@@ -9,6 +9,7 @@
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   files.rs       /devices/{id}/files, …/files/notifications; /holm/v1/files (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
+//!   consumer_groups.rs  /holm/v1/consumer-groups (ours)
 //! ```
 //!
 //! Any date is accepted as `api-version`, and no answer depends on it.
@@ -16,6 +17,7 @@
 //! Source: `hub-service-api.md` §1, §2.
 
 mod answer;
+mod consumer_groups;
 mod devices;
 mod events;
 mod files;
@@ -187,6 +189,8 @@ impl RestApi {
             Target::Feedback => self.look_at_feedback(&call),
             Target::Events => self.events(&call),
             Target::Partitions => self.partitions(&call),
+            Target::ConsumerGroups => self.consumer_groups(&call),
+            Target::ConsumerGroup(name) => self.consumer_group(call, name).await,
         }
     }
 
@@ -238,7 +242,12 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
         (Target::Devices | Target::Identity(_) | Target::Modules(_), &Method::GET)
         | (Target::Children(_) | Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
         (
-            Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::Scope(..) | Target::ApplyContent(_),
+            Target::Devices
+            | Target::Identity(_)
+            | Target::Modules(_)
+            | Target::Scope(..)
+            | Target::ApplyContent(_)
+            | Target::ConsumerGroup(_),
             _,
         ) => &[Rights::REGISTRY_WRITE],
         (Target::Upload(_) | Target::UploadReport(..), _) => &[Rights::DEVICE_CONNECT],
@@ -253,7 +262,8 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             | Target::Methods(_)
             | Target::Files
             | Target::Events
-            | Target::Partitions,
+            | Target::Partitions
+            | Target::ConsumerGroups,
             _,
         ) => &[Rights::SERVICE_CONNECT],
     }

@@ -56,6 +56,10 @@ pub(super) enum Target {
     Events,
     /// `/holm/v1/partitions`
     Partitions,
+    /// `/holm/v1/consumer-groups`
+    ConsumerGroups,
+    /// `/holm/v1/consumer-groups/{name}`
+    ConsumerGroup(String),
 }
 
 /// What a path below a lock is for.
@@ -150,6 +154,8 @@ impl Target {
             ["holm", "v1", "files"] => Self::Files,
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
+            ["holm", "v1", "consumer-groups"] => Self::ConsumerGroups,
+            ["holm", "v1", "consumer-groups", name] => Self::ConsumerGroup((*name).to_owned()),
             ["holm", "v1", "feedback"] => Self::Feedback,
             _ => return Err(Unroutable::Unknown),
         })
@@ -160,7 +166,13 @@ impl Target {
     pub(super) const fn is_own(&self) -> bool {
         matches!(
             self,
-            Self::Events | Self::Partitions | Self::Children(_) | Self::Files | Self::Feedback
+            Self::Events
+                | Self::Partitions
+                | Self::Children(_)
+                | Self::Files
+                | Self::Feedback
+                | Self::ConsumerGroups
+                | Self::ConsumerGroup(_)
         )
     }
 }

@@ -16,6 +16,7 @@
 mod activities;
 mod blobs;
 mod c2d;
+mod consumer_groups;
 mod family;
 mod identities;
 mod notices;

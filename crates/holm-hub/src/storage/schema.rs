@@ -155,6 +155,10 @@ CREATE TABLE IF NOT EXISTS notices (
     deliveries INTEGER NOT NULL,
     body BLOB NOT NULL                          -- JSON
 );
+CREATE TABLE IF NOT EXISTS consumer_groups (
+    name TEXT PRIMARY KEY COLLATE NOCASE,
+    created INTEGER NOT NULL                    -- that of $Default is when the Event Hub was made
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS identities_by_parent ON identities (parent_scopes, device)
     WHERE module = '' AND parent_scopes != '[]';
 ";

@@ -8,6 +8,7 @@ mod authorization;
 mod bucket;
 mod data_directory;
 mod deployment;
+mod event_hub;
 mod events;
 mod family;
 mod files;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 
 use super::bounds::Bounds;
-use super::values;
+use super::{HubAccess, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
@@ -18,11 +18,50 @@ pub(crate) enum Hub {
         /// The hub's data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// That of the Event-Hubs-compatible endpoint, for clients of Event Hubs.
+        #[arg(long)]
+        event_hub: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Consumer groups of the Event-Hubs-compatible endpoint.
+    #[command(subcommand)]
+    ConsumerGroup(ConsumerGroup),
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumerGroup {
+    /// Make one; nothing happens if it is there.
+    Add {
+        /// Its name: 1 to 50 letters, digits, `.`, `-` or `_`.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List them.
+    List {
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Remove one, and end its readers; nothing happens if it is not there.
+    Remove {
+        /// Its name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+/// What the hub itself may tell by events.
+pub(crate) const EVENT_SOURCES: [&str; 4] = [
+    "twinChangeEvents",
+    "deviceLifecycleEvents",
+    "deviceConnectionStateEvents",
+    "none",
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct HubRun {
@@ -45,6 +84,10 @@ pub(crate) struct HubRun {
     /// The port of HTTPS and WebSocket; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     pub(crate) https_port: u16,
+    /// Of what the hub tells by events of its own, beside what devices send; several are separated by commas.
+    #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = PossibleValuesParser::new(EVENT_SOURCES),
+        default_value = "twinChangeEvents,deviceLifecycleEvents")]
+    pub(crate) event_sources: Vec<String>,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,

@@ -1,5 +1,7 @@
 //! `holm hub …`: run the hub, or read what belongs to its data directory.
 
+mod consumer_group;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{FileConfig, Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -24,14 +26,20 @@ use crate::status_page::{self, Status};
 
 /// How long running work may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// The path of WebSockets at a hub.
-const WEBSOCKET_PATH: &str = "/$iothub/websocket";
+/// The paths of WebSockets at a hub: that of devices and back ends, and that of clients of Event Hubs.
+const WEBSOCKET_PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocket"];
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
         cli::Hub::Run(options) => serve(*options).await,
-        cli::Hub::ConnectionString { data, json } => {
-            let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
+        cli::Hub::ConsumerGroup(command) => consumer_group::run(command).await,
+        cli::Hub::ConnectionString { data, event_hub, json } => {
+            let text = if event_hub {
+                holm_hub::hub::event_hub_connection_string(&data)
+            } else {
+                holm_hub::hub::connection_string(&data)
+            };
+            let text = text.context("no connection string")?;
             if json {
                 output::json(&json!({ "connectionString": text.expose() }));
             } else {
@@ -51,6 +59,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.https_port = options.https_port;
     #[cfg(feature = "s3")]
     let s3 = s3(&options)?;
+    let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
+    config.event_sources = EventSources {
+        twin_changes: tells("twinChangeEvents"),
+        lifecycle: tells("deviceLifecycleEvents"),
+        connection_states: tells("deviceConnectionStateEvents"),
+    };
     config.files = (!options.no_files).then(|| FileConfig {
         directory: options.blobs.clone(),
         #[cfg(feature = "s3")]
@@ -184,7 +198,9 @@ struct Front {
 
 impl Handler for Front {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
-        if websocket::is_upgrade(&request) && request.uri().path().eq_ignore_ascii_case(WEBSOCKET_PATH) {
+        let path = request.uri().path().trim_end_matches('/');
+        let is_websocket = WEBSOCKET_PATHS.iter().any(|known| path.eq_ignore_ascii_case(known));
+        if is_websocket && websocket::is_upgrade(&request) {
             return self.gateway.upgrade(request, peer);
         }
         match self.gateway.answer_device(request, &peer).await {

@@ -140,6 +140,7 @@ impl Device {
                 hub_host: self.registry.hub_host().to_owned(),
                 gateway_host: "edge.test".to_owned(),
                 mqtt_port: 8883,
+                hub_protocol: holm_client::Transport::Mqtt,
                 data: self.data.path().to_owned(),
                 network: watch::channel(None).1,
             },

@@ -68,6 +68,7 @@ impl Edge {
         let keys: Arc<dyn ModuleKeys> = Arc::clone(keys) as _;
         let settings = UplinkSettings {
             longest_retry_wait: Duration::from_millis(200),
+            transport: hub.transport(),
             ..UplinkSettings::new(hub.endpoint(), hub.tls())
         };
         let uplink = Uplink::new(settings, Arc::clone(&keys), scope.clone());

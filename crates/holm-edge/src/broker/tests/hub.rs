@@ -1,15 +1,16 @@
 //! A small hub: the real front over TLS, a registry of twins, and a list of what came in. Its link can be cut.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use holm_client::Endpoint;
+use holm_client::{Endpoint, Transport};
 use holm_gateway::{
     Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
-    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, SessionHandle, SessionId, Settlement,
-    Subscriptions, Twins,
+    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId,
+    Settlement, Subscriptions, Twins,
 };
 use holm_identity::SasToken;
 use holm_identity::ca::CertificateAuthority;
@@ -177,6 +178,11 @@ impl Inbox for Node {
     }
 }
 
+impl Service for Node {
+    type Events = Infallible;
+    type Notices = Infallible;
+}
+
 impl Presence for Node {
     async fn opened(&self, _: &SessionHandle, _: &Admission, _: bool) -> Result<Resumed, Refusal> {
         Ok(Resumed::default())
@@ -216,6 +222,7 @@ pub(crate) struct Hub {
     client: Arc<ClientConfig>,
     address: SocketAddr,
     link: Mutex<Option<Scope>>,
+    transport: Transport,
 }
 
 impl Hub {
@@ -224,6 +231,11 @@ impl Hub {
         let hub = Self::unreachable().await;
         hub.restore().await;
         hub
+    }
+
+    /// What is spoken with it.
+    pub(crate) const fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// A hub whose link is cut.
@@ -247,6 +259,7 @@ impl Hub {
             client: Arc::new(client_config(roots, None).unwrap()),
             address: listener.local_address().unwrap(),
             link: Mutex::default(),
+            transport: super::amqp::transport(),
         }
     }
 
@@ -272,7 +285,12 @@ impl Hub {
         let directory = Arc::clone(&self.node.directory);
         let gateway = Gateway::new(Arc::clone(&self.node), directory, Profile::hub(), scope.clone());
         let listener = listen(self.address).await;
-        scope.spawn(gateway.serve_mqtt(listener, Arc::clone(&self.server)));
+        let server = Arc::clone(&self.server);
+        match self.transport {
+            Transport::Mqtt => scope.spawn(gateway.serve_mqtt(listener, server)),
+            Transport::Amqp => scope.spawn(gateway.serve_amqp(listener, server)),
+            other => panic!("this hub does not serve {other:?}"),
+        };
         *self.link.lock().unwrap() = Some(scope);
     }
 

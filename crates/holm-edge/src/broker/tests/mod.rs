@@ -1,5 +1,6 @@
 //! The broker over a real queue, below a small hub that speaks the real protocol through the real front.
 
+mod amqp;
 mod aside;
 mod come_and_go;
 mod configuration;

@@ -222,7 +222,8 @@ async fn the_cloud_calls_a_method_of_a_module_while_the_module_listens() {
 async fn another_part_of_the_edge_speaks_as_an_identity_of_its_own() {
     let hub = Hub::start().await;
     let keys: Arc<dyn crate::keys::ModuleKeys> = Arc::new(Keys::of(&["$edgeAgent"]));
-    let settings = crate::uplink::UplinkSettings::new(hub.endpoint(), hub.tls());
+    let mut settings = crate::uplink::UplinkSettings::new(hub.endpoint(), hub.tls());
+    settings.transport = hub.transport();
     let scope = holm_net::Scope::new();
     let uplink = crate::uplink::Uplink::new(settings, keys, scope);
 

@@ -170,6 +170,9 @@ name = "edgeAgent"
 type = "docker"
 [agent.config]
 image = "mcr.microsoft.com/azureiotedge-agent:1.5"
+[agent.env]
+UpstreamProtocol = "AmqpWs"
+RuntimeLogLevel = "debug"
 [connect]
 workload_uri = "unix:///var/run/iotedge/workload.sock"
 management_uri = "unix:///var/run/iotedge/mgmt.sock"
@@ -191,12 +194,14 @@ thing = 1
             "hostname",
             "provisioning.source",
             "provisioning.connection_string",
+            "agent.env.UpstreamProtocol",
             "moby_runtime.uri",
             "moby_runtime.network",
         ];
         assert_eq!(imported.taken, taken);
         assert!(
-            names(&imported.left_out).contains(&"agent")
+            names(&imported.left_out).contains(&"agent.config")
+                && names(&imported.left_out).contains(&"agent.env.RuntimeLogLevel")
                 && names(&imported.left_out).contains(&"listen.management_uri")
         );
         assert_eq!(names(&imported.not_kept), ["image_garbage_collection", "own"]);
@@ -216,7 +221,8 @@ provisioning:
 agent:
   name: "edgeAgent"
   type: "docker"
-  env: {}
+  env:
+    UpstreamProtocol: "Amqp"
   config:
     image: "mcr.microsoft.com/azureiotedge-agent:1.1"
     auth: {}
@@ -253,6 +259,7 @@ moby_runtime:
             pk: "/etc/ca/key.pem".into(),
         };
         assert_eq!(config.edge_ca, ca);
+        assert_eq!(config.hub.protocol, holm_client::Transport::Amqp);
         assert!(
             names(&imported.left_out).contains(&"homedir"),
             "{:?}",

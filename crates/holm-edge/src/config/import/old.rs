@@ -1,5 +1,6 @@
 //! The keys of `config.yaml` of IoT Edge 1.1, and what they are today.
 
+use holm_client::Transport;
 use toml_edit::DocumentMut;
 
 use super::yaml::{Leaf, Scalar};
@@ -106,6 +107,7 @@ fn fate(path: &str, value: &str) -> Fate {
         "listen.min_tls_version" => NoEffect("TLS 1.2 is the oldest that is spoken"),
         "homedir" => NoEffect("everything that the edge keeps is in `holm.data`; keys and modules are made anew there"),
         "parent_hostname" => NotYet("connect this edge to the hub itself"),
+        "agent.env.UpstreamProtocol" if value.parse::<Transport>().is_ok() => Is("agent.env.UpstreamProtocol"),
         _ if is_below(path, "agent") => NoEffect(BUILT_IN),
         _ if is_below(path, "watchdog") => NoEffect(BUILT_IN),
         _ if is_below(path, "provisioning") => NotYet(PROVISIONING),

@@ -37,9 +37,10 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         (
             "connections",
             format!(
-                "{} of {} to the hub are up",
+                "{} of {} to the hub are up ({})",
                 number("/uplinksConnected"),
-                number("/uplinksOpen")
+                number("/uplinksOpen"),
+                text(status, "/uplinkProtocol").unwrap_or("mqtt")
             ),
         ),
         ("clients", format!("{} connected here", number("/clientsConnected"))),
@@ -217,7 +218,7 @@ mod tests {
     fn a_person_reads_lines_and_tables_and_no_json() {
         let status = json!({
             "link": {"connected": false, "since": "2026-01-02T03:04:05Z", "reason": "can't connect to `hub`"},
-            "uplinksConnected": 0, "uplinksOpen": 3, "clientsConnected": 2,
+            "uplinkProtocol": "amqp", "uplinksConnected": 0, "uplinksOpen": 3, "clientsConnected": 2,
             "endpoints": [
                 {"endpoint": "$upstream", "priority": 2_000_000_000_u32, "messages": 12, "bytes": 3456},
                 {"endpoint": "watcher/in", "priority": 0, "messages": 0, "bytes": 0},
@@ -239,7 +240,7 @@ mod tests {
 
         let expected = "\
 link           down since 2026-01-02T03:04:05Z: can't connect to `hub`
-connections    0 of 3 to the hub are up
+connections    0 of 3 to the hub are up (amqp)
 clients        2 connected here
 for the hub    12 messages wait, 3.3 KiB
 queue on disk  64.0 KiB

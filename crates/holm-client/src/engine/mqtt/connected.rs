@@ -1,37 +1,24 @@
 //! One connection, from CONNECT to its end.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use holm_model::Message;
 use holm_model::wire::{ClientTopic, ServerTopic, Subscription, bag};
 use holm_mqtt::{Closed, DeliveryId, Event as Packet, Granted, Outcome, Qos, Refusal, Text, Token};
 use holm_net::clock::instant;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::connect::Link;
-use super::{Answer, Command, End, Ends, Unacknowledged};
+use super::{Link, Unacknowledged};
 use crate::client::{SendError, State, TwinError};
+use crate::engine::requests::Requests;
+use crate::engine::{Acknowledged, Answer, Call, Command, Delivered, End, Ends, Verdict, sleep_until, tell};
 use crate::event::{Event, MethodCall, Received};
 use crate::options::{Interests, Options};
 
-/// How long a twin request may wait for its answer.
-const TWIN_DEADLINE: Duration = Duration::from_secs(60);
 /// Events kept for a slow application before no more publishes are taken. What comes then waits in the session, and, when
 /// that is full, in the socket.
 const MAX_KEPT_EVENTS: usize = 256;
-/// Twin requests on their way at once; further ones wait.
-const MAX_TWIN_REQUESTS: usize = 8;
-/// A token is renewed when this part of its life is over.
-const RENEW_AT_PERCENT: i64 = 85;
-
-type Acknowledged = oneshot::Sender<Result<(), SendError>>;
-
-struct Waiting {
-    command: Command,
-    deadline: tokio::time::Instant,
-}
 
 struct Serving<'e> {
     options: &'e Options,
@@ -40,8 +27,7 @@ struct Serving<'e> {
     link: Link,
     answers: (mpsc::Sender<Box<Answer>>, mpsc::Receiver<Box<Answer>>),
     in_flight: HashMap<Token, Acknowledged>,
-    twins: HashMap<String, Waiting>,
-    last_request: u64,
+    twins: Requests,
     events: VecDeque<Event>,
     /// What is subscribed, or asked for.
     subscribed: Interests,
@@ -62,8 +48,7 @@ pub(super) async fn serve(options: &Options, ends: &mut Ends, kept: &mut VecDequ
         link,
         answers: mpsc::channel(crate::event::MAX_WAITING_EVENTS),
         in_flight: HashMap::new(),
-        twins: HashMap::new(),
-        last_request: 0,
+        twins: Requests::default(),
         events: VecDeque::new(),
         subscribed: Interests::default(),
         asked: 0,
@@ -77,15 +62,15 @@ pub(super) async fn serve(options: &Options, ends: &mut Ends, kept: &mut VecDequ
 
 impl Serving<'_> {
     async fn run(&mut self) -> End {
-        let renewal = self.renewal();
+        let renewal = self.options.renewal(self.link.life);
         let events = self.ends.events.clone();
         let mut abandoned = std::pin::pin!(self.ends.abandoned());
         loop {
             self.send_kept();
             let may_send = self.open && self.kept.is_empty() && self.link.connection.session().can_publish();
-            let may_ask = self.up && self.twins.len() < MAX_TWIN_REQUESTS;
+            let may_ask = self.up && self.twins.has_room();
             let has_room = self.events.len() < MAX_KEPT_EVENTS;
-            let deadline = self.twins.values().map(|waiting| waiting.deadline).min();
+            let deadline = self.twins.deadline();
             tokio::select! {
                 // Whoever does not read its events gets no more of them, and is still connected: what it sends leaves and is
                 // acknowledged, the link is proved alive, and its end is noticed.
@@ -111,7 +96,7 @@ impl Serving<'_> {
                 Some(command) = self.ends.requests.recv(), if may_ask => self.request(*command),
                 Some(answer) = self.answers.1.recv() => self.answer(*answer),
                 Ok(()) = self.ends.wanted.changed(), if self.up => self.subscribe(),
-                () = sleep_until(deadline) => self.expire_requests(),
+                () = sleep_until(deadline) => self.twins.expire(),
                 () = sleep_until(renewal) => return End::Renewing,
             }
         }
@@ -127,25 +112,13 @@ impl Serving<'_> {
             }
         }
         self.link.connection.finish().await;
-        for (_, waiting) in self.twins.drain() {
-            waiting.command.fail(TwinError::NotConnected);
-        }
+        self.twins.fail_all();
         let unacknowledged = self.link.connection.into_session().into_unacknowledged();
         for (token, packet) in unacknowledged.into_iter().rev() {
             if let Some(acknowledged) = self.in_flight.remove(&token) {
                 self.kept.push_front(Unacknowledged { packet, acknowledged });
             }
         }
-    }
-
-    fn renewal(&self) -> Option<tokio::time::Instant> {
-        let life = self.link.expires?.millis_since(self.link.made).max(0);
-        let left = self
-            .link
-            .made
-            .plus_millis(life / 100 * RENEW_AT_PERCENT)
-            .millis_since(self.options.now());
-        Some(tokio::time::Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0).max(100)))
     }
 
     fn handle(&mut self, packet: Packet) {
@@ -288,18 +261,14 @@ impl Serving<'_> {
     }
 
     fn request(&mut self, command: Command) {
-        self.last_request += 1;
-        let rid = self.last_request.to_string();
+        let rid = self.twins.next_id();
         let (topic, body) = match &command {
             // One space, as the published SDKs send: some servers refuse an empty body.
             Command::Twin(_) => (ClientTopic::twin_get(&rid), " ".to_owned()),
             Command::PatchReported(patch, _) => (ClientTopic::twin_patch_reported(&rid), patch.to_string()),
         };
         match self.publish_once(topic, body) {
-            Ok(()) => {
-                let deadline = tokio::time::Instant::now() + TWIN_DEADLINE;
-                self.twins.insert(rid, Waiting { command, deadline });
-            }
+            Ok(()) => self.twins.insert(rid, command),
             Err(reason) => {
                 tracing::warn!(identity = %self.options.identity, reason, "a twin request was not sent");
                 command.fail(TwinError::NotConnected);
@@ -320,34 +289,25 @@ impl Serving<'_> {
         sent.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn expire_requests(&mut self) {
-        let now = tokio::time::Instant::now();
-        let late: Vec<_> = self
-            .twins
-            .iter()
-            .filter(|(_, waiting)| waiting.deadline <= now)
-            .map(|(rid, _)| rid.clone())
-            .collect();
-        for rid in late {
-            if let Some(waiting) = self.twins.remove(&rid) {
-                waiting.command.fail(TwinError::NoAnswer);
-            }
-        }
-    }
-
     fn answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Complete(delivery) => {
+            // It comes again with the next connection: MQTT has no other word for it.
+            Answer::Settle(_, Verdict::Abandon) => {}
+            // To the node above what is rejected is completed.
+            Answer::Settle(Delivered::Mqtt(delivery), Verdict::Complete | Verdict::Reject) => {
                 self.link
                     .connection
                     .session_mut()
                     .acknowledge(delivery, Outcome::Accept);
             }
-            Answer::Method { request_id, response } => {
+            Answer::Method(Call::Mqtt(request_id), response) => {
                 let topic = ClientTopic::method_response(response.status, &request_id);
                 if let Err(reason) = self.publish_once(topic, response.payload.to_string()) {
                     tracing::warn!(identity = %self.options.identity, reason, "the answer of a method was lost");
                 }
+            }
+            Answer::Settle(Delivered::Amqp(_), _) | Answer::Method(Call::Amqp(_), _) => {
+                tracing::debug!("an answer for another carrier was dropped");
             }
         }
     }
@@ -358,16 +318,16 @@ impl Serving<'_> {
             Ok(ServerTopic::CloudToDevice { bag }) => return self.message(bag, None, packet, delivery),
             Ok(ServerTopic::Input { input, bag }) => return self.message(bag, Some(input), packet, delivery),
             Ok(ServerTopic::TwinResponse { status, rid, version }) => {
-                self.twin_answered(status, rid, version, &packet.payload);
+                self.twins.answered(rid, status, version, &packet.payload);
                 None
             }
             Ok(ServerTopic::Method { name, rid }) => {
                 let payload = serde_json::from_slice(&packet.payload).unwrap_or(Value::Null);
-                let (name, request_id) = (name.to_owned(), rid.to_owned());
+                let (name, call) = (name.to_owned(), Call::Mqtt(rid.to_owned()));
                 Some(Event::Method(MethodCall {
                     name,
                     payload,
-                    request_id,
+                    call,
                     answers: self.answers.0.clone(),
                 }))
             }
@@ -402,36 +362,9 @@ impl Serving<'_> {
         self.events.push_back(Event::Message(Received {
             message,
             input: input.map(str::to_owned),
-            delivery,
+            delivery: delivery.map(Delivered::Mqtt),
             answers: self.answers.0.clone(),
         }));
-    }
-
-    fn twin_answered(&mut self, status: u16, rid: &str, version: Option<u64>, body: &[u8]) {
-        let Some(waiting) = self.twins.remove(rid) else {
-            tracing::debug!(rid, "a twin answer came that nobody waits for (any more)");
-            return;
-        };
-        if status >= 300 {
-            let reason = serde_json::from_slice::<Value>(body)
-                .ok()
-                .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
-                .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-            return waiting.command.fail(TwinError::Refused { status, reason });
-        }
-        let gone = match waiting.command {
-            Command::PatchReported(_, answer) => answer.send(Ok(version)).is_err(),
-            Command::Twin(answer) => {
-                let twin = serde_json::from_slice(body).map_err(|error| TwinError::Refused {
-                    status,
-                    reason: format!("the twin is not JSON: {error}"),
-                });
-                answer.send(twin).is_err()
-            }
-        };
-        if gone {
-            tracing::trace!("nobody waits for a twin answer any more");
-        }
     }
 }
 
@@ -448,23 +381,10 @@ impl Options {
     }
 }
 
-fn tell(acknowledged: Acknowledged, outcome: Result<(), SendError>) {
-    if acknowledged.send(outcome).is_err() {
-        tracing::trace!("nobody waits for an acknowledgement any more");
-    }
-}
-
 fn ended(reason: &Closed) -> End {
     let text = holm_net::error_chain(reason);
     match reason {
         Closed::Refused(Refusal::BadUserNameOrPassword | Refusal::NotAuthorized) => End::Refused(text),
         _ => End::Lost(text),
-    }
-}
-
-async fn sleep_until(moment: Option<tokio::time::Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

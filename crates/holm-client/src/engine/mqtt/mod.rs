@@ -1,28 +1,28 @@
-//! From nothing to an MQTT session that has sent CONNECT.
+//! MQTT: a connection for each identity. From nothing to a session that has sent CONNECT, and on.
 
-use std::sync::Arc;
+mod connected;
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use holm_model::Timestamp;
 use holm_model::wire::UserName;
 use holm_mqtt::{Config, Connect, Credentials, EncodeError, InvalidText, Session, Text, Version};
 use holm_net::clock::instant;
-use holm_net::tls::{self, HandshakeError};
-use holm_net::websocket::{self, UpgradeError};
 use holm_net::{Connection, Stream};
 
-use crate::credential::{Credential, NoToken};
-use crate::options::{Options, Transport};
+use super::dial::{DialError, dial};
+use super::renewal::Life;
+use super::{Acknowledged, Carrier, End, Ends};
+use crate::credential::NoToken;
+use crate::options::Options;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+enum ConnectError {
     #[error("no credential")]
     Token(#[source] NoToken),
-    #[error("no connection")]
-    Tls(#[source] HandshakeError),
-    #[error("no WebSocket")]
-    WebSocket(#[source] UpgradeError),
+    #[error(transparent)]
+    Dial(DialError),
     #[error("the user name or client id has no form in MQTT")]
     Text(#[source] InvalidText),
     #[error("CONNECT has no form in MQTT")]
@@ -31,52 +31,52 @@ pub(super) enum ConnectError {
 
 /// A connection on which CONNECT is the first thing to leave.
 pub(super) struct Link {
-    pub(super) connection: Connection<Session, Box<dyn Stream>>,
-    /// When the token ends.
-    pub(super) expires: Option<Timestamp>,
-    /// When it was made.
-    pub(super) made: Timestamp,
+    connection: Connection<Session, Box<dyn Stream>>,
+    /// That of the token in CONNECT.
+    life: Option<Life>,
 }
 
-pub(super) async fn connect(options: &Options) -> Result<Link, ConnectError> {
-    // Returned when the handshakes are done. The semaphore is never closed.
-    let _turn = match &options.turns {
-        Some(turns) => turns.acquire().await.ok(),
-        None => None,
-    };
-    let made = options.now();
-    let (password, expires) = match &options.credential {
-        Credential::Certificate => (None, None),
-        Credential::Tokens(source) => {
-            let token = source.make(made).await.map_err(ConnectError::Token)?;
-            (
-                Some(Bytes::copy_from_slice(token.text.expose().as_bytes())),
-                Some(token.expires),
-            )
-        }
+/// Sent and not acknowledged: goes first on the next connection, marked as a repeat.
+#[derive(Debug)]
+struct Unacknowledged {
+    packet: holm_mqtt::Message,
+    acknowledged: Acknowledged,
+}
+
+/// What lasts from one connection to the next.
+#[derive(Debug, Default)]
+pub(super) struct Mqtt {
+    kept: VecDeque<Unacknowledged>,
+}
+
+impl Carrier for Mqtt {
+    type Link = Link;
+
+    async fn connect(&mut self, options: &Options) -> Result<Link, End> {
+        connect(options)
+            .await
+            .map_err(|error| End::Lost(holm_net::error_chain(&error)))
+    }
+
+    async fn serve(&mut self, options: &Options, ends: &mut Ends, link: Link) -> End {
+        connected::serve(options, ends, &mut self.kept, link).await
+    }
+}
+
+async fn connect(options: &Options) -> Result<Link, ConnectError> {
+    // Returned when the handshakes are done.
+    let _turn = options.turn().await;
+    let token = options.make_token().await.map_err(ConnectError::Token)?;
+    let (password, life) = match token {
+        None => (None, None),
+        Some((token, life)) => (Some(Bytes::copy_from_slice(token.text.expose().as_bytes())), Some(life)),
     };
     let session =
         Session::client(instant(), config(options), request(options, password)?).map_err(ConnectError::Encode)?;
-
-    let tls = tls::connect(
-        Arc::clone(&options.tls),
-        &options.dialer,
-        &options.endpoint.host,
-        options.endpoint.port,
-    )
-    .await
-    .map_err(ConnectError::Tls)?;
-    let stream: Box<dyn Stream> = match options.transport {
-        Transport::Mqtt => tls,
-        Transport::MqttWebSocket => {
-            let upgrade = websocket::connect(tls, &options.endpoint.host, "/$iothub/websocket", "mqtt");
-            Box::new(Box::pin(upgrade).await.map_err(ConnectError::WebSocket)?)
-        }
-    };
+    let stream = dial(options).await.map_err(ConnectError::Dial)?;
     Ok(Link {
         connection: Connection::new(session, stream),
-        expires,
-        made,
+        life,
     })
 }
 
