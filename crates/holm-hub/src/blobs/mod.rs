@@ -47,6 +47,8 @@ use crate::storage::Repository;
 
 use access::{Signature, sign};
 use away::Away;
+#[doc(hidden)]
+pub use block_list::is_block_list;
 use directory::Directory;
 pub(crate) use request::check_name;
 

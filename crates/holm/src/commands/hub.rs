@@ -10,6 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
+use holm_hub::files::Files;
 use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
@@ -168,6 +169,7 @@ async fn serve_until_told(
     let page = HubStatus {
         backend: hub.backend().clone(),
         front: front.gateway.clone(),
+        files: hub.files().cloned(),
     };
     let status = status_page::serve(scope, status, page)?;
 
@@ -216,6 +218,7 @@ impl Handler for Front {
 struct HubStatus {
     backend: HubBackend,
     front: Gateway<HubBackend>,
+    files: Option<Files>,
 }
 
 impl Status for HubStatus {
@@ -227,6 +230,9 @@ impl Status for HubStatus {
         let mut out = Exposition::default();
         self.front.metrics().write("holm_hub", &mut out);
         self.backend.write_metrics(&mut out).await;
+        if let Some(files) = &self.files {
+            files.write_metrics(&mut out);
+        }
         out.into_text()
     }
 }
