@@ -345,6 +345,11 @@ async fn blocks_become_a_blob_in_the_order_of_the_list_and_leave_nothing_behind(
         (whole.header("content-type"), whole.header("x-ms-meta-line")),
         (Some("text/plain"), Some("4"))
     );
+    assert!(
+        whole
+            .header("content-security-policy")
+            .is_some_and(|policy| policy.contains("sandbox"))
+    );
     assert_eq!((range.status, range.body.as_ref()), (206, b"o one".as_slice()));
     assert_eq!(range.header("content-range"), Some("bytes 2-6/12"));
     assert_eq!((head.status, head.header("content-length")), (200, Some("12")));
