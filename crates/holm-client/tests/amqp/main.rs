@@ -381,3 +381,24 @@ async fn an_error_of_the_hub_ends_a_session_that_then_comes_back() {
 
     assert!(matches!(lost, Event::Disconnected(reason) if reason.contains("restarting")));
 }
+
+#[tokio::test]
+async fn whoever_has_a_certificate_gives_no_token_and_shares_no_connection() {
+    let hub = Hub::start().await;
+    let clients: Vec<_> = ["a", "b"]
+        .map(|device| {
+            let mut options = hub.options(device, NOTHING);
+            options.credential = Credential::Certificate;
+            Client::start(&hub.scope, options)
+        })
+        .into();
+
+    for (client, _) in &clients {
+        send(client, "x").await.unwrap();
+    }
+
+    let notes = hub.notes();
+    assert_eq!((notes.connections, notes.tokens.len(), notes.attached.len()), (2, 0, 2));
+    drop(notes);
+    assert_eq!(hub.shared.count(), 0);
+}
