@@ -11,11 +11,13 @@
 
 mod batch;
 mod properties;
+mod writer;
 
 use bytes::{Bytes, BytesMut};
 
 pub use batch::{BATCH_FORMAT, Batch, messages_of_batch};
 pub use properties::{Header, MessageId, Properties};
+pub use writer::{Entries, MessageWriter};
 
 use crate::codec::fields::{Composite, read_body, read_descriptor, write_composite, write_descriptor};
 use crate::codec::read::{Reader, wrong};

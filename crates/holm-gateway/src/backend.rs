@@ -16,6 +16,7 @@ use holm_model::{Identity, Message, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use crate::service::Service;
 use crate::session::{SessionHandle, SessionId, Subscriptions};
 
 /// How a client tries to prove who it is.
@@ -358,6 +359,6 @@ pub trait Presence: Send + Sync + 'static {
 }
 
 /// Everything that the protocol fronts ask of a node.
-pub trait Backend: Authority + Ingest + Twins + Inbox + Presence {}
+pub trait Backend: Authority + Ingest + Twins + Inbox + Presence + Service {}
 
-impl<T: Authority + Ingest + Twins + Inbox + Presence> Backend for T {}
+impl<T: Authority + Ingest + Twins + Inbox + Presence + Service> Backend for T {}

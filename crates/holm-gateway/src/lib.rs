@@ -13,6 +13,7 @@ mod method_calls;
 pub mod metrics;
 mod mqtt;
 pub mod profile;
+pub mod service;
 pub mod session;
 mod tracking;
 mod twin_requests;
@@ -23,5 +24,6 @@ pub use backend::{
 };
 pub use gateway::Gateway;
 pub use profile::Profile;
+pub use service::Service;
 pub use session::{CloseReason, Command, Directory, InvokeError, SessionHandle, SessionId, Subscriptions};
 pub use tracking::tracking_id;

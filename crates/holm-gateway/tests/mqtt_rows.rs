@@ -722,7 +722,7 @@ async fn what_was_not_sent_before_an_unsubscribe_goes_back() {
         "all were sent before the UNSUBSCRIBE: the test shows nothing"
     );
     assert_eq!(settled.len(), 16 - came);
-    assert!(settled.iter().all(|(_, settlement)| *settlement == Settlement::Abandon));
+    assert!(settled.iter().all(|(_, settlement)| *settlement == Settlement::Release));
 }
 
 /// A device whose message waits for room at the node.

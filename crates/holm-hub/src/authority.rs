@@ -230,7 +230,8 @@ impl Authority {
     fn find_policy(&self, token: &SasToken, name: &str) -> Result<&Policy, Denied> {
         let policy = self.policies.iter().find(|policy| policy.name == name);
         let policy = policy.ok_or_else(|| denied(Denial::UnknownPolicy, format!("there is no policy `{name}`")))?;
-        if !signed(token, &policy.primary, &policy.secondary) {
+        let by_text = || token.verify_of_event_hubs(&policy.primary) || token.verify_of_event_hubs(&policy.secondary);
+        if !signed(token, &policy.primary, &policy.secondary) && !by_text() {
             let text = format!("the token was not signed by a key of policy `{name}`");
             return Err(denied(Denial::WrongKey, text));
         }
@@ -258,6 +259,22 @@ impl Authority {
         })
     }
 
+    /// Lets a back end have a link at `path` (decoded, without the first slash) by a token of a policy with that right; gives
+    /// when it ends. A token that opens something else is no bad proof, so it is not counted as one: a connection has many.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthorized`].
+    pub fn permit_link(&self, token: &str, path: &str, right: Rights) -> Result<Timestamp, Refusal> {
+        let permitted = self.policy_token(token).and_then(|(token, policy)| {
+            if !token.resource().covers_words(&self.hosts, path) {
+                return Err(other_resource(&token, path));
+            }
+            allow_right(policy, &[right])?;
+            Ok(ends(&token))
+        });
+        permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
+    }
+
     fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<(), Denied> {
         let text = authorization.ok_or_else(|| {
             let text = "the `Authorization` header is missing; send a shared access signature";
@@ -270,23 +287,21 @@ impl Authority {
             let text = "bearer tokens are not accepted: no issuer is configured; send a shared access signature";
             return Err(denied(Denial::OtherKind, text));
         }
+        let (token, policy) = self.policy_token(text)?;
+        if !token.resource().covers_path(&self.hosts, path) {
+            return Err(other_resource(&token, path));
+        }
+        allow_right(policy, rights)
+    }
+
+    fn policy_token(&self, text: &str) -> Result<(SasToken, &Policy), Denied> {
         let token = self.token(text, self.clock.now())?;
         let Some(name) = token.policy() else {
             let text = "the token has no `skn`; send a token of a shared access policy";
             return Err(denied(Denial::OtherKind, text));
         };
         let policy = self.find_policy(&token, name)?;
-        if !token.resource().covers_path(&self.hosts, path) {
-            let resource = token.raw_resource();
-            let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
-            return Err(denied(Denial::OtherResource, text));
-        }
-        if rights.iter().any(|right| policy.rights.contains(*right)) {
-            return Ok(());
-        }
-        let wanted: Vec<String> = rights.iter().map(|right| right.names().join(" + ")).collect();
-        let text = format!("policy `{name}` lacks the permission {}", wanted.join(" or "));
-        Err(denied(Denial::NotPermitted, text))
+        Ok((token, policy))
     }
 
     /// Whether a request comes with a device's or module's own proof and not a policy's.
@@ -339,6 +354,26 @@ struct Denied {
 fn denied(reason: Denial, text: impl Into<String>) -> Denied {
     let text = text.into();
     Denied { reason, text }
+}
+
+fn other_resource(token: &SasToken, path: &str) -> Denied {
+    let resource = token.raw_resource();
+    let text = format!("the token's `sr` `{resource}` does not cover `{path}` at this hub");
+    denied(Denial::OtherResource, text)
+}
+
+/// Any of the rights is enough.
+fn allow_right(policy: &Policy, rights: &[Rights]) -> Result<(), Denied> {
+    if rights.iter().any(|right| policy.rights.contains(*right)) {
+        return Ok(());
+    }
+    let wanted: Vec<String> = rights.iter().map(|right| right.names().join(" + ")).collect();
+    let text = format!("policy `{}` lacks the permission {}", policy.name, wanted.join(" or "));
+    Err(denied(Denial::NotPermitted, text))
+}
+
+fn ends(token: &SasToken) -> Timestamp {
+    Timestamp::from_unix_seconds(token.expiry_seconds())
 }
 
 fn signed(token: &SasToken, primary: &SymmetricKey, secondary: &SymmetricKey) -> bool {

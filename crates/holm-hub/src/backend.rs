@@ -19,10 +19,12 @@ use serde_json::Value;
 
 use crate::authority::Authority;
 use crate::c2d::Mailboxes;
-use crate::events::{self, EventLog, LogError, Receipt};
+use crate::events::notice;
+use crate::events::{self, ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Receipt};
 use crate::metrics::{MessageRefusal, Metrics, Settled, TwinPart};
 use crate::notices::Notices;
 use crate::presence::Presence;
+use crate::service::Endpoint;
 use crate::storage::Repository;
 use crate::twins::Twins;
 use crate::{Clock, Signals};
@@ -40,6 +42,10 @@ pub struct HubBackend {
     pub(crate) signals: Signals,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    pub(crate) groups: ConsumerGroups,
+    pub(crate) readers: Readers,
+    pub(crate) connections: ConnectionStates,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl HubBackend {
@@ -62,6 +68,29 @@ impl HubBackend {
     pub fn health(&self) -> Result<(), String> {
         self.log.health().map_err(|error| holm_net::error_chain(&error))?;
         self.repository.health().map_err(|error| error.message)
+    }
+}
+
+impl HubBackend {
+    /// Writes events of those who connected and disconnected, as far as they are due.
+    pub(crate) async fn tell_connections(&self) {
+        let due = self.connections.take_due(self.clock.now());
+        if due.is_empty() {
+            return;
+        }
+        let events: Vec<_> = due
+            .iter()
+            .map(|change| notice::connection_state(&self.endpoint.hub_name, change))
+            .collect();
+        let signals = self.signals.clone();
+        let told = self.repository.change_then(
+            move |transaction| events.iter().try_for_each(|event| transaction.emit(event)),
+            move |()| signals.outbox_filled(),
+        );
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "connections are not told of yet");
+            self.connections.give_back(&due);
+        }
     }
 }
 
@@ -265,7 +294,9 @@ impl holm_gateway::Presence for HubBackend {
         match &resumed {
             Ok(_) => {
                 let model = of.announced.model_id.as_deref().unwrap_or_default();
-                self.presence.connected(&of.identity, model, self.clock.now());
+                let now = self.clock.now();
+                self.presence.connected(&of.identity, model, now);
+                self.connections.changed(&of.identity, &of.generation_id, true, now);
             }
             Err(_) => {
                 self.signals.closed(session.id(), &of.identity);
@@ -298,7 +329,9 @@ impl holm_gateway::Presence for HubBackend {
 
     async fn closed(&self, session: SessionId, of: &Admission) {
         if self.signals.closed(session, &of.identity) {
-            self.presence.disconnected(&of.identity, self.clock.now());
+            let now = self.clock.now();
+            self.presence.disconnected(&of.identity, now);
+            self.connections.changed(&of.identity, &of.generation_id, false, now);
         }
         self.mailboxes.release(session, &of.identity.device);
     }

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::events;
+
 /// The configuration of a hub.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
@@ -25,6 +27,8 @@ pub struct HubConfig {
     /// Partitions of the event log, 2 to 32; counts at the first start only, since it decides which partition a device's
     /// messages are in. Default 4.
     pub partitions: u16,
+    /// Of what the hub tells by events of its own.
+    pub event_sources: EventSources,
     /// How long events are kept, 1 to 7 days. Default 1 day.
     pub retention: Duration,
     /// The most bytes of events kept in each partition; the oldest go first. Default 1 GiB.
@@ -35,6 +39,46 @@ pub struct HubConfig {
     pub feedback: QueueBounds,
     /// Bounds of the notifications of files.
     pub file_notifications: QueueBounds,
+    /// Files of devices; `None`: the hub takes none.
+    pub files: Option<FileConfig>,
+}
+
+/// Where files of devices go, and how they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileConfig {
+    /// The directory of the blob store; `None`: `blobs` in the data directory.
+    pub directory: Option<PathBuf>,
+    /// The most bytes of all files. Default 10 GiB. What is beyond it is refused; nothing is deleted for it.
+    pub quota: u64,
+    /// How long a device may take for an upload, 1 minute to 24 hours. Default 1 hour.
+    pub upload_life: Duration,
+    /// Whether back ends are told of each file. Default true.
+    pub notifications: bool,
+}
+
+impl FileConfig {
+    /// What is allowed as life of an upload.
+    pub const UPLOAD_LIFE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+
+    /// What is wrong, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if Self::UPLOAD_LIFE.contains(&self.upload_life) {
+            return Ok(());
+        }
+        let given = self.upload_life.as_secs_f64();
+        Err(format!("the life of an upload is {given} s; give 60 s to 24 hours"))
+    }
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            quota: 10 << 30,
+            upload_life: Duration::from_secs(3600),
+            notifications: true,
+        }
+    }
 }
 
 /// How long and how often something is offered to those who are to take it.
@@ -87,6 +131,41 @@ impl Default for QueueBounds {
     }
 }
 
+/// Of what the hub tells those who read its events, beside what devices send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSources {
+    /// Twins that changed. Default yes.
+    pub twin_changes: bool,
+    /// Devices and modules that were made and removed. Default yes.
+    pub lifecycle: bool,
+    /// Devices and modules that connected and disconnected, each at most once a minute. Default no: a fleet that reconnects
+    /// would write as many events.
+    pub connection_states: bool,
+}
+
+impl EventSources {
+    /// Whether events of that published name are told.
+    #[must_use]
+    pub fn has(&self, source: &str) -> bool {
+        match source {
+            events::TWIN_CHANGES => self.twin_changes,
+            events::LIFECYCLE => self.lifecycle,
+            events::CONNECTION_STATES => self.connection_states,
+            _ => true,
+        }
+    }
+}
+
+impl Default for EventSources {
+    fn default() -> Self {
+        Self {
+            twin_changes: true,
+            lifecycle: true,
+            connection_states: false,
+        }
+    }
+}
+
 impl HubConfig {
     /// The defaults for a data directory and host name.
     #[must_use]
@@ -100,11 +179,13 @@ impl HubConfig {
             https_port: 443,
             metrics_bind: None,
             partitions: 4,
+            event_sources: EventSources::default(),
             retention: Duration::from_secs(24 * 3600),
             retention_bytes: 1 << 30,
             c2d: QueueBounds::default(),
             feedback: QueueBounds::default(),
             file_notifications: QueueBounds::default(),
+            files: Some(FileConfig::default()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! protocol fronts --backend--> authority, events, twins, c2d, presence
-//! back ends ------rest------> registry, twins, methods, deployment, c2d, notices, events
+//! back ends ------rest------> registry, twins, methods, deployment, c2d, files, notices, events
 //!                                   |            |
 //!                               storage (SQLite) '-- events (holm-queue)
 //! ```
@@ -16,14 +16,17 @@ pub mod rest;
 
 pub mod authority;
 pub mod backend;
+pub mod blobs;
 pub mod c2d;
 pub mod deployment;
 pub mod events;
 pub mod feedback;
+pub mod files;
 pub mod methods;
 pub mod notices;
 pub mod presence;
 pub mod registry;
+pub mod service;
 pub mod twins;
 
 pub mod storage;
@@ -35,7 +38,7 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
-pub use config::{HubConfig, QueueBounds};
+pub use config::{EventSources, FileConfig, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

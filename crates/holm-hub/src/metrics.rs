@@ -102,6 +102,8 @@ pub(crate) struct Counters {
     pub(crate) calls: Family<CallOutcome>,
     pub(crate) c2d_sent: Counter,
     pub(crate) c2d_settled: Family<Settled>,
+    pub(crate) events_read: Counter,
+    pub(crate) events_missed: Counter,
 }
 
 impl std::ops::Deref for Metrics {
@@ -234,6 +236,21 @@ impl HubBackend {
             "holm_hub_event_log_bytes",
             "Bytes of the event log on disk.",
             self.log.disk_bytes(),
+        );
+        out.gauge(
+            "holm_hub_event_readers",
+            "Clients of the Event Hub that read a partition now.",
+            u64::try_from(self.readers.count()).unwrap_or(u64::MAX),
+        );
+        out.counter(
+            "holm_hub_events_read_total",
+            "Events that were read by them.",
+            counters.events_read.get(),
+        );
+        out.counter(
+            "holm_hub_events_missed_total",
+            "Events that were no longer kept when a client came to read them.",
+            counters.events_missed.get(),
         );
         out.counters(
             "holm_hub_requests_total",

@@ -158,6 +158,17 @@ impl SasToken {
         key.verify_hmac_sha256(self.string_to_sign().as_bytes(), &self.signature)
     }
 
+    /// Whether a client of Event Hubs made the signature with this key: they sign for `sb://…`, and with the key's base64 as it
+    /// stands in a connection string, where those of IoT Hub sign with the bytes that it means.
+    #[must_use]
+    pub fn verify_of_event_hubs(&self, key: &SymmetricKey) -> bool {
+        let resource = percent::decode(&self.raw_resource);
+        let is_for_it = resource
+            .get(..5)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("sb://"));
+        is_for_it && key.verify_hmac_sha256_by_text(self.string_to_sign().as_bytes(), &self.signature)
+    }
+
     /// The policy whose key made the signature; `None`: a key of the identity itself.
     #[must_use]
     pub fn policy(&self) -> Option<&str> {

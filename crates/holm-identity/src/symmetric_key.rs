@@ -125,6 +125,14 @@ impl SymmetricKey {
         hmac::verify(&self.hmac_key(), data, tag).is_ok()
     }
 
+    /// As [`SymmetricKey::verify_hmac_sha256`], of somebody who takes the key's base64 as it stands for the key.
+    #[must_use]
+    pub fn verify_hmac_sha256_by_text(&self, data: &[u8], tag: &[u8]) -> bool {
+        let text = self.to_base64();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, text.expose().as_bytes());
+        hmac::verify(&key, data, tag).is_ok()
+    }
+
     /// The key of 32 bytes that this key and `label` determine.
     #[must_use]
     pub fn derive(&self, label: &[u8]) -> Self {

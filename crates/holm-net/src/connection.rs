@@ -131,6 +131,16 @@ pub struct Connection<P, S> {
     alarm: Alarm,
 }
 
+/// How far the writing is.
+enum Sending {
+    /// Something moved: the session may have more of everything.
+    Moved,
+    /// There is nothing (more) to write.
+    Done,
+    /// The peer takes nothing now, or never again.
+    Stuck,
+}
+
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     /// Joins a session and a stream.
     #[must_use]
@@ -179,7 +189,23 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_where(&mut self, wanted: impl Fn(&P::Event) -> bool) -> P::Event {
-        poll_fn(|cx| self.poll_next(cx, &wanted)).await
+        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, false)) {
+            Some(event) => Poll::Ready(event),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: if it `wants_room`,
+    /// gives none once everything that the session had to send is written.
+    ///
+    /// Cancel-safe, as that.
+    pub async fn next_event_or_room(
+        &mut self,
+        wanted: impl Fn(&P::Event) -> bool,
+        wants_room: bool,
+    ) -> Option<P::Event> {
+        poll_fn(|cx| self.poll_next(cx, &wanted, wants_room)).await
     }
 
     /// Writes the last bytes of a session that has ended and closes the stream, waiting at most 5 s for the peer.
@@ -194,13 +220,20 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, wanted: &impl Fn(&P::Event) -> bool) -> Poll<P::Event> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: &impl Fn(&P::Event) -> bool,
+        wants_room: bool,
+    ) -> Poll<Option<P::Event>> {
         loop {
             if let Some(event) = self.session.poll_event(wanted) {
-                return Poll::Ready(event);
+                return Poll::Ready(Some(event));
             }
-            if !self.ended && self.poll_send(cx) {
-                continue;
+            match self.poll_send(cx) {
+                Sending::Moved => continue,
+                Sending::Done if wants_room => return Poll::Ready(None),
+                Sending::Done | Sending::Stuck => {}
             }
             let may_read = !self.ended && self.session.wants_input() && self.output.len() < WRITE_HIGH_WATER;
             if may_read && self.poll_read(cx).is_ready() {
@@ -218,20 +251,25 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    /// Writes what the session has to send; whether anything moved, so that the session may have more of everything.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Writes what the session has to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Sending {
+        if self.ended {
+            return Sending::Stuck;
+        }
         let waiting = self.output.len();
         if waiting < WRITE_HIGH_WATER {
             self.session.poll_transmit(&mut self.output);
         }
         let taken = self.output.len() > waiting;
         match self.poll_write(cx) {
-            Poll::Ready(Ok(())) => taken || waiting > 0,
+            Poll::Ready(Ok(())) if !taken && waiting == 0 => Sending::Done,
+            Poll::Ready(Ok(())) => Sending::Moved,
             Poll::Ready(Err(error)) => {
                 self.end(&error);
-                true
+                Sending::Moved
             }
-            Poll::Pending => taken,
+            Poll::Pending if taken => Sending::Moved,
+            Poll::Pending => Sending::Stuck,
         }
     }
 
@@ -360,6 +398,65 @@ mod tests {
     fn pair() -> (Connection<Echo, tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         (Connection::new(Echo::default(), near), far)
+    }
+
+    /// Sends a byte at a time.
+    #[derive(Debug, Default)]
+    struct Slow {
+        echo: Echo,
+        left: usize,
+    }
+
+    impl Protocol for Slow {
+        type Event = Heard;
+
+        fn input_buffer(&mut self) -> &mut BytesMut {
+            self.echo.input_buffer()
+        }
+        fn handle_input(&mut self, now: Instant) {
+            self.echo.handle_input(now);
+        }
+        fn handle_end(&mut self) {
+            self.echo.handle_end();
+        }
+        fn wants_input(&self) -> bool {
+            self.echo.wants_input()
+        }
+        fn handle_timeout(&mut self, now: Instant) {
+            self.echo.handle_timeout(now);
+        }
+        fn poll_timeout(&self) -> Option<Instant> {
+            self.echo.poll_timeout()
+        }
+        fn poll_transmit(&mut self, out: &mut BytesMut) {
+            if self.left > 0 && out.is_empty() {
+                self.left -= 1;
+                out.extend_from_slice(b"x");
+            }
+        }
+        fn poll_event(&mut self, wanted: &impl Fn(&Heard) -> bool) -> Option<Heard> {
+            self.echo.poll_event(wanted)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_session_gives_out_in_pieces_is_written_to_the_last_before_there_is_room() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut connection = Connection::new(
+            Slow {
+                left: 1000,
+                ..Slow::default()
+            },
+            near,
+        );
+
+        let reads = async {
+            let mut all = vec![0; 1000];
+            far.read_exact(&mut all).await.unwrap();
+        };
+        let (room, ()) = tokio::join!(connection.next_event_or_room(|_| true, true), reads);
+
+        assert_eq!((room, connection.session().left), (None, 0));
     }
 
     #[tokio::test]

@@ -3,11 +3,13 @@
 mod access;
 #[cfg(feature = "hub")]
 mod bounds;
+mod c2d;
 #[cfg(all(feature = "hub", feature = "edge"))]
 mod demo;
 mod device;
 #[cfg(feature = "edge")]
 mod edge;
+mod file;
 #[cfg(feature = "hub")]
 mod hub;
 pub(crate) mod values;
@@ -20,13 +22,15 @@ use crate::logging::LogFormat;
 use crate::output::WrongUse;
 
 pub(crate) use access::{HubAccess, Login};
+pub(crate) use c2d::{Ack, C2d, Feedback, Send};
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) use demo::Demo;
-pub(crate) use device::{Auth, C2d, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
+pub(crate) use device::{Auth, Children, Deploy, Device, Method, Module, Monitor, Shown, Target, Twin};
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
+pub(crate) use file::File;
 #[cfg(feature = "hub")]
-pub(crate) use hub::{Hub, HubRun};
+pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
@@ -57,8 +61,8 @@ impl Cli {
     }
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more; 2 wrong\n\
-                          command line; 3 the demo lost a message.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more, or the message\n\
+                          that was waited for is not with its device; 2 wrong command line; 3 the demo lost a message.\n\
                           HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
 
 #[derive(Debug, Subcommand)]
@@ -88,9 +92,12 @@ pub(crate) enum Command {
     /// Direct methods.
     #[command(subcommand)]
     Method(Method),
-    /// Cloud-to-device messages.
+    /// Cloud-to-device messages: send, throw away, learn what became of them.
     #[command(subcommand)]
     C2d(C2d),
+    /// Files of devices.
+    #[command(subcommand)]
+    File(File),
     /// Give one edge device its deployment.
     Deploy(Deploy),
     /// Read the messages that have reached the hub.

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed; the reason is on standard error. Also: the method that was called answered with a status of 400 or more |
+//! | 1 | failed; the reason is on standard error. Also: a method answered with a status of 400 or more; no device took a message |
 //! | 2 | the command line is wrong |
 //! | 3 | `holm demo` lost a message |
 
@@ -103,6 +103,18 @@ pub(crate) fn json(value: &Value) {
 /// Writes a JSON value indented, for people.
 pub(crate) fn indented(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+}
+
+/// A size in the unit that keeps it short.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} bytes"),
+    }
 }
 
 /// Writes rows under headings: in a pipe in columns as wide as they need, on a terminal no wider than it is.

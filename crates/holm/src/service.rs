@@ -13,7 +13,7 @@ use holm_model::Timestamp;
 use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 /// The version of the published API that is spoken.
@@ -102,6 +102,22 @@ impl Service {
             .await
             .context("the hub's answer broke off")?;
         bail!(Refused::new(status, &bytes))
+    }
+
+    /// Sends a request without a body, and gives what came with success: status, headers, bytes.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
+        let request = self.request(method, path, headers, "application/json", Bytes::new())?;
+        let answer = self.client.send(request, MAX_ANSWER, PATIENCE).await;
+        let (status, headers, bytes) = answer.with_context(|| self.unreached())?;
+        if !status.is_success() {
+            bail!(Refused::new(status, &bytes));
+        }
+        Ok((status, headers, bytes))
     }
 
     /// Sends bytes with headers of the caller's.
@@ -197,11 +213,22 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     {
         return format!("{text} ({}, HTTP {})", inner["errorCode"], status.as_u16());
     }
+    if let Some(text) = xml_message(body) {
+        return format!("{text} (HTTP {})", status.as_u16());
+    }
     match message.strip_prefix("ErrorCode:").and_then(|rest| rest.split_once(';')) {
         Some((code, text)) => format!("{text} ({code}, HTTP {})", status.as_u16()),
         None if message.is_empty() => format!("{} (HTTP {})", String::from_utf8_lossy(body), status.as_u16()),
         None => format!("{message} (HTTP {})", status.as_u16()),
     }
+}
+
+/// The text of an error as the blob store writes it, without what follows for its logs.
+fn xml_message(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?.strip_prefix("<?xml")?;
+    let (_, rest) = text.split_once("<Message>")?;
+    let (message, _) = rest.split_once('\n')?;
+    Some(message.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 }
 
 #[cfg(test)]

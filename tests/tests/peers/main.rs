@@ -1,6 +1,7 @@
 //! Holm judged by peers: the original SDKs, and clients that say what no SDK would.
 
 mod bad_input;
+mod c2d_commands;
 mod command_line;
 mod connect_rules;
 mod demo;
@@ -16,7 +17,9 @@ mod edge_identities;
 mod edge_input;
 mod edge_story;
 mod edge_uplink;
+mod files;
 mod full_disk;
+mod https_story;
 mod management_rules;
 mod manifests;
 mod metrics;

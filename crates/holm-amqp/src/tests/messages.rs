@@ -1,12 +1,14 @@
 //! Messages: sections, ids, batches.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::strategies::message;
-use crate::message::{Batch, messages_of_batch};
+use crate::message::{Batch, MessageWriter, messages_of_batch};
 use crate::testing::check_message;
-use crate::{ApplicationProperties, Body, Fields, Limits, Message, MessageId, Properties, Symbol, Text, Value};
+use crate::{
+    ApplicationProperties, Body, Fields, Limits, Message, MessageId, Properties, Symbol, Text, Timestamp, Value,
+};
 
 fn telemetry(body: &'static str) -> Message {
     Message {
@@ -134,4 +136,51 @@ proptest! {
         prop_assert_eq!(Message::decode(&bytes, Limits::default()), Ok(message));
         check_message(&bytes);
     }
+}
+
+#[test]
+fn what_is_written_section_by_section_is_what_a_whole_message_is_written_as() {
+    let long = "x".repeat(300);
+    let whole = Message {
+        delivery_annotations: Fields::new().with(Symbol::from_static("last"), 7i64),
+        message_annotations: Fields::new()
+            .with(Symbol::from_static("x-opt-offset"), long.as_str())
+            .with(Symbol::from_static("x-opt-time"), Timestamp(1_700_000_000_000)),
+        properties: Some(Box::new(Properties {
+            message_id: Some("m-1".into()),
+            ..Properties::default()
+        })),
+        application_properties: ApplicationProperties::new()
+            .with("k".into(), "v")
+            .with("n".into(), 5i32),
+        ..Message::of_data("body")
+    };
+
+    let mut out = BytesMut::new();
+    let mut writer = MessageWriter::new(&mut out);
+    writer.delivery_annotations(|entries| entries.long("last", 7));
+    writer.message_annotations(|entries| {
+        entries.string("x-opt-offset", &long);
+        entries.timestamp("x-opt-time", Timestamp(1_700_000_000_000));
+    });
+    writer.properties(whole.properties.as_deref().unwrap());
+    writer.application_properties(|entries| {
+        entries.string("k", "v");
+        entries.value("n", &Value::Int(5));
+    });
+    writer.data(b"body");
+
+    assert_eq!(out.freeze(), whole.to_bytes());
+}
+
+#[test]
+fn a_section_without_entries_is_not_written() {
+    let mut out = BytesMut::new();
+
+    let mut writer = MessageWriter::new(&mut out);
+    writer.message_annotations(|_| {});
+    writer.application_properties(|_| {});
+    writer.data(b"");
+
+    assert_eq!(out.freeze(), Message::of_data("").to_bytes());
 }

@@ -205,9 +205,12 @@ impl Inbox for Broker {
                 let detail = format!("`{}` rejected it", of.identity);
                 self.bury_delivery(&of.identity, delivery, Reason::Rejected, detail);
             }
-            // The edge counts no deliveries.
-            Settlement::Abandon | Settlement::Release => {
+            Settlement::Abandon => {
                 inbox.leases().abandon(delivery);
+                inbox.returned.notify_one();
+            }
+            Settlement::Release => {
+                inbox.leases().give_back(delivery);
                 inbox.returned.notify_one();
             }
         }

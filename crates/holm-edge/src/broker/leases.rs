@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lane --take--> leased --complete, reject--> gone
-//!                    |--session closed--> returned --taken first, in their order--> leased
+//!                    |--released, session closed--> returned --taken first, in their order--> leased
 //!                    '--abandon--> abandoned --taken when nothing else waits--> leased
 //! ```
 //!
@@ -70,6 +70,12 @@ impl Leases {
         self.abandoned.push_back(delivery);
     }
 
+    /// Puts a delivery back into its place.
+    pub(super) fn give_back(&mut self, mut delivery: Leased) {
+        delivery.redelivered = true;
+        self.returned.insert((delivery.place(), delivery.lane), delivery);
+    }
+
     /// Takes back what a session holds. Says whether that was anything.
     pub(super) fn close(&mut self, session: SessionId) -> bool {
         let (held, others) = std::mem::take(&mut self.out)
@@ -78,9 +84,8 @@ impl Leases {
         self.out = others;
         let any = !held.is_empty() || !self.abandoned.is_empty();
         let held = held.into_values().map(|(_, delivery)| delivery);
-        for mut delivery in held.chain(std::mem::take(&mut self.abandoned)) {
-            delivery.redelivered = true;
-            self.returned.insert((delivery.place(), delivery.lane), delivery);
+        for delivery in held.chain(std::mem::take(&mut self.abandoned)) {
+            self.give_back(delivery);
         }
         any
     }

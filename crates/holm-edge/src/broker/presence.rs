@@ -7,9 +7,12 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Mutex;
 
-use holm_gateway::{Admission, CloseReason, Presence, Refusal, Resumed, SessionHandle, SessionId, Subscriptions};
+use holm_gateway::{
+    Admission, CloseReason, Presence, Refusal, Resumed, Service, SessionHandle, SessionId, Subscriptions,
+};
 use holm_model::manifest::{ClientReported, client_key};
 use holm_model::wire::Subscription;
 use holm_model::{Identity, Timestamp};
@@ -113,6 +116,12 @@ impl Sessions {
 
 fn unavailable(error: &StateError) -> Refusal {
     Refusal::Unavailable(error.to_string())
+}
+
+/// Back ends connect to the hub.
+impl Service for Broker {
+    type Events = Infallible;
+    type Notices = Infallible;
 }
 
 impl Presence for Broker {

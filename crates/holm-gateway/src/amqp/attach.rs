@@ -44,6 +44,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         if address.as_str().eq_ignore_ascii_case(cbs::NODE) {
             return self.attach_cbs(link, &attach);
         }
+        if let Some(service) = self.service.address(&attach) {
+            let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
+            let session = self.connection.session_mut();
+            return self.service.attach(session, link, (&attach, &service), &tokens);
+        }
         let wanted = LinkAddress::parse(address.as_str())
             .and_then(|address| Some((use_of(address.kind, attach.role, &address.identity)?, address)));
         let Some((purpose, wanted)) = wanted else {
@@ -226,6 +231,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 
     /// A link is gone.
     pub(super) async fn link_gone(&mut self, link: LinkId) {
+        self.service.detached(link);
         self.answers.detached(link);
         for arriving in self.arriving.values_mut() {
             arriving.retain(|one| one.link != link);

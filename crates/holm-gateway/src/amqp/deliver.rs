@@ -97,7 +97,7 @@ impl<B: Backend> Deliveries<B> {
         let open = self.open.get_mut(place_of(mailbox))?.take()?;
         let leases = open.in_flight.iter().map(|sent| sent.lease);
         for lease in leases.chain(open.unsent.iter().map(|delivery| delivery.lease)) {
-            self.settle(mailbox, lease, Settlement::Abandon);
+            self.settle(mailbox, lease, Settlement::Release);
         }
         Some(open.link)
     }

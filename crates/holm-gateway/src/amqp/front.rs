@@ -20,6 +20,7 @@ use super::client::{Client, News};
 use super::crowd::{Crowd, Name};
 use super::proofs::{Claim, Proofs};
 use super::refusals;
+use super::service::ServiceLinks;
 use crate::backend::{Admission, Backend, Mailbox, Refusal};
 use crate::gateway::Gateway;
 use crate::intake::LAST_ROOM;
@@ -98,6 +99,8 @@ pub(super) struct Front<'c, B: Backend, S> {
     pub(super) clients: Crowd<Client<B>>,
     pub(super) acting: HashMap<Identity, Name>,
     pub(super) links: HashMap<LinkId, Link>,
+    /// Those of back ends.
+    pub(super) service: ServiceLinks<B>,
     pub(super) arriving: HashMap<Identity, Vec<Arriving>>,
     pub(super) tasks: Tasks,
     /// Clients that brought messages which have not entered yet.
@@ -130,6 +133,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             clients: Crowd::default(),
             acting: HashMap::new(),
             links: HashMap::new(),
+            service: ServiceLinks::new(Arc::clone(gateway.backend())),
             arriving: HashMap::new(),
             tasks: FuturesUnordered::new(),
             touched: Vec::new(),
@@ -154,9 +158,16 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.note_end();
+            let wants_room = self.service.wants_room();
             let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
             let give_up = self.give_up.filter(|_| waits);
-            let due = [self.unproved, self.look_at, give_up, self.last_acknowledgements];
+            let due = [
+                self.unproved,
+                self.look_at,
+                give_up,
+                self.last_acknowledgements,
+                self.service_end(),
+            ];
             // The connection comes last: what everything before it has to say leaves in one write.
             tokio::select! {
                 biased;
@@ -164,9 +175,15 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 (name, news) = self.clients.next() => self.hear(name, news),
                 Some(done) = self.tasks.next() => Box::pin(self.take(done)).await,
                 () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(),
-                event = self.connection.next_event_where(|event| is_wanted(event, waits, stops)) => {
-                    if let Some(closed) = self.handle_events(event).await {
-                        return closed;
+                news = self.service.next() => self.service.handle(self.connection.session_mut(), news),
+                event = self.connection.next_event_or_room(|event| is_wanted(event, waits, stops), wants_room) => {
+                    match event {
+                        None => self.service.room(self.connection.session_mut()),
+                        Some(event) => {
+                            if let Some(closed) = self.handle_events(event).await {
+                                return closed;
+                            }
+                        }
                     }
                 }
             }
@@ -209,6 +226,11 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
             self.end_now();
         }
+        if is_due(self.service_end()) {
+            let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
+            let now = self.gateway.clock.now().into();
+            self.service.expire(self.connection.session_mut(), now, &tokens);
+        }
         if is_due(self.unproved) {
             self.unproved = None;
             if self.proofs.is_empty() && self.clients.is_empty() {
@@ -220,6 +242,12 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 self.close(End::Refused, refusals::error(UNAUTHORIZED_ACCESS, text));
             }
         }
+    }
+
+    /// When the first link of a back end ends with its token.
+    fn service_end(&self) -> Option<Instant> {
+        let left = self.service.next_end()?.millis_since(self.gateway.clock.now().into());
+        Some(instant() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
     fn forget_waiting(&mut self) {
@@ -281,6 +309,9 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             Event::Detached { link, .. } => self.link_gone(link).await,
             Event::Ended { session, .. } => self.session_gone(session).await,
             Event::Credit { link, credit, drain } => self.credit(link, credit, drain),
+            Event::Settled { token, outcome } if self.service.holds(token.link()) => {
+                self.service.settled(token, outcome.as_ref());
+            }
             Event::Settled { token, outcome } => {
                 let client = self.links.get(&token.link()).and_then(|link| link.client);
                 if let Some(client) = client.and_then(|name| self.clients.get(name)) {
@@ -325,6 +356,9 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     }
 
     fn credit(&mut self, link: LinkId, credit: u32, drain: bool) {
+        if self.service.holds(link) {
+            return self.service.credit(self.connection.session_mut(), link, credit, drain);
+        }
         let known = self.links.get(&link).copied();
         match known.and_then(|known| known.client) {
             Some(name) if matches!(known.map(|known| known.purpose), Some(Use::Mailbox(_))) => {
@@ -429,6 +463,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     }
 
     pub(super) async fn session_gone(&mut self, session: AmqpSession) {
+        self.service.ended(session);
         let gone: Vec<LinkId> = self
             .links
             .keys()

@@ -1,4 +1,4 @@
-//! AMQP 1.0 for devices and modules.
+//! AMQP 1.0 for devices and modules, and for back ends.
 //!
 //! ```text
 //!   SASL or none, $cbs --tokens--> proofs           attach --proofs, backend--> a client, for each identity that has a link
@@ -16,8 +16,9 @@
 //! | `client.rs`, `crowd.rs` | one identity that acts here, and all of them |
 //! | `telemetry.rs`, `deliver.rs`, `requests.rs` | messages up, messages down, methods and twins |
 //! | `message.rs`, `refusals.rs` | messages and errors as AMQP has them |
+//! | `service/` | what back ends do: messages to devices, notices, the Event Hub |
 //!
-//! Source: `hub-device-protocols.md` §3.
+//! Source: `hub-device-protocols.md` §3, `hub-service-api.md` §5, §6.
 
 mod attach;
 mod cbs;
@@ -29,6 +30,7 @@ mod message;
 mod proofs;
 mod refusals;
 mod requests;
+mod service;
 mod telemetry;
 mod tokens;
 

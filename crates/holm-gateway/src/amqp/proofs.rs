@@ -21,8 +21,9 @@ use holm_net::Peer;
 
 use crate::backend::{Admission, Credential, Principal};
 
-/// Policies that one connection may hold tokens of.
-const MAX_POLICIES: usize = 16;
+/// Tokens of policies that one connection may hold. Clients of Event Hubs have one for each link: a partition has a name of its
+/// own, and there are 32 at most.
+const MAX_POLICIES: usize = 64;
 
 /// Whose token a text is. Nothing is proved by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,15 @@ impl Claim {
 pub(super) struct Proofs {
     tokens: HashMap<Identity, Arc<str>>,
     /// The newest last.
-    policies: Vec<(String, Arc<str>)>,
+    policies: Vec<OfPolicy>,
+}
+
+#[derive(Debug)]
+struct OfPolicy {
+    name: String,
+    /// What it opens, as it came.
+    resource: String,
+    token: Arc<str>,
 }
 
 impl Proofs {
@@ -66,18 +75,21 @@ impl Proofs {
         self.tokens.is_empty() && self.policies.is_empty()
     }
 
-    /// Keeps a token that was found good. A newer one takes the place of the one before it.
+    /// Keeps a token that was found good. A newer one takes the place of the one before it, for the same thing.
     pub(super) fn keep(&mut self, claim: Claim, token: Arc<str>) {
         match claim {
             Claim::Identity(identity) => {
                 self.tokens.insert(identity, token);
             }
             Claim::Policy(name) => {
-                self.policies.retain(|(known, _)| *known != name);
+                let resource =
+                    SasToken::parse(&token).map_or_else(|_| String::new(), |token| token.raw_resource().to_owned());
+                self.policies
+                    .retain(|known| known.name != name || known.resource != resource);
                 if self.policies.len() >= MAX_POLICIES {
                     self.policies.remove(0);
                 }
-                self.policies.push((name, token));
+                self.policies.push(OfPolicy { name, resource, token });
             }
         }
     }
@@ -94,7 +106,7 @@ impl Proofs {
 
     /// The tokens of policies, the newest first.
     pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.policies.iter().rev().map(|(_, token)| token)
+        self.policies.iter().rev().map(|known| &known.token)
     }
 
     /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, or its gateway's.
@@ -213,5 +225,19 @@ mod tests {
 
         assert_eq!(proofs.policies().count(), MAX_POLICIES);
         assert_eq!(proofs.policies().next().unwrap().as_ref(), "t99");
+    }
+
+    #[test]
+    fn a_policys_tokens_for_several_links_stand_beside_each_other() {
+        let mut proofs = Proofs::default();
+        let policy = || Claim::Policy("service".to_owned());
+        let of = |resource: &str, end: u32| format!("{}{end}&skn=service", token(resource));
+
+        for (resource, end) in [("h/eh/a", 1), ("h/eh/b", 2), ("h/eh/a", 3)] {
+            proofs.keep(policy(), of(resource, end).into());
+        }
+
+        let kept: Vec<_> = proofs.policies().map(ToString::to_string).collect();
+        assert_eq!(kept, [of("h/eh/a", 3), of("h/eh/b", 2)]);
     }
 }

@@ -18,6 +18,9 @@ use crate::metrics::{End, Throttle};
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// A delivery came.
     pub(super) async fn deliver(&mut self, delivery: Delivery) {
+        if self.service.holds(delivery.link) {
+            return self.service.delivery(self.connection.session_mut(), delivery);
+        }
         // Of a link that is gone it comes again, if its sender wants.
         let Some(Link { purpose, client }) = self.links.get(&delivery.link).copied() else {
             return;

@@ -85,7 +85,7 @@ impl<B: Backend> Deliveries<B> {
             .partition(|(index, _)| self.granted[*index].is_some());
         self.unsent = unsent;
         for (index, delivery) in unwanted {
-            self.settle_unsent(index, &delivery, Settlement::Abandon);
+            self.settle_unsent(index, &delivery, Settlement::Release);
         }
     }
 

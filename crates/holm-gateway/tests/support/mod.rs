@@ -4,14 +4,15 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that can't go on panics")]
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holm_gateway::{
     Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
-    Mailbox, Presence, Principal, Profile, Refusal, Resumed, SessionHandle, SessionId, Settlement, Subscriptions,
-    Twins,
+    Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId, Settlement,
+    Subscriptions, Twins,
 };
 use holm_model::error::ServiceError;
 use holm_model::wire::UserName;
@@ -198,6 +199,11 @@ impl Inbox for Node {
         state.settled.push((lease, settlement));
         self.changed.notify_waiters();
     }
+}
+
+impl Service for Node {
+    type Events = Infallible;
+    type Notices = Infallible;
 }
 
 impl Presence for Node {

@@ -285,7 +285,7 @@ impl EventReader {
             if let Some(stored) = self.try_next()? {
                 return Ok(stored);
             }
-            self.reader.wait().await.map_err(LogError::Read)?;
+            self.wait().await?;
         }
     }
 
@@ -294,6 +294,28 @@ impl EventReader {
     /// # Errors
     /// [`LogError::Read`]. Reading can go on after it.
     pub fn try_next(&mut self) -> Result<Option<Stored>, LogError> {
+        self.read_ahead()?;
+        Ok(self.ahead.pop_front().map(stored))
+    }
+
+    /// The next events that are on disk, at most a small batch; none when there are none. May read the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Read`]. Reading can go on after it.
+    pub fn try_batch(&mut self) -> Result<Vec<Stored>, LogError> {
+        self.read_ahead()?;
+        Ok(self.ahead.drain(..).map(stored).collect())
+    }
+
+    /// Waits until there may be something to read. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LogError::Read`].
+    pub async fn wait(&mut self) -> Result<(), LogError> {
+        self.reader.wait().await.map_err(LogError::Read)
+    }
+
+    fn read_ahead(&mut self) -> Result<(), LogError> {
         if self.ahead.is_empty() {
             let records = self.reader.try_read(READ_RECORDS, READ_BYTES).map_err(LogError::Read)?;
             let skipped = self.reader.take_skipped();
@@ -302,11 +324,15 @@ impl EventReader {
             }
             self.ahead = records.into();
         }
-        Ok(self.ahead.pop_front().map(|record| Stored {
-            sequence: record.position,
-            enqueued: timestamp(record.enqueued_at),
-            payload: record.payload(),
-        }))
+        Ok(())
+    }
+}
+
+fn stored(record: Record) -> Stored {
+    Stored {
+        sequence: record.position,
+        enqueued: timestamp(record.enqueued_at),
+        payload: record.payload(),
     }
 }
 

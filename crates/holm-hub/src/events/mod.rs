@@ -9,17 +9,32 @@
 //!   once; they are the positions of a lane of `holm-queue`.
 //! - Readers see only what is on disk.
 
+pub mod connection_state;
+pub mod consumer_groups;
 mod log;
 pub mod notice;
+pub mod readers;
 mod relay;
 
+pub use connection_state::ConnectionStates;
+pub use consumer_groups::ConsumerGroups;
 pub use log::{EventLog, EventReader, From, LogError, Receipt, Stored};
+pub use readers::{Readers, Seat};
 pub use relay::Relay;
 
 use holm_model::DeviceId;
 
 /// The `iothub-message-source` of what devices and modules send.
 pub const TELEMETRY: &str = "Telemetry";
+
+/// The `iothub-message-source` of changed twins.
+pub const TWIN_CHANGES: &str = "twinChangeEvents";
+
+/// The `iothub-message-source` of identities that came and went.
+pub const LIFECYCLE: &str = "deviceLifecycleEvents";
+
+/// The `iothub-message-source` of devices and modules that connected or disconnected.
+pub const CONNECTION_STATES: &str = "deviceConnectionStateEvents";
 
 /// The partition of a device: FNV-1a with 64 bits over the bytes of its id, modulo the number of partitions. Fixed for
 /// ever, since it decides where a device's events are looked for; described in `docs/formats/event-log.md`.

@@ -1,10 +1,11 @@
-//! Events that the hub itself makes: an identity came or went, a twin changed.
+//! Events that the hub itself makes: an identity came or went, a twin changed, somebody connected or disconnected.
 //!
 //! Source: `hub-service-api.md` §4.2, last paragraph.
 
 use holm_model::{Identity, Message, SystemProperty, Timestamp, Twin};
 use serde_json::{Map, Value, json};
 
+use super::connection_state::Change;
 use crate::registry::Entry;
 use crate::storage::Event;
 
@@ -45,11 +46,40 @@ pub fn lifecycle(hub_name: &str, entry: &Entry, twin: &Twin, what: Lifecycle, no
         body.insert("moduleId".to_owned(), json!(module));
     }
     let about = About {
-        source: "deviceLifecycleEvents",
+        source: super::LIFECYCLE,
         schema: "deviceLifecycleNotification",
         operation: format!("{verb}{kind}Identity"),
     };
     event(hub_name, &entry.identity, &entry.generation, key, &about, &body, now)
+}
+
+/// A device or module connected or disconnected; the body holds a number in hexadecimal that is larger in later events.
+#[must_use]
+pub fn connection_state(hub_name: &str, change: &Change) -> Event {
+    let identity = &change.identity;
+    let kind = if identity.is_module() { "module" } else { "device" };
+    let operation = if change.connected { "Connected" } else { "Disconnected" };
+    let sequence = format!("{:032X}", change.since.unix_millis().max(0));
+    let key = format!("{operation}/{sequence}");
+    let about = About {
+        source: super::CONNECTION_STATES,
+        schema: if identity.is_module() {
+            "moduleConnectionStateNotification"
+        } else {
+            "deviceConnectionStateNotification"
+        },
+        operation: format!("{kind}{operation}"),
+    };
+    let body = json!({ "sequenceNumber": sequence });
+    event(
+        hub_name,
+        identity,
+        &change.generation,
+        &key,
+        &about,
+        &body,
+        change.since,
+    )
 }
 
 /// Tags or desired properties changed; the body holds the changed parts, `desired` with its `$version`.
@@ -98,7 +128,7 @@ fn twin_event(
     now: Timestamp,
 ) -> Event {
     let about = About {
-        source: "twinChangeEvents",
+        source: super::TWIN_CHANGES,
         schema: "twinChangeNotification",
         operation: match operation {
             Operation::Update => "updateTwin".to_owned(),

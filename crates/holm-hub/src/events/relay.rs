@@ -15,6 +15,7 @@ use holm_model::{Message, ServiceError, SystemProperty};
 
 use super::log::{EventLog, From, LogError};
 use crate::Signals;
+use crate::config::EventSources;
 use crate::storage::Repository;
 
 /// Events moved in one round.
@@ -30,8 +31,15 @@ pub struct Relay {
     repository: Repository,
     log: EventLog,
     signals: Signals,
+    /// Events of other sources are not told.
+    sources: EventSources,
     /// Keys of events that the log has taken in and the outbox still holds; filled by the first round.
     told: Option<HashSet<String>>,
+}
+
+/// The source of an event by its key, which begins with it.
+fn source_of(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(source, _)| source)
 }
 
 /// Why events could not be moved; they stay in the outbox.
@@ -48,11 +56,12 @@ pub enum RelayError {
 impl Relay {
     /// A relay from a repository to a log.
     #[must_use]
-    pub fn new(repository: Repository, log: EventLog, signals: Signals) -> Self {
+    pub fn new(repository: Repository, log: EventLog, signals: Signals, sources: EventSources) -> Self {
         Self {
             repository,
             log,
             signals,
+            sources,
             told: None,
         }
     }
@@ -99,7 +108,8 @@ impl Relay {
         let mut keys = Vec::new();
         for emitted in waiting {
             let event = emitted.event;
-            if !told.contains(&event.key) {
+            let is_wanted = self.sources.has(source_of(&event.key));
+            if is_wanted && !told.contains(&event.key) {
                 let appended = self
                     .log
                     .append_when_room(&event.device, event.at, event.message.into())

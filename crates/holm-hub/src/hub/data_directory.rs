@@ -11,6 +11,8 @@ use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::{CertificateAuthority, Credential, Secret, ServiceConnectionString, SymmetricKey, TlsIdentity};
 use holm_model::Timestamp;
 
+use crate::service::event_hub_name;
+
 /// How long the hub's authority lives, in days.
 const AUTHORITY_DAYS: u32 = 3650;
 /// How long a server certificate lives, in days: clients on Apple's systems take no longer ones.
@@ -47,6 +49,12 @@ pub enum DataDirectoryError {
     /// The server certificate can't be used.
     #[error("the server certificate can't be used")]
     Certificate(#[source] InvalidCertificate),
+    /// The file of the connection string holds something else.
+    #[error("`{path}` holds no connection string of a policy; start the hub, which writes it anew")]
+    ConnectionString {
+        /// The file.
+        path: PathBuf,
+    },
     /// The directory holds no hub.
     #[error("`{path}` holds no hub; start one there first")]
     NoHub {
@@ -72,6 +80,36 @@ pub fn connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
         Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Reads the connection string for clients of Event Hubs of the hub in a data directory; the hub may be running. Source:
+/// `hub-service-api.md` §6.
+///
+/// # Errors
+/// [`DataDirectoryError`].
+pub fn event_hub_connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
+    let text = connection_string(data)?;
+    let unusable = || DataDirectoryError::ConnectionString {
+        path: data.join("connection-string"),
+    };
+    let string = ServiceConnectionString::parse(text.expose()).map_err(|_| unusable())?;
+    let Credential::Key {
+        key,
+        policy: Some(policy),
+    } = &string.credential
+    else {
+        return Err(unusable());
+    };
+    // Clients of Event Hubs know one port, that of AMQP.
+    let host = match string.host_name.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
+        _ => &string.host_name,
+    };
+    Ok(Secret::new(format!(
+        "Endpoint=sb://{host}/;SharedAccessKeyName={policy};SharedAccessKey={};EntityPath={}",
+        key.to_base64().expose(),
+        event_hub_name(host)
+    )))
 }
 
 pub(super) fn connection_string_of(hostname: &str, policy: &str, key: &SymmetricKey) -> Secret {
@@ -115,6 +153,11 @@ impl DataDirectory {
             Err(fs::TryLockError::WouldBlock) => Err(DataDirectoryError::InUse { path: path.to_owned() }),
             Err(fs::TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
         }
+    }
+
+    /// Where files of devices are, if nobody says otherwise.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.path.join("blobs")
     }
 
     pub(super) fn database(&self) -> PathBuf {

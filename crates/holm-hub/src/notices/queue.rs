@@ -370,6 +370,11 @@ mod tests {
         assert_eq!(late, None);
         // A clock that is set back ends it too.
         assert_eq!(queue.settle(at(74_999), token(3)), None);
+        // What could not be written comes again as if nothing had been said.
+        let fourth = taken(queue.take(at(75_000), first, token(4)));
+        queue.settle(at(75_000), token(4)).unwrap();
+        assert!(queue.settled(&fourth.ids, Fate::Returned));
+        assert_eq!(taken(queue.take(at(75_000), first, token(5))).deliveries, 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads the event log: an interface of our own, a JSON object a line.
 //!
 //! ```text
-//! GET /holm/v1/events?partition=&from=<sequence>|earliest|latest&time=<ISO 8601>&follow=true&device=&source=&max=
+//! GET /holm/v1/events?partition=&from=<sequence>|earliest|latest&time=<ISO 8601>&follow=true&device=&module=&source=&max=
 //!   {"partition":0,"sequenceNumber":7,"enqueuedTime":…,"connectionDeviceId":…,"connectionModuleId":…,
 //!    "systemProperties":{…},"properties":{…},"bodyEncoding":"json"|"text"|"base64","body":…}
 //! GET /holm/v1/partitions
@@ -16,6 +16,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use holm_gateway::http::query::Query;
 use holm_model::{DeviceId, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::http::body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -26,7 +27,6 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Failure};
-use super::query::Query;
 use super::{Call, RestApi, not_allowed};
 use crate::events::{EventReader, From, LogError, Stored, partition_of};
 
@@ -40,6 +40,7 @@ struct Wanted {
     from: From,
     follow: bool,
     device: Option<DeviceId>,
+    module: Option<String>,
     source: Option<String>,
     max: u64,
 }
@@ -151,7 +152,8 @@ fn to_line(partition: u16, stored: Stored, wanted: &Wanted) -> Option<io::Result
     if !is(
         SystemProperty::ConnectionDeviceId,
         wanted.device.as_ref().map(DeviceId::as_str),
-    ) || !is(SystemProperty::MessageSource, wanted.source.as_deref())
+    ) || !is(SystemProperty::ConnectionModuleId, wanted.module.as_deref())
+        || !is(SystemProperty::MessageSource, wanted.source.as_deref())
     {
         return None;
     }
@@ -216,12 +218,13 @@ fn readable(body: &[u8]) -> serde_json::Result<(&'static str, Box<RawValue>)> {
     Ok(("text", to_raw_value(text)?))
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "partition",
     "from",
     "time",
     "follow",
     "device",
+    "module",
     "source",
     "max",
     "api-version",
@@ -273,6 +276,7 @@ fn wanted(query: &Query, partitions: u16) -> Result<Wanted, ServiceError> {
         from,
         follow,
         device,
+        module: given("module").map(str::to_owned),
         source: given("source").map(str::to_owned),
         max: max.transpose()?.unwrap_or(u64::MAX),
     })

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_gateway::Settlement;
+use holm_gateway::http::query::Query;
 use holm_model::{DeviceId, ErrorCode, ServiceError};
 use holm_net::http::body;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
@@ -25,7 +26,6 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Failure};
-use super::query::Query;
 use super::target::Verb;
 use super::{Call, RestApi, not_allowed};
 use crate::notices::{Follower, LockToken, Notice, NoticeKind};
@@ -41,13 +41,14 @@ impl RestApi {
             return Err(not_allowed(&call, "GET"));
         }
         let (notices, reader) = (&self.backend.notices, self.notice_reader);
-        let received = match wait(&call)? {
-            None => notices.try_receive(kind, reader).await?,
-            Some(patience) => tokio::select! {
+        let patience = wait(&call)?;
+        let received = match notices.try_receive(kind, reader).await? {
+            None if !patience.is_zero() => tokio::select! {
                 received = notices.receive(kind, reader) => Some(received?),
                 () = tokio::time::sleep(patience) => None,
                 () = self.streams.stopping() => None,
             },
+            received => received,
         };
         Ok(received.map_or_else(answer::no_content, given))
     }
@@ -107,19 +108,19 @@ fn given(notice: Notice) -> Answer {
 }
 
 /// How long the client would wait, by `Prefer: wait=SECONDS`.
-fn wait(call: &Call) -> Result<Option<Duration>, ServiceError> {
+fn wait(call: &Call) -> Result<Duration, ServiceError> {
     let preferred = call.header("prefer").unwrap_or_default();
     let wait = preferred.split(',').find_map(|one| {
         let (name, value) = one.trim().split_once('=')?;
         name.trim_end().eq_ignore_ascii_case("wait").then(|| value.trim())
     });
-    let Some(text) = wait else { return Ok(None) };
+    let Some(text) = wait else { return Ok(Duration::ZERO) };
     let seconds: u64 = text.parse().map_err(|_| {
         ServiceError::argument_invalid(format!(
             "the header `Prefer` has `wait={text}`; give a number of seconds"
         ))
     })?;
-    Ok(Some(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS))))
+    Ok(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)))
 }
 
 struct Wanted {

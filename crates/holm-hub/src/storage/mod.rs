@@ -14,7 +14,9 @@
 //! engine for many nodes can stand behind the same two types.
 
 mod activities;
+mod blobs;
 mod c2d;
+mod consumer_groups;
 mod family;
 mod identities;
 mod notices;
@@ -28,6 +30,7 @@ mod twins;
 mod writer;
 
 pub use activities::Activity;
+pub use blobs::{Blob, OpenUpload, Part};
 pub use c2d::Waiting;
 pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};

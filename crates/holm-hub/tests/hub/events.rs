@@ -3,7 +3,7 @@
 use holm_gateway::{Subscriptions, Twins};
 use holm_hub::events::{EventLog, Relay};
 use holm_hub::storage::{Event, Repository};
-use holm_hub::{Clock, Signals};
+use holm_hub::{Clock, EventSources, Signals};
 use holm_model::{DeviceId, Message, SystemProperty, Timestamp};
 use serde_json::{Value, json};
 
@@ -100,6 +100,10 @@ impl Outbox {
         }
     }
 
+    fn relay(&self, sources: EventSources) -> Relay {
+        Relay::new(self.repository.clone(), self.log.clone(), Signals::default(), sources)
+    }
+
     fn event(key: &str) -> Event {
         let mut message = Message::new("{}");
         message.system.set(SystemProperty::MessageId, key);
@@ -145,7 +149,7 @@ async fn an_event_that_is_in_the_log_already_is_not_told_again() {
         .unwrap();
     receipt.await.unwrap();
 
-    let mut relay = Relay::new(outbox.repository.clone(), outbox.log.clone(), Signals::default());
+    let mut relay = outbox.relay(EventSources::default());
     assert_eq!(relay.round().await.unwrap(), 2);
     assert_eq!(relay.round().await.unwrap(), 0);
 
@@ -159,7 +163,7 @@ async fn an_event_that_cannot_be_deleted_from_the_outbox_is_told_once_all_the_sa
     database
         .execute_batch("CREATE TRIGGER stuck BEFORE DELETE ON outbox BEGIN SELECT RAISE(FAIL, 'no'); END")
         .unwrap();
-    let mut relay = Relay::new(outbox.repository.clone(), outbox.log.clone(), Signals::default());
+    let mut relay = outbox.relay(EventSources::default());
     outbox.emit(&["v3"]).await;
 
     for _ in 0..3 {
@@ -172,4 +176,49 @@ async fn an_event_that_cannot_be_deleted_from_the_outbox_is_told_once_all_the_sa
 
     assert_eq!(outbox.told(), ["v3", "v4"]);
     assert_eq!(relay.round().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn events_of_a_source_that_nobody_wants_are_not_told() {
+    let outbox = Outbox::open();
+    outbox
+        .emit(&["twinChangeEvents/d1/1/v3", "deviceLifecycleEvents/d1/1/created"])
+        .await;
+    let sources = EventSources {
+        twin_changes: false,
+        ..EventSources::default()
+    };
+
+    assert_eq!(outbox.relay(sources).round().await.unwrap(), 2);
+
+    assert_eq!(outbox.told(), ["deviceLifecycleEvents/d1/1/created"]);
+}
+
+#[tokio::test]
+async fn a_connection_is_told_with_the_published_properties_where_that_is_wanted() {
+    let sources = EventSources {
+        connection_states: true,
+        lifecycle: false,
+        twin_changes: false,
+    };
+    let hub = TestHub::start_with(|config| config.event_sources = sources).await;
+    hub.device("d1").await;
+    let client = hub.connect("d1", Subscriptions::NONE).await;
+    let connected = notices(&hub, 1).await.remove(0);
+    hub.turn_clock(61);
+    client.disconnect().await;
+    let disconnected = notices(&hub, 2).await.remove(1);
+
+    for (event, operation) in [(&connected, "deviceConnected"), (&disconnected, "deviceDisconnected")] {
+        assert_eq!(event["messageSource"], "deviceConnectionStateEvents");
+        let properties = &event["properties"];
+        assert_eq!(
+            (&properties["opType"], &properties["hubName"], &properties["deviceId"]),
+            (&json!(operation), &json!("hub"), &json!("d1"))
+        );
+        assert_eq!(properties["iothub-message-schema"], "deviceConnectionStateNotification");
+        assert!(properties["operationTimestamp"].is_string());
+    }
+    let sequence = |event: &Value| event["body"]["sequenceNumber"].as_str().unwrap().to_owned();
+    assert!(sequence(&connected) < sequence(&disconnected));
 }

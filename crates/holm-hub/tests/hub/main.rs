@@ -6,8 +6,11 @@
 mod authorization;
 mod data_directory;
 mod deployment;
+mod event_hub;
 mod events;
 mod family;
+mod files;
+mod https;
 mod mail;
 mod methods;
 mod metrics;

@@ -5,9 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_gateway::{Settlement, Subscriptions};
 use holm_hub::notices::{Notice, NoticeKind, Notices, ReaderId};
+use holm_hub::storage::Repository;
+use holm_hub::{Clock, QueueBounds};
 use holm_model::ErrorCode;
+use holm_net::Scope;
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::{START, TestHub};
 
@@ -253,4 +257,47 @@ async fn outcomes_that_an_earlier_release_has_kept_become_feedback() {
     assert_eq!(told(&hub).await, [pair("m", "Success")]);
     let hub = hub.restart().await;
     assert_eq!(told(&hub).await, []);
+}
+
+#[tokio::test]
+async fn feedback_on_a_thousand_messages_costs_a_handful_of_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+    let (clock, scope) = (Clock::system(), Scope::new());
+    let bounds = QueueBounds::default();
+    let notices = Notices::open(repository.clone(), clock, scope, bounds, bounds)
+        .await
+        .unwrap();
+    // All that ends while one commit is on its way to the disk goes there with the next.
+    let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+    let keeps_busy = repository.clone();
+    let busy = tokio::spawn(async move {
+        let change = keeps_busy.change(move |_| {
+            gate.recv().ok();
+            Ok(())
+        });
+        change.await
+    });
+    let before = repository.commits();
+
+    let mut putting = JoinSet::new();
+    for number in 0..1000 {
+        let (notices, body) = (notices.clone(), Bytes::from(json!({ "number": number }).to_string()));
+        putting.spawn(async move { notices.put(FEEDBACK, body).await });
+    }
+    tokio::task::yield_now().await;
+    drop(open);
+    let put: Vec<_> = putting.join_all().await;
+    busy.await.unwrap().unwrap();
+    let written = repository.commits() - before;
+    let batch = notices.receive(FEEDBACK, ReaderId::next()).await.unwrap();
+    notices
+        .settle(FEEDBACK, batch.lease, Settlement::Complete)
+        .await
+        .unwrap();
+
+    assert!(put.iter().all(Result::is_ok));
+    assert!(written <= 8, "{written} commits");
+    assert_eq!((records(&batch).len(), notices.waiting(FEEDBACK)), (64, 936));
+    assert_eq!(repository.commits() - before - written, 1, "a batch is settled by one");
 }

@@ -69,11 +69,27 @@ impl Resource {
     /// goes by any of the names `hosts`: the scope is the path or an ancestor of it, by whole segments. For service tokens.
     #[must_use]
     pub fn covers_path(&self, hosts: &[impl AsRef<str>], path: &str) -> bool {
+        self.covers_path_by(hosts, path, |path, scope| path.strip_prefix(scope))
+    }
+
+    /// As [`Resource::covers_path`], where the path is one of words, compared without case: clients of Event Hubs write
+    /// `consumergroups` in tokens and `ConsumerGroups` in addresses.
+    #[must_use]
+    pub fn covers_words(&self, hosts: &[impl AsRef<str>], path: &str) -> bool {
+        self.covers_path_by(hosts, path, |path, scope| {
+            let (start, rest) = path.split_at_checked(scope.len())?;
+            start.eq_ignore_ascii_case(scope).then_some(rest)
+        })
+    }
+
+    fn covers_path_by(
+        &self,
+        hosts: &[impl AsRef<str>],
+        path: &str,
+        strip: impl for<'p> Fn(&'p str, &str) -> Option<&'p str>,
+    ) -> bool {
         let here = hosts.iter().any(|host| host.as_ref().eq_ignore_ascii_case(&self.host));
-        let below = |scope: &str| {
-            path.strip_prefix(scope)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        let below = |scope: &str| strip(path, scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         here && match &self.scope {
             Scope::Host => true,
             Scope::AllDevices => below("devices"),

@@ -307,3 +307,28 @@ proptest::proptest! {
         proptest::prop_assert!(read.verify(&key()) && read.covers(&["hub.test"], &identity));
     }
 }
+
+#[test]
+fn a_client_of_event_hubs_signs_with_the_text_of_the_key_for_its_scheme_alone() {
+    let signed = |raw: &str| {
+        let signer = SymmetricKey::from_bytes(KEY.as_bytes()).unwrap();
+        let signature = STANDARD.encode(signer.hmac_sha256(format!("{raw}\n{EXPIRY}").as_bytes()));
+        let signature = percent::encode(&signature);
+        SasToken::parse(&format!(
+            "SharedAccessSignature sr={raw}&sig={signature}&se={EXPIRY}&skn=service"
+        ))
+        .unwrap()
+    };
+
+    for (raw, is_taken) in [
+        ("sb%3A%2F%2Fhub.test%2Feh", true),
+        ("sb%3a%2f%2fhub.test%2feh%2fConsumerGroups", true),
+        ("sb://hub.test/eh", true),
+        ("hub.test", false),
+        ("amqps%3A%2F%2Fhub.test", false),
+    ] {
+        let token = signed(raw);
+        assert_eq!(token.verify_of_event_hubs(&key()), is_taken, "{raw}");
+        assert!(!token.verify(&key()) && !token.verify_of_event_hubs(&other_key()));
+    }
+}

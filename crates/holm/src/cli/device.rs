@@ -1,4 +1,4 @@
-//! Commands at a hub: devices, modules, twins, methods, messages and deployments.
+//! Commands at a hub: devices, modules, twins, methods, events and deployments.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use holm_identity::Thumbprint;
 use serde_json::Value;
 
 use super::HubAccess;
-use super::values::{self, Begin, Property};
+use super::values::{self, Begin};
 
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -169,26 +169,6 @@ pub(crate) enum Method {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum C2d {
-    /// Send a message to a device.
-    Send {
-        /// The device.
-        #[arg(long)]
-        device: String,
-        /// Its text; `-` reads it from standard input.
-        text: String,
-        /// A property, as name=value; may be repeated.
-        #[arg(long = "property", value_name = "NAME=VALUE", value_parser = values::property)]
-        properties: Vec<Property>,
-        /// Its message id.
-        #[arg(long)]
-        message_id: Option<String>,
-        #[command(flatten)]
-        hub: HubAccess,
-    },
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
     /// The edge device.
@@ -201,13 +181,38 @@ pub(crate) struct Deploy {
 }
 
 /// What the events of a hub are about; `all` is ours.
-const SOURCES: [&str; 4] = ["Telemetry", "twinChangeEvents", "deviceLifecycleEvents", "all"];
+const SOURCES: [&str; 5] = [
+    "Telemetry",
+    "twinChangeEvents",
+    "deviceLifecycleEvents",
+    "deviceConnectionStateEvents",
+    "all",
+];
+
+/// What of a message is shown beside its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shown {
+    /// What the application said about it.
+    App,
+    /// What the platform knows of it.
+    Sys,
+    /// Where it stands in the log.
+    Anno,
+    /// All of that.
+    All,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
     /// Only messages of this device and its modules.
     #[arg(long)]
     pub(crate) device: Option<String>,
+    /// Only messages of this module of the device.
+    #[arg(long, requires = "device")]
+    pub(crate) module: Option<String>,
+    /// Only this partition of the event log.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "device")]
+    pub(crate) partition: Option<u16>,
     /// Where to begin: `start`, `latest`, a sequence number, or a time (2026-01-02T03:04:05Z).
     #[arg(long, default_value = "latest", value_parser = values::begin)]
     pub(crate) from: Begin,
@@ -217,8 +222,21 @@ pub(crate) struct Monitor {
     /// What to read.
     #[arg(long, default_value = "Telemetry", value_parser = PossibleValuesParser::new(SOURCES))]
     pub(crate) source: String,
+    /// What to show of a message beside its body: `app`, `sys`, `anno` or `all`; several are separated by commas. With `--json`
+    /// everything is there.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub(crate) properties: Vec<Shown>,
+    /// With `--follow`, stop when no message has come for so many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
     /// Stop after so many messages.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "message-count", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max: Option<u64>,
     #[command(flatten)]
     pub(crate) hub: HubAccess,

@@ -1,26 +1,67 @@
 //! The hub: a process, and what belongs to its data directory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 
 use super::bounds::Bounds;
+use super::{HubAccess, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// Run the hub. At the first start it makes its authority, its certificate and its policies.
-    Run(HubRun),
+    Run(Box<HubRun>),
     /// Print the service connection string.
     ConnectionString {
         /// The hub's data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// That of the Event-Hubs-compatible endpoint, for clients of Event Hubs.
+        #[arg(long)]
+        event_hub: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Consumer groups of the Event-Hubs-compatible endpoint.
+    #[command(subcommand)]
+    ConsumerGroup(ConsumerGroup),
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumerGroup {
+    /// Make one; nothing happens if it is there.
+    Add {
+        /// Its name: 1 to 50 letters, digits, `.`, `-` or `_`.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List them.
+    List {
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Remove one, and end its readers; nothing happens if it is not there.
+    Remove {
+        /// Its name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+/// What the hub itself may tell by events.
+pub(crate) const EVENT_SOURCES: [&str; 4] = [
+    "twinChangeEvents",
+    "deviceLifecycleEvents",
+    "deviceConnectionStateEvents",
+    "none",
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct HubRun {
@@ -43,9 +84,28 @@ pub(crate) struct HubRun {
     /// The port of HTTPS and WebSocket; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     pub(crate) https_port: u16,
+    /// Of what the hub tells by events of its own, beside what devices send; several are separated by commas.
+    #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = PossibleValuesParser::new(EVENT_SOURCES),
+        default_value = "twinChangeEvents,deviceLifecycleEvents")]
+    pub(crate) event_sources: Vec<String>,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,
+    /// Where files of devices are kept [default: blobs in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) blobs: Option<PathBuf>,
+    /// The most bytes of all files; more are refused.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
+    pub(crate) blob_quota: u64,
+    /// How long a device may take for an upload, 1m to 24h.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::duration)]
+    pub(crate) upload_life: Duration,
+    /// Don't tell back ends of files that came.
+    #[arg(long)]
+    pub(crate) no_file_notifications: bool,
+    /// Take no files of devices.
+    #[arg(long)]
+    pub(crate) no_files: bool,
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,

@@ -1,5 +1,7 @@
 //! `holm hub …`: run the hub, or read what belongs to its data directory.
 
+mod consumer_group;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -24,14 +26,20 @@ use crate::status_page::{self, Status};
 
 /// How long running work may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// The path of WebSockets at a hub.
-const WEBSOCKET_PATH: &str = "/$iothub/websocket";
+/// The paths of WebSockets at a hub: that of devices and back ends, and that of clients of Event Hubs.
+const WEBSOCKET_PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocket"];
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
-        cli::Hub::Run(options) => serve(options).await,
-        cli::Hub::ConnectionString { data, json } => {
-            let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
+        cli::Hub::Run(options) => serve(*options).await,
+        cli::Hub::ConsumerGroup(command) => consumer_group::run(command).await,
+        cli::Hub::ConnectionString { data, event_hub, json } => {
+            let text = if event_hub {
+                holm_hub::hub::event_hub_connection_string(&data)
+            } else {
+                holm_hub::hub::connection_string(&data)
+            };
+            let text = text.context("no connection string")?;
             if json {
                 output::json(&json!({ "connectionString": text.expose() }));
             } else {
@@ -49,6 +57,18 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
+    config.event_sources = EventSources {
+        twin_changes: tells("twinChangeEvents"),
+        lifecycle: tells("deviceLifecycleEvents"),
+        connection_states: tells("deviceConnectionStateEvents"),
+    };
+    config.files = (!options.no_files).then(|| FileConfig {
+        directory: options.blobs.clone(),
+        quota: options.blob_quota,
+        upload_life: options.upload_life,
+        notifications: !options.no_file_notifications,
+    });
     config.c2d = options.bounds.c2d();
     config.feedback = options.bounds.feedback();
     config.file_notifications = options.bounds.file_notifications();
@@ -147,7 +167,7 @@ async fn serve_until_told(
     }
 }
 
-/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, and the service API.
+/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, what devices ask, and the service API.
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,
@@ -155,10 +175,18 @@ struct Front {
 
 impl Handler for Front {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
-        if websocket::is_upgrade(&request) && request.uri().path().eq_ignore_ascii_case(WEBSOCKET_PATH) {
+        let path = request.uri().path().trim_end_matches('/');
+        let is_websocket = WEBSOCKET_PATHS.iter().any(|known| path.eq_ignore_ascii_case(known));
+        if is_websocket && websocket::is_upgrade(&request) {
             return self.gateway.upgrade(request, peer);
         }
-        self.rest.handle(request, peer).await
+        match self.gateway.answer_device(request, &peer).await {
+            Ok(answer) => {
+                self.rest.answered(answer.status());
+                answer
+            }
+            Err(request) => self.rest.handle(request, peer).await,
+        }
     }
 }
 

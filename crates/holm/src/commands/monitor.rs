@@ -1,6 +1,7 @@
 //! `holm monitor`: the messages at the hub, as JSON lines or for people.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use holm_model::wire::percent;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::hub_access;
-use crate::cli::Monitor;
+use crate::cli::{Monitor, Shown};
 use crate::output;
 use crate::service::{Refused, Service};
 
@@ -26,6 +27,12 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
     if let Some(device) = &options.device {
         path.push_str(&format!("&device={}", percent::encode(device)));
     }
+    if let Some(module) = &options.module {
+        path.push_str(&format!("&module={}", percent::encode(module)));
+    }
+    if let Some(partition) = options.partition {
+        path.push_str(&format!("&partition={partition}"));
+    }
     if let Some(max) = options.max {
         path.push_str(&format!("&max={max}"));
     }
@@ -40,13 +47,14 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
     let mut shown: u64 = 0;
 
     let mut pending = Vec::new();
-    while let Some(frame) = body.frame().await {
+    let patience = options.timeout.map_or(Duration::MAX, Duration::from_secs);
+    while let Some(frame) = within(patience, body.frame()).await {
         let frame = frame.context("the hub broke off")?;
         let Some(bytes) = frame.data_ref() else { continue };
         pending.extend_from_slice(bytes);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
-            show(line.trim_ascii(), options.hub.json)?;
+            show(line.trim_ascii(), &options)?;
             shown += 1;
         }
         if pending.len() > MAX_LINE {
@@ -60,6 +68,11 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
         None => {}
     }
     Ok(())
+}
+
+/// What comes in time; nothing else is waited for.
+async fn within<T>(patience: Duration, next: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(patience, next).await.ok().flatten()
 }
 
 /// Says it if there is no such device. The twin is asked for, since whoever may read messages may read twins.
@@ -78,12 +91,12 @@ fn is_not_found(error: &anyhow::Error) -> bool {
     refused.is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
 }
 
-fn show(line: &[u8], as_json: bool) -> anyhow::Result<()> {
+fn show(line: &[u8], options: &Monitor) -> anyhow::Result<()> {
     let text = std::str::from_utf8(line).context("the hub's answer is not text")?;
     if text.is_empty() {
         return Ok(());
     }
-    if as_json {
+    if options.hub.json {
         output::line(text);
         return Ok(());
     }
@@ -97,5 +110,36 @@ fn show(line: &[u8], as_json: bool) -> anyhow::Result<()> {
     let raw: BTreeMap<&str, &RawValue> = serde_json::from_str(text).context("the hub's answer is not JSON")?;
     let body = raw.get("body").map_or("-", |body| body.get());
     output::line(&format!("{}  {sender}  {body}", of("enqueuedTime")));
+    for (kind, name, member) in [
+        (Shown::App, "app", "properties"),
+        (Shown::Sys, "sys", "systemProperties"),
+    ] {
+        if options.shows(kind) {
+            for (key, value) in event.get(member).and_then(Value::as_object).into_iter().flatten() {
+                output::line(&format!("    {name}  {key}: {}", plain(value)));
+            }
+        }
+    }
+    if options.shows(Shown::Anno) {
+        for key in ["partition", "sequenceNumber", "messageSource"] {
+            let value = event.get(key).unwrap_or(&Value::Null);
+            output::line(&format!("    anno  {key}: {}", plain(value)));
+        }
+    }
     Ok(())
+}
+
+impl Monitor {
+    fn shows(&self, kind: Shown) -> bool {
+        self.properties.iter().any(|shown| [kind, Shown::All].contains(shown))
+    }
+}
+
+/// A text without quotes; what a property without a value has is nothing.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }

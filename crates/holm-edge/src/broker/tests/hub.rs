@@ -1,6 +1,7 @@
 //! A small hub: the real front over TLS, a registry of twins, and a list of what came in. Its link can be cut.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use holm_client::{Endpoint, Transport};
 use holm_gateway::{
     Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
-    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, SessionHandle, SessionId, Settlement,
-    Subscriptions, Twins,
+    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId,
+    Settlement, Subscriptions, Twins,
 };
 use holm_identity::SasToken;
 use holm_identity::ca::CertificateAuthority;
@@ -175,6 +176,11 @@ impl Inbox for Node {
             }
         }
     }
+}
+
+impl Service for Node {
+    type Events = Infallible;
+    type Notices = Infallible;
 }
 
 impl Presence for Node {

@@ -201,6 +201,22 @@ async fn what_a_session_did_not_settle_comes_first_to_the_next_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_released_message_comes_again_in_its_place() {
+    let (_hub, edge) = edge().await;
+    for body in ["1", "2", "3"] {
+        edge.send("sensor", "raw", body).await;
+    }
+    let watcher = edge.module("watcher").await;
+    let got = watcher.receive_all(2).await;
+
+    watcher.settle(&got[1], Settlement::Release);
+    watcher.settle(&got[0], Settlement::Release);
+    let rest = watcher.receive_all(3).await;
+
+    assert_eq!(bodies(&rest), ["1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn an_abandoned_message_comes_after_others_and_a_rejected_one_never() {
     let (_hub, edge) = edge().await;
     for body in ["1", "2", "3"] {
