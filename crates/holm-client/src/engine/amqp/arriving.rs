@@ -51,6 +51,9 @@ impl Serving<'_> {
     pub(super) fn mail(&mut self, message: &Message, purpose: Purpose, delivery: &Delivery) {
         let (message, input) = messages::from_server(message);
         let input = (purpose == Purpose::Inputs).then(|| input.unwrap_or_default());
+        if delivery.id.is_some() {
+            self.links.hold(delivery.link);
+        }
         let received = Received {
             message,
             input,

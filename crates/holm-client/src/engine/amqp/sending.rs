@@ -1,5 +1,6 @@
 //! What an identity sends: messages that wait for their outcome, in order, and what has none.
 
+use bytes::Bytes;
 use holm_amqp::condition::{
     DECODE_ERROR, INVALID_FIELD, MESSAGE_SIZE_EXCEEDED, NOT_ALLOWED, NOT_IMPLEMENTED, PRECONDITION_FAILED,
 };
@@ -9,50 +10,46 @@ use super::end_of;
 use super::links::Purpose;
 use super::messages::{self, TwinOperation};
 use super::serving::Serving;
+use super::shared::Room;
 use crate::client::SendError;
 use crate::engine::{End, tell};
 
 impl Serving<'_> {
-    /// Sends what waits, oldest first, while there is room.
+    /// Sends what waits, oldest first, while there is room: all of it under one lock, so that it leaves together.
     pub(super) fn send_kept(&mut self) {
         let Some(link) = self.links.standing(Purpose::Telemetry) else {
             return;
         };
-        while self.in_flight.len() < self.options.window.max(1)
-            && let Some(first) = self.kept.pop_front()
-        {
-            let payload = match messages::to_server(&first.message) {
-                Ok(message) => message.to_bytes(),
-                Err(reason) => {
-                    tell(first.acknowledged, Err(SendError::Invalid(reason)));
-                    continue;
-                }
-            };
-            let delivery = self.outbound(payload, false);
-            match self.seat.with(|connection| connection.send(link, &delivery)) {
-                Ok(Some(token)) => self.in_flight.push_back((token, first)),
-                Ok(None) => tell(first.acknowledged, Ok(())),
-                Err(error @ holm_amqp::SendError::TooLarge { .. }) => {
-                    tell(first.acknowledged, Err(SendError::Invalid(error.to_string())));
-                }
-                Err(error) => {
-                    if error == holm_amqp::SendError::QueueFull {
-                        self.seat.await_room();
+        if self.kept.is_empty() || self.in_flight.len() >= self.options.window.max(1) {
+            return;
+        }
+        let (window, kept, in_flight) = (self.options.window.max(1), &mut *self.kept, &mut self.in_flight);
+        let last_tag = &mut self.last_tag;
+        self.seat.with_room(|connection| {
+            while in_flight.len() < window
+                && let Some(first) = kept.pop_front()
+            {
+                let payload = match messages::to_server(&first.message) {
+                    Ok(message) => message.to_bytes(),
+                    Err(reason) => {
+                        tell(first.acknowledged, Err(SendError::Invalid(reason)));
+                        continue;
                     }
-                    return self.kept.push_front(first);
+                };
+                match connection.send(link, &outbound(last_tag, payload, false)) {
+                    Ok(Some(token)) => in_flight.push_back((token, first)),
+                    Ok(None) => tell(first.acknowledged, Ok(())),
+                    Err(error @ holm_amqp::SendError::TooLarge { .. }) => {
+                        tell(first.acknowledged, Err(SendError::Invalid(error.to_string())));
+                    }
+                    Err(error) => {
+                        kept.push_front(first);
+                        return Room::needed_if(error == holm_amqp::SendError::QueueFull);
+                    }
                 }
             }
-        }
-    }
-
-    pub(super) fn outbound(&mut self, payload: bytes::Bytes, settled: bool) -> Outbound {
-        self.last_tag += 1;
-        Outbound {
-            tag: self.last_tag.into(),
-            format: 0,
-            payload,
-            settled,
-        }
+            Room::Enough
+        });
     }
 
     /// Takes the outcome of a message. One that says "not now" ends the session: what is sent again on the next goes before
@@ -85,7 +82,7 @@ impl Serving<'_> {
 
     /// Sends what has no outcome; says whether it is on its way.
     pub(super) fn send_once(&mut self, purpose: Purpose, message: &Message) -> bool {
-        let delivery = self.outbound(message.to_bytes(), true);
+        let delivery = outbound(&mut self.last_tag, message.to_bytes(), true);
         let Some(link) = self.links.standing(purpose) else {
             return false;
         };
@@ -94,6 +91,16 @@ impl Serving<'_> {
             tracing::warn!(identity = %self.options.identity, ?purpose, %error, "a request or an answer was not sent");
         }
         sent.is_ok()
+    }
+}
+
+fn outbound(last_tag: &mut u64, payload: Bytes, settled: bool) -> Outbound {
+    *last_tag += 1;
+    Outbound {
+        tag: (*last_tag).into(),
+        format: 0,
+        payload,
+        settled,
     }
 }
 

@@ -103,8 +103,7 @@ impl Serving<'_> {
                 }
                 outgoing = self.ends.outgoing.recv(), if may_send => match outgoing {
                     Some(outgoing) => {
-                        let Outgoing { message, acknowledged } = outgoing;
-                        self.kept.push_back(Unacknowledged { message, acknowledged });
+                        self.take(outgoing);
                         None
                     }
                     None => Some(End::Stopped),
@@ -140,6 +139,20 @@ impl Serving<'_> {
             if let Some(end) = ended {
                 return end;
             }
+        }
+    }
+
+    /// Takes a message, and those that wait behind it: they leave together.
+    fn take(&mut self, outgoing: Outgoing) {
+        let mut next = Some(outgoing);
+        while let Some(Outgoing { message, acknowledged }) = next {
+            self.kept.push_back(Unacknowledged { message, acknowledged });
+            let has_room = self.kept.len() + self.in_flight.len() < self.options.window.max(1);
+            next = if has_room {
+                self.ends.outgoing.try_recv().ok()
+            } else {
+                None
+            };
         }
     }
 
@@ -194,9 +207,7 @@ impl Serving<'_> {
         let (had, has) = (self.subscribed, wanted);
         self.seat.with(|connection| {
             let gone = Purpose::of(had).filter(|purpose| !Purpose::of(has).any(|wanted| wanted == *purpose));
-            // The twin is read by whoever wants none of its changes, too.
-            let gone = gone.filter(|purpose| !matches!(purpose, Purpose::TwinRequests | Purpose::TwinNews));
-            gone.for_each(|purpose| links.detach(connection, purpose));
+            gone.for_each(|purpose| links.leave(connection, purpose));
             Purpose::of(has).try_for_each(|purpose| links.attach(connection, session, purpose, identity))
         })?;
         self.subscribed = wanted;
@@ -308,7 +319,11 @@ impl Serving<'_> {
                     Verdict::Abandon => Outcome::Released,
                     Verdict::Reject => Outcome::Rejected(None),
                 };
-                self.seat.with(|connection| connection.settle(delivery, outcome));
+                let links = &mut self.links;
+                self.seat.with(|connection| {
+                    connection.settle(delivery, outcome);
+                    links.release(connection, delivery.link());
+                });
             }
             Answer::Method(Call::Amqp(id), response) => {
                 self.send_once(Purpose::MethodAnswers, &messages::method_answer(id, &response));

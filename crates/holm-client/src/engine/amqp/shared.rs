@@ -44,6 +44,20 @@ pub(super) enum News {
     Room,
 }
 
+/// Whether there was room for what was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    /// Too many bytes wait to leave.
+    Needed,
+}
+
+impl Room {
+    pub(super) const fn needed_if(needed: bool) -> Self {
+        if needed { Self::Needed } else { Self::Enough }
+    }
+}
+
 /// A connection, for all who sit on it.
 pub(super) struct Shared {
     inner: Mutex<Inner>,
@@ -327,19 +341,22 @@ impl Seat {
         self.news.try_recv().ok().map(|news| *news)
     }
 
+    /// Sends with the connection, as far as it has room; when that is needed, news of more room follow.
+    pub(super) fn with_room(&self, action: impl FnOnce(&mut Connection) -> Room) {
+        let mut inner = self.shared.lock();
+        // Noted under the same lock: room that comes at once is not missed.
+        if action(&mut inner.connection) == Room::Needed && !inner.blocked.contains(&self.session) {
+            inner.blocked.push(self.session);
+        }
+        drop(inner);
+        self.shared.wake.notify_one();
+    }
+
     /// Does something with the connection; what it has to send then leaves.
     pub(super) fn with<T>(&self, action: impl FnOnce(&mut Connection) -> T) -> T {
         let done = action(&mut self.shared.lock().connection);
         self.shared.wake.notify_one();
         done
-    }
-
-    /// Wants to hear when bytes that wait have left.
-    pub(super) fn await_room(&self) {
-        let mut inner = self.shared.lock();
-        if !inner.blocked.contains(&self.session) {
-            inner.blocked.push(self.session);
-        }
     }
 }
 
