@@ -179,23 +179,23 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_where(&mut self, wanted: impl Fn(&P::Event) -> bool) -> P::Event {
-        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, false)) {
+        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, &|_| false)) {
             Some(event) => Poll::Ready(event),
             None => Poll::Pending,
         })
         .await
     }
 
-    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: if it `wants_room`,
-    /// gives none once everything that the session had to send is written.
+    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: gives none once
+    /// everything that the session gave out is written and it `has_room`.
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_or_room(
         &mut self,
         wanted: impl Fn(&P::Event) -> bool,
-        wants_room: bool,
+        has_room: impl Fn(&P) -> bool,
     ) -> Option<P::Event> {
-        poll_fn(|cx| self.poll_next(cx, &wanted, wants_room)).await
+        poll_fn(|cx| self.poll_next(cx, &wanted, &has_room)).await
     }
 
     /// Writes the last bytes of a session that has ended and closes the stream, waiting at most 5 s for the peer.
@@ -214,7 +214,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         &mut self,
         cx: &mut Context<'_>,
         wanted: &impl Fn(&P::Event) -> bool,
-        wants_room: bool,
+        has_room: &impl Fn(&P) -> bool,
     ) -> Poll<Option<P::Event>> {
         loop {
             if let Some(event) = self.session.poll_event(wanted) {
@@ -224,7 +224,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
                 if self.poll_send(cx) {
                     continue;
                 }
-                if wants_room && self.output.is_empty() {
+                if self.output.is_empty() && has_room(&self.session) {
                     return Poll::Ready(None);
                 }
             }
@@ -442,7 +442,10 @@ mod tests {
             let mut all = vec![0; 1000];
             far.read_exact(&mut all).await.unwrap();
         };
-        let (room, ()) = tokio::join!(connection.next_event_or_room(|_| true, true), reads);
+        let (room, ()) = tokio::join!(
+            connection.next_event_or_room(|_| true, |session| session.left == 0),
+            reads
+        );
 
         assert_eq!((room, connection.session().left), (None, 0));
     }
