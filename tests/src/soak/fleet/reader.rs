@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::super::tally::Tally;
+use super::program::Program;
 use crate::hub::Hub;
-use crate::sdk::Running;
 use crate::{Language, Sdk, patience};
 
 /// How long nothing may come before a reader is asked whether it still reads.
@@ -32,7 +32,7 @@ pub(super) struct Seen {
 
 /// A reader at work.
 pub(super) struct Reader {
-    wanted: Sender<BTreeMap<String, u64>>,
+    wanted: SyncSender<BTreeMap<String, u64>>,
     thread: JoinHandle<Seen>,
     arrived: Arc<AtomicU64>,
 }
@@ -40,17 +40,33 @@ pub(super) struct Reader {
 impl Reader {
     #[track_caller]
     pub(super) fn start(language: Language, transport: &str, hub: &Hub) -> Self {
-        let mut sdk = Sdk::events(language, transport, hub).start();
-        let found = sdk.call("properties", json!({}));
-        let partitions: Vec<String> = serde_json::from_value(found["partitions"].clone()).expect("partitions have names");
+        let mut sdk = Program::start(|| Sdk::events(language, transport, hub));
+        let found = sdk
+            .ask("properties", json!({}))
+            .expect("the Event Hub tells its partitions");
+        let partitions: Vec<String> =
+            serde_json::from_value(found["partitions"].clone()).expect("partitions have names");
         for partition in &partitions {
-            sdk.call("read", json!({"reader": partition, "partition": partition, "offset": "-1"}));
+            let read = json!({"reader": partition, "partition": partition, "offset": "-1"});
+            sdk.ask("read", read).expect("a partition is read");
         }
-        let (wanted, to_do) = channel();
+        let (wanted, to_do) = sync_channel(1);
         let arrived = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&arrived);
-        let thread = std::thread::spawn(move || Work { sdk, seen: Seen::default(), broken: BTreeMap::new() }.read(&to_do, &count));
-        Self { wanted, thread, arrived }
+        let thread = std::thread::spawn(move || {
+            let work = Work {
+                sdk,
+                partitions,
+                seen: Seen::default(),
+                broken: BTreeMap::new(),
+            };
+            work.read(&to_do, &count)
+        });
+        Self {
+            wanted,
+            thread,
+            arrived,
+        }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -60,15 +76,21 @@ impl Reader {
     /// Waits until it has read what was sent, and gives what it saw.
     #[track_caller]
     pub(super) fn finish(self, wanted: &BTreeMap<&str, u64>) -> Seen {
-        let wanted = wanted.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let wanted = wanted
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
         self.wanted.send(wanted).expect("the reader works");
         let read = self.arrived.load(Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| panic!("a reader broke off after {read} events"))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| panic!("a reader broke off after {read} events"))
     }
 }
 
 struct Work {
-    sdk: Running,
+    sdk: Program,
+    partitions: Vec<String>,
     seen: Seen,
     /// Partitions whose connection broke, and when each is read again.
     broken: BTreeMap<String, Instant>,
@@ -108,7 +130,9 @@ impl Work {
             Some("read") => self.seen.take(event),
             // The SDK gave up on it: it is read on from where it was.
             Some("error") => {
-                self.broken.entry(text("reader")).or_insert_with(|| Instant::now() + AFTER_ERROR);
+                self.broken
+                    .entry(text("reader"))
+                    .or_insert_with(|| Instant::now() + AFTER_ERROR);
             }
             _ => {}
         }
@@ -117,16 +141,30 @@ impl Work {
 
     fn mend(&mut self) {
         let now = Instant::now();
-        let due: Vec<String> = self.broken.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        if self.sdk.is_gone() {
+            for event in self.sdk.replace() {
+                if event["event"] == "read" {
+                    self.seen.take(&event);
+                }
+            }
+            self.broken = self.partitions.iter().map(|name| (name.clone(), now)).collect();
+        }
+        let due: Vec<String> = self
+            .broken
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
         for partition in due {
             self.broken.remove(&partition);
             // One that has ended by itself can't be stopped.
-            drop(self.sdk.try_call("stop", json!({"reader": partition})));
+            drop(self.sdk.ask("stop", json!({"reader": partition})));
             let mut command = json!({"reader": partition, "partition": partition, "offset": "-1"});
             if let Some((sequence, _)) = self.seen.last.get(&partition) {
-                command = json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
+                command =
+                    json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
             }
-            if self.sdk.try_call("read", command).is_err() {
+            if self.sdk.ask("read", command).is_err() {
                 self.broken.insert(partition, now + AFTER_ERROR);
             }
             self.seen.reconnections += 1;
@@ -137,16 +175,26 @@ impl Work {
 impl Seen {
     fn take(&mut self, event: &Value) {
         let partition = event["partition"].as_str().unwrap_or_default().to_owned();
-        let sequence = event["sequence"].as_i64().unwrap_or_else(|| panic!("no sequence number: {event}"));
+        let sequence = event["sequence"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("no sequence number: {event}"));
         let offset = event["offset"].as_str().and_then(|offset| offset.parse().ok());
         let offset: i64 = offset.unwrap_or_else(|| panic!("no offset: {event}"));
         if let Some((last, last_offset)) = self.last.get(&partition) {
-            assert!(sequence > *last, "sequence {sequence} of partition {partition} came after {last}");
-            assert!(offset > *last_offset, "offset {offset} of partition {partition} came after {last_offset}");
+            assert!(
+                sequence > *last,
+                "sequence {sequence} of partition {partition} came after {last}"
+            );
+            assert!(
+                offset > *last_offset,
+                "offset {offset} of partition {partition} came after {last_offset}"
+            );
         }
         self.last.insert(partition.clone(), (sequence, offset));
         *self.events.entry(partition).or_default() += 1;
-        let device = event["system"]["iothub-connection-device-id"].as_str().unwrap_or_default();
+        let device = event["system"]["iothub-connection-device-id"]
+            .as_str()
+            .unwrap_or_default();
         let body: Value = serde_json::from_str(event["body"].as_str().unwrap_or_default()).unwrap_or_default();
         if let Some(number) = body["n"].as_u64() {
             self.tally.add(device, number);
@@ -160,7 +208,10 @@ impl Seen {
         for (name, count) in wanted {
             let seen = self.tally.of(name).next;
             // The last one may have been taken and its acknowledgement lost; it was then sent again, and is counted.
-            assert!(seen >= *count, "{reader} read {seen} of the {count} messages of `{name}`");
+            assert!(
+                seen >= *count,
+                "{reader} read {seen} of the {count} messages of `{name}`"
+            );
         }
     }
 }
