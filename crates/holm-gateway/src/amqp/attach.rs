@@ -185,7 +185,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// Takes a link for a client that acts here.
     async fn place(&mut self, name: Name, arriving: Arriving) {
         let Arriving { link, attach, purpose } = arriving;
-        let Some(client) = self.clients.get(name) else { return };
+        let Some(client) = self.clients.get(name) else {
+            // It has left, with a link that came before this one.
+            let error = refusals::error(holm_amqp::condition::DETACH_FORCED, "the client has just left; attach again");
+            self.connection.session_mut().refuse_link(link, error);
+            return;
+        };
         client.links += 1;
         let before = match purpose {
             Use::Mailbox(mailbox) => client.deliveries.open(mailbox, link),
@@ -306,6 +311,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// A client acts here no more: its leases go back, and the backend learns of it.
     pub(super) fn leave(&mut self, name: Name) {
         self.waiting.remove(&name);
+        self.blocked.remove(&name);
         let Some(client) = self.clients.remove(name) else {
             return;
         };

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use holm_amqp::{DeliveryId, LinkId, MessageId};
+use holm_amqp::{LinkId, MessageId};
 use holm_model::Timestamp;
 use holm_net::clock::instant;
 use holm_net::{Alarm, Clock};
 
 use super::crowd::Party;
 use super::deliver::{Deliveries, MAILBOXES};
+use super::telemetry::Part;
 use crate::backend::{Admission, Backend, Delivery, IngestError, Mailbox, Refusal};
 use crate::intake::{Entrance, Receipts};
 use crate::method_calls::Calls;
@@ -30,7 +31,7 @@ pub(super) enum News<R> {
     /// Messages for it came.
     Received(Mailbox, Result<Vec<Delivery>, Refusal>),
     /// The message that waited for room has its place, or none.
-    Entered(Option<DeliveryId>, Result<R, IngestError>),
+    Entered(Option<Part>, Result<R, IngestError>),
     /// A moment has come that it waited for: see [`Client::ends`], [`Client::overdue`] and [`Deliveries::drained`].
     Due,
 }
@@ -45,8 +46,8 @@ pub(super) struct Client<B: Backend> {
     pub(super) admission: Arc<Admission>,
     pub(super) handle: SessionHandle,
     pub(super) inbox: SessionInbox,
-    pub(super) entrance: Entrance<B, DeliveryId>,
-    pub(super) receipts: Receipts<B::Receipt, DeliveryId>,
+    pub(super) entrance: Entrance<B, Part>,
+    pub(super) receipts: Receipts<B::Receipt, Part>,
     pub(super) twins: Requests<B, Asker>,
     pub(super) deliveries: Deliveries<B>,
     pub(super) calls: Calls,

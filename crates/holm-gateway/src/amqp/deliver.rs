@@ -4,6 +4,7 @@
 //!   credit --> receive, as many as there is credit and window --> send --> accepted: complete     rejected: reject
 //!                                                                     '--> released, modified: abandon
 //!                                                                     '--> nothing, the link is gone: back, uncounted
+//!              '-- no room on the connection: when there is, whatever the client says or does not say
 //!   drain --> as above, and when nothing more came for a moment --> the rest of the credit goes back
 //! ```
 //!
@@ -64,6 +65,8 @@ struct Open {
     receiving: Option<Receiving>,
     /// Leased and not sent yet.
     unsent: VecDeque<Delivery>,
+    /// They wait for room on the connection, and not for credit.
+    is_blocked: bool,
     /// Sent and not settled, in the order sent.
     in_flight: VecDeque<InFlight>,
 }
@@ -95,6 +98,7 @@ impl<B: Backend> Deliveries<B> {
                 drained: None,
                 receiving: None,
                 unsent: VecDeque::new(),
+                is_blocked: false,
                 in_flight: VecDeque::new(),
             });
         }
@@ -192,6 +196,7 @@ impl<B: Backend> Deliveries<B> {
                     settled: false,
                 };
                 let lease = delivery.lease;
+                open.is_blocked = false;
                 match connection.send(open.link, &outbound) {
                     Ok(Some(token)) => {
                         let sent = instant();
@@ -212,13 +217,21 @@ impl<B: Backend> Deliveries<B> {
                         open.unsent.push_front(delivery);
                         break;
                     }
-                    Err(SendError::NotAttached | SendError::WindowFull | SendError::QueueFull) => {
+                    Err(error @ (SendError::NotAttached | SendError::WindowFull | SendError::QueueFull)) => {
+                        open.is_blocked = error != SendError::NotAttached;
                         open.unsent.push_front(delivery);
                         break;
                     }
                 }
             }
         }
+    }
+
+    /// The links for which the connection had no room; they have credit, so nothing of the client's may come any more that
+    /// makes [`send`](Self::send) look again.
+    pub(super) fn blocked(&self) -> impl Iterator<Item = LinkId> {
+        let open = self.open.iter().flatten();
+        open.filter(|open| open.is_blocked).map(|open| open.link)
     }
 
     /// The client said what became of a delivery.

@@ -109,6 +109,8 @@ pub(super) struct Front<'c, B: Backend, S> {
     pub(super) touched: Vec<Name>,
     /// Clients of which a message waits for room.
     pub(super) waiting: HashSet<Name>,
+    /// Clients for which messages wait that the connection had no room for.
+    pub(super) blocked: HashSet<Name>,
     /// When what waits for room is given up: set when the connection has ended.
     give_up: Option<Instant>,
     look_at: Option<Instant>,
@@ -141,6 +143,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             proving: 0,
             touched: Vec::new(),
             waiting: HashSet::new(),
+            blocked: HashSet::new(),
             give_up: None,
             look_at: None,
             unproved: Some(instant() + FIRST_PROOF),
@@ -161,7 +164,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.note_end();
-            let wait_for_room = self.service.wait_for_room();
+            let wait_for_room = self.wait_for_room();
             let has_room = |session: &holm_amqp::Connection| wait_for_room.iter().any(|link| session.can_send(*link));
             let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
             let give_up = self.give_up.filter(|_| waits);
@@ -182,7 +185,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 news = self.service.next() => self.service.handle(self.connection.session_mut(), news),
                 event = self.connection.next_event_or_room(|event| is_wanted(event, waits, stops), has_room) => {
                     match event {
-                        None => self.service.room(self.connection.session_mut()),
+                        None => self.room(),
                         Some(event) => {
                             if let Some(closed) = self.handle_events(event).await {
                                 return closed;
@@ -230,9 +233,10 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
             self.end_now();
         }
-        if is_due(self.service_end()) {
+        let now = self.gateway.clock.now().into();
+        // By the time of day: what stands for it on the other clock moves on with each look.
+        if self.service.next_end().is_some_and(|end| end <= now) {
             let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
-            let now = self.gateway.clock.now().into();
             self.service.expire(self.connection.session_mut(), now, &tokens);
         }
         if is_due(self.unproved) {
@@ -246,6 +250,26 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 self.close(End::Refused, refusals::error(UNAUTHORIZED_ACCESS, text));
             }
         }
+    }
+
+    /// The links that wait for room on the connection.
+    fn wait_for_room(&self) -> Vec<LinkId> {
+        let clients = self.blocked.iter().filter_map(|name| self.clients.look(*name));
+        let of_clients = clients.flat_map(|client| client.deliveries.blocked());
+        self.service.wait_for_room().into_iter().chain(of_clients).collect()
+    }
+
+    /// The connection has room again.
+    fn room(&mut self) {
+        let session = self.connection.session_mut();
+        self.service.room(session);
+        let clients = &mut self.clients;
+        self.blocked.retain(|name| {
+            clients.get(*name).is_some_and(|client| {
+                client.deliveries.send(session);
+                client.deliveries.blocked().next().is_some()
+            })
+        });
     }
 
     /// When the first link of a back end ends with its token.
@@ -346,9 +370,14 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     fn received(&mut self, name: Name, mailbox: Mailbox, received: Result<Vec<crate::Delivery>, Refusal>) {
         let Some(client) = self.clients.get(name) else { return };
         match received {
-            Ok(deliveries) => client
-                .deliveries
-                .received(mailbox, deliveries, self.connection.session_mut()),
+            Ok(deliveries) => {
+                client
+                    .deliveries
+                    .received(mailbox, deliveries, self.connection.session_mut());
+                if client.deliveries.blocked().next().is_some() {
+                    self.blocked.insert(name);
+                }
+            }
             Err(refusal) => {
                 tracing::warn!(identity = %client.admission.identity, reason = %refusal, "messages can't be read");
                 let error = refusals::of_refusal(&refusal, &client.admission.identity);
@@ -370,6 +399,9 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                     client
                         .deliveries
                         .credit(link, credit, drain, self.connection.session_mut());
+                    if client.deliveries.blocked().next().is_some() {
+                        self.blocked.insert(name);
+                    }
                 }
             }
             // What is sent there is sent when there is something to say.

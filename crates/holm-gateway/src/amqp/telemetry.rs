@@ -5,6 +5,8 @@
 //!                can't be read, too large     ─> rejected, by the field; of a batch all or none
 //!                can't be stored now          ─> rejected, and the link is detached: nothing overtakes it
 //! ```
+//!
+//! A batch has one outcome: it is accepted when each of its messages is on disk.
 
 use holm_amqp::{Delivery, DeliveryId, LinkId, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +16,14 @@ use super::front::{Front, Link, Use};
 use super::{message, refusals};
 use crate::backend::{Backend, IngestError};
 use crate::metrics::{End, Throttle};
+
+/// A message, as the part of the delivery that brought it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    delivery: DeliveryId,
+    /// Behind it the delivery has no other: when it is on disk, all of it is.
+    is_last: bool,
+}
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// A delivery came.
@@ -64,11 +74,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             // A batch of none.
             return self.settle(delivery.id, Outcome::Accepted);
         };
+        let part = |is_last| delivery.id.map(|delivery| Part { delivery, is_last });
         for message in messages {
-            client.entrance.push(message, None);
+            client.entrance.push(message, part(false));
         }
-        // What came together is acknowledged together, by the last of it.
-        client.entrance.push(last, delivery.id);
+        client.entrance.push(last, part(true));
         if self.touched.last() != Some(&name) {
             self.touched.push(name);
         }
@@ -91,7 +101,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             }
             match entered {
                 Ok(()) => return,
-                Err((delivery, error)) => self.not_entered(name, delivery, &error),
+                Err((part, error)) => self.not_entered(name, part, &error),
             }
         }
     }
@@ -100,22 +110,23 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     pub(super) fn entered(
         &mut self,
         name: Name,
-        delivery: Option<DeliveryId>,
+        part: Option<Part>,
         outcome: Result<B::Receipt, IngestError>,
     ) {
         self.waiting.remove(&name);
         match outcome {
             Ok(receipt) => {
                 if let Some(client) = self.clients.get(name) {
-                    client.receipts.push(delivery.into_iter(), receipt);
+                    client.receipts.push(part.into_iter(), receipt);
                 }
             }
-            Err(error) => self.not_entered(name, delivery, &error),
+            Err(error) => self.not_entered(name, part, &error),
         }
         self.enter(name);
     }
 
-    fn not_entered(&mut self, name: Name, delivery: Option<DeliveryId>, error: &IngestError) {
+    fn not_entered(&mut self, name: Name, part: Option<Part>, error: &IngestError) {
+        let delivery = part.map(|part| part.delivery);
         if let Some(client) = self.clients.look(name) {
             let who = &client.admission.identity;
             self.gateway.complaints.refused(error, self.peer.address, who);
@@ -156,8 +167,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         while let Some((count, outcome)) = next {
             for _ in 0..count {
                 let Some(client) = self.clients.get(name) else { return };
-                let delivery = client.receipts.pop();
+                let part = client.receipts.pop();
+                let delivery = part.map(|part| part.delivery);
                 match &outcome {
+                    Ok(()) if part.is_some_and(|part| !part.is_last) => {}
                     Ok(()) => self.settle(delivery, Outcome::Accepted),
                     Err(error) => {
                         tracing::warn!(identity = %client.admission.identity, %error, "a message was not stored");

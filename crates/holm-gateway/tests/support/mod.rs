@@ -16,7 +16,7 @@ use holm_gateway::{
 };
 use holm_model::error::ServiceError;
 use holm_model::wire::UserName;
-use holm_model::{Identity, Message};
+use holm_model::{Identity, Message, Timestamp};
 use holm_mqtt::{
     Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
 };
@@ -38,6 +38,10 @@ pub struct Node {
     pub room: Mutex<Option<watch::Receiver<bool>>>,
     /// Receipts wait for this, when it is set.
     pub disk: Mutex<Option<watch::Receiver<usize>>>,
+    /// The message of this number, counted from 1, does not get to the disk, when it is set.
+    pub lost: Mutex<Option<usize>>,
+    /// There are policies, whose tokens open everything and end then, when it is set.
+    pub policies: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +114,10 @@ impl Authority for Node {
             _ => Err(Refusal::NotAuthorized("wrong token".into())),
         }
     }
+
+    async fn verify_policy(&self, token: &str) -> Result<Option<Timestamp>, Refusal> {
+        self.permit_service(token, "").map(Some)
+    }
 }
 
 impl Ingest for Node {
@@ -136,7 +144,11 @@ impl Ingest for Node {
         };
         self.changed.notify_waiters();
         let disk = self.disk.lock().unwrap().clone();
+        let is_lost = *self.lost.lock().unwrap() == Some(number);
         Ok(Box::pin(async move {
+            if is_lost {
+                return Err(IngestError::Unavailable("the disk is full".into()));
+            }
             if let Some(mut durable) = disk {
                 durable
                     .wait_for(|durable| *durable >= number)
@@ -204,6 +216,11 @@ impl Inbox for Node {
 impl Service for Node {
     type Events = Infallible;
     type Notices = Infallible;
+
+    fn permit_service(&self, _token: &str, _path: &str) -> Result<Timestamp, Refusal> {
+        let policies = *self.policies.lock().unwrap();
+        policies.ok_or_else(|| Refusal::NotAuthorized("there are no policies".into()))
+    }
 }
 
 impl Presence for Node {

@@ -1,0 +1,164 @@
+//! Links of devices and back ends on one connection: when they end, what their peers are told, and what waits for room.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use holm_amqp::message::{BATCH_FORMAT, Batch};
+use holm_amqp::performative::Secret;
+use holm_amqp::{
+    AmqpError, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
+    SessionId, condition,
+};
+use holm_model::Timestamp;
+use holm_net::clock::instant;
+use holm_net::{Connection, Peer};
+use support::{Fixture, PATIENCE};
+use tokio::io::DuplexStream;
+
+/// For how long a token is honoured behind its end.
+const SKEW: i64 = 300_000;
+
+struct Client {
+    connection: Connection<holm_amqp::Connection, DuplexStream>,
+    session: SessionId,
+}
+
+impl Client {
+    /// Logs in over a pipe that holds so many bytes.
+    async fn log_in(fixture: &Fixture, user: &'static str, pipe: usize) -> Self {
+        let (near, far) = tokio::io::duplex(pipe);
+        let gateway = fixture.gateway.clone();
+        fixture
+            .scope
+            .spawn(async move { gateway.serve_amqp_stream(far, Peer::default()).await });
+        let credentials = Credentials::Plain {
+            user: user.into(),
+            password: Secret(b"good".to_vec().into()),
+        };
+        let login = Login {
+            hostname: Some("hub.test".into()),
+            credentials: Some(credentials),
+            ..Login::default()
+        };
+        let session = holm_amqp::Connection::client(instant(), Arc::new(Config::default()), login);
+        let mut connection = Connection::new(session, near);
+        let opened = tokio::time::timeout(PATIENCE, connection.next_event()).await;
+        assert!(matches!(opened, Ok(Event::Opened(_))), "{opened:?}");
+        let session = connection.session_mut().begin().unwrap();
+        Self { connection, session }
+    }
+
+    async fn event(&mut self) -> Event {
+        let event = tokio::time::timeout(PATIENCE, self.connection.next_event()).await;
+        event.expect("something happens")
+    }
+
+    async fn attach(&mut self, new: NewLink) -> LinkId {
+        let link = self.connection.session_mut().attach(self.session, new).unwrap();
+        loop {
+            match self.event().await {
+                Event::Attached { link: taken, .. } if taken == link => return link,
+                Event::Detached { error, .. } => panic!("the link was refused: {error:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    async fn detached(&mut self) -> AmqpError {
+        loop {
+            if let Event::Detached { error, .. } = self.event().await {
+                return *error.expect("a reason");
+            }
+        }
+    }
+
+    async fn delivery(&mut self) -> Delivery {
+        loop {
+            if let Event::Delivery(delivery) = self.event().await {
+                return delivery;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_of_a_back_end_is_detached_when_its_token_has_ended() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(500 - SKEW);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let mut service = Client::log_in(&fixture, "service@sas.root.hub", 64 * 1024).await;
+    service
+        .attach(NewLink::sender("c2d", "/messages/devicebound"))
+        .await;
+
+    let error = service.detached().await;
+
+    assert_eq!(error.condition, condition::UNAUTHORIZED_ACCESS);
+    assert!(Timestamp::from(SystemTime::now()) >= ends.plus_millis(SKEW));
+}
+
+#[tokio::test]
+async fn a_batch_of_which_one_message_was_not_stored_is_not_accepted() {
+    let fixture = Fixture::hub();
+    *fixture.node.lost.lock().unwrap() = Some(1);
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    let link = device
+        .attach(NewLink::sender("telemetry", "/devices/dev1/messages/events"))
+        .await;
+    let mut batch = Batch::new(&Message::default(), 64 * 1024);
+    for body in ["a", "b"] {
+        assert!(batch.try_push(&Message::of_data(body)));
+    }
+    let delivery = Outbound {
+        tag: 1u64.into(),
+        format: BATCH_FORMAT,
+        payload: batch.into_bytes(),
+        settled: false,
+    };
+
+    while !device.connection.session().can_send(link) {
+        device.event().await;
+    }
+    device.connection.session_mut().send(link, &delivery).unwrap();
+
+    let outcome = loop {
+        if let Event::Settled { outcome, .. } = device.event().await {
+            break outcome;
+        }
+    };
+    assert!(matches!(outcome, Some(Outcome::Rejected(_))), "{outcome:?}");
+    assert_eq!(device.detached().await.condition, condition::INTERNAL_ERROR);
+}
+
+#[tokio::test]
+async fn messages_that_found_no_room_follow_when_there_is_room_though_the_client_says_nothing() {
+    const COUNT: u64 = 12;
+    let fixture = Fixture::hub();
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 4 * 1024).await;
+    let link = device
+        .attach(NewLink::receiver("c2d", "/devices/dev1/messages/devicebound", 0))
+        .await;
+    device.connection.session_mut().grant(link, 100);
+    for lease in 0..COUNT {
+        let message = holm_model::Message::new(vec![b'x'; 60 * 1024]);
+        fixture.node.put(lease, None, message);
+    }
+    // More than may wait for a client that does not read.
+    let mut count = 0;
+    device.delivery().await;
+    count += 1;
+    fixture.node.until(|state| state.leased.len() == 12).await;
+
+    while count < COUNT {
+        tokio::time::timeout(Duration::from_secs(10), device.delivery())
+            .await
+            .expect("the others come too");
+        count += 1;
+    }
+
+    assert!(fixture.node.lock().settled.is_empty());
+}
