@@ -402,17 +402,30 @@ impl<B: Service> ServiceLinks<B> {
     /// credit and closes its window has no room, however little there is to write.
     #[must_use]
     pub(crate) fn wait_for_room(&self) -> Vec<LinkId> {
-        let waits = |link: &Link<B>| matches!(&link.node, Node::Events(events) if events.wants_room());
+        let waits = |link: &Link<B>| match &link.node {
+            Node::Events(events) => events.wants_room(),
+            Node::Notices(notices) => notices.wants_room(),
+            Node::CloudToDevice | Node::Questions | Node::Answers { .. } => false,
+        };
         let waiting = self.links.iter().filter(|(_, link)| waits(link));
         waiting.map(|(id, _)| *id).collect()
     }
 
     /// The connection has room again.
     pub(crate) fn room(&mut self, connection: &mut Connection) {
-        for link in self.links.values_mut() {
-            if let Node::Events(events) = &mut link.node {
-                events.room();
+        let mut failed = Vec::new();
+        for (id, link) in &mut self.links {
+            match &mut link.node {
+                Node::Events(events) => events.room(),
+                Node::Notices(notices) if notices.wants_room() => {
+                    let hub = self.backend.name();
+                    failed.extend(notices.room(connection, *id, &hub).err().map(|error| (*id, error)));
+                }
+                Node::Notices(_) | Node::CloudToDevice | Node::Questions | Node::Answers { .. } => {}
             }
+        }
+        for (link, error) in failed {
+            self.detach(connection, link, error);
         }
         self.pump(connection);
     }

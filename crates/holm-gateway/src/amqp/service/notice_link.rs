@@ -1,11 +1,17 @@
 //! A link on which a client receives notices, one lease for each delivery until its outcome is there.
+//!
+//! ```text
+//!   credit --> receive --> send --> outcome: settle
+//!                 ^         '-- no room on the connection: the notice waits for it, and nothing more is received
+//!                 '---- more credit
+//! ```
 
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use holm_amqp::{Connection, DeliveryTag, LinkId, Outbound, Outcome, Token};
+use holm_amqp::{AmqpError, Connection, DeliveryTag, LinkId, Outbound, Outcome, SendError, Token};
 
 use super::super::refusals;
 use super::notice_message::notice_bytes;
@@ -21,7 +27,9 @@ pub(super) struct NoticeLink<N> {
     /// Waits for the next one, while the client has credit.
     receiving: Option<Receiving>,
     leases: HashMap<Token, [u8; 16]>,
-    has_credit: bool,
+    /// Leased, and there was no room for it on the connection.
+    unsent: Option<Notice>,
+    credit: u32,
     is_draining: bool,
 }
 
@@ -32,22 +40,28 @@ impl<N: NoticeReader> NoticeLink<N> {
             reader: Arc::new(reader),
             receiving: None,
             leases: HashMap::new(),
-            has_credit: false,
+            unsent: None,
+            credit: 0,
             is_draining: false,
         }
     }
 
     /// The client has said how much more it takes.
     pub(super) fn credit(&mut self, credit: u32, drain: bool) {
-        self.has_credit = credit > 0;
+        self.credit = credit;
         self.is_draining = drain;
+        if credit == 0
+            && let Some(unsent) = self.unsent.take()
+        {
+            self.reader.settle(unsent.lease, Settlement::Release);
+        }
         // One that waits for what comes is exchanged for one that looks what is there, and the other way.
         self.receiving = None;
         self.receive();
     }
 
     fn receive(&mut self) {
-        if self.has_credit && self.receiving.is_none() {
+        if self.credit > 0 && self.receiving.is_none() && self.unsent.is_none() {
             let (reader, waits) = (Arc::clone(&self.reader), !self.is_draining);
             self.receiving = Some(Box::pin(async move { reader.receive(waits).await }));
         }
@@ -63,16 +77,35 @@ impl<N: NoticeReader> NoticeLink<N> {
         Poll::Ready(received)
     }
 
+    /// Whether it waits for room on the connection.
+    pub(super) const fn wants_room(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    /// The connection may have room again.
+    ///
+    /// # Errors
+    /// What the link is to be detached with.
+    pub(super) fn room(&mut self, connection: &mut Connection, link: LinkId, hub: &str) -> Result<(), AmqpError> {
+        match self.unsent.take() {
+            Some(notice) => self.received(connection, link, Some(notice), hub),
+            None => Ok(()),
+        }
+    }
+
     /// Sends what [`NoticeLink::poll`] gave.
+    ///
+    /// # Errors
+    /// What the link is to be detached with.
     pub(super) fn received(
         &mut self,
         connection: &mut Connection,
         link: LinkId,
         notice: Option<Notice>,
         hub: &str,
-    ) -> Result<(), holm_amqp::AmqpError> {
+    ) -> Result<(), AmqpError> {
         let Some(notice) = notice else {
-            self.has_credit = false;
+            self.credit = 0;
             if self.is_draining {
                 self.is_draining = !connection.give_credit_back(link);
             }
@@ -87,20 +120,24 @@ impl<N: NoticeReader> NoticeLink<N> {
         match connection.send(link, &delivery) {
             Ok(Some(token)) => {
                 self.leases.insert(token, notice.lease);
+                self.credit = self.credit.saturating_sub(1);
             }
             // The client wanted no say in it.
-            Ok(None) => self.reader.settle(notice.lease, Settlement::Complete),
-            Err(holm_amqp::SendError::NoCredit) => {
-                self.has_credit = false;
+            Ok(None) => {
+                self.reader.settle(notice.lease, Settlement::Complete);
+                self.credit = self.credit.saturating_sub(1);
+            }
+            Err(SendError::NoCredit) => {
+                self.credit = 0;
                 self.reader.settle(notice.lease, Settlement::Release);
             }
-            Err(error) => {
+            Err(SendError::QueueFull | SendError::WindowFull) => self.unsent = Some(notice),
+            Err(error @ (SendError::NotAttached | SendError::TooLarge { .. })) => {
                 self.reader.settle(notice.lease, Settlement::Release);
                 let text = format!("a notice can't be sent: {error}");
                 return Err(refusals::error(holm_amqp::condition::RESOURCE_LIMIT_EXCEEDED, text));
             }
         }
-        self.has_credit = connection.can_send(link);
         self.receive();
         Ok(())
     }

@@ -697,6 +697,24 @@ fn a_partition_that_there_is_not_is_refused_by_what_is_wrong() {
 }
 
 #[test]
+fn notices_that_find_no_room_follow_when_there_is_room() {
+    let mut front = Front::open();
+    for number in 0..20 {
+        front.node.0.lock().unwrap().notices.push_back(Notice {
+            lease: [number; 16],
+            enqueued: Timestamp::from_unix_millis(7),
+            body: Bytes::from(vec![b'x'; 100 * 1024]),
+        });
+    }
+
+    front.attach(NewLink::receiver("f", "/messages/serviceBound/feedback", 20));
+
+    assert_eq!(front.received().len(), 20);
+    assert!(!front.links.is_empty());
+    assert!(front.node.0.lock().unwrap().settled.is_empty());
+}
+
+#[test]
 fn a_reader_whose_partition_was_taken_is_told_so() {
     let mut front = Front::open();
     let link = front.attach(reader(0, 10));
