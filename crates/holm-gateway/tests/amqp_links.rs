@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use holm_amqp::message::{BATCH_FORMAT, Batch};
 use holm_amqp::performative::Secret;
 use holm_amqp::{
-    AmqpError, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
-    SessionId, condition,
+    AmqpError, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome, SessionId,
+    condition,
 };
 use holm_model::Timestamp;
 use holm_net::clock::instant;
@@ -91,9 +91,7 @@ async fn a_link_of_a_back_end_is_detached_when_its_token_has_ended() {
     let ends = Timestamp::from(SystemTime::now()).plus_millis(500 - SKEW);
     *fixture.node.policies.lock().unwrap() = Some(ends);
     let mut service = Client::log_in(&fixture, "service@sas.root.hub", 64 * 1024).await;
-    service
-        .attach(NewLink::sender("c2d", "/messages/devicebound"))
-        .await;
+    service.attach(NewLink::sender("c2d", "/messages/devicebound")).await;
 
     let error = service.detached().await;
 

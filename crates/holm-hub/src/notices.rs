@@ -32,6 +32,7 @@ use holm_model::{ErrorCode, ServiceError, Timestamp};
 use holm_net::Scope;
 use serde::de::IgnoredAny;
 use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinHandle;
 
 use crate::Clock;
 use crate::config::QueueBounds;
@@ -351,13 +352,31 @@ impl Notices {
         }))
     }
 
-    /// Ends a lease; resolves when what it changes is on disk. What was begun is carried out also if the future is dropped
-    /// after its first poll.
+    /// Ends a lease, at once: a reader that leaves right after it gives back nothing of it. The future resolves when what it
+    /// changes is on disk, which is carried out also if it is dropped.
     ///
     /// # Errors
     /// `DeviceMessageLockLost` for a lease that is not there, or whose time is over; when the database can't be written to,
     /// and then the notices are given out again.
-    pub async fn settle(&self, kind: NoticeKind, lease: LockToken, settlement: Settlement) -> Result<(), ServiceError> {
+    pub fn settle(
+        &self,
+        kind: NoticeKind,
+        lease: LockToken,
+        settlement: Settlement,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
+        let begun = self.begin_settling(kind, lease, settlement);
+        async {
+            let stopping = |_| Err(ServiceError::unavailable("the hub is stopping; try again"));
+            begun?.await.unwrap_or_else(stopping)
+        }
+    }
+
+    fn begin_settling(
+        &self,
+        kind: NoticeKind,
+        lease: LockToken,
+        settlement: Settlement,
+    ) -> Result<JoinHandle<Result<(), ServiceError>>, ServiceError> {
         let desk = Arc::clone(self.desk(kind));
         let Some(settling) = desk.lock().settle(self.clock.now(), lease) else {
             return Err(ServiceError::new(
@@ -371,17 +390,14 @@ impl Notices {
             Settlement::Complete | Settlement::Reject | Settlement::Abandon => Fate::Gone,
         };
         let repository = self.repository.clone();
-        let written = self.scope.spawn(async move {
+        Ok(self.scope.spawn(async move {
             let written = write_fate(&repository, settling.ids.clone(), fate).await;
             let fate = if written.is_ok() { fate } else { Fate::Returned };
             if desk.lock().settled(&settling.ids, fate) {
                 desk.bell.notify_waiters();
             }
             written
-        });
-        written
-            .await
-            .unwrap_or_else(|_| Err(ServiceError::unavailable("the hub is stopping; try again")))
+        }))
     }
 
     /// A reader has gone: what it holds goes back, uncounted.

@@ -130,10 +130,11 @@ impl NoticeReader for HubNotices {
     }
 
     fn settle(&self, lease: [u8; 16], settlement: Settlement) {
-        let (notices, kind) = (self.notices.clone(), self.kind);
+        let lease = LockToken::of_bytes(lease);
+        // Before a reader that is dropped behind it gives back what it holds.
+        let settling = self.notices.settle(self.kind, lease, settlement);
         self.scope.spawn(async move {
-            let lease = LockToken::of_bytes(lease);
-            match notices.settle(kind, lease, settlement).await {
+            match settling.await {
                 Ok(()) => {}
                 Err(error) if error.code == ErrorCode::DeviceMessageLockLost => {
                     tracing::debug!(%lease, "a notice was settled when its lock was over; it is given out again");

@@ -187,7 +187,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let Arriving { link, attach, purpose } = arriving;
         let Some(client) = self.clients.get(name) else {
             // It has left, with a link that came before this one.
-            let error = refusals::error(holm_amqp::condition::DETACH_FORCED, "the client has just left; attach again");
+            let error = refusals::error(
+                holm_amqp::condition::DETACH_FORCED,
+                "the client has just left; attach again",
+            );
             self.connection.session_mut().refuse_link(link, error);
             return;
         };

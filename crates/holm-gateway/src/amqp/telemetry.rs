@@ -107,12 +107,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     }
 
     /// The message that waited for room has its place in the order of the node, or none; those behind it follow.
-    pub(super) fn entered(
-        &mut self,
-        name: Name,
-        part: Option<Part>,
-        outcome: Result<B::Receipt, IngestError>,
-    ) {
+    pub(super) fn entered(&mut self, name: Name, part: Option<Part>, outcome: Result<B::Receipt, IngestError>) {
         self.waiting.remove(&name);
         match outcome {
             Ok(receipt) => {

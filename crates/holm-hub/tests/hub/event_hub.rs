@@ -303,3 +303,19 @@ async fn a_reader_that_leaves_gives_its_notices_back() {
     assert_eq!(nothing, None);
     assert!(again.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn what_a_reader_settles_and_leaves_in_one_breath_does_not_come_again() {
+    let hub = TestHub::start().await;
+    let backend = hub.hub.backend();
+    let kind = holm_hub::notices::NoticeKind::FileNotification;
+    backend.notices().put(kind, "{}".into()).await.unwrap();
+    let first = backend.open_notices(NoticeKind::Files).unwrap();
+    let leased = first.receive(true).await.unwrap().unwrap();
+
+    first.settle(leased.lease, Settlement::Complete);
+    drop(first);
+
+    let second = backend.open_notices(NoticeKind::Files).unwrap();
+    assert_eq!(second.receive(false).await.unwrap(), None);
+}
