@@ -118,10 +118,13 @@ impl Proofs {
         self.policies.iter().rev().map(|known| &known.token)
     }
 
-    /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, or its gateway's.
-    pub(super) fn is_proof_of(&self, claim: &Claim, admission: &Admission) -> bool {
+    /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, its gateway's, or
+    /// one of its policy that opens it.
+    pub(super) fn is_proof_of(&self, claim: &Claim, token: &str, admission: &Admission) -> bool {
         match (claim, &admission.principal) {
-            (Claim::Policy(policy), Principal::Policy(principal)) => policy == principal,
+            (Claim::Policy(policy), Principal::Policy(principal)) => {
+                policy == principal && opens(token, &admission.identity)
+            }
             (Claim::Identity(of), Principal::Identity(principal)) => {
                 *of == admission.identity || (of == principal && !self.has(&admission.identity))
             }
@@ -138,6 +141,8 @@ impl Proofs {
             .tokens
             .get(identity)
             .or_else(|| gateways.find_map(|gateway| self.tokens.get(&gateway)))
+            // That of another device stands beside it.
+            .or_else(|| self.policies().find(|token| opens(token, identity)))
             .or_else(|| self.policies().next());
         match token {
             Some(token) => Credential::Token(token.to_string()),
@@ -145,6 +150,11 @@ impl Proofs {
             None => Credential::Certificate(Arc::clone(&peer.certificates)),
         }
     }
+}
+
+/// Whether a token's `sr` covers an identity. That it names this node was found out when the token came.
+fn opens(token: &str, identity: &Identity) -> bool {
+    SasToken::parse(token).is_ok_and(|token| token.covers(&[token.resource().host], identity))
 }
 
 #[cfg(test)]
@@ -180,10 +190,33 @@ mod tests {
 
         proofs.keep(leaf.clone(), token("hub/devices/leaf").into());
 
-        assert!(proofs.is_proof_of(&edge, &as_edge));
-        assert!(proofs.is_proof_of(&leaf, &as_leaf));
-        assert!(!proofs.is_proof_of(&edge, &as_leaf));
-        assert!(!proofs.is_proof_of(&leaf, &as_edge));
+        assert!(proofs.is_proof_of(&edge, "", &as_edge));
+        assert!(proofs.is_proof_of(&leaf, "", &as_leaf));
+        assert!(!proofs.is_proof_of(&edge, "", &as_leaf));
+        assert!(!proofs.is_proof_of(&leaf, "", &as_edge));
+    }
+
+    #[test]
+    fn a_policys_token_for_one_device_is_no_proof_of_another_and_hides_no_token_of_it() {
+        let mut proofs = Proofs::default();
+        let of_policy = |resource: &str| format!("{}&skn=device", token(resource));
+        let (first, second) = (of_policy("hub%2Fdevices%2Fd1"), of_policy("hub%2Fdevices%2Fd2"));
+        let policy = || Claim::Policy("device".to_owned());
+        let mut as_d1 = admitted("d1", "d1");
+        as_d1.principal = Principal::Policy("device".to_owned());
+
+        proofs.keep(policy(), first.as_str().into());
+        proofs.keep(policy(), second.as_str().into());
+
+        assert!(proofs.is_proof_of(&policy(), &first, &as_d1));
+        assert!(!proofs.is_proof_of(&policy(), &second, &as_d1));
+        assert!(proofs.is_proof_of(&policy(), &of_policy("hub"), &as_d1));
+        for (device, token) in [("d1", first), ("d2", second)] {
+            match proofs.credential(&device.parse().unwrap(), None, &Peer::default()) {
+                Credential::Token(tried) => assert_eq!(tried, token),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

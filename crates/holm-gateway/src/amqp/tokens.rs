@@ -102,7 +102,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                     if self
                         .clients
                         .look(name)
-                        .is_some_and(|client| self.proofs.is_proof_of(&claim, &client.admission))
+                        .is_some_and(|client| self.proofs.is_proof_of(&claim, &token, &client.admission))
                         && let Some(client) = self.clients.get(name)
                     {
                         client.renew(expires, &self.gateway.clock);
