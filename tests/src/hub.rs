@@ -261,6 +261,24 @@ impl Hub {
         &self.service
     }
 
+    /// The connection string for clients of Event Hubs.
+    ///
+    /// # Panics
+    /// When the command fails.
+    #[must_use]
+    #[track_caller]
+    pub fn event_hub_connection_string(&self) -> String {
+        let data = self.data();
+        let arguments = [
+            "hub",
+            "connection-string",
+            "--event-hub",
+            "--data",
+            &data.to_string_lossy(),
+        ];
+        run(need::holm(), &arguments).trim().to_owned()
+    }
+
     /// The command line `holm`, speaking to this hub; returns its standard output.
     ///
     /// # Panics
@@ -325,6 +343,17 @@ impl Hub {
             .service
             .call("PUT", &format!("/devices/{}", encode(id)), Some(&body));
         self.described(id, None, &made)
+    }
+
+    /// Creates a device below an edge device.
+    ///
+    /// # Panics
+    /// When the hub refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn create_child(&self, id: &str, parent: &str) -> Device {
+        let above = self.service.call("GET", &format!("/devices/{}", encode(parent)), None);
+        self.create_device_with(id, &json!({"deviceId": id, "deviceScope": above["deviceScope"]}))
     }
 
     /// Creates a module with keys made by the hub.

@@ -99,6 +99,29 @@ impl Sdk {
         sdk
     }
 
+    /// The program of a reader of events; `transport` is what it takes for one.
+    #[must_use]
+    pub fn events(language: Language, transport: &str, hub: &Hub) -> Self {
+        let mut sdk = Self::new(language, "events", hub);
+        sdk.command.env("HOLM_E2E_TRANSPORT", transport);
+        sdk.with_connection_string(&hub.event_hub_connection_string())
+    }
+
+    /// The program of a back end on another implementation of AMQP.
+    #[must_use]
+    pub fn proton(hub: &Hub) -> Self {
+        let mut sdk = Self::new(Language::Python, "proton_service", hub);
+        sdk.command.env("HOLM_E2E_HOST", hub.host());
+        sdk
+    }
+
+    /// Over another transport than the usual one.
+    #[must_use]
+    pub fn over(mut self, transport: Transport) -> Self {
+        self.command.env("HOLM_E2E_TRANSPORT", transport.name());
+        self
+    }
+
     /// Each client of the SDKs looks in another place for the CA that it shall trust.
     fn trust(&mut self, ca: &Path) {
         for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {

@@ -161,7 +161,8 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.note_end();
-            let wants_room = self.service.wants_room();
+            let wait_for_room = self.service.wait_for_room();
+            let has_room = |session: &holm_amqp::Connection| wait_for_room.iter().any(|link| session.can_send(*link));
             let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
             let give_up = self.give_up.filter(|_| waits);
             let due = [
@@ -179,7 +180,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 Some(done) = self.tasks.next() => Box::pin(self.take(done)).await,
                 () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(),
                 news = self.service.next() => self.service.handle(self.connection.session_mut(), news),
-                event = self.connection.next_event_or_room(|event| is_wanted(event, waits, stops), wants_room) => {
+                event = self.connection.next_event_or_room(|event| is_wanted(event, waits, stops), has_room) => {
                     match event {
                         None => self.service.room(self.connection.session_mut()),
                         Some(event) => {
