@@ -488,6 +488,65 @@ fn a_drain_brings_what_waits_and_gives_the_rest_of_the_credit_back() {
 }
 
 #[test]
+fn many_messages_are_settled_by_one_word_and_a_suspended_link_goes_on() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let (hub, device, mut client) = receiving(20);
+    for number in 0..20 {
+        tell(&hub, &device, &format!("m{number}"));
+    }
+
+    // As many as may be on their way at a time.
+    let came = [(); 16].map(|()| client.message("mail")["delivery"].clone());
+    client.run("settle", json!({"deliveries": came, "outcome": "accepted"}));
+    let rest = [(); 4].map(|()| client.message("mail"));
+    client.run("detach", json!({"link": "mail", "closed": false}));
+    client.detached("mail");
+    client.receiver("c", "mail", &address(&device, "messages/devicebound"), 20);
+
+    for before in rest {
+        let message = client.message("mail");
+        assert_eq!(message["properties"]["message_id"], before["properties"]["message_id"]);
+        client.settle(&message, "accepted");
+    }
+    wait_for_none(&hub, &device);
+}
+
+#[test]
+fn a_client_with_small_frames_sends_and_receives_large_messages_in_parts() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("dev1");
+    let mut client = Amqp::start(&hub);
+    client
+        .try_open("c", &json!({"max_frame": 512}))
+        .expect("the connection opens");
+    client.prove("c", &hub, &device);
+    client.sender("c", "events", &address(&device, "messages/events"));
+    client.receiver("c", "mail", &address(&device, "messages/devicebound"), 5);
+    let text = "x".repeat(50_000);
+
+    let answer = hub
+        .service()
+        .try_call("POST", "/devices/dev1/messages/deviceBound", &[], Some(&json!(text)));
+    assert_eq!(answer.expect("the hub answers").status, 204);
+    let message = client.message("mail");
+    client.settle(&message, "accepted");
+    client.send(
+        "events",
+        &json!({"size": 200_000, "properties": {"message_id": "large"}}),
+    );
+
+    assert_eq!(message["body"]["text"].as_str().map(str::len), Some(text.len() + 2));
+    let mut monitor = hub.monitor();
+    let event = monitor.wait_for("the large message", |event| event.system["messageId"] == "large");
+    assert_eq!(event.body.as_str().map(str::len), Some(200_000));
+}
+
+#[test]
 fn messages_that_arrive_while_a_device_has_no_link_wait_for_it() {
     if !Need::all(NEEDS) {
         return;
