@@ -1,13 +1,17 @@
 'use strict';
-// A service on the original Node SDK (azure-iothub), over HTTPS, steered over the control line. Commands as in
-// tests/python/service.py, those that are here.
+// A service on the original Node SDK (azure-iothub), steered over the control line. Commands as in tests/python/service.py, those
+// that are here. Messages go over AMQP, or where HOLM_E2E_TRANSPORT says so over AMQP in WebSocket. Commands of this program alone:
+//   listen    what: "feedback" | "files", [settle: "complete" | "reject" | "abandon"]     told by events of that name, with `data`
 
+const { AmqpWs } = require('azure-iothub/dist/amqp_ws.js');
+const { Amqp } = require('azure-iothub/dist/amqp.js');
+const { Message } = require('azure-iot-common');
 const { Client, Registry } = require('azure-iothub');
 const { Control } = require('./control');
 
 const text = process.env.HOLM_E2E_CONNECTION_STRING;
 const registry = Registry.fromConnectionString(text);
-const client = Client.fromConnectionString(text);
+const client = Client.fromConnectionString(text, process.env.HOLM_E2E_TRANSPORT === 'amqp-ws' ? AmqpWs : Amqp);
 
 const body = (answer) => answer.responseBody;
 const plain = (twin) => JSON.parse(JSON.stringify({
@@ -18,7 +22,33 @@ const found = async ({ device, module }) => {
   return body(answer);
 };
 
-new Control('service').serve({
+async function send({ device, body: content, properties = {} }) {
+  const message = new Message(content);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === 'ack' || name === 'messageId') message[name] = value;
+    else message.properties.add(name, value);
+  }
+  await client.open();
+  await client.send(device, message);
+}
+
+async function listen({ what, settle = 'complete' }) {
+  await client.open();
+  const open = what === 'files' ? 'getFileNotificationReceiver' : 'getFeedbackReceiver';
+  const receiver = await new Promise((resolve, reject) => {
+    client[open]((error, found) => (error ? reject(error) : resolve(found)));
+  });
+  receiver.on('message', (message) => {
+    receiver[settle](message, (error) => {
+      control.event(what, { data: JSON.parse(message.data.toString()), failed: error ? error.message : null });
+    });
+  });
+}
+
+const control = new Control('service');
+control.serve({
+  send,
+  listen,
   create_device: async ({ device, edge, scope }) =>
     body(await registry.create({ deviceId: device, capabilities: { iotEdge: Boolean(edge) }, deviceScope: scope })),
   get_device: async ({ device }) => body(await registry.get(device)),

@@ -9,11 +9,13 @@ HOLM_E2E_CONNECTION_STRING is that of a policy of the hub. Commands (answers are
   replace_twin      device, [module], twin, [etag]
   invoke            device, [module], method, payload, [response_timeout, connect_timeout]
   apply             device, content                query               text -> twins
+  send              device, body, [properties]     over AMQP (uamqp); of properties, those that the SDK knows become the message's
 A refused request is the error ``HttpOperationError``; its message ends with the status and the answer's body.
 """
 
 import os
 
+import private_ca  # noqa: F401
 from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
 from azure.iot.hub.models import (
     CloudToDeviceMethod,
@@ -56,7 +58,7 @@ class Program:
         names = [
             "create_device", "create_x509_device", "get_device", "update_device", "delete_device", "devices",
             "create_module", "get_module", "delete_module", "modules",
-            "twin", "update_twin", "replace_twin", "invoke", "apply", "query",
+            "twin", "update_twin", "replace_twin", "invoke", "apply", "query", "send",
         ]
         self.control.serve({name: told(getattr(self, name)) for name in names})
 
@@ -136,6 +138,12 @@ class Program:
     def apply(self, command):
         content = ConfigurationContent(modules_content=command["content"]["modulesContent"])
         self.configurations.apply_configuration_on_edge_device(command["device"], content)
+
+    def send(self, command):
+        properties = dict(command.get("properties", {}))
+        if "ack" in properties:  # the SDK has no word of its own for it
+            properties["iothub-ack"] = properties.pop("ack")
+        self.registry.send_c2d_message(command["device"], command["body"], properties)
 
     def query(self, command):
         answer = self.registry.query_iot_hub(QuerySpecification(query=command["text"]))

@@ -18,8 +18,8 @@ use crate::need;
 use crate::sas::{Token, encode};
 use crate::service::Service;
 use crate::small_disk::SmallDisk;
-use crate::wire::mqtt;
 use crate::wire::tls::{self, Place};
+use crate::wire::{amqp, mqtt};
 
 /// The port of MQTT, which no SDK lets one choose.
 pub const MQTT_PORT: u16 = 8883;
@@ -261,6 +261,24 @@ impl Hub {
         &self.service
     }
 
+    /// The connection string for clients of Event Hubs.
+    ///
+    /// # Panics
+    /// When the command fails.
+    #[must_use]
+    #[track_caller]
+    pub fn event_hub_connection_string(&self) -> String {
+        let data = self.data();
+        let arguments = [
+            "hub",
+            "connection-string",
+            "--event-hub",
+            "--data",
+            &data.to_string_lossy(),
+        ];
+        run(need::holm(), &arguments).trim().to_owned()
+    }
+
     /// The command line `holm`, speaking to this hub; returns its standard output.
     ///
     /// # Panics
@@ -399,6 +417,15 @@ impl Hub {
     pub fn mqtt(&self, certificate: Option<&Certificate>) -> Result<mqtt::Client> {
         let stream = tls::connect(self.place(), MQTT_PORT, &self.ca(), certificate)?;
         Ok(mqtt::Client::new(stream))
+    }
+
+    /// An AMQP connection on which nothing is said yet.
+    ///
+    /// # Errors
+    /// When the TLS handshake fails.
+    pub fn amqp(&self) -> Result<amqp::Client> {
+        let stream = tls::connect(self.place(), AMQP_PORT, &self.ca(), None)?;
+        Ok(amqp::Client::new(stream))
     }
 
     /// CONNECT as the Python SDK sends it, with a fresh token of the primary key.

@@ -78,6 +78,11 @@ impl Sdk {
         sdk
     }
 
+    /// The program that speaks AMQP as it is told: see [`Amqp`](crate::Amqp).
+    pub(crate) fn amqp_client(hub: &Hub) -> Self {
+        Self::new(Language::Node, "amqp_client", hub)
+    }
+
     fn new(language: Language, program: &str, hub: &Hub) -> Self {
         let (interpreter, file) = program_of(language, program);
         let mut command = Command::new(interpreter);
@@ -92,6 +97,29 @@ impl Sdk {
         };
         sdk.trust(&hub.ca());
         sdk
+    }
+
+    /// The program of a reader of events; `transport` is what it takes for one.
+    #[must_use]
+    pub fn events(language: Language, transport: &str, hub: &Hub) -> Self {
+        let mut sdk = Self::new(language, "events", hub);
+        sdk.command.env("HOLM_E2E_TRANSPORT", transport);
+        sdk.with_connection_string(&hub.event_hub_connection_string())
+    }
+
+    /// The program of a back end on another implementation of AMQP.
+    #[must_use]
+    pub fn proton(hub: &Hub) -> Self {
+        let mut sdk = Self::new(Language::Python, "proton_service", hub);
+        sdk.command.env("HOLM_E2E_HOST", hub.host());
+        sdk
+    }
+
+    /// Over another transport than the usual one.
+    #[must_use]
+    pub fn over(mut self, transport: Transport) -> Self {
+        self.command.env("HOLM_E2E_TRANSPORT", transport.name());
+        self
     }
 
     /// Each client of the SDKs looks in another place for the CA that it shall trust.

@@ -131,16 +131,6 @@ pub struct Connection<P, S> {
     alarm: Alarm,
 }
 
-/// How far the writing is.
-enum Sending {
-    /// Something moved: the session may have more of everything.
-    Moved,
-    /// There is nothing (more) to write.
-    Done,
-    /// The peer takes nothing now, or never again.
-    Stuck,
-}
-
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     /// Joins a session and a stream.
     #[must_use]
@@ -189,23 +179,23 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_where(&mut self, wanted: impl Fn(&P::Event) -> bool) -> P::Event {
-        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, false)) {
+        poll_fn(|cx| match ready!(self.poll_next(cx, &wanted, &|_| false)) {
             Some(event) => Poll::Ready(event),
             None => Poll::Pending,
         })
         .await
     }
 
-    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: if it `wants_room`,
-    /// gives none once everything that the session had to send is written.
+    /// As [`Connection::next_event_where`], for an owner that may have more to send than the session queues: gives none once
+    /// everything that the session gave out is written and it `has_room`.
     ///
     /// Cancel-safe, as that.
     pub async fn next_event_or_room(
         &mut self,
         wanted: impl Fn(&P::Event) -> bool,
-        wants_room: bool,
+        has_room: impl Fn(&P) -> bool,
     ) -> Option<P::Event> {
-        poll_fn(|cx| self.poll_next(cx, &wanted, wants_room)).await
+        poll_fn(|cx| self.poll_next(cx, &wanted, &has_room)).await
     }
 
     /// Writes the last bytes of a session that has ended and closes the stream, waiting at most 5 s for the peer.
@@ -224,16 +214,19 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         &mut self,
         cx: &mut Context<'_>,
         wanted: &impl Fn(&P::Event) -> bool,
-        wants_room: bool,
+        has_room: &impl Fn(&P) -> bool,
     ) -> Poll<Option<P::Event>> {
         loop {
             if let Some(event) = self.session.poll_event(wanted) {
                 return Poll::Ready(Some(event));
             }
-            match self.poll_send(cx) {
-                Sending::Moved => continue,
-                Sending::Done if wants_room => return Poll::Ready(None),
-                Sending::Done | Sending::Stuck => {}
+            if !self.ended {
+                if self.poll_send(cx) {
+                    continue;
+                }
+                if self.output.is_empty() && has_room(&self.session) {
+                    return Poll::Ready(None);
+                }
             }
             let may_read = !self.ended && self.session.wants_input() && self.output.len() < WRITE_HIGH_WATER;
             if may_read && self.poll_read(cx).is_ready() {
@@ -251,25 +244,20 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    /// Writes what the session has to send.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Sending {
-        if self.ended {
-            return Sending::Stuck;
-        }
+    /// Writes what the session has to send; whether anything moved, so that the session may have more of everything.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
         let waiting = self.output.len();
         if waiting < WRITE_HIGH_WATER {
             self.session.poll_transmit(&mut self.output);
         }
         let taken = self.output.len() > waiting;
         match self.poll_write(cx) {
-            Poll::Ready(Ok(())) if !taken && waiting == 0 => Sending::Done,
-            Poll::Ready(Ok(())) => Sending::Moved,
+            Poll::Ready(Ok(())) => taken || waiting > 0,
             Poll::Ready(Err(error)) => {
                 self.end(&error);
-                Sending::Moved
+                true
             }
-            Poll::Pending if taken => Sending::Moved,
-            Poll::Pending => Sending::Stuck,
+            Poll::Pending => taken,
         }
     }
 
@@ -454,7 +442,10 @@ mod tests {
             let mut all = vec![0; 1000];
             far.read_exact(&mut all).await.unwrap();
         };
-        let (room, ()) = tokio::join!(connection.next_event_or_room(|_| true, true), reads);
+        let (room, ()) = tokio::join!(
+            connection.next_event_or_room(|_| true, |session| session.left == 0),
+            reads
+        );
 
         assert_eq!((room, connection.session().left), (None, 0));
     }

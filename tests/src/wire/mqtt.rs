@@ -170,6 +170,21 @@ impl Client {
         Ok(id)
     }
 
+    /// Publishes at QoS 1 and waits until that is acknowledged. Other packets that come in between are dropped.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn store(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
+        let id = self.publish(topic, 1, false, payload)?;
+        loop {
+            match self.receive(crate::patience::long())? {
+                Some(Packet::Puback(of)) if of == id => return Ok(()),
+                Some(_) => {}
+                None => bail!("the server closed instead of acknowledging a message"),
+            }
+        }
+    }
+
     /// Publishes once more, at QoS 1, what was not acknowledged on an earlier connection.
     ///
     /// # Errors

@@ -1,5 +1,10 @@
 //! Holm judged by peers: the original SDKs, and clients that say what no SDK would.
 
+mod amqp_abuse;
+mod amqp_edge;
+mod amqp_life;
+mod amqp_links;
+mod amqp_messages;
 mod bad_input;
 mod c2d_commands;
 mod command_line;
@@ -17,6 +22,7 @@ mod edge_identities;
 mod edge_input;
 mod edge_story;
 mod edge_uplink;
+mod event_hub;
 mod files;
 mod full_disk;
 mod https_story;
@@ -32,6 +38,7 @@ mod plain_client;
 mod reboot;
 mod rest_rules;
 mod sdk_coverage;
+mod service_messages;
 mod service_story;
 mod store_and_forward;
 mod survival;

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The owner of the connection hands in what happens ([`ServiceLinks::attach`], `delivery`, `credit`, `settled`, `detached`), waits
-//! for [`ServiceLinks::next`], hands that to [`ServiceLinks::handle`], and calls [`ServiceLinks::pump`] when the connection has
-//! room again, if [`ServiceLinks::wants_room`] said that it is waited for.
+//! for [`ServiceLinks::next`], hands that to [`ServiceLinks::handle`], and calls [`ServiceLinks::room`] when one of those that
+//! [`ServiceLinks::wait_for_room`] names can send again.
 //!
 //! - A link lives as long as a token that opens it: when the one that let it in ends, another one of the connection takes its
 //!   place, or the link is detached.
@@ -398,12 +398,13 @@ impl<B: Service> ServiceLinks<B> {
         }
     }
 
-    /// Whether something waits for room on the connection: call [`ServiceLinks::room`] when what it had to write is written.
+    /// The links that wait for room on the connection: call [`ServiceLinks::room`] when one of them can send. A client that gives
+    /// credit and closes its window has no room, however little there is to write.
     #[must_use]
-    pub(crate) fn wants_room(&self) -> bool {
-        self.links
-            .values()
-            .any(|link| matches!(&link.node, Node::Events(events) if events.wants_room()))
+    pub(crate) fn wait_for_room(&self) -> Vec<LinkId> {
+        let waits = |link: &Link<B>| matches!(&link.node, Node::Events(events) if events.wants_room());
+        let waiting = self.links.iter().filter(|(_, link)| waits(link));
+        waiting.map(|(id, _)| *id).collect()
     }
 
     /// The connection has room again.
