@@ -143,6 +143,15 @@ impl Control {
         }
     }
 
+    /// The next event, one that came before first; none when there is none in this time.
+    #[must_use]
+    pub fn next_event(&mut self, patience: Duration) -> Option<Value> {
+        if self.events.is_empty() {
+            return self.next(Instant::now() + patience);
+        }
+        Some(self.events.remove(0))
+    }
+
     /// Events that came and were not taken.
     #[must_use]
     pub fn left(&self) -> &[Value] {

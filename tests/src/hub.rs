@@ -345,6 +345,17 @@ impl Hub {
         self.described(id, None, &made)
     }
 
+    /// Creates a device below an edge device.
+    ///
+    /// # Panics
+    /// When the hub refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn create_child(&self, id: &str, parent: &str) -> Device {
+        let above = self.service.call("GET", &format!("/devices/{}", encode(parent)), None);
+        self.create_device_with(id, &json!({"deviceId": id, "deviceScope": above["deviceScope"]}))
+    }
+
     /// Creates a module with keys made by the hub.
     ///
     /// # Panics
