@@ -18,8 +18,8 @@ use crate::need;
 use crate::sas::{Token, encode};
 use crate::service::Service;
 use crate::small_disk::SmallDisk;
-use crate::wire::mqtt;
 use crate::wire::tls::{self, Place};
+use crate::wire::{amqp, mqtt};
 
 /// The port of MQTT, which no SDK lets one choose.
 pub const MQTT_PORT: u16 = 8883;
@@ -345,6 +345,17 @@ impl Hub {
         self.described(id, None, &made)
     }
 
+    /// Creates a device below an edge device.
+    ///
+    /// # Panics
+    /// When the hub refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn create_child(&self, id: &str, parent: &str) -> Device {
+        let above = self.service.call("GET", &format!("/devices/{}", encode(parent)), None);
+        self.create_device_with(id, &json!({"deviceId": id, "deviceScope": above["deviceScope"]}))
+    }
+
     /// Creates a module with keys made by the hub.
     ///
     /// # Panics
@@ -417,6 +428,15 @@ impl Hub {
     pub fn mqtt(&self, certificate: Option<&Certificate>) -> Result<mqtt::Client> {
         let stream = tls::connect(self.place(), MQTT_PORT, &self.ca(), certificate)?;
         Ok(mqtt::Client::new(stream))
+    }
+
+    /// An AMQP connection on which nothing is said yet.
+    ///
+    /// # Errors
+    /// When the TLS handshake fails.
+    pub fn amqp(&self) -> Result<amqp::Client> {
+        let stream = tls::connect(self.place(), AMQP_PORT, &self.ca(), None)?;
+        Ok(amqp::Client::new(stream))
     }
 
     /// CONNECT as the Python SDK sends it, with a fresh token of the primary key.

@@ -19,6 +19,7 @@
 )]
 
 pub mod address;
+pub mod amqp;
 pub mod blob_store;
 pub mod certificate;
 pub mod control;
@@ -41,6 +42,7 @@ pub mod soak;
 pub mod wire;
 
 pub use address::Address;
+pub use amqp::Amqp;
 pub use certificate::Certificate;
 pub use control::{Control, Switchboard};
 pub use daemon::Daemon;

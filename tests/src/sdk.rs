@@ -78,6 +78,11 @@ impl Sdk {
         sdk
     }
 
+    /// The program that speaks AMQP as it is told: see [`Amqp`](crate::Amqp).
+    pub(crate) fn amqp_client(hub: &Hub) -> Self {
+        Self::new(Language::Node, "amqp_client", hub)
+    }
+
     fn new(language: Language, program: &str, hub: &Hub) -> Self {
         let (interpreter, file) = program_of(language, program);
         let mut command = Command::new(interpreter);

@@ -43,7 +43,7 @@ Work on Holm. Usage: cargo xtask COMMAND [ARGUMENTS]
   bench [--quick]              benchmarks beside other brokers; writes docs/benchmarks.md
   soak NAME [--for DURATION] [--seed N]
                                a long run by name (`soak list` shows them); DURATION as in 90s, 10m, 2h; those in virtual
-                               time take `--days N` instead
+                               time take `--days N` instead, and `--uplink amqp`
   fuzz [TARGET] [--for DURATION] [--seed N]
                                random input for one parser, or for each in turn (`fuzz list` shows them)
 

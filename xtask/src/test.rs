@@ -57,7 +57,7 @@ fn crate_tests(filter: Option<&str>) -> Vec<Command> {
         cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
     };
     unit.args(["--workspace", "--exclude", "holm-e2e"]).args(filter);
-    // What only this feature builds; the lints build it with everything else.
+    // What only these features build; the lints build it with everything else.
     let mut otel = cargo([
         "test",
         "--no-fail-fast",
@@ -68,8 +68,19 @@ fn crate_tests(filter: Option<&str>) -> Vec<Command> {
         "--lib",
     ]);
     otel.arg(filter.unwrap_or("otel"));
+    let mut s3 = cargo([
+        "test",
+        "--no-fail-fast",
+        "-p",
+        "holm-hub",
+        "--features",
+        "s3",
+        "--test",
+        "hub",
+    ]);
+    s3.arg(filter.unwrap_or("bucket"));
     let examples = filter.is_none().then(|| cargo(["test", "--workspace", "--doc"]));
-    [unit, otel].into_iter().chain(examples).collect()
+    [unit, otel, s3].into_iter().chain(examples).collect()
 }
 
 /// Builds the binary `holm` as another build of the same release, for tests that replace one by the other; returns its path,

@@ -180,6 +180,14 @@ impl Options {
             dialer: Dialer::default(),
         }
     }
+
+    /// The same over another transport, at its published port.
+    #[must_use]
+    pub fn over(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self.endpoint.port = transport.default_port();
+        self
+    }
 }
 
 #[cfg(test)]

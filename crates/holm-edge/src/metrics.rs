@@ -121,11 +121,12 @@ fn write_link(out: &mut Exposition, status: &BrokerStatus) {
         "Devices below this edge and their modules, as the hub told.",
         count(status.children),
     );
-    out.gauge(
+    out.begin(
         "holm_edge_uplinks_connected",
-        "Connections to the hub that are up, one for each identity.",
-        count(status.uplinks_connected),
+        "Connections to the hub that are up, one for each identity; over AMQP, where they share, sessions.",
+        Kind::Gauge,
     );
+    out.point(&[("protocol", status.uplink_protocol)], count(status.uplinks_connected));
     out.gauge(
         "holm_edge_identities_refused",
         "Identities that the hub refuses.",

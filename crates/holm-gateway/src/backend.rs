@@ -177,6 +177,14 @@ pub trait Ingest: Send + Sync + 'static {
         None
     }
 
+    /// Whether a message could be taken in at all: asked before the first of a batch is, of which all are taken or none.
+    ///
+    /// # Errors
+    /// [`IngestError`], as [`Ingest::ingest`] would say it.
+    fn check(&self, _from: &Admission, _message: &Message) -> Result<(), IngestError> {
+        Ok(())
+    }
+
     /// Takes in one message. When the returned future is ready the message has its place in the order; the receipt
     /// resolves when it is safe, and only then may its sender be told.
     ///

@@ -1,6 +1,6 @@
-//! How often the log is told of peers that break the protocol: once a connection, and at most [`LINES_A_MINUTE`]. A peer
-//! that connects again and again to send nonsense fills no disk, and hides nothing: what was left out is counted and told
-//! with the next line.
+//! How often the log is told of peers that break the protocol, or ask on one connection again and again for what they don't
+//! get: at most [`LINES_A_MINUTE`]. Such a peer fills no disk, and hides nothing: what was left out is counted and told with
+//! the next line.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -48,13 +48,46 @@ impl Complaints {
         peer: Option<SocketAddr>,
         who: &dyn std::fmt::Display,
     ) {
-        // Held for a few numbers only, never across an await.
-        let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(instant());
-        if let Some(left_out) = allowed {
-            let peer = peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
+        if let Some(left_out) = self.take() {
+            let peer = shown(peer);
             tracing::warn!(peer, %who, reason = %violation, left_out, "a client broke {protocol}; its connection was closed");
         }
     }
+
+    /// Tells the log that a message was refused for what it is: its sender knows why, and stays.
+    pub(crate) fn refused(
+        &self,
+        reason: &dyn std::fmt::Display,
+        peer: Option<SocketAddr>,
+        who: &dyn std::fmt::Display,
+    ) {
+        if let Some(left_out) = self.take() {
+            let peer = shown(peer);
+            tracing::warn!(peer, %who, %reason, left_out, "a message was refused");
+        }
+    }
+
+    /// Tells the log that somebody was not let in, and stays to try again.
+    pub(crate) fn not_let_in(
+        &self,
+        reason: &dyn std::fmt::Display,
+        peer: Option<SocketAddr>,
+        who: &dyn std::fmt::Display,
+    ) {
+        if let Some(left_out) = self.take() {
+            let peer = shown(peer);
+            tracing::info!(peer, %who, %reason, left_out, "a client was refused");
+        }
+    }
+
+    fn take(&self) -> Option<u64> {
+        // Held for a few numbers only, never across an await.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(instant())
+    }
+}
+
+fn shown(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string())
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "s3")]
+use holm_identity::Secret;
+
 use crate::events;
 
 /// The configuration of a hub.
@@ -44,16 +47,38 @@ pub struct HubConfig {
 }
 
 /// Where files of devices go, and how they come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FileConfig {
     /// The directory of the blob store; `None`: `blobs` in the data directory.
     pub directory: Option<PathBuf>,
+    /// The bucket that keeps the files instead; the directory then holds what is on its way there.
+    #[cfg(feature = "s3")]
+    pub s3: Option<S3Config>,
     /// The most bytes of all files. Default 10 GiB. What is beyond it is refused; nothing is deleted for it.
     pub quota: u64,
     /// How long a device may take for an upload, 1 minute to 24 hours. Default 1 hour.
     pub upload_life: Duration,
     /// Whether back ends are told of each file. Default true.
     pub notifications: bool,
+}
+
+/// A bucket of an S3-compatible store.
+#[cfg(feature = "s3")]
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// Where the store is, such as `https://s3.eu-west-1.amazonaws.com`; `http://` for one on a network that can be trusted.
+    pub endpoint: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The name of the access key.
+    pub access_key: String,
+    /// The access key.
+    pub secret_key: Secret,
+    /// What stands before the names of objects. Objects of such names are this hub's alone: those that it does not know
+    /// are removed.
+    pub prefix: String,
 }
 
 impl FileConfig {
@@ -74,6 +99,8 @@ impl Default for FileConfig {
     fn default() -> Self {
         Self {
             directory: None,
+            #[cfg(feature = "s3")]
+            s3: None,
             quota: 10 << 30,
             upload_life: Duration::from_secs(3600),
             notifications: true,

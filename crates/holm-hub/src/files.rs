@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use holm_gateway::metrics::Exposition;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, ErrorCode, ServiceError};
 use serde_json::json;
@@ -88,6 +89,16 @@ impl Files {
     pub fn address(&self, blob: &str) -> String {
         let path: Vec<_> = blob.split('/').map(percent::encode).collect();
         format!("https://{}/{CONTAINER}/{}", self.host, path.join("/"))
+    }
+
+    /// Writes the figures of the store.
+    pub fn write_metrics(&self, out: &mut Exposition) {
+        out.gauge(
+            "holm_hub_blob_bytes",
+            "Bytes of the files of devices, and of what is being stored.",
+            self.blobs.used(),
+        );
+        out.gauge("holm_hub_blob_limit_bytes", "How many there may be.", self.config.quota);
     }
 
     /// Begins an upload.

@@ -424,7 +424,7 @@ async fn open_files(
     let path = files.directory.clone().unwrap_or_else(|| directory.blobs());
     let blobs = Blobs::open(
         &path,
-        files.quota,
+        files,
         backend.repository.clone(),
         backend.authority.clone(),
         backend.clock.clone(),

@@ -38,6 +38,8 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
+#[cfg(feature = "s3")]
+pub use config::S3Config;
 pub use config::{EventSources, FileConfig, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;

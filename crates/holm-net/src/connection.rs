@@ -131,6 +131,16 @@ pub struct Connection<P, S> {
     alarm: Alarm,
 }
 
+/// How far the writing is.
+enum Sending {
+    /// Something moved: the session may have more of everything.
+    Moved,
+    /// There is nothing (more) to write.
+    Done,
+    /// The peer takes nothing now, or never again.
+    Stuck,
+}
+
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
     /// Joins a session and a stream.
     #[must_use]
@@ -220,13 +230,10 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
             if let Some(event) = self.session.poll_event(wanted) {
                 return Poll::Ready(Some(event));
             }
-            if !self.ended {
-                if self.poll_send(cx) {
-                    continue;
-                }
-                if self.output.is_empty() && has_room(&self.session) {
-                    return Poll::Ready(None);
-                }
+            match self.poll_send(cx) {
+                Sending::Moved => continue,
+                Sending::Done if has_room(&self.session) => return Poll::Ready(None),
+                Sending::Done | Sending::Stuck => {}
             }
             let may_read = !self.ended && self.session.wants_input() && self.output.len() < WRITE_HIGH_WATER;
             if may_read && self.poll_read(cx).is_ready() {
@@ -244,20 +251,25 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Connection<P, S> {
         }
     }
 
-    /// Writes what the session has to send; whether anything moved, so that the session may have more of everything.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Writes what the session has to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Sending {
+        if self.ended {
+            return Sending::Stuck;
+        }
         let waiting = self.output.len();
         if waiting < WRITE_HIGH_WATER {
             self.session.poll_transmit(&mut self.output);
         }
         let taken = self.output.len() > waiting;
         match self.poll_write(cx) {
-            Poll::Ready(Ok(())) => taken || waiting > 0,
+            Poll::Ready(Ok(())) if !taken && waiting == 0 => Sending::Done,
+            Poll::Ready(Ok(())) => Sending::Moved,
             Poll::Ready(Err(error)) => {
                 self.end(&error);
-                true
+                Sending::Moved
             }
-            Poll::Pending => taken,
+            Poll::Pending if taken => Sending::Moved,
+            Poll::Pending => Sending::Stuck,
         }
     }
 

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use holm_client::Transport;
 use holm_edge::config::EdgeConfig;
 use holm_edge::edge::{Edge, Platform, Program};
 use holm_edge::own_log::OwnLog;
@@ -40,7 +41,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device whose edge was never started; `data` is for state, keys and certificates.
+    /// A device whose edge was never started; `data` is for state, keys and certificates, `uplink` what it speaks with the hub.
     ///
     /// # Panics
     /// When its configuration is wrong.
@@ -52,6 +53,7 @@ impl Device {
         hub_ca: &Path,
         network: &Network,
         surroundings: &Surroundings,
+        uplink: Transport,
     ) -> Self {
         let text = format!(
             "hostname = \"{EDGE_HOST}\"\ntrust_bundle_cert = \"file://{ca}\"\n[provisioning]\nsource = \"manual\"\n\
@@ -68,6 +70,7 @@ impl Device {
             .unwrap_or_else(|error| panic!("{error:?}"))
             .config;
         (config.mqtt_port, config.amqp_port, config.https_port) = (0, 0, 0);
+        config.hub.protocol = uplink;
         Self {
             config,
             clock: surroundings.clock.clone(),

@@ -60,6 +60,12 @@ impl Doors {
         }
     }
 
+    async fn amqp(self, stream: DuplexStream) {
+        if let Ok(stream) = tls::accept(self.tls, stream, "a client").await {
+            self.gateway.serve_amqp_stream(stream, Peer::default()).await;
+        }
+    }
+
     async fn https(self, stream: DuplexStream) {
         if let Ok(stream) = tls::accept(self.tls, stream, "a client").await {
             serve_connection(self.scope, stream, Peer::default(), self.rest).await;
@@ -118,10 +124,13 @@ impl Hub {
             tls: Arc::new(config),
             scope: scope.clone(),
         };
-        let (mqtt, https) = (doors.clone(), doors);
-        let (of_mqtt, of_https) = (scope.clone(), scope.clone());
+        let (mqtt, amqp, https) = (doors.clone(), doors.clone(), doors);
+        let (of_mqtt, of_amqp, of_https) = (scope.clone(), scope.clone(), scope.clone());
         self.network.listen(HOST, 8883, move |stream| {
             of_mqtt.spawn_until_stopped(mqtt.clone().mqtt(stream));
+        });
+        self.network.listen(HOST, 5671, move |stream| {
+            of_amqp.spawn_until_stopped(amqp.clone().amqp(stream));
         });
         self.network.listen(HOST, 443, move |stream| {
             of_https.spawn_until_stopped(https.clone().https(stream));

@@ -1,4 +1,4 @@
-//! `cargo xtask soak offline-days [--days N] [--seed N]`, and the other simulations; `list` shows them.
+//! `cargo xtask soak offline-days [--days N] [--seed N] [--uplink mqtt|amqp]`, and the other simulations; `list` shows them.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use holm_client::Transport;
 use holm_sim::story::{self, Plan, Trouble};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match parse(&arguments) {
-        Ok((simulation, seed, days)) => run(simulation, seed, days),
+        Ok((simulation, plan)) => run(simulation, plan),
         Err(error) => {
             eprintln!("soak: {error:#}");
             ExitCode::from(2)
@@ -81,12 +82,16 @@ fn log() -> Result<()> {
         .context("logging can't be started")
 }
 
-fn run(simulation: &Simulation, seed: u64, days: u32) -> ExitCode {
+fn run(simulation: &Simulation, plan: Plan) -> ExitCode {
     let name = simulation.name;
+    let (seed, days, uplink) = (plan.seed, plan.time.as_secs() / 86_400, plan.uplink.name());
     println!("{name}: {}", simulation.about);
-    println!("seed {seed}, {days} days, load average {}", load_average());
+    println!(
+        "seed {seed}, {days} days, uplink {uplink}, load average {}",
+        load_average()
+    );
     let began = Instant::now();
-    let outcome = catch_unwind(|| story::run(Plan::days(simulation.trouble, seed, days)));
+    let outcome = catch_unwind(|| story::run(plan));
     println!(
         "took {:.1} s, load average {}, memory at most {} KiB",
         began.elapsed().as_secs_f64(),
@@ -100,14 +105,14 @@ fn run(simulation: &Simulation, seed: u64, days: u32) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(_) => {
-            let again = format!("cargo xtask soak {name} --days {days} --seed {seed}");
+            let again = format!("cargo xtask soak {name} --days {days} --seed {seed} --uplink {uplink}");
             println!("{name}: FAILED; again with `{again}`");
             ExitCode::FAILURE
         }
     }
 }
 
-fn parse(arguments: &[String]) -> Result<(&'static Simulation, u64, u32)> {
+fn parse(arguments: &[String]) -> Result<(&'static Simulation, Plan)> {
     let (name, rest) = arguments
         .split_first()
         .context("a name is missing; `list` shows them")?;
@@ -116,17 +121,27 @@ fn parse(arguments: &[String]) -> Result<(&'static Simulation, u64, u32)> {
     let mut seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |since| since.as_secs());
-    let mut days = simulation.usual_days;
+    let (mut days, mut uplink) = (simulation.usual_days, Transport::Mqtt);
     let mut rest = rest.iter();
     while let Some(argument) = rest.next() {
         let value = rest.next().with_context(|| format!("`{argument}` needs a value"))?;
         match argument.as_str() {
             "--days" => days = value.parse().context("`--days` needs a number")?,
             "--seed" => seed = value.parse().context("`--seed` needs a number")?,
-            other => bail!("`{other}` is no option; there are `--days` and `--seed`"),
+            "--uplink" => uplink = transport(value)?,
+            other => bail!("`{other}` is no option; there are `--days`, `--seed` and `--uplink`"),
         }
     }
-    Ok((simulation, seed, days))
+    Ok((simulation, Plan::days(simulation.trouble, seed, days).over(uplink)))
+}
+
+/// What memory's network carries.
+fn transport(name: &str) -> Result<Transport> {
+    let transport = name
+        .parse()
+        .ok()
+        .filter(|it| matches!(it, Transport::Mqtt | Transport::Amqp));
+    transport.with_context(|| format!("`--uplink {name}` is not simulated; there are `mqtt` and `amqp`"))
 }
 
 fn load_average() -> String {

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holm_client::Transport;
 use holm_identity::SymmetricKey;
 use hyper::Method;
 use serde_json::json;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub interval: Duration,
     /// How long the link is good before and after.
     pub online: Duration,
+    /// What the edge speaks with the hub.
+    pub uplink: Transport,
 }
 
 impl Plan {
@@ -90,6 +93,7 @@ impl Plan {
             between: 8 * HOUR,
             interval: 10 * MINUTE,
             online: 3 * HOUR,
+            uplink: Transport::Mqtt,
         }
     }
 
@@ -103,7 +107,15 @@ impl Plan {
             between: HOUR,
             interval: 3 * MINUTE,
             online: HOUR,
+            uplink: Transport::Mqtt,
         }
+    }
+
+    /// The same with another protocol between edge and hub: MQTT or AMQP, over TCP.
+    #[must_use]
+    pub const fn over(mut self, uplink: Transport) -> Self {
+        self.uplink = uplink;
+        self
     }
 }
 
@@ -169,7 +181,7 @@ impl Story {
             plan.interval,
             chance.fork(),
         );
-        let mut device = Device::new(DEVICE, &key, &data, &hub.ca(), &network, &surroundings);
+        let mut device = Device::new(DEVICE, &key, &data, &hub.ca(), &network, &surroundings, plan.uplink);
         device.start().await;
         Self {
             plan,

@@ -4,6 +4,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use holm_client::Transport;
 use holm_sim::story::{Plan, Trouble, run};
 
 #[test]
@@ -16,6 +17,20 @@ fn without_the_hub_and_with_restarts_of_everything_nothing_is_lost_and_twins_are
 #[test]
 fn with_a_link_that_changes_all_the_time_nothing_is_lost_and_twins_are_equal() {
     let verdict = run(Plan::hours(Trouble::Storms, seed(), 4));
+
+    println!("{}", verdict.join("; "));
+}
+
+#[test]
+fn without_the_hub_the_same_holds_over_amqp() {
+    let verdict = run(Plan::hours(Trouble::Offline, seed(), 8).over(Transport::Amqp));
+
+    println!("{}", verdict.join("; "));
+}
+
+#[test]
+fn with_a_link_that_changes_all_the_time_the_same_holds_over_amqp() {
+    let verdict = run(Plan::hours(Trouble::Storms, seed(), 4).over(Transport::Amqp));
 
     println!("{}", verdict.join("; "));
 }

@@ -173,7 +173,7 @@ impl Face {
 impl Handler for Face {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
         if websocket::is_upgrade(&request) {
-            return match websocket::accept(request, websocket::MQTT_SUBPROTOCOL) {
+            return match websocket::accept(request) {
                 Ok(accepted) => {
                     let reading = tokio::spawn(async move {
                         if let Ok(mut stream) = accepted.stream.await {

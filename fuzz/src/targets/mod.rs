@@ -3,6 +3,7 @@
 mod amqp;
 mod edge;
 mod http;
+mod hub;
 mod identity;
 mod model;
 mod mqtt;
@@ -70,6 +71,8 @@ pub const TARGETS: &[Target] = &[
     target("certificate", "a client certificate", identity::certificate),
     target("http-server", "a client's side of an HTTP connection", http::server),
     target("http-answer", "a hub's side of an HTTP connection", http::answer),
+    target("event-batch", "a batch of events over HTTPS", hub::event_batch),
+    target("block-list", "the blocks of a blob", hub::block_list),
     target("websocket", "frames of a WebSocket, in both directions", http::frames),
     target("edge-config", "the configuration file of an edge", edge::config),
 ];

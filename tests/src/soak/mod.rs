@@ -4,6 +4,7 @@
 //! modules say they sent with what the hub's log holds. Short runs of the same code are tests (`tests/faults`).
 
 mod crowd;
+mod fleet;
 mod hub_kills;
 mod kills;
 mod ledger;
@@ -54,6 +55,13 @@ pub fn scenario(name: &str) -> Option<&'static Scenario> {
 
 /// Every scenario.
 pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "fleet",
+        about: "devices over every protocol at a hub and again through an edge, back ends on SDKs, hub and edge killed and \
+                restarted: nothing acknowledged is lost, offsets only rise, memory is flat",
+        usual: Duration::from_secs(3600),
+        run: fleet::run,
+    },
     Scenario {
         name: "hub-kills",
         about: "kills the hub again and again under three devices: nothing acknowledged is lost, order is kept",

@@ -151,8 +151,7 @@ impl Site {
             let runs = |name: &&str| report["modules"][*name]["runtimeStatus"] == "running";
             containers.iter().all(runs) && report["modules"]["sensor"]["runtimeStatus"] == "running"
         });
-        let scope = hub.service().call("GET", &format!("/devices/{GATEWAY}"), None)["deviceScope"].clone();
-        let child = |id: String| child(&hub, &id, &scope);
+        let child = |id: String| hub.create_child(&id, GATEWAY);
         let devices: Vec<Device> = (0..size).map(|number| child(format!("crowd-{number}"))).collect();
         let on_sdk = (0..ON_SDK).map(|number| child(format!("sdk-{number}")));
         let on_sdk = on_sdk.map(|device| {
@@ -337,23 +336,6 @@ fn on_the_hosts_network(mut module: Value) -> Value {
     options["HostConfig"]["NetworkMode"] = "host".into();
     module["settings"]["createOptions"] = options.to_string().into();
     module
-}
-
-#[track_caller]
-fn child(hub: &Hub, id: &str, scope: &Value) -> Device {
-    let body = json!({"deviceId": id, "deviceScope": scope});
-    let made = hub.service().call("PUT", &format!("/devices/{id}"), Some(&body));
-    let key = made["authentication"]["symmetricKey"]["primaryKey"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    Device {
-        id: id.to_owned(),
-        module: None,
-        connection_string: format!("HostName={};DeviceId={id};SharedAccessKey={key}", hub.host()),
-        secondary_key: String::new(),
-        primary_key: key,
-    }
 }
 
 /// Counts the hub's log. A sensor numbers its readings in the message id, the others in the body.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use holm_e2e::hub::{HTTPS_PORT, MQTT_PORT};
+use holm_e2e::hub::{AMQP_PORT, HTTPS_PORT, MQTT_PORT};
 use holm_e2e::wire::mqtt::{Client, Packet};
 use holm_e2e::wire::tls::{self, Place};
 use holm_e2e::{Device, Hub, Need, Setup, edge, patience};
@@ -216,7 +216,9 @@ fn clients_that_send_byte_by_byte_or_never_read_do_not_slow_the_others_down() ->
     let handshakes = (0..SLOW).map(|_| Slow::plain(&scene, MQTT_PORT, CLIENT_HELLO));
     let heads = (0..SLOW).map(|_| Slow::tls(&scene, &ca, HTTPS_PORT, HEAD));
     let packets = (0..SLOW).map(|_| Slow::tls(&scene, &ca, MQTT_PORT, CONNECT));
-    let mut slow = handshakes.chain(heads).chain(packets).collect::<Result<Vec<_>>>()?;
+    let frames = (0..SLOW).map(|_| Slow::tls(&scene, &ca, AMQP_PORT, FRAME));
+    let slow = handshakes.chain(heads).chain(packets).chain(frames);
+    let mut slow = slow.collect::<Result<Vec<_>>>()?;
     let mut deaf = deaf_receivers(&scene)?;
     let mut during = Vec::new();
     for round in 0..100 {
@@ -247,6 +249,8 @@ fn clients_that_send_byte_by_byte_or_never_read_do_not_slow_the_others_down() ->
 const CLIENT_HELLO: &[u8] = &[22, 3, 1, 1, 249, 1, 0, 1, 245, 3, 3];
 /// Half the head of a request.
 const HEAD: &[u8] = b"GET /devices/d1/messages/devicebound HTTP/1.1\r\nHost: edge\r\nX-Filling: ";
+/// The header of AMQP, and the beginning of an open of 200 bytes.
+const FRAME: &[u8] = b"AMQP\0\x01\0\0\0\0\0\xc8\x02\0\0\0\0\x53\x10\xc0\xbb\x01\xa1\xb8";
 /// Half a CONNECT.
 const CONNECT: &[u8] = &[0x10, 0xff, 0x7f, 0, 4, b'M', b'Q', b'T', b'T', 4, 0xc2];
 

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stderr, reason = "a test tells what it measured")]
 
 use holm_e2e::Language::{Node, Python};
-use holm_e2e::Transport::{Mqtt, MqttWs};
+use holm_e2e::Transport::{Amqp, AmqpWs, Mqtt, MqttWs};
 use holm_e2e::edge::{self, Runtime, SdkModule};
 use holm_e2e::sas::Token;
 use holm_e2e::sdk::Running;
@@ -82,6 +82,16 @@ fn a_node_device_with_a_key_lives_its_story_through_a_gateway() {
 #[test]
 fn a_node_device_lives_its_story_through_a_gateway_over_websocket() {
     story_with_keys(Node, MqttWs);
+}
+
+#[test]
+fn a_node_device_lives_its_story_through_a_gateway_over_amqp() {
+    story_with_keys(Node, Amqp);
+}
+
+#[test]
+fn a_node_device_lives_its_story_through_a_gateway_over_amqp_in_websocket() {
+    story_with_keys(Node, AmqpWs);
 }
 
 fn story_with_keys(language: Language, transport: Transport) {

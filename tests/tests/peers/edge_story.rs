@@ -1,7 +1,7 @@
 //! What modules of an edge do with the original SDKs, and what an edge owes them when the link is cut or it dies.
 
 use holm_e2e::Language::{Node, Python};
-use holm_e2e::Transport::{Mqtt, MqttWs};
+use holm_e2e::Transport::{Amqp, AmqpWs, Mqtt, MqttWs};
 use holm_e2e::edge::{self, Runtime, SdkModule};
 use holm_e2e::{Control, Device, Edge, Hub, Language, Need, Transport};
 use serde_json::{Value, json};
@@ -24,6 +24,16 @@ fn node_modules_of_an_edge_live_their_story_as_processes() {
 #[test]
 fn node_modules_of_an_edge_live_their_story_over_websocket() {
     story(Node, MqttWs, Runtime::Process);
+}
+
+#[test]
+fn node_modules_of_an_edge_live_their_story_over_amqp() {
+    story(Node, Amqp, Runtime::Process);
+}
+
+#[test]
+fn node_modules_of_an_edge_live_their_story_over_amqp_in_websocket() {
+    story(Node, AmqpWs, Runtime::Process);
 }
 
 #[test]

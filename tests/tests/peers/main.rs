@@ -1,5 +1,10 @@
 //! Holm judged by peers: the original SDKs, and clients that say what no SDK would.
 
+mod amqp_abuse;
+mod amqp_edge;
+mod amqp_life;
+mod amqp_links;
+mod amqp_messages;
 mod bad_input;
 mod c2d_commands;
 mod command_line;

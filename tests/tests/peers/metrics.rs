@@ -22,7 +22,17 @@ impl Drop for Running {
 fn ask_for_metrics(method: &str) -> Result<(String, String)> {
     let folder = tempfile::tempdir()?;
     let mut command = Command::new(need::holm());
-    command.args(["hub", "run", "--mqtt-port", "0", "--https-port", "0", "--data"]);
+    command.args([
+        "hub",
+        "run",
+        "--mqtt-port",
+        "0",
+        "--amqp-port",
+        "0",
+        "--https-port",
+        "0",
+    ]);
+    command.arg("--data");
     let hub = command
         .arg(folder.path().join("hub"))
         .stdout(Stdio::piped())

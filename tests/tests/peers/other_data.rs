@@ -197,7 +197,17 @@ fn a_data_directory_in_use_is_refused_by_hub_and_edge_and_the_first_goes_on() {
     // On other ports: with the same ones it would fail at those, before it looks at the directory.
     let mut second_hub = Command::new(need::holm());
     second_hub
-        .args(["hub", "run", "--mqtt-port", "0", "--https-port", "0", "--data"])
+        .args([
+            "hub",
+            "run",
+            "--mqtt-port",
+            "0",
+            "--amqp-port",
+            "0",
+            "--https-port",
+            "0",
+        ])
+        .arg("--data")
         .arg(hub.data());
     let config = std::fs::read_to_string(edge.config()).expect("the configuration can be read");
     let other_config = hub.scratch().join("other.toml");

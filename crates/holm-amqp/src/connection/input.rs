@@ -245,9 +245,10 @@ impl Connection {
     }
 
     /// Closes the connection from this side; [`Event::Closed`](super::Event::Closed) follows when the peer has closed it too,
-    /// or takes too long. Nothing happens when it has ended already.
+    /// or takes too long. What [`settle`](Self::settle) said before is told before. Nothing happens when it has ended already.
     pub fn close(&mut self, now: std::time::Instant, error: Option<AmqpError>) {
         self.last_received = now;
+        self.flush();
         match self.state {
             State::Open => self.start_closing(error.map(Box::new), Closed::ByApplication),
             State::Closing | State::Closed => {}

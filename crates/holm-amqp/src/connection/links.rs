@@ -203,13 +203,14 @@ impl Connection {
         true
     }
 
-    /// Detaches a link: `closed` ends it, otherwise the peer may attach it again. What waited on it never gets an outcome.
-    /// False, without effect, when it is gone or going.
+    /// Detaches a link: `closed` ends it, otherwise the peer may attach it again. What waited on it never gets an outcome; what
+    /// [`settle`](Self::settle) said before is told before. False, without effect, when it is gone or going.
     pub fn detach(&mut self, link: LinkId, closed: bool, error: Option<AmqpError>) -> bool {
         let known = self.sessions.live(link.session).and_then(|session| session.known(link));
         if known.is_none_or(|known| known.state == LinkState::Detaching) {
             return false;
         }
+        self.flush();
         self.detach_link(link.session.channel, link.handle, closed, error.map(Box::new));
         true
     }

@@ -107,11 +107,13 @@ impl Connection {
         Ok(id)
     }
 
-    /// Ends a session with all its links. False, without effect, when it is gone or ending.
+    /// Ends a session with all its links; what [`settle`](Self::settle) said before is told before. False, without effect, when
+    /// it is gone or ending.
     pub fn end(&mut self, session: SessionId, error: Option<AmqpError>) -> bool {
         if self.sessions.live(session).is_none() {
             return false;
         }
+        self.flush();
         self.end_session(session.channel, error.map(Box::new));
         true
     }

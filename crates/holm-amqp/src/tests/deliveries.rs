@@ -283,6 +283,32 @@ fn message_whose_length_has_no_form_is_refused_though_the_peer_takes_any() {
 }
 
 #[test]
+fn outcome_said_before_the_end_of_its_link_session_or_connection_is_told() {
+    let ends: [fn(&mut Pair, Ends); 3] = [
+        |pair, ends| assert!(pair.server.detach(ends.server, true, None)),
+        |pair, ends| assert!(pair.server.end(ends.server.session(), None)),
+        |pair, _| pair.server.close(pair.now, None),
+    ];
+    for end in ends {
+        let (mut pair, ends) = uplink(Config::default(), 10);
+        let token = pair.client.send(ends.client, &delivery(0, "x")).unwrap().unwrap();
+        pair.drive();
+        let id = ids(&pair.server_events)[0];
+
+        assert!(pair.server.settle(id, Outcome::Accepted));
+        end(&mut pair, ends);
+        pair.drive();
+
+        let outcome = Some(Outcome::Accepted);
+        assert!(
+            pair.client_events.contains(&Event::Settled { token, outcome }),
+            "{:?}",
+            pair.client_events
+        );
+    }
+}
+
+#[test]
 fn outcome_after_the_link_is_gone_has_no_effect() {
     let (mut pair, ends) = uplink(Config::default(), 10);
     pair.client.send(ends.client, &delivery(0, "x")).unwrap();

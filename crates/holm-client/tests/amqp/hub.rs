@@ -45,6 +45,8 @@ pub(crate) struct Notes {
     pub(crate) answers: Vec<(i64, String)>,
     /// What became of messages to clients.
     pub(crate) outcomes: Vec<Option<Outcome>>,
+    /// Addresses of links that a client detached.
+    pub(crate) detached: Vec<String>,
     /// Sessions that a client ended.
     pub(crate) ended: usize,
     /// Addresses whose token is refused.
@@ -255,7 +257,11 @@ impl Served {
             }
             Event::Settled { outcome, .. } => self.notes.lock().unwrap().outcomes.push(outcome),
             Event::Ended { .. } => self.notes.lock().unwrap().ended += 1,
-            Event::Detached { link, .. } => self.links.retain(|_, known| *known != link),
+            Event::Detached { link, .. } => {
+                let gone = self.links.extract_if(|_, known| *known == link);
+                let gone = gone.map(|((address, _), _)| address);
+                self.notes.lock().unwrap().detached.extend(gone);
+            }
             _ => {}
         }
     }

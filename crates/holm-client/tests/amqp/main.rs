@@ -367,6 +367,35 @@ async fn interests_change_the_links_of_an_open_session() {
 }
 
 #[tokio::test]
+async fn a_message_can_be_settled_when_nobody_listens_any_more() {
+    let hub = Hub::start().await;
+    let mail = Interests {
+        cloud_to_device: true,
+        ..NOTHING
+    };
+    let (client, mut events) = hub.client("d", mail);
+    up(&client).await;
+    hub.act(|served| served.send("/devices/d/messages/devicebound", &Wire::of_data("x")));
+    let Event::Message(message) = next(&mut events).await else {
+        panic!("a message");
+    };
+
+    client.set_interests(NOTHING);
+    // What is sent after the change says that it was seen.
+    send(&client, "seen").await.unwrap();
+    assert_eq!(hub.notes().detached, Vec::<String>::new());
+    message.complete().await;
+
+    hub.until("the link gone", |notes| notes.detached.len() == 1).await;
+    assert_eq!(hub.notes().outcomes, [Some(Outcome::Accepted)]);
+    // Now there is nothing to wait for.
+    client.set_interests(mail);
+    hub.until("the link back", |notes| notes.attached.len() == 2 + 3).await;
+    client.set_interests(NOTHING);
+    hub.until("it is gone at once", |notes| notes.detached.len() == 2).await;
+}
+
+#[tokio::test]
 async fn an_error_of_the_hub_ends_a_session_that_then_comes_back() {
     let hub = Hub::start().await;
     let (client, mut events) = hub.client("d", NOTHING);
@@ -380,4 +409,25 @@ async fn an_error_of_the_hub_ends_a_session_that_then_comes_back() {
     up(&client).await;
 
     assert!(matches!(lost, Event::Disconnected(reason) if reason.contains("restarting")));
+}
+
+#[tokio::test]
+async fn whoever_has_a_certificate_gives_no_token_and_shares_no_connection() {
+    let hub = Hub::start().await;
+    let clients: Vec<_> = ["a", "b"]
+        .map(|device| {
+            let mut options = hub.options(device, NOTHING);
+            options.credential = Credential::Certificate;
+            Client::start(&hub.scope, options)
+        })
+        .into();
+
+    for (client, _) in &clients {
+        send(client, "x").await.unwrap();
+    }
+
+    let notes = hub.notes();
+    assert_eq!((notes.connections, notes.tokens.len(), notes.attached.len()), (2, 0, 2));
+    drop(notes);
+    assert_eq!(hub.shared.count(), 0);
 }

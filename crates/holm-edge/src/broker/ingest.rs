@@ -37,6 +37,10 @@ impl Ingest for Broker {
         self.ingest_together(from, messages)
     }
 
+    fn check(&self, _from: &Admission, message: &Message) -> Result<(), IngestError> {
+        counted_bytes(message).map(drop)
+    }
+
     async fn ingest(&self, from: &Admission, mut message: Message) -> Result<Receipt, IngestError> {
         let size = match counted_bytes(&message) {
             Ok(size) => size,

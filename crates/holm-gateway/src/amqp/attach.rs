@@ -147,7 +147,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                     Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
                 };
                 self.gateway.metrics.refused.of(counted).increment();
-                tracing::info!(%identity, peer = self.peer.address.map(tracing::field::display), reason = %refusal, "a client was refused");
+                self.gateway
+                    .complaints
+                    .not_let_in(&refusal, self.peer.address, &identity);
                 for one in arriving {
                     let error = refusals::of_refusal(&refusal, &identity);
                     self.connection.session_mut().refuse_link(one.link, error);

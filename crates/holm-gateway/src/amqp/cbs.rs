@@ -12,16 +12,18 @@
 //!
 //! Source: `hub-device-protocols.md` §3.2, `libraries.md`, AMQP facts 5 and 6.
 
-use bytes::Bytes;
 use holm_amqp::{
-    ApplicationProperties, Body, DeliveryTag, Limits, LinkId, Message, MessageId, Outbound, Properties, Text, Value,
+    ApplicationProperties, Body, Delivery, DeliveryId, DeliveryTag, Limits, LinkId, Message, MessageId, Outbound,
+    Properties, Text, Value,
 };
 use holm_model::wire::amqp;
 
 /// The address of both links.
 pub(super) const NODE: &str = "$cbs";
-/// Requests that may wait for their answer on one link.
+/// Requests that may wait for their answer on one link: each has its outcome when it is answered.
 pub(super) const WINDOW: u32 = 16;
+/// Requests of one connection that may be checked at a time, also where their sender wants no outcome.
+pub(super) const MAX_CHECKED: usize = 256;
 /// The largest request: a token, and what belongs to it.
 pub(super) const MAX_REQUEST: u64 = 16 * 1024;
 /// Answers that may wait for the link on which they go.
@@ -45,6 +47,8 @@ pub(super) struct Asker {
     pub(super) reply_to: Option<Text>,
     /// The link on which it came.
     pub(super) link: LinkId,
+    /// The request, if its sender waits for the outcome.
+    pub(super) request: Option<DeliveryId>,
 }
 
 /// How a request came out.
@@ -72,26 +76,25 @@ impl Verdict {
 ///
 /// # Errors
 /// The verdict on it, with whom to tell.
-pub(super) fn read(link: LinkId, payload: &Bytes) -> Result<PutToken, (Asker, Verdict)> {
+pub(super) fn read(delivery: &Delivery) -> Result<PutToken, Box<(Asker, Verdict)>> {
+    let (link, request) = (delivery.link, delivery.id);
     let nobody = Asker {
         id: None,
         reply_to: None,
         link,
+        request,
     };
-    let message = Message::decode(payload, Limits::default()).map_err(|error| {
-        (
-            nobody.clone(),
-            Verdict::new(400, format!("the request can't be read: {error}")),
-        )
-    })?;
+    let message = Message::decode(&delivery.payload, Limits::default())
+        .map_err(|error| Box::new((nobody, Verdict::new(400, format!("the request can't be read: {error}")))))?;
     let properties = message.properties.map(|properties| *properties).unwrap_or_default();
     let asker = Asker {
         id: properties.message_id,
         reply_to: properties.reply_to,
         link,
+        request,
     };
     let said = |name: &str| message.application_properties.get(name).and_then(Value::as_str);
-    let wrong = |text: String| (asker.clone(), Verdict::new(400, text));
+    let wrong = |text: String| Box::new((asker.clone(), Verdict::new(400, text)));
     match said("operation") {
         Some("put-token") => {}
         Some(other) => {
@@ -108,7 +111,7 @@ pub(super) fn read(link: LinkId, payload: &Bytes) -> Result<PutToken, (Asker, Ve
     let kind = said("type").unwrap_or("servicebus.windows.net:sastoken");
     if kind.eq_ignore_ascii_case("jwt") || kind.eq_ignore_ascii_case("bearer") {
         let text = "bearer tokens are not accepted: no issuer is configured; send a shared access signature";
-        return Err((asker, Verdict::new(401, text)));
+        return Err(Box::new((asker, Verdict::new(401, text))));
     }
     if !kind.eq_ignore_ascii_case("servicebus.windows.net:sastoken") {
         return Err(wrong(format!(

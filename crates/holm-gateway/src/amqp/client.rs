@@ -31,7 +31,7 @@ pub(super) enum News<R> {
     Received(Mailbox, Result<Vec<Delivery>, Refusal>),
     /// The message that waited for room has its place, or none.
     Entered(Option<DeliveryId>, Result<R, IngestError>),
-    /// A moment has come that it waited for: see [`Client::ends`] and [`Client::overdue`].
+    /// A moment has come that it waited for: see [`Client::ends`], [`Client::overdue`] and [`Deliveries::drained`].
     Due,
 }
 
@@ -157,14 +157,18 @@ impl<B: Backend> Party for Client<B> {
             return Poll::Ready(News::Entered(delivery, outcome));
         }
         let overdue = self.deliveries.oldest().map(|(sent, _)| sent + self.patience);
-        let due = [self.ends, overdue].into_iter().flatten().min();
+        let due = [self.ends, overdue, self.deliveries.drained()]
+            .into_iter()
+            .flatten()
+            .min();
         self.alarm.poll(cx, due).map(|()| News::Due)
     }
 }
 
 /// When an identity must stop acting by a proof: 5 minutes after its end, for clocks that differ.
 fn ends(expires: Option<Timestamp>, clock: &Clock) -> Option<Instant> {
-    let left = expires?.millis_since(clock.now().into());
-    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-    Some(instant() + left + CLOCK_SKEW)
+    let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX);
+    // A proof that came after its end has less than the skew.
+    let left = expires?.millis_since(clock.now().into()).saturating_add(skew);
+    Some(instant() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
 }

@@ -4,7 +4,10 @@
 //!   credit --> receive, as many as there is credit and window --> send --> accepted: complete     rejected: reject
 //!                                                                     '--> released, modified: abandon
 //!                                                                     '--> nothing, the link is gone: back, uncounted
+//!   drain --> as above, and when nothing more came for a moment --> the rest of the credit goes back
 //! ```
+//!
+//! A mailbox can't be asked whether it is empty, only for what is in it; so a drain waits a moment for the answer.
 //!
 //! Source: `hub-device-protocols.md` §3.3 and §3.4.
 
@@ -12,7 +15,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use holm_amqp::{Connection, DeliveryTag, LinkId, MessageId, Outbound, Outcome, SendError, Token};
@@ -24,6 +27,9 @@ use crate::session::{SessionId, Subscriptions};
 use crate::tracking_id;
 
 type Receiving = Pin<Box<dyn Future<Output = Result<Vec<Delivery>, Refusal>> + Send>>;
+
+/// How long a client that drains waits for messages which may be there.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// The mailboxes, and what stands for each among the subscriptions.
 pub(super) const MAILBOXES: [(Mailbox, Subscriptions); 2] = [
@@ -53,6 +59,8 @@ pub(super) struct Deliveries<B> {
 struct Open {
     link: LinkId,
     credit: usize,
+    /// When the rest of the credit goes back, if the client drains.
+    drained: Option<Instant>,
     receiving: Option<Receiving>,
     /// Leased and not sent yet.
     unsent: VecDeque<Delivery>,
@@ -84,6 +92,7 @@ impl<B: Backend> Deliveries<B> {
             *place = Some(Open {
                 link,
                 credit: 0,
+                drained: None,
                 receiving: None,
                 unsent: VecDeque::new(),
                 in_flight: VecDeque::new(),
@@ -92,7 +101,7 @@ impl<B: Backend> Deliveries<B> {
         before
     }
 
-    /// Delivers no more from a mailbox: what is not settled goes back. Gives the link that it was delivered on.
+    /// Delivers no more from a mailbox: what is not settled goes back, uncounted. Gives the link that it was delivered on.
     pub(super) fn close(&mut self, mailbox: Mailbox) -> Option<LinkId> {
         let open = self.open.get_mut(place_of(mailbox))?.take()?;
         let leases = open.in_flight.iter().map(|sent| sent.lease);
@@ -106,12 +115,29 @@ impl<B: Backend> Deliveries<B> {
     pub(super) fn credit(&mut self, link: LinkId, credit: u32, drain: bool, connection: &mut Connection) {
         if let Some(open) = self.open.iter_mut().flatten().find(|open| open.link == link) {
             open.credit = usize::try_from(credit).unwrap_or(usize::MAX);
-            if drain && open.unsent.is_empty() {
-                open.credit = 0;
-                connection.give_credit_back(link);
+            open.drained = drain.then(|| instant() + DRAIN);
+            if open.credit == 0 {
+                open.receiving = None;
             }
         }
         self.send(connection);
+    }
+
+    /// When [`give_credit_back`](Self::give_credit_back) is to be called.
+    pub(super) fn drained(&self) -> Option<Instant> {
+        self.open.iter().flatten().filter_map(|open| open.drained).min()
+    }
+
+    /// Gives back the credit of those who drained, for whom nothing more came.
+    pub(super) fn give_credit_back(&mut self, now: Instant, connection: &mut Connection) {
+        let is_due = |open: &&mut Open| open.drained.is_some_and(|drained| drained <= now);
+        for open in self.open.iter_mut().flatten().filter(is_due) {
+            open.drained = None;
+            if connection.give_credit_back(open.link) {
+                open.credit = 0;
+                open.receiving = None;
+            }
+        }
     }
 
     /// Messages for one of the mailboxes, as soon as there are some and room for them.
@@ -145,6 +171,9 @@ impl<B: Backend> Deliveries<B> {
     pub(super) fn received(&mut self, mailbox: Mailbox, deliveries: Vec<Delivery>, connection: &mut Connection) {
         if let Some(open) = self.open.get_mut(place_of(mailbox)).and_then(Option::as_mut) {
             open.unsent.extend(deliveries);
+            if open.drained.is_some() {
+                open.drained = Some(instant() + DRAIN);
+            }
         }
         self.send(connection);
     }
@@ -204,7 +233,8 @@ impl<B: Backend> Deliveries<B> {
                 let settlement = match outcome {
                     Some(Outcome::Accepted) => Settlement::Complete,
                     Some(Outcome::Rejected(_)) => Settlement::Reject,
-                    Some(Outcome::Released | Outcome::Modified(_)) | None => Settlement::Abandon,
+                    Some(Outcome::Released | Outcome::Modified(_)) => Settlement::Abandon,
+                    None => Settlement::Release,
                 };
                 return self.settle(*mailbox, done.lease, settlement);
             }

@@ -103,6 +103,8 @@ pub(super) struct Front<'c, B: Backend, S> {
     pub(super) service: ServiceLinks<B>,
     pub(super) arriving: HashMap<Identity, Vec<Arriving>>,
     pub(super) tasks: Tasks,
+    /// Tokens that came to `$cbs` and are being checked.
+    pub(super) proving: usize,
     /// Clients that brought messages which have not entered yet.
     pub(super) touched: Vec<Name>,
     /// Clients of which a message waits for room.
@@ -136,6 +138,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             service: ServiceLinks::new(Arc::clone(gateway.backend())),
             arriving: HashMap::new(),
             tasks: FuturesUnordered::new(),
+            proving: 0,
             touched: Vec::new(),
             waiting: HashSet::new(),
             give_up: None,
@@ -377,7 +380,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         }
     }
 
-    /// The proof of a client has ended, or it left a delivery unsettled for too long.
+    /// The proof of a client has ended, it left a delivery unsettled for too long, or what it drains is empty.
     fn due(&mut self, name: Name) {
         let now = instant();
         let Some(client) = self.clients.get(name) else { return };
@@ -390,6 +393,8 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             tracing::warn!(%identity, "a message was not settled in time; its link is detached");
             let text = "a delivery was not settled in time; it goes to the next receiver";
             self.detach(link, refusals::error(holm_amqp::condition::DETACH_FORCED, text));
+        } else if let Some(client) = self.clients.get(name) {
+            client.deliveries.give_credit_back(now, self.connection.session_mut());
         }
     }
 
@@ -439,6 +444,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     }
 
     fn put(&mut self, asker: cbs::Asker, proved: Proved) {
+        self.proving = self.proving.saturating_sub(1);
         let verdict = match &proved.outcome {
             Ok(_) => Verdict::good(),
             Err(Refusal::NotAuthorized(_)) => {

@@ -33,6 +33,15 @@ pub(super) enum Claim {
     Policy(String),
 }
 
+impl std::fmt::Display for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Identity(identity) => write!(f, "{identity}"),
+            Self::Policy(policy) => write!(f, "policy {policy}"),
+        }
+    }
+}
+
 impl Claim {
     /// Whom a token speaks for, by its `skn` and `sr`.
     ///

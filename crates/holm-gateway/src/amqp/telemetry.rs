@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   telemetry ─> entrance (waits for room) ─> receipt (waits for the disk) ─> accepted
-//!                can't be read, too large     ─> rejected, by the field
+//!                can't be read, too large     ─> rejected, by the field; of a batch all or none
 //!                can't be stored now          ─> rejected, and the link is detached: nothing overtakes it
 //! ```
 
@@ -42,11 +42,24 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let mut messages = match message::from_client(delivery) {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(identity = %client.admission.identity, %error, "a message was refused");
+                let who = &client.admission.identity;
+                self.gateway.complaints.refused(&error, self.peer.address, who);
                 let error = refusals::of_unreadable(&error);
                 return self.reject(delivery.id, error);
             }
         };
+        // Of a batch all are taken or none: there is one outcome for them.
+        let backend = self.gateway.backend();
+        let is_batch = messages.len() > 1;
+        let mut refused = messages
+            .iter()
+            .filter(|_| is_batch)
+            .map(|one| backend.check(&client.admission, one));
+        if let Some(error) = refused.find_map(Result::err) {
+            let who = &client.admission.identity;
+            self.gateway.complaints.refused(&error, self.peer.address, who);
+            return self.reject(delivery.id, refusals::of_ingest(&error));
+        }
         let Some(last) = messages.pop() else {
             // A batch of none.
             return self.settle(delivery.id, Outcome::Accepted);
@@ -104,7 +117,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 
     fn not_entered(&mut self, name: Name, delivery: Option<DeliveryId>, error: &IngestError) {
         if let Some(client) = self.clients.look(name) {
-            tracing::warn!(identity = %client.admission.identity, %error, "a message was not taken in");
+            let who = &client.admission.identity;
+            self.gateway.complaints.refused(error, self.peer.address, who);
         }
         match error {
             // It never will be, so nothing has to wait for it.

@@ -63,12 +63,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
 
     /// A request to `$cbs`.
     pub(super) fn put_token(&mut self, delivery: &Delivery) {
-        if let Some(id) = delivery.id {
-            self.connection.session_mut().settle(id, Outcome::Accepted);
-        }
-        let request = match cbs::read(delivery.link, &delivery.payload) {
+        let request = match cbs::read(delivery) {
             Ok(request) => request,
-            Err((asker, verdict)) => return self.answer_put(asker, verdict),
+            Err(refused) => {
+                let (asker, verdict) = *refused;
+                return self.answer_put(asker, verdict);
+            }
         };
         let claim = match Claim::of(&request.token) {
             Ok(claim) => claim,
@@ -82,6 +82,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 format!("this connection holds tokens of {MAX_TOKENS} identities, the most allowed; open another one");
             return self.answer_put(request.asker, Verdict::new(403, text));
         }
+        if self.proving >= cbs::MAX_CHECKED {
+            let text = "too many tokens of this connection are being checked; send it again";
+            return self.answer_put(request.asker, Verdict::new(503, text));
+        }
+        self.proving += 1;
         let backend = Arc::clone(self.gateway.backend());
         let proving = prove(backend, claim, request.token.into(), request.auth_chain);
         let asker = request.asker;
@@ -114,16 +119,18 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                     Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
                 };
                 self.gateway.metrics.refused.of(counted).increment();
-                tracing::info!(?claim, peer = self.peer.address.map(tracing::field::display), reason = %refusal, "a token was refused");
+                self.gateway.complaints.not_let_in(&refusal, self.peer.address, &claim);
             }
         }
     }
 
     /// Answers a request to `$cbs`, when there is a link for the answer.
     pub(super) fn answer_put(&mut self, asker: cbs::Asker, verdict: Verdict) {
+        // Now another one may come.
+        self.settle(asker.request, Outcome::Accepted);
         let Some(link) = self.answers.link_for(&asker) else {
             if !self.answers.keep(asker, verdict) {
-                tracing::info!(
+                tracing::debug!(
                     peer = self.peer.address.map(tracing::field::display),
                     "an answer of `$cbs` was dropped: no link is there for it, and too many wait"
                 );
@@ -132,7 +139,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         };
         let outbound = self.answers.outbound(asker, verdict);
         if let Err(error) = self.connection.session_mut().send_later(link, &outbound) {
-            tracing::info!(peer = self.peer.address.map(tracing::field::display), %error, "an answer of `$cbs` was dropped");
+            tracing::debug!(peer = self.peer.address.map(tracing::field::display), %error, "an answer of `$cbs` was dropped");
         }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Instant;
 use holm_gateway::tracking_id;
 use holm_model::Timestamp;
 use holm_net::http::{ResponseBody, body};
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value};
 
@@ -73,6 +75,8 @@ pub(super) fn describe(response: &mut Response<ResponseBody>, blob: &Blob) {
 pub(super) fn describe_content(response: &mut Response<ResponseBody>, blob: &Blob) {
     let said: Map<String, Value> = serde_json::from_str(&blob.headers).unwrap_or_default();
     set(response, CONTENT_TYPE, "application/octet-stream");
+    // Whatever a device stores is not to act in a browser as if the hub had written it.
+    set(response, CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
     for (name, value) in &said {
         if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name.as_bytes()), value.as_str()) {
             set(response, name, value);

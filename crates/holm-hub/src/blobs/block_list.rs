@@ -50,6 +50,19 @@ pub(super) fn check_id(id: &str) -> Result<(), Fault> {
     Err(Fault::new(FaultCode::InvalidBlockId, text))
 }
 
+/// Whether bytes are a list of blocks; for tests with random input.
+#[doc(hidden)]
+#[must_use]
+pub fn is_block_list(xml: &[u8]) -> bool {
+    match read(xml) {
+        Ok(list) => {
+            assert!(list.len() <= MAX_BLOCKS, "more blocks than may be");
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Reads a list.
 pub(super) fn read(xml: &[u8]) -> Result<Vec<(Source, String)>, Fault> {
     let wrong = |why: &str| Fault::new(FaultCode::InvalidXmlDocument, format!("the block list {why}"));

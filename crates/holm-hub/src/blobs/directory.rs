@@ -1,7 +1,7 @@
 //! The files of the blob store: received piece by piece, counted against the quota, removed when nobody needs them.
 //!
 //! ```text
-//! body --frames--> file, 32 random digits --end--> synced, directory synced --named in the database--> kept
+//! body --frames--> file, 32 random digits, the first 8 this process's --end--> synced, directory synced --named in the database--> kept
 //!                     '-- cut off, too long, disk full, quota, dropped --> removed, its bytes given back
 //! ```
 //!
@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_identity::private_file;
+use holm_net::Scope;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use md5::{Digest as _, Md5};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 
+use super::away::{Away, AwayError, Copied};
 use super::fault::{Fault, FaultCode};
 
 /// How long the next piece of a body may take.
@@ -39,6 +41,8 @@ pub(super) struct Directory {
     path: Arc<Path>,
     quota: u64,
     used: Arc<AtomicU64>,
+    /// The first digits of the files of this process.
+    begin: Arc<str>,
 }
 
 /// A file that was received whole and is on disk; it goes with this value unless it is kept.
@@ -48,6 +52,7 @@ pub(super) struct Received {
     pub(super) size: u64,
     pub(super) md5: [u8; 16],
     held: Held,
+    copied: Option<Copied>,
 }
 
 /// A file that nobody has kept yet.
@@ -78,6 +83,20 @@ impl Received {
     /// The database has it now.
     pub(super) fn keep(mut self) {
         self.held.is_kept = true;
+        if let Some(copied) = self.copied.take() {
+            copied.keep();
+        }
+    }
+
+    /// Copies the file to another place, and removes it here.
+    pub(super) async fn send_away(&mut self, away: &Arc<dyn Away>, scope: &Scope) -> Result<(), AwayError> {
+        let copied = Copied::new(Arc::clone(away), self.file.clone(), scope.clone());
+        away.put(&self.file, &self.held.path, self.size).await?;
+        self.copied = Some(copied);
+        if let Err(error) = tokio::fs::remove_file(&self.held.path).await {
+            tracing::warn!(file = self.file, %error, "a file that was copied away stays here until it is deleted");
+        }
+        Ok(())
     }
 }
 
@@ -99,16 +118,23 @@ impl Directory {
             }
         }
         let used = files.iter().map(|(_, size)| size).sum();
+        let begin = crate::random::bytes::<4>().map_err(io::Error::other)?;
         Ok(Self {
             path: path.into(),
             quota,
             used: Arc::new(AtomicU64::new(used)),
+            begin: hexadecimal(&begin).into(),
         })
     }
 
     /// Bytes that are stored or being stored.
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether a file, here or away, is of an earlier process: nobody is about to give it a name.
+    pub(super) fn is_of_earlier(&self, name: &str) -> bool {
+        is_ours(name) && !name.starts_with(self.begin.as_ref())
     }
 
     /// Where a file is.
@@ -137,10 +163,7 @@ impl Directory {
         if announced.is_some_and(|bytes| bytes > limit) {
             return Err(too_large(limit));
         }
-        let digits: String = crate::random::bytes::<16>()?
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits = format!("{}{}", self.begin, hexadecimal(&crate::random::bytes::<12>()?));
         let mut held = Held {
             path: self.file(&digits),
             bytes: 0,
@@ -170,6 +193,7 @@ impl Directory {
             size,
             md5: md5.finalize().into(),
             held,
+            copied: None,
         })
     }
 
@@ -213,6 +237,10 @@ impl Directory {
             tracing::warn!(%error, "files of the blob store stay until the next start");
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_ours(name: &str) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_net::http::{ResponseBody, body};
+use http_body_util::BodyExt as _;
 use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use tokio::fs::File;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::mpsc;
 
 use super::access::Right;
+use super::away::Away;
 use super::fault::{Fault, FaultCode};
 use super::put::Condition;
 use super::request::Asked;
@@ -126,14 +128,17 @@ impl Blobs {
     /// Bytes of a blob, read as they are sent.
     fn content(&self, parts: &[Part], from: u64, length: u64) -> ResponseBody {
         let pieces = pieces(parts, from, length);
-        let pieces: Vec<_> = pieces
-            .into_iter()
-            .map(|(file, from, length)| (self.directory.file(&file), from, length))
-            .collect();
         let (sender, receiver) = mpsc::channel(WAITING);
+        let (directory, away) = (self.directory.clone(), self.away.clone());
         self.scope.spawn_until_stopped(async move {
             for (file, from, length) in pieces {
-                match send(&sender, file, from, length).await {
+                let here = directory.file(&file);
+                let sent = match &away {
+                    // What was stored before there was another place is here.
+                    Some(away) if !here.exists() => send_from(&sender, away.as_ref(), &file, from, length).await,
+                    _ => send(&sender, here, from, length).await,
+                };
+                match sent {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => {
@@ -169,6 +174,30 @@ async fn send(sender: &mpsc::Sender<io::Result<Bytes>>, path: PathBuf, from: u64
         }
     }
     Ok(true)
+}
+
+/// As [`send`], from where files are.
+async fn send_from(
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    away: &dyn Away,
+    file: &str,
+    from: u64,
+    length: u64,
+) -> io::Result<bool> {
+    let mut content = away.read(file, from, length).await.map_err(io::Error::other)?;
+    let mut left = length;
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, content.frame()).await;
+        let piece = match frame.map_err(io::Error::other)? {
+            None if left == 0 => return Ok(true),
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(frame) => frame?.into_data().unwrap_or_default(),
+        };
+        left = left.checked_sub(piece.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+        if !matches!(tokio::time::timeout(PATIENCE, sender.send(Ok(piece))).await, Ok(Ok(()))) {
+            return Ok(false);
+        }
+    }
 }
 
 /// Which bytes of which files make a range: file, from, length.

@@ -20,13 +20,17 @@
 
 mod access;
 mod answer;
+mod away;
 mod block_list;
+#[cfg(feature = "s3")]
+mod bucket;
 mod directory;
 mod fault;
 mod get;
 mod put;
 mod request;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,9 +42,13 @@ use tokio::sync::Semaphore;
 
 use crate::Clock;
 use crate::authority::Authority;
+use crate::config::FileConfig;
 use crate::storage::Repository;
 
 use access::{Signature, sign};
+use away::Away;
+#[doc(hidden)]
+pub use block_list::is_block_list;
 use directory::Directory;
 pub(crate) use request::check_name;
 
@@ -56,6 +64,8 @@ const BLOCKS_WAIT_MS: i64 = 24 * 3_600_000;
 pub struct Blobs {
     repository: Repository,
     directory: Directory,
+    /// Where files are kept instead.
+    away: Option<Arc<dyn Away>>,
     authority: Authority,
     clock: Clock,
     scope: Scope,
@@ -75,9 +85,25 @@ pub enum OpenBlobsError {
         #[source]
         source: io::Error,
     },
+    /// The bucket can't be used.
+    #[error("can't use the bucket for blobs: {0}")]
+    Bucket(String),
     /// What the store holds could not be read, or its key not kept.
     #[error("the names of the blobs can't be read")]
     State(#[source] ServiceError),
+}
+
+#[cfg(feature = "s3")]
+fn away(config: &FileConfig) -> Result<Option<Arc<dyn Away>>, OpenBlobsError> {
+    let Some(config) = &config.s3 else { return Ok(None) };
+    let bucket = bucket::Bucket::open(config).map_err(OpenBlobsError::Bucket)?;
+    Ok(Some(Arc::new(bucket)))
+}
+
+#[cfg(not(feature = "s3"))]
+#[allow(clippy::unnecessary_wraps, reason = "with the feature `s3` it may fail")]
+fn away(_config: &FileConfig) -> Result<Option<Arc<dyn Away>>, OpenBlobsError> {
+    Ok(None)
 }
 
 impl Blobs {
@@ -87,7 +113,7 @@ impl Blobs {
     /// [`OpenBlobsError`].
     pub(crate) async fn open(
         path: &Path,
-        quota: u64,
+        config: &FileConfig,
         repository: Repository,
         authority: Authority,
         clock: Clock,
@@ -106,19 +132,59 @@ impl Blobs {
             .map_err(OpenBlobsError::State)?;
         let key = SymmetricKey::from_base64(&key)
             .map_err(|_| OpenBlobsError::State(ServiceError::server_error("the key of the blob store is damaged")))?;
-        let directory = Directory::open(path, &files, quota).map_err(|source| OpenBlobsError::Directory {
+        let away = away(config)?;
+        let directory = Directory::open(path, &files, config.quota).map_err(|source| OpenBlobsError::Directory {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self {
+        let blobs = Self {
             repository,
             directory,
+            away,
             authority,
             clock,
             scope,
             key: Arc::new(key),
             receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
-        })
+        };
+        if blobs.away.is_some() {
+            let tidying = blobs.clone();
+            blobs
+                .scope
+                .spawn_until_stopped(async move { tidying.tidy_away().await });
+        }
+        Ok(blobs)
+    }
+
+    /// Removes what an earlier process left elsewhere without a name.
+    async fn tidy_away(&self) {
+        let Some(away) = &self.away else { return };
+        let names = match away.names().await {
+            Ok(names) => names,
+            Err(error) => {
+                return tracing::warn!(%error, "what is kept elsewhere can't be listed; files without a name stay until the next start");
+            }
+        };
+        let Ok(known) = self.repository.read(|view| view.blob_files()).await else {
+            return;
+        };
+        let known: HashSet<String> = known.into_iter().map(|(file, _)| file).collect();
+        let garbage = names
+            .iter()
+            .filter(|name| self.directory.is_of_earlier(name) && !known.contains(*name));
+        for name in garbage {
+            away::remove(away.as_ref(), name).await;
+        }
+    }
+
+    /// Removes files that no name is left for.
+    async fn discard(&self, garbage: Vec<(String, u64)>) {
+        if let Some(away) = &self.away {
+            for (file, _) in &garbage {
+                away::remove(away.as_ref(), file).await;
+            }
+        }
+        self.directory.remove(garbage).await;
     }
 
     /// The query by which its holder may store and read one blob until `expires`, with the `?` before it.
@@ -145,7 +211,7 @@ impl Blobs {
                 transaction.remove_waiting_blocks(now.plus_millis(-BLOCKS_WAIT_MS))
             })
             .await?;
-        self.directory.remove(garbage).await;
+        self.discard(garbage).await;
         Ok(())
     }
 }

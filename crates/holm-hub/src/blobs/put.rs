@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{SemaphorePermit, oneshot};
 
 use super::access::Right;
+use super::away::AwayError;
 use super::block_list::{self, MAX_BLOCKS, MAX_LIST_BYTES};
 use super::directory::Received;
 use super::fault::{Fault, FaultCode};
@@ -183,8 +184,14 @@ impl Blobs {
             let text = "as many uploads as can be are being received; try again";
             Fault::new(FaultCode::ServerBusy, text)
         })?;
-        let received = self.directory.receive(body, limit).await?;
+        let mut received = self.directory.receive(body, limit).await?;
         check_md5(asked, &received.md5)?;
+        if let Some(away) = &self.away {
+            received
+                .send_away(away, &self.scope)
+                .await
+                .map_err(|error| elsewhere(&error))?;
+        }
         Ok(received)
     }
 
@@ -214,7 +221,7 @@ impl Blobs {
                     if let Some(received) = received {
                         received.keep();
                     }
-                    blobs.directory.remove(garbage).await;
+                    blobs.discard(garbage).await;
                     Ok(())
                 }
                 Ok(Err(fault)) => Err(fault),
@@ -227,6 +234,13 @@ impl Blobs {
             .await
             .unwrap_or_else(|_| Err(Fault::new(FaultCode::ServerBusy, "the hub is stopping; try again")))
     }
+}
+
+/// What the place where files are could not do: its owner learns more from the log.
+fn elsewhere(error: &AwayError) -> Fault {
+    tracing::error!(%error, "a file can't be stored where files are kept");
+    let text = "the store behind the hub can't take the file now; try again";
+    Fault::new(FaultCode::ServerBusy, text)
 }
 
 fn created(blob: Option<&Blob>, md5: Option<&str>) -> Response<ResponseBody> {

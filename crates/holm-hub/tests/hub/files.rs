@@ -21,7 +21,7 @@ impl TestHub {
         self.raw(Method::POST, &path, &headers, body.to_string().into()).await
     }
 
-    async fn begin(&self, device: &str, name: &str) -> Reply {
+    pub(crate) async fn begin(&self, device: &str, name: &str) -> Reply {
         self.as_device(device, &format!("/devices/{device}/files"), json!({"blobName": name}))
             .await
     }
@@ -32,7 +32,13 @@ impl TestHub {
             .await
     }
 
-    async fn blob(&self, method: Method, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn blob(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -47,12 +53,12 @@ impl TestHub {
         }
     }
 
-    async fn put_blob(&self, target: &str, body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn put_blob(&self, target: &str, body: impl Into<Bytes>) -> Reply {
         self.blob(Method::PUT, target, &[("x-ms-blob-type", "BlockBlob")], body)
             .await
     }
 
-    fn stored_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn stored_files(&self) -> Vec<PathBuf> {
         let directory = self.directory.path().join("data/blobs");
         std::fs::read_dir(directory)
             .unwrap()
@@ -72,13 +78,13 @@ impl TestHub {
 }
 
 /// Where a begun upload goes.
-fn target(begun: &Value) -> String {
+pub(crate) fn target(begun: &Value) -> String {
     let text = |name: &str| begun[name].as_str().unwrap().replace(' ', "%20");
     format!("/{}/{}{}", text("containerName"), text("blobName"), text("sasToken"))
 }
 
 #[track_caller]
-fn assert_fault(reply: &Reply, status: u16, code: &str) {
+pub(crate) fn assert_fault(reply: &Reply, status: u16, code: &str) {
     let text = String::from_utf8_lossy(&reply.body);
     assert_eq!(
         (reply.status, reply.header("x-ms-error-code")),
@@ -338,6 +344,11 @@ async fn blocks_become_a_blob_in_the_order_of_the_list_and_leave_nothing_behind(
     assert_eq!(
         (whole.header("content-type"), whole.header("x-ms-meta-line")),
         (Some("text/plain"), Some("4"))
+    );
+    assert!(
+        whole
+            .header("content-security-policy")
+            .is_some_and(|policy| policy.contains("sandbox"))
     );
     assert_eq!((range.status, range.body.as_ref()), (206, b"o one".as_slice()));
     assert_eq!(range.header("content-range"), Some("bytes 2-6/12"));

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is a failed check")]
 
 mod authorization;
+#[cfg(feature = "s3")]
+mod bucket;
 mod data_directory;
 mod deployment;
 mod event_hub;

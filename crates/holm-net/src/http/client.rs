@@ -1,4 +1,4 @@
-//! HTTP requests over TLS or over a stream in hand. A connection serves one request: what Holm asks over HTTP is rare, and a
+//! HTTP requests over TLS, over TCP alone where it is asked for, or over a stream in hand. A connection serves one request: what Holm asks over HTTP is rare, and a
 //! kept connection would be one more thing that can be half open on a bad link.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -34,10 +34,11 @@ pub enum ClientError {
     Body(#[source] BodyError),
 }
 
-/// Sends requests to one host and port over TLS.
+/// Sends requests to one host and port.
 #[derive(Clone, Debug)]
 pub struct Client {
-    tls: Arc<ClientConfig>,
+    /// `None`: without TLS.
+    tls: Option<Arc<ClientConfig>>,
     dialer: Dialer,
     host: String,
     port: u16,
@@ -48,7 +49,18 @@ impl Client {
     #[must_use]
     pub fn new(tls: Arc<ClientConfig>, host: impl Into<String>, port: u16) -> Self {
         Self {
-            tls,
+            tls: Some(tls),
+            dialer: Dialer::default(),
+            host: host.into(),
+            port,
+        }
+    }
+
+    /// A client without TLS, for a host on a network that can be trusted.
+    #[must_use]
+    pub fn plain(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            tls: None,
             dialer: Dialer::default(),
             host: host.into(),
             port,
@@ -92,10 +104,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Connect`], [`ClientError::Broken`].
-    pub async fn open(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        let stream = tls::connect(Arc::clone(&self.tls), &self.dialer, &self.host, self.port)
-            .await
-            .map_err(ClientError::Connect)?;
+    pub async fn open<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let authority = if self.port == 443 {
             self.host.clone()
         } else {
@@ -104,6 +117,17 @@ impl Client {
         if let Ok(value) = HeaderValue::from_str(&authority) {
             request.headers_mut().entry(HOST).or_insert(value);
         }
+        let (host, port) = (&self.host, self.port);
+        let Some(tls) = &self.tls else {
+            let stream = self.dialer.dial(host, port).await.map_err(|source| {
+                let peer = format!("{host}:{port}");
+                ClientError::Connect(HandshakeError::Unreachable { peer, source })
+            })?;
+            return send_over(stream, request).await;
+        };
+        let stream = tls::connect(Arc::clone(tls), &self.dialer, host, port)
+            .await
+            .map_err(ClientError::Connect)?;
         send_over(stream, request).await
     }
 }
@@ -112,9 +136,11 @@ impl Client {
 ///
 /// # Errors
 /// [`ClientError::Broken`].
-pub async fn send_over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError>
+pub async fn send_over<S, B>(stream: S, request: Request<B>) -> Result<Response<Incoming>, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

@@ -100,6 +100,23 @@ pub(crate) struct HubRun {
     /// How long a device may take for an upload, 1m to 24h.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::duration)]
     pub(crate) upload_life: Duration,
+    /// Keep files in a bucket of the S3-compatible store at this address. Its access keys are in AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY.
+    #[cfg(feature = "s3")]
+    #[arg(long, value_name = "URL", requires = "s3_bucket")]
+    pub(crate) s3_endpoint: Option<String>,
+    /// The bucket.
+    #[cfg(feature = "s3")]
+    #[arg(long, value_name = "NAME", requires = "s3_endpoint")]
+    pub(crate) s3_bucket: Option<String>,
+    /// The region that requests are signed for.
+    #[cfg(feature = "s3")]
+    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
+    pub(crate) s3_region: String,
+    /// What stands before the names of objects. They are this hub's alone: it removes those that it does not know.
+    #[cfg(feature = "s3")]
+    #[arg(long, value_name = "TEXT", default_value = "holm/")]
+    pub(crate) s3_prefix: String,
     /// Don't tell back ends of files that came.
     #[arg(long)]
     pub(crate) no_file_notifications: bool,

@@ -10,6 +10,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
+use holm_hub::files::Files;
 use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
@@ -57,6 +58,8 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    #[cfg(feature = "s3")]
+    let s3 = s3(&options)?;
     let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
     config.event_sources = EventSources {
         twin_changes: tells("twinChangeEvents"),
@@ -65,6 +68,8 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     };
     config.files = (!options.no_files).then(|| FileConfig {
         directory: options.blobs.clone(),
+        #[cfg(feature = "s3")]
+        s3,
         quota: options.blob_quota,
         upload_life: options.upload_life,
         notifications: !options.no_file_notifications,
@@ -92,6 +97,25 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     hub.close().await;
     tracing::info!("the hub has stopped");
     outcome
+}
+
+#[cfg(feature = "s3")]
+fn s3(options: &cli::HubRun) -> anyhow::Result<Option<holm_hub::S3Config>> {
+    let (Some(endpoint), Some(bucket)) = (&options.s3_endpoint, &options.s3_bucket) else {
+        return Ok(None);
+    };
+    let key = |name| {
+        let value = std::env::var(name);
+        value.with_context(|| format!("`{name}` is not set; it holds an access key of the bucket"))
+    };
+    Ok(Some(holm_hub::S3Config {
+        endpoint: endpoint.clone(),
+        bucket: bucket.clone(),
+        region: options.s3_region.clone(),
+        prefix: options.s3_prefix.clone(),
+        access_key: key("AWS_ACCESS_KEY_ID")?,
+        secret_key: holm_identity::Secret::new(key("AWS_SECRET_ACCESS_KEY")?),
+    }))
 }
 
 /// The sockets of a hub.
@@ -145,6 +169,7 @@ async fn serve_until_told(
     let page = HubStatus {
         backend: hub.backend().clone(),
         front: front.gateway.clone(),
+        files: hub.files().cloned(),
     };
     let status = status_page::serve(scope, status, page)?;
 
@@ -193,6 +218,7 @@ impl Handler for Front {
 struct HubStatus {
     backend: HubBackend,
     front: Gateway<HubBackend>,
+    files: Option<Files>,
 }
 
 impl Status for HubStatus {
@@ -204,6 +230,9 @@ impl Status for HubStatus {
         let mut out = Exposition::default();
         self.front.metrics().write("holm_hub", &mut out);
         self.backend.write_metrics(&mut out).await;
+        if let Some(files) = &self.files {
+            files.write_metrics(&mut out);
+        }
         out.into_text()
     }
 }

@@ -54,6 +54,12 @@ impl Purpose {
         matches!(self, Self::CloudToDevice | Self::Inputs)
     }
 
+    /// Whether it stays when nobody is interested any more: the twin is read by whoever wants none of its changes, too, and
+    /// calls that came before are answered.
+    const fn is_lasting(self) -> bool {
+        matches!(self, Self::TwinRequests | Self::TwinNews | Self::MethodAnswers)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Telemetry => "telemetry",
@@ -98,6 +104,10 @@ struct Known {
     purpose: Purpose,
     link: LinkId,
     is_attached: bool,
+    /// Messages that the application has and has said nothing about.
+    held: usize,
+    /// Nobody is interested any more.
+    is_leaving: bool,
 }
 
 /// The links of one session.
@@ -129,7 +139,7 @@ impl Links {
         }
     }
 
-    /// Attaches a link that is not there.
+    /// Attaches a link that is not there; one that was to go stays.
     pub(super) fn attach(
         &mut self,
         connection: &mut Connection,
@@ -137,7 +147,10 @@ impl Links {
         purpose: Purpose,
         identity: &Identity,
     ) -> Result<(), OpenError> {
-        if self.find(purpose).is_some() {
+        if let Some(known) = self.all.iter_mut().find(|known| known.purpose == purpose) {
+            if std::mem::take(&mut known.is_leaving) {
+                connection.set_window(known.link, MESSAGES);
+            }
             return Ok(());
         }
         let (name, address) = (Text::from_static(purpose.name()), purpose.address(identity));
@@ -158,14 +171,46 @@ impl Links {
             purpose,
             link,
             is_attached: false,
+            held: 0,
+            is_leaving: false,
         });
         Ok(())
     }
 
-    /// Gives a link up.
-    pub(super) fn detach(&mut self, connection: &mut Connection, purpose: Purpose) {
-        if let Some(index) = self.all.iter().position(|known| known.purpose == purpose) {
+    /// Gives a link up, as soon as the application has said what became of all that it brought: with the link the node above
+    /// would take back what is not settled, and bring it again.
+    pub(super) fn leave(&mut self, connection: &mut Connection, purpose: Purpose) {
+        let place = self.all.iter().position(|known| known.purpose == purpose);
+        let Some((index, known)) = place.and_then(|index| Some((index, self.all.get_mut(index)?))) else {
+            return;
+        };
+        if purpose.is_lasting() {
+            return;
+        }
+        if known.held > 0 {
+            known.is_leaving = true;
+            connection.set_window(known.link, 0);
+        } else {
             connection.detach(self.all.swap_remove(index).link, true, None);
+        }
+    }
+
+    /// The application has a message.
+    pub(super) fn hold(&mut self, link: LinkId) {
+        if let Some(known) = self.all.iter_mut().find(|known| known.link == link) {
+            known.held += 1;
+        }
+    }
+
+    /// The application has said what became of a message.
+    pub(super) fn release(&mut self, connection: &mut Connection, link: LinkId) {
+        let Some(known) = self.all.iter_mut().find(|known| known.link == link) else {
+            return;
+        };
+        known.held = known.held.saturating_sub(1);
+        if known.is_leaving {
+            let purpose = known.purpose;
+            self.leave(connection, purpose);
         }
     }
 
@@ -181,11 +226,6 @@ impl Links {
         let index = self.all.iter().position(|known| known.link == link)?;
         let known = self.all.swap_remove(index);
         Some((known.purpose, known.is_attached))
-    }
-
-    pub(super) fn find(&self, purpose: Purpose) -> Option<LinkId> {
-        let known = self.all.iter().find(|known| known.purpose == purpose)?;
-        Some(known.link)
     }
 
     /// The link of a purpose that the node above has taken.

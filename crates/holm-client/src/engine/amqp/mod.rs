@@ -11,10 +11,13 @@
 //!
 //! Source: `hub-device-protocols.md` §3.
 
+mod arriving;
 mod cbs;
+mod driver;
 mod links;
 mod messages;
 mod pool;
+mod sending;
 mod serving;
 mod shared;
 

@@ -4,6 +4,7 @@
 //! thousands that lost one link ask the node above once.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use holm_net::Scope;
@@ -22,16 +23,10 @@ struct Pool {
     scope: Scope,
     /// Held for list operations.
     open: Mutex<Vec<Open>>,
-    /// Held by the one that makes a connection.
-    making: tokio::sync::Mutex<Attempts>,
-    /// How many attempts have failed; held for a copy.
-    failed: Mutex<u64>,
-}
-
-/// What became of the attempts so far.
-#[derive(Default)]
-struct Attempts {
-    last_failure: String,
+    /// Held by the one that makes a connection; why the last attempt failed.
+    making: tokio::sync::Mutex<String>,
+    /// How many attempts have failed.
+    failed: AtomicU64,
 }
 
 struct Open {
@@ -57,7 +52,7 @@ impl Connections {
             scope,
             open: Mutex::default(),
             making: tokio::sync::Mutex::default(),
-            failed: Mutex::default(),
+            failed: AtomicU64::new(0),
         }))
     }
 
@@ -74,18 +69,18 @@ impl Connections {
             return Ok(seat);
         }
         let failed_before = self.failed();
-        let mut making = self.0.making.lock().await;
+        let mut last_failure = self.0.making.lock().await;
         if let Some(seat) = self.try_sit(options) {
             return Ok(seat);
         }
         if self.failed() != failed_before {
-            return Err(making.last_failure.clone());
+            return Err(last_failure.clone());
         }
         match Box::pin(self.make(options)).await {
             Ok(seat) => Ok(seat),
             Err(reason) => {
-                making.last_failure.clone_from(&reason);
-                *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                last_failure.clone_from(&reason);
+                self.0.failed.fetch_add(1, Ordering::Relaxed);
                 Err(reason)
             }
         }
@@ -120,6 +115,6 @@ impl Connections {
     }
 
     fn failed(&self) -> u64 {
-        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.failed.load(Ordering::Relaxed)
     }
 }

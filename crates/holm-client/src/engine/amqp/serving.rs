@@ -4,51 +4,47 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holm_amqp::condition::{
-    DECODE_ERROR, INVALID_FIELD, MESSAGE_SIZE_EXCEEDED, NOT_ALLOWED, NOT_IMPLEMENTED, PRECONDITION_FAILED,
-};
-use holm_amqp::{AmqpError, Delivery, Event as Happened, Limits, LinkId, OpenError, Outbound, Outcome, Token};
-use serde_json::Value;
+use holm_amqp::{AmqpError, Event as Happened, LinkId, OpenError, Outcome, Token};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::links::{Links, Purpose};
-use super::messages::{self, TwinNews, TwinOperation};
+use super::messages::{self, TwinOperation};
 use super::shared::{News, Seat};
 use super::{Link, Unacknowledged, authenticate, end_of};
-use crate::client::{SendError, State};
+use crate::client::{State, TwinError};
 use crate::engine::renewal::Life;
 use crate::engine::requests::Requests;
-use crate::engine::{Answer, Call, Command, Delivered, End, Ends, Verdict, sleep_until, tell};
-use crate::event::{Event, MethodCall, Received};
+use crate::engine::{Answer, Call, Command, Delivered, End, Ends, Outgoing, Verdict, sleep_until};
+use crate::event::Event;
 use crate::options::{Interests, Options};
 
 /// What the wish for changes of desired properties is called.
-const SUBSCRIBE: &str = "desired";
+pub(super) const SUBSCRIBE: &str = "desired";
 /// The same for its end, whose answer nobody waits for.
-const UNSUBSCRIBE: &str = "no-desired";
+pub(super) const UNSUBSCRIBE: &str = "no-desired";
 
 type Renewing<'o> = Pin<Box<dyn Future<Output = Result<Option<Life>, End>> + Send + 'o>>;
 
-struct Serving<'e> {
-    options: &'e Options,
+pub(super) struct Serving<'e> {
+    pub(super) options: &'e Options,
     ends: &'e mut Ends,
-    kept: &'e mut VecDeque<Unacknowledged>,
-    seat: Seat,
-    links: Links,
-    answers: (mpsc::Sender<Box<Answer>>, mpsc::Receiver<Box<Answer>>),
+    pub(super) kept: &'e mut VecDeque<Unacknowledged>,
+    pub(super) seat: Seat,
+    pub(super) links: Links,
+    pub(super) answers: (mpsc::Sender<Box<Answer>>, mpsc::Receiver<Box<Answer>>),
     /// Oldest first.
-    in_flight: VecDeque<(Token, Unacknowledged)>,
-    last_tag: u64,
-    twins: Requests,
+    pub(super) in_flight: VecDeque<(Token, Unacknowledged)>,
+    pub(super) last_tag: u64,
+    pub(super) twins: Requests,
     /// Asked before the twin links stood.
-    early: Vec<Command>,
+    pub(super) early: Vec<Command>,
     /// With the link that gets its credit back when the application has the event.
-    events: VecDeque<(Event, Option<LinkId>)>,
+    pub(super) events: VecDeque<(Event, Option<LinkId>)>,
     /// What is attached, or asked for.
     subscribed: Interests,
     /// Changes of desired properties are asked for, and that is not answered.
-    awaits_desired: bool,
+    pub(super) awaits_desired: bool,
     up: bool,
 }
 
@@ -107,8 +103,7 @@ impl Serving<'_> {
                 }
                 outgoing = self.ends.outgoing.recv(), if may_send => match outgoing {
                     Some(outgoing) => {
-                        let super::super::Outgoing { message, acknowledged } = outgoing;
-                        self.kept.push_back(Unacknowledged { message, acknowledged });
+                        self.take(outgoing);
                         None
                     }
                     None => Some(End::Stopped),
@@ -147,6 +142,20 @@ impl Serving<'_> {
         }
     }
 
+    /// Takes a message, and those that wait behind it: they leave together.
+    fn take(&mut self, outgoing: Outgoing) {
+        let mut next = Some(outgoing);
+        while let Some(Outgoing { message, acknowledged }) = next {
+            self.kept.push_back(Unacknowledged { message, acknowledged });
+            let has_room = self.kept.len() + self.in_flight.len() < self.options.window.max(1);
+            next = if has_room {
+                self.ends.outgoing.try_recv().ok()
+            } else {
+                None
+            };
+        }
+    }
+
     /// Keeps what was not acknowledged for the next session; this one ends with its seat.
     fn wind_up(mut self) {
         // Acknowledgements that are here already count.
@@ -158,7 +167,7 @@ impl Serving<'_> {
         }
         self.twins.fail_all();
         for command in self.early.drain(..) {
-            command.fail(crate::client::TwinError::NotConnected);
+            command.fail(TwinError::NotConnected);
         }
         for (_, unacknowledged) in self.in_flight.drain(..).rev() {
             self.kept.push_front(unacknowledged);
@@ -198,9 +207,7 @@ impl Serving<'_> {
         let (had, has) = (self.subscribed, wanted);
         self.seat.with(|connection| {
             let gone = Purpose::of(had).filter(|purpose| !Purpose::of(has).any(|wanted| wanted == *purpose));
-            // The twin is read by whoever wants none of its changes, too.
-            let gone = gone.filter(|purpose| !matches!(purpose, Purpose::TwinRequests | Purpose::TwinNews));
-            gone.for_each(|purpose| links.detach(connection, purpose));
+            gone.for_each(|purpose| links.leave(connection, purpose));
             Purpose::of(has).try_for_each(|purpose| links.attach(connection, session, purpose, identity))
         })?;
         self.subscribed = wanted;
@@ -242,7 +249,7 @@ impl Serving<'_> {
         None
     }
 
-    fn look_whether_up(&mut self) {
+    pub(super) fn look_whether_up(&mut self) {
         if !self.up && !self.awaits_desired && self.links.all_stand() && self.is_open() {
             self.up = true;
             self.ends.state.send_replace(State::Connected);
@@ -258,71 +265,6 @@ impl Serving<'_> {
         let error = error.map(ToString::to_string).unwrap_or_default();
         tracing::warn!(identity = %self.options.identity, ?purpose, error, "the node above refused a link; what it brings will be missing");
         self.look_whether_up();
-        None
-    }
-
-    /// Sends what waits, oldest first, while there is room.
-    fn send_kept(&mut self) {
-        let Some(link) = self.links.standing(Purpose::Telemetry) else {
-            return;
-        };
-        while self.in_flight.len() < self.options.window.max(1)
-            && let Some(first) = self.kept.pop_front()
-        {
-            let payload = match messages::to_server(&first.message) {
-                Ok(message) => message.to_bytes(),
-                Err(reason) => {
-                    tell(first.acknowledged, Err(SendError::Invalid(reason)));
-                    continue;
-                }
-            };
-            let delivery = self.outbound(payload, false);
-            match self.seat.with(|connection| connection.send(link, &delivery)) {
-                Ok(Some(token)) => self.in_flight.push_back((token, first)),
-                Ok(None) => tell(first.acknowledged, Ok(())),
-                Err(error @ holm_amqp::SendError::TooLarge { .. }) => {
-                    tell(first.acknowledged, Err(SendError::Invalid(error.to_string())));
-                }
-                Err(error) => {
-                    if error == holm_amqp::SendError::QueueFull {
-                        self.seat.await_room();
-                    }
-                    return self.kept.push_front(first);
-                }
-            }
-        }
-    }
-
-    fn outbound(&mut self, payload: bytes::Bytes, settled: bool) -> Outbound {
-        self.last_tag += 1;
-        Outbound {
-            tag: self.last_tag.into(),
-            format: 0,
-            payload,
-            settled,
-        }
-    }
-
-    /// Takes the outcome of a message. One that says "not now" ends the session: what is sent again on the next goes before
-    /// what came after it.
-    fn settled(&mut self, token: Token, outcome: Option<Outcome>) -> Option<End> {
-        let index = self.in_flight.iter().position(|(known, _)| *known == token)?;
-        let error = match outcome {
-            Some(Outcome::Accepted) => None,
-            Some(Outcome::Rejected(error)) => match error {
-                Some(error) if !is_final(&error) => return Some(end_of("a message's way", Some(&error))),
-                Some(error) => Some(format!("the node above rejects it: {error}")),
-                None => Some("the node above rejects it".to_owned()),
-            },
-            Some(Outcome::Released | Outcome::Modified(_)) | None => {
-                return Some(End::Lost("the node above gave a message back".to_owned()));
-            }
-        };
-        let (_, unacknowledged) = self.in_flight.remove(index)?;
-        tell(
-            unacknowledged.acknowledged,
-            error.map_or(Ok(()), |error| Err(SendError::Invalid(error))),
-        );
         None
     }
 
@@ -351,26 +293,8 @@ impl Serving<'_> {
         if self.ask_twin(operation, &id) {
             self.twins.insert(id, command);
         } else {
-            command.fail(crate::client::TwinError::NotConnected);
+            command.fail(TwinError::NotConnected);
         }
-    }
-
-    fn ask_twin(&mut self, operation: TwinOperation<'_>, id: &str) -> bool {
-        let message = messages::twin_request(operation, id);
-        self.send_once(Purpose::TwinRequests, &message)
-    }
-
-    /// Sends what has no outcome; says whether it is on its way.
-    fn send_once(&mut self, purpose: Purpose, message: &holm_amqp::Message) -> bool {
-        let delivery = self.outbound(message.to_bytes(), true);
-        let Some(link) = self.links.standing(purpose) else {
-            return false;
-        };
-        let sent = self.seat.with(|connection| connection.send_later(link, &delivery));
-        if let Err(error) = &sent {
-            tracing::warn!(identity = %self.options.identity, ?purpose, %error, "a request or an answer was not sent");
-        }
-        sent.is_ok()
     }
 
     /// Gives the application an event, or drops all of them: it wants none, and may still send.
@@ -395,7 +319,11 @@ impl Serving<'_> {
                     Verdict::Abandon => Outcome::Released,
                     Verdict::Reject => Outcome::Rejected(None),
                 };
-                self.seat.with(|connection| connection.settle(delivery, outcome));
+                let links = &mut self.links;
+                self.seat.with(|connection| {
+                    connection.settle(delivery, outcome);
+                    links.release(connection, delivery.link());
+                });
             }
             Answer::Method(Call::Amqp(id), response) => {
                 self.send_once(Purpose::MethodAnswers, &messages::method_answer(id, &response));
@@ -404,98 +332,6 @@ impl Serving<'_> {
                 tracing::debug!("an answer for another carrier was dropped");
             }
         }
-    }
-
-    fn arrived(&mut self, delivery: &Delivery) {
-        let Some(purpose) = self.links.purpose(delivery.link) else {
-            return;
-        };
-        let decoded = holm_amqp::Message::decode(&delivery.payload, Limits::default());
-        let is_mail = matches!(purpose, Purpose::CloudToDevice | Purpose::Inputs);
-        if let Some(id) = delivery.id
-            && (!is_mail || decoded.is_err())
-        {
-            let outcome = if decoded.is_ok() {
-                Outcome::Accepted
-            } else {
-                Outcome::Rejected(None)
-            };
-            self.seat.with(|connection| connection.settle(id, outcome));
-        }
-        let message = match decoded {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::warn!(identity = %self.options.identity, ?purpose, %error, "a message came that can't be read");
-                return self.give_back(delivery.link, purpose);
-            }
-        };
-        match purpose {
-            Purpose::CloudToDevice | Purpose::Inputs => self.mail(&message, purpose, delivery),
-            Purpose::MethodCalls => self.method(&message, delivery.link),
-            Purpose::TwinNews => self.twin_news(&message, delivery.link),
-            Purpose::Telemetry | Purpose::MethodAnswers | Purpose::TwinRequests => {}
-        }
-    }
-
-    /// Lets another one come for one that the application does not get.
-    fn give_back(&self, link: LinkId, purpose: Purpose) {
-        if purpose.credit() > 0 {
-            self.seat.with(|connection| connection.grant(link, 1));
-        }
-    }
-
-    fn mail(&mut self, message: &holm_amqp::Message, purpose: Purpose, delivery: &Delivery) {
-        let (message, input) = messages::from_server(message);
-        let input = (purpose == Purpose::Inputs).then(|| input.unwrap_or_default());
-        let received = Received {
-            message,
-            input,
-            delivery: delivery.id.map(Delivered::Amqp),
-            answers: self.answers.0.clone(),
-        };
-        self.events.push_back((Event::Message(received), None));
-    }
-
-    fn method(&mut self, message: &holm_amqp::Message, link: LinkId) {
-        let Some((id, name, payload)) = messages::method_call(message) else {
-            tracing::warn!(identity = %self.options.identity, "a method call came without an id or a name");
-            return self.give_back(link, Purpose::MethodCalls);
-        };
-        let call = MethodCall {
-            name,
-            payload,
-            call: Call::Amqp(id),
-            answers: self.answers.0.clone(),
-        };
-        self.events.push_back((Event::Method(call), Some(link)));
-    }
-
-    fn twin_news(&mut self, message: &holm_amqp::Message, link: LinkId) {
-        let body = message.body.data().unwrap_or_default();
-        match messages::twin_news(message) {
-            TwinNews::Desired => match serde_json::from_slice::<Value>(&body) {
-                Ok(patch) => return self.events.push_back((Event::DesiredChanged(patch), Some(link))),
-                Err(error) => {
-                    tracing::warn!(identity = %self.options.identity, %error, "a change of desired properties is not JSON");
-                }
-            },
-            TwinNews::Answer {
-                correlation, status, ..
-            } if correlation == SUBSCRIBE => {
-                if status >= 300 {
-                    tracing::warn!(identity = %self.options.identity, status, "the node above refused a subscription; what it brings will be missing");
-                }
-                self.awaits_desired = false;
-                self.look_whether_up();
-            }
-            TwinNews::Answer { correlation, .. } if correlation == UNSUBSCRIBE => {}
-            TwinNews::Answer {
-                correlation,
-                status,
-                version,
-            } => self.twins.answered(&correlation, status, version, &body),
-        }
-        self.give_back(link, Purpose::TwinNews);
     }
 }
 
@@ -512,19 +348,4 @@ async fn done(renewing: &mut Option<Renewing<'_>>) -> Result<Option<Life>, End> 
 
 fn lost(error: OpenError) -> End {
     End::Lost(format!("a link can't be opened: {error}"))
-}
-
-/// Whether a rejected message would be rejected again, however often it is sent.
-fn is_final(error: &AmqpError) -> bool {
-    matches!(
-        error.condition.as_str(),
-        DECODE_ERROR
-            | INVALID_FIELD
-            | MESSAGE_SIZE_EXCEEDED
-            | NOT_ALLOWED
-            | NOT_IMPLEMENTED
-            | PRECONDITION_FAILED
-            | "com.microsoft:argument-error"
-            | "com.microsoft:argument-out-of-range"
-    )
 }

@@ -13,17 +13,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
 use holm_amqp::condition::{NOT_ALLOWED, RESOURCE_LIMIT_EXCEEDED};
-use holm_amqp::{AmqpError, Closed, Config, Connection, Event, Login, OpenError, SessionId};
+use holm_amqp::{AmqpError, Config, Connection, Event, Login, OpenError, SessionId};
 use holm_identity::Secret;
 use holm_net::clock::instant;
-use holm_net::{Protocol, Scope, Stream, error_chain};
+use holm_net::{Scope, Stream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::cbs::{Cbs, NotTaken};
+use super::driver::drive;
 use super::links::MOST_NEWS;
 use crate::credential::Credential;
 use crate::options::Options;
@@ -44,15 +44,29 @@ pub(super) enum News {
     Room,
 }
 
+/// Whether there was room for what was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    /// Too many bytes wait to leave.
+    Needed,
+}
+
+impl Room {
+    pub(super) const fn needed_if(needed: bool) -> Self {
+        if needed { Self::Needed } else { Self::Enough }
+    }
+}
+
 /// A connection, for all who sit on it.
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// The driver has something to do.
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
-struct Inner {
-    connection: Connection,
+pub(super) struct Inner {
+    pub(super) connection: Connection,
     seats: HashMap<SessionId, mpsc::Sender<Box<News>>>,
     /// Whether rights come by tokens.
     with_tokens: bool,
@@ -165,7 +179,7 @@ impl Shared {
         ended.unwrap_or_else(|| "the node above sent more than it was allowed to".to_owned())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,7 +201,8 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    fn end(&self, reason: String) {
+    /// The connection has ended, or its task has.
+    pub(super) fn end(&self, reason: String) {
         let mut inner = self.lock();
         inner.seats.clear();
         inner.cbs = None;
@@ -222,86 +237,9 @@ fn config(options: &Options) -> Config {
     }
 }
 
-/// Drives a connection until its end.
-async fn drive(shared: Arc<Shared>, stream: Box<dyn Stream>) {
-    let _ending = Ending(Arc::clone(&shared));
-    let mut connection = holm_net::Connection::new(Wire::new(Arc::clone(&shared)), stream);
-    let closed = loop {
-        tokio::select! {
-            closed = connection.next_event() => break closed,
-            () = shared.wake.notified() => {}
-        }
-    };
-    shared.end(error_chain(&closed));
-    connection.finish().await;
-}
-
-/// Tells the end also when the task is dropped.
-struct Ending(Arc<Shared>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.end("the connection was given up".to_owned());
-    }
-}
-
-/// What the driver loop moves: the connection behind its lock. Its one event is the end; all others go to whom they concern.
-struct Wire {
-    shared: Arc<Shared>,
-    input: BytesMut,
-}
-
-impl Wire {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            input: BytesMut::new(),
-        }
-    }
-}
-
-impl Protocol for Wire {
-    type Event = Closed;
-
-    fn input_buffer(&mut self) -> &mut BytesMut {
-        &mut self.input
-    }
-    fn handle_input(&mut self, now: Instant) {
-        self.shared.lock().connection.handle_bytes(now, &self.input);
-        self.input.clear();
-    }
-    fn handle_end(&mut self) {
-        self.shared.lock().connection.handle_end();
-    }
-    fn wants_input(&self) -> bool {
-        self.shared.lock().connection.wants_input()
-    }
-    fn handle_timeout(&mut self, now: Instant) {
-        self.shared.lock().connection.handle_timeout(now);
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.shared.lock().connection.poll_timeout()
-    }
-    fn poll_transmit(&mut self, out: &mut BytesMut) {
-        let mut inner = self.shared.lock();
-        if inner.connection.poll_transmit(out) {
-            inner.tell_of_room();
-        }
-    }
-    fn poll_event(&mut self, _wanted: &impl Fn(&Closed) -> bool) -> Option<Closed> {
-        let mut inner = self.shared.lock();
-        while let Some(event) = inner.connection.poll_event() {
-            if let Event::Closed(reason) = event {
-                return Some(reason);
-            }
-            inner.dispatch(event);
-        }
-        None
-    }
-}
-
 impl Inner {
-    fn dispatch(&mut self, event: Event) {
+    /// Tells an event to whom it concerns.
+    pub(super) fn dispatch(&mut self, event: Event) {
         let session = match &event {
             Event::Opened(_) => return self.opened(),
             Event::Attach { link, .. } => {
@@ -363,7 +301,8 @@ impl Inner {
         }
     }
 
-    fn tell_of_room(&mut self) {
+    /// Bytes have left: those who wait for room look again.
+    pub(super) fn tell_of_room(&mut self) {
         for session in std::mem::take(&mut self.blocked) {
             // One whose news are full looks again when it reads them.
             if let Some(seat) = self.seats.get(&session)
@@ -402,19 +341,22 @@ impl Seat {
         self.news.try_recv().ok().map(|news| *news)
     }
 
+    /// Sends with the connection, as far as it has room; when that is needed, news of more room follow.
+    pub(super) fn with_room(&self, action: impl FnOnce(&mut Connection) -> Room) {
+        let mut inner = self.shared.lock();
+        // Noted under the same lock: room that comes at once is not missed.
+        if action(&mut inner.connection) == Room::Needed && !inner.blocked.contains(&self.session) {
+            inner.blocked.push(self.session);
+        }
+        drop(inner);
+        self.shared.wake.notify_one();
+    }
+
     /// Does something with the connection; what it has to send then leaves.
     pub(super) fn with<T>(&self, action: impl FnOnce(&mut Connection) -> T) -> T {
         let done = action(&mut self.shared.lock().connection);
         self.shared.wake.notify_one();
         done
-    }
-
-    /// Wants to hear when bytes that wait have left.
-    pub(super) fn await_room(&self) {
-        let mut inner = self.shared.lock();
-        if !inner.blocked.contains(&self.session) {
-            inner.blocked.push(self.session);
-        }
     }
 }
 

@@ -132,7 +132,11 @@ pub fn texts(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, ServiceError> {
     Ok(texts)
 }
 
-fn batch(body: &[u8]) -> Result<Vec<Message>, ServiceError> {
+/// Reads a batch.
+///
+/// # Errors
+/// `ArgumentInvalid` naming what is wrong and where.
+pub fn batch(body: &[u8]) -> Result<Vec<Message>, ServiceError> {
     let wrong = |why: String| ServiceError::argument_invalid(format!("the batch {why}"));
     let parsed: Value = serde_json::from_slice(body).map_err(|error| wrong(format!("is not JSON: {error}")))?;
     let Value::Array(items) = parsed else {
