@@ -203,7 +203,7 @@ impl Notices {
     /// Puts a notice, a JSON text; gives its number when it is on disk.
     ///
     /// # Errors
-    /// `MessageTooLarge` beyond [`MAX_BODY`]; when the database can't be written to.
+    /// `MessageTooLarge` beyond [`MAX_BODY`]; `ArgumentInvalid` for what is not JSON; when the database can't be written to.
     pub async fn put(&self, kind: NoticeKind, body: Bytes) -> Result<u64, ServiceError> {
         let (notices, now) = (self.clone(), self.clock.now());
         let written = self.repository.change_then(
@@ -227,6 +227,11 @@ impl Notices {
         if body.len() > MAX_BODY {
             let text = format!("a notice has {} bytes; at most {MAX_BODY} are allowed", body.len());
             return Err(ServiceError::new(ErrorCode::MessageTooLarge, text));
+        }
+        if !is_json(Some(body)) {
+            return Err(ServiceError::argument_invalid(
+                "a notice is not JSON; give one JSON value",
+            ));
         }
         let id = transaction.add_notice(kind, now, body)?;
         let head = NoticeHead {
