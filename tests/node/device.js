@@ -1,15 +1,22 @@
 'use strict';
 // A device or module on the original Node SDK, steered over the control line. Environment, commands and events are those of
 // tests/python/device.py, except that the SDK wants to know the names of methods beforehand: `listen` for methods takes them
-// as `names`.
+// as `names`. HOLM_E2E_TRANSPORT may also be `http`, which polls for messages and has no twins and methods. Commands of this
+// program alone:
+//   send_batch  bodies
+//   settle      how: "complete" | "reject" | "abandon"     what is done with messages from now on; told by the event `settled`
+//   upload      name, size [by_hand, type]                  the SDK's own call, or its steps with @azure/storage-blob
 
+const { Readable } = require('node:stream');
 const fs = require('node:fs');
 const { Client, Message, ModuleClient } = require('azure-iot-device');
 const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
+const { Http } = require('azure-iot-device-http');
 const { Mqtt, MqttWs } = require('azure-iot-device-mqtt');
+const { AnonymousCredential, BlockBlobClient } = require('@azure/storage-blob');
 const { Control, explain } = require('./control');
 
-const TRANSPORTS = { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
+const TRANSPORTS = { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs, http: Http };
 const METHODS = ['echo', 'fail', 'silent'];
 
 class Program {
@@ -27,10 +34,12 @@ class Program {
     const kind = parts.ModuleId ? ModuleClient : Client;
     const client = kind.fromConnectionString(text, transport);
     if (process.env.HOLM_E2E_X509_CERTIFICATE) {
-      await client.setOptions({
+      const set = client.setOptions({
         cert: fs.readFileSync(process.env.HOLM_E2E_X509_CERTIFICATE, 'utf8'),
         key: fs.readFileSync(process.env.HOLM_E2E_X509_KEY, 'utf8'),
       });
+      // The HTTP transport takes a certificate at once and never says so.
+      if (transport !== Http) await set;
     }
     return new Program(client, parts.ModuleId || parts.DeviceId, Boolean(parts.ModuleId));
   }
@@ -40,6 +49,7 @@ class Program {
     this.isModule = isModule;
     this.answers = {};
     this.sdkTwin = null;
+    this.settlement = 'complete';
     this.control = new Control(name);
     client.on('error', (error) => this.control.event('background', { error: explain(error) }));
     client.on('disconnect', () => this.control.event('connection', { connected: false }));
@@ -56,8 +66,35 @@ class Program {
       report: (command) => this.report(command.patch),
       invoke: (command) => this.invoke(command),
       answer: ({ method, status, payload }) => { this.answers[method] = { status, payload }; },
+      send_batch: async ({ bodies }) => { await this.client.sendEventBatch(bodies.map((body) => new Message(body))); },
+      settle: ({ how }) => { this.settlement = how; },
+      upload: (command) => this.upload(command),
     });
     process.exit(0);
+  }
+
+  // Sends a file of a repeated line.
+  async upload({ name, size, by_hand: byHand = false, type = 'text/plain' }) {
+    const content = Buffer.alloc(size, 'all is well here\n');
+    if (!byHand) {
+      await this.client.uploadToBlob(name, Readable.from([content]), size);
+      return;
+    }
+    const { correlationId, hostName, containerName, blobName, sasToken } =
+      await this.client.getBlobSharedAccessSignature(name);
+    const url = `https://${hostName}/${containerName}/${blobName}${sasToken}`;
+    const client = new BlockBlobClient(url, new AnonymousCredential());
+    let status = { isSuccess: false, statusCode: 500, statusDescription: 'not stored' };
+    try {
+      const options = { blobHTTPHeaders: { blobContentType: type }, metadata: { line: '4' } };
+      const stored = await client.upload(content, size, options);
+      const properties = await client.getProperties();
+      const read = await client.downloadToBuffer(0, undefined, { blockSize: 256 * 1024 });
+      if (!read.equals(content)) throw new Error('what was read is not what was stored');
+      status = { isSuccess: true, statusCode: stored._response.status, statusDescription: properties.contentType };
+    } finally {
+      await this.client.notifyBlobUploadStatus(correlationId, status.isSuccess, status.statusCode, status.statusDescription);
+    }
   }
 
   async send(command) {
@@ -88,6 +125,10 @@ class Program {
       twin.on('properties.desired', (patch) => this.control.event('desired', { patch }));
     } else {
       throw new Error(`there is nothing called ${what} to listen to`);
+    }
+    if (process.env.HOLM_E2E_TRANSPORT === 'http') {
+      await this.client.setOptions({ http: { receivePolicy: { interval: 1 } } });
+      return;
     }
     // The SDK subscribes without telling when it is done. A connection is in order: when an answer has come to a question that
     // was asked later, the subscription stands.
@@ -136,8 +177,10 @@ class Program {
       content_type: message.contentType,
       content_encoding: message.contentEncoding,
     });
-    this.client.complete(message, (error) => {
+    const how = this.settlement;
+    this.client[how](message, (error) => {
       if (error) this.control.event('background', { error: explain(error) });
+      else this.control.event('settled', { how, message_id: message.messageId });
     });
   }
 

@@ -13,6 +13,7 @@ Commands, the same in the Node program:
   twin      -> {"desired": ..., "reported": ...}
   report    patch
   invoke    device, [module], method, payload, [response_timeout]                    (modules of an edge)
+  upload    name, size      a file of a repeated line                                 (devices)
   answer    method, status, payload      how calls of a method are answered from now on; status null: not at all
 Events:
   message   input (modules), body, properties, message_id, correlation_id, user_id, content_type, content_encoding
@@ -22,7 +23,10 @@ Events:
   background  error            an error that the SDK had in one of its threads
 """
 
+import http.client
 import os
+import ssl
+import urllib.parse
 
 from azure.iot.device import (
     X509,
@@ -79,6 +83,7 @@ class Program:
             "report": lambda command: self.client.patch_twin_reported_properties(command["patch"]),
             "invoke": self.invoke,
             "answer": self.answer,
+            "upload": self.upload,
         })
         self.client.shutdown()
 
@@ -112,6 +117,19 @@ class Program:
             "connectTimeoutInSeconds": 0,
         }
         return self.client.invoke_method(parameters, command["device"], command.get("module"))
+
+    def upload(self, command):
+        content = (b"all is well here\n" * (command["size"] // 17 + 1))[: command["size"]]
+        info = self.client.get_storage_info_for_blob(command["name"])
+        path = urllib.parse.quote(f"/{info['containerName']}/{info['blobName']}") + info["sasToken"]
+        store = http.client.HTTPSConnection(info["hostName"], context=ssl.create_default_context())
+        store.request("PUT", path, content, {"x-ms-blob-type": "BlockBlob"})
+        answer = store.getresponse()
+        is_success = answer.status == 201
+        description = answer.read().decode("utf-8") or answer.reason
+        self.client.notify_blob_upload_status(info["correlationId"], is_success, answer.status, description)
+        if not is_success:
+            raise RuntimeError(f"{answer.status}: {description}")
 
     def answer(self, command):
         self.answers[command["method"]] = (command.get("status"), command.get("payload"))

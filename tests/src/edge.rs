@@ -17,12 +17,13 @@ use serde_json::Value;
 use crate::address::Address;
 use crate::control::{Control, Switchboard};
 use crate::daemon::{Daemon, Directory};
-use crate::hub::{Device, Hub, MQTT_PORT};
+use crate::hub::{Device, HTTPS_PORT, Hub, MQTT_PORT};
 use crate::need;
 use crate::patience;
 use crate::processes;
 use crate::sdk::{Language, program_of};
 use crate::small_disk::SmallDisk;
+use crate::wire::http::{self, Answer};
 use crate::wire::mqtt;
 use crate::wire::tls::{self, Place};
 
@@ -236,6 +237,19 @@ impl Edge {
         let ip = IpAddr::V4(self.ip());
         let stream = tls::connect(Place { ip, name: ip }, MQTT_PORT, ca, None)?;
         Ok(mqtt::Client::new(stream))
+    }
+
+    /// Asks its HTTPS port, with exactly these headers.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Answer> {
+        let ip = IpAddr::V4(self.ip());
+        let stream = tls::connect(Place { ip, name: ip }, HTTPS_PORT, &self.ca(), None)?;
+        let host = self.ip().to_string();
+        let mut all = vec![("Host", host.as_str())];
+        all.extend(headers);
+        http::request(stream, method, target, &all, body)
     }
 
     /// Its address.

@@ -33,6 +33,8 @@ pub enum Transport {
     Amqp,
     /// AMQP in WebSocket on 443; the Python SDK has none.
     AmqpWs,
+    /// Requests over HTTPS on 443; the Python SDK has none, and devices alone have it.
+    Http,
 }
 
 impl Transport {
@@ -44,6 +46,7 @@ impl Transport {
             Self::MqttWs => "mqtt-ws",
             Self::Amqp => "amqp",
             Self::AmqpWs => "amqp-ws",
+            Self::Http => "http",
         }
     }
 }

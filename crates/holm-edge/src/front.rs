@@ -1,12 +1,12 @@
-//! What the edge answers on its HTTPS port: WebSockets on any path, and method calls from module to module
-//! (`edge-broker.md` §1.1, §1.9).
+//! What the edge answers on its HTTPS port: WebSockets on any path, method calls from module to module (`edge-broker.md` §1.1,
+//! §1.9), and events of its modules and of devices below it, as a hub takes them.
 
 use std::sync::Arc;
 
 use holm_gateway::Gateway;
 use holm_gateway::http::{answer, method_call, websocket};
 use holm_model::error::{ErrorCode, ServiceError};
-use holm_model::{DeviceId, Identity};
+use holm_model::{DeviceId, Identity, Timestamp};
 use holm_net::Peer;
 use holm_net::http::{Handler, ResponseBody};
 use hyper::body::Incoming;
@@ -48,17 +48,23 @@ impl Handler for Front {
             )
             .await
         } else {
-            let text = format!(
-                "there is nothing at `{}` on an edge; telemetry, twins and inputs go over MQTT",
-                request.uri().path()
-            );
-            let error = ServiceError::new(ErrorCode::DeviceNotFound, text);
-            let now = holm_model::Timestamp::from(std::time::SystemTime::now());
-            answer::error(&error, &error.rest_body(holm_gateway::tracking_id(), now))
+            match self.gateway.answer_device(request, &peer).await {
+                Ok(answer) => answer,
+                Err(request) => nothing_at(request.uri().path()),
+            }
         };
         response
             .headers_mut()
             .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
+}
+
+fn nothing_at(path: &str) -> Response<ResponseBody> {
+    let shown: String = path.chars().take(200).collect();
+    let text = format!(
+        "there is nothing at `{shown}` on an edge; events may be posted, twins, inputs and messages from the cloud go over MQTT"
+    );
+    let error = ServiceError::new(ErrorCode::DeviceNotFound, text);
+    answer::of_error(&error, Timestamp::from(std::time::SystemTime::now()))
 }

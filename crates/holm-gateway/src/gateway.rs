@@ -13,11 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::amqp;
 use crate::backend::Backend;
 use crate::complaints::Complaints;
+use crate::http::device::locks::LockTokens;
 use crate::http::websocket::{self, Subprotocol, UpgradedStream};
 use crate::metrics::{ConnectionMetrics, Protocol};
 use crate::mqtt;
 use crate::profile::Profile;
-use crate::session::{CloseReason, Directory};
+use crate::session::{CloseReason, Directory, SessionId};
 
 /// The device-facing front of a node. Cheap to clone; clones are the same front.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub struct Gateway<B> {
     pub(crate) metrics: Arc<ConnectionMetrics>,
     /// What the log was told of peers that break the protocol.
     pub(crate) complaints: Arc<Complaints>,
+    /// Holds the leases of those who have no session.
+    pub(crate) without_session: SessionId,
+    /// Names those leases.
+    pub(crate) locks: Arc<LockTokens>,
     /// When proofs end.
     pub(crate) clock: Clock,
     scope: Scope,
@@ -45,6 +50,8 @@ impl<B> Clone for Gateway<B> {
             profile: Arc::clone(&self.profile),
             metrics: Arc::clone(&self.metrics),
             complaints: Arc::clone(&self.complaints),
+            without_session: self.without_session,
+            locks: Arc::clone(&self.locks),
             clock: self.clock.clone(),
             scope: self.scope.clone(),
         }
@@ -67,6 +74,8 @@ impl<B: Backend> Gateway<B> {
             profile: Arc::new(profile),
             metrics: Arc::default(),
             complaints: Arc::default(),
+            without_session: SessionId::next(),
+            locks: Arc::new(LockTokens::new()),
             clock: Clock::system(),
             scope,
         }

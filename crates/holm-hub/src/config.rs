@@ -35,6 +35,46 @@ pub struct HubConfig {
     pub feedback: QueueBounds,
     /// Bounds of the notifications of files.
     pub file_notifications: QueueBounds,
+    /// Files of devices; `None`: the hub takes none.
+    pub files: Option<FileConfig>,
+}
+
+/// Where files of devices go, and how they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileConfig {
+    /// The directory of the blob store; `None`: `blobs` in the data directory.
+    pub directory: Option<PathBuf>,
+    /// The most bytes of all files. Default 10 GiB. What is beyond it is refused; nothing is deleted for it.
+    pub quota: u64,
+    /// How long a device may take for an upload, 1 minute to 24 hours. Default 1 hour.
+    pub upload_life: Duration,
+    /// Whether back ends are told of each file. Default true.
+    pub notifications: bool,
+}
+
+impl FileConfig {
+    /// What is allowed as life of an upload.
+    pub const UPLOAD_LIFE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+
+    /// What is wrong, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if Self::UPLOAD_LIFE.contains(&self.upload_life) {
+            return Ok(());
+        }
+        let given = self.upload_life.as_secs_f64();
+        Err(format!("the life of an upload is {given} s; give 60 s to 24 hours"))
+    }
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            quota: 10 << 30,
+            upload_life: Duration::from_secs(3600),
+            notifications: true,
+        }
+    }
 }
 
 /// How long and how often something is offered to those who are to take it.
@@ -105,6 +145,7 @@ impl HubConfig {
             c2d: QueueBounds::default(),
             feedback: QueueBounds::default(),
             file_notifications: QueueBounds::default(),
+            files: Some(FileConfig::default()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! DIR/connection-string    the service connection string of `iothubowner`; 0600, so that no command opens the database
 //! DIR/hub.db               state, see docs/formats/hub-database.md
 //! DIR/events/              the event log, a queue
+//! DIR/blobs/               files of devices, if they are not kept elsewhere
 //! ```
 //!
 //! Opening makes what is missing and changes nothing of what another release wrote. Listeners are the caller's.
@@ -22,9 +23,11 @@ use holm_net::Scope;
 
 use crate::authority::Authority;
 use crate::backend::HubBackend;
+use crate::blobs::{Blobs, OpenBlobsError};
 use crate::c2d::Mailboxes;
 use crate::deployment::Deployments;
 use crate::events::{EventLog, LogError, Relay};
+use crate::files::Files;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::notices::{Notices, ReaderId};
@@ -43,6 +46,8 @@ const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often messages and notices that have expired are looked for.
 const SWEEP_MAIL: Duration = Duration::from_secs(15);
+/// How often what is left of uploads that nobody ended is removed.
+const TIDY_FILES: Duration = Duration::from_secs(3600);
 /// How often the server certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
 /// How long tasks may take to end.
@@ -63,6 +68,9 @@ pub enum OpenHubError {
     /// The event log can't be used.
     #[error("the hub's event log can't be used")]
     Log(#[source] LogError),
+    /// The blob store can't be used.
+    #[error("the files of devices can't be kept")]
+    Blobs(#[source] OpenBlobsError),
     /// What every hub needs could not be read or written.
     #[error("the hub's state can't be prepared")]
     State(#[source] ServiceError),
@@ -116,8 +124,10 @@ impl Hub {
             tracing::warn!(%error, "feedback that an earlier release has kept is not given out before the next start");
         }
         let rest = assemble(&config, repository, log, policies, clock);
+        let mut rest = rest.await.map_err(OpenHubError::State)?;
+        rest.files = open_files(&config, &directory, &rest.backend, &rest.scope).await?;
         let hub = Self {
-            rest: rest.await.map_err(OpenHubError::State)?,
+            rest,
             scope: Scope::new(),
             config,
             directory,
@@ -137,6 +147,9 @@ impl Hub {
         self.scope.spawn_until_stopped(keep_trying(backend.repository.clone()));
         self.scope
             .spawn_until_stopped(sweep_mail(backend.mailboxes.clone(), backend.notices.clone()));
+        if let Some(files) = &self.rest.files {
+            self.scope.spawn_until_stopped(tidy_files(files.clone()));
+        }
         let renewal = renew_certificate(
             self.directory.clone(),
             self.config.names(),
@@ -157,6 +170,12 @@ impl Hub {
     #[must_use]
     pub const fn rest_handler(&self) -> &RestApi {
         &self.rest
+    }
+
+    /// Files of devices; `None` where the hub takes none.
+    #[must_use]
+    pub const fn files(&self) -> Option<&Files> {
+        self.rest.files.as_ref()
     }
 
     /// The event log.
@@ -259,6 +278,9 @@ fn check(config: &HubConfig) -> Result<(), OpenHubError> {
     for (bounds, of) in queues {
         bounds.check(of).map_err(OpenHubError::Config)?;
     }
+    if let Some(files) = &config.files {
+        files.check().map_err(OpenHubError::Config)?;
+    }
     if config.hostname.is_empty() {
         let text = "`hostname` is empty; give the name that clients connect to";
         return Err(OpenHubError::Config(text.to_owned()));
@@ -359,6 +381,7 @@ async fn assemble(
         registry,
         methods: Methods::new(repository.clone(), signals.clone()),
         deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
+        files: None,
         streams: scope.child(),
         notice_reader: ReaderId::next(),
         scope,
@@ -375,6 +398,43 @@ async fn assemble(
             metrics,
         },
     })
+}
+
+async fn open_files(
+    config: &HubConfig,
+    directory: &DataDirectory,
+    backend: &HubBackend,
+    scope: &Scope,
+) -> Result<Option<Files>, OpenHubError> {
+    let Some(files) = &config.files else {
+        return Ok(None);
+    };
+    let path = files.directory.clone().unwrap_or_else(|| directory.blobs());
+    let blobs = Blobs::open(
+        &path,
+        files.quota,
+        backend.repository.clone(),
+        backend.authority.clone(),
+        backend.clock.clone(),
+        scope.clone(),
+    );
+    Ok(Some(Files::new(
+        backend.repository.clone(),
+        blobs.await.map_err(OpenHubError::Blobs)?,
+        backend.notices.clone(),
+        backend.clock.clone(),
+        files.clone(),
+        &config.service_host(),
+    )))
+}
+
+async fn tidy_files(files: Files) {
+    loop {
+        tokio::time::sleep(TIDY_FILES).await;
+        if let Err(error) = files.blobs().tidy().await {
+            tracing::warn!(%error, "blocks of uploads that nobody ended are not removed yet");
+        }
+    }
 }
 
 async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {

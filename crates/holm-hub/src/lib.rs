@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! protocol fronts --backend--> authority, events, twins, c2d, presence
-//! back ends ------rest------> registry, twins, methods, deployment, c2d, notices, events
+//! back ends ------rest------> registry, twins, methods, deployment, c2d, files, notices, events
 //!                                   |            |
 //!                               storage (SQLite) '-- events (holm-queue)
 //! ```
@@ -16,10 +16,12 @@ pub mod rest;
 
 pub mod authority;
 pub mod backend;
+pub mod blobs;
 pub mod c2d;
 pub mod deployment;
 pub mod events;
 pub mod feedback;
+pub mod files;
 pub mod methods;
 pub mod notices;
 pub mod presence;
@@ -35,7 +37,7 @@ mod signals;
 
 pub use backend::HubBackend;
 pub use clock::Clock;
-pub use config::{HubConfig, QueueBounds};
+pub use config::{FileConfig, HubConfig, QueueBounds};
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

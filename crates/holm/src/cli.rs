@@ -9,6 +9,7 @@ mod demo;
 mod device;
 #[cfg(feature = "edge")]
 mod edge;
+mod file;
 #[cfg(feature = "hub")]
 mod hub;
 pub(crate) mod values;
@@ -27,6 +28,7 @@ pub(crate) use demo::Demo;
 pub(crate) use device::{Auth, Children, Deploy, Device, Method, Module, Monitor, Target, Twin};
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
+pub(crate) use file::File;
 #[cfg(feature = "hub")]
 pub(crate) use hub::{Hub, HubRun};
 
@@ -93,6 +95,9 @@ pub(crate) enum Command {
     /// Cloud-to-device messages: send, throw away, learn what became of them.
     #[command(subcommand)]
     C2d(C2d),
+    /// Files of devices.
+    #[command(subcommand)]
+    File(File),
     /// Give one edge device its deployment.
     Deploy(Deploy),
     /// Read the messages that have reached the hub.

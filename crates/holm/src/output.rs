@@ -105,6 +105,18 @@ pub(crate) fn indented(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
 }
 
+/// A size in the unit that keeps it short.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// Writes rows under headings: in a pipe in columns as wide as they need, on a terminal no wider than it is.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     for text in columns(headings, rows, room()) {

@@ -213,11 +213,22 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     {
         return format!("{text} ({}, HTTP {})", inner["errorCode"], status.as_u16());
     }
+    if let Some(text) = xml_message(body) {
+        return format!("{text} (HTTP {})", status.as_u16());
+    }
     match message.strip_prefix("ErrorCode:").and_then(|rest| rest.split_once(';')) {
         Some((code, text)) => format!("{text} ({code}, HTTP {})", status.as_u16()),
         None if message.is_empty() => format!("{} (HTTP {})", String::from_utf8_lossy(body), status.as_u16()),
         None => format!("{message} (HTTP {})", status.as_u16()),
     }
+}
+
+/// The text of an error as the blob store writes it, without what follows for its logs.
+fn xml_message(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?.strip_prefix("<?xml")?;
+    let (_, rest) = text.split_once("<Message>")?;
+    let (message, _) = rest.split_once('\n')?;
+    Some(message.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use holm_e2e::Language::{Node, Python};
 use holm_e2e::Transport::{Mqtt, MqttWs};
 use holm_e2e::edge::{self, Runtime, SdkModule};
+use holm_e2e::sas::Token;
 use holm_e2e::sdk::Running;
 use holm_e2e::{Certificate, Control, Device, Edge, Hub, Language, Monitor, Need, Sdk, Transport, patience};
 use serde_json::{Value, json};
@@ -333,6 +334,66 @@ fn a_device_goes_on_without_a_hub_also_after_a_restart_of_the_edge_and_all_arriv
         (0..20).map(Value::from).collect::<Vec<_>>(),
         "once, and in order"
     );
+}
+
+#[test]
+fn what_a_device_below_posts_over_https_is_kept_while_the_link_is_cut_and_arrives_in_its_name() -> anyhow::Result<()> {
+    if !Need::all(&[Need::LowPorts]) {
+        return Ok(());
+    }
+    let (hub, link) = Hub::start_behind_link();
+    let edge = gateway(&hub, &[]);
+    let leaf = child(&hub, "leaf");
+    let token = Token::sign(&leaf.primary_key, &hub.resource(&leaf), 3600).text();
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let mut all = vec![("Authorization", token.as_str())];
+        all.extend(headers);
+        edge.ask(method, &format!("{path}?api-version=2021-04-12"), &all, body)
+    };
+    let events = "/devices/leaf/messages/events";
+    patience::wait("a device let in", patience::long(), || {
+        match ask("POST", events, &[], b"\"first\"") {
+            Ok(answer) if answer.status == 204 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+
+    link.cut();
+    let one = ask("POST", events, &[("iothub-app-n", "1")], b"1")?;
+    let batch = [("Content-Type", "application/vnd.microsoft.iothub.json")];
+    let many = ask(
+        "POST",
+        events,
+        &batch,
+        br#"[{"body":"Mg=="},{"body":"3","base64Encoded":false}]"#,
+    )?;
+    let bad = ask("POST", events, &batch, br#"[{"body":"NA=="},{"body":"?"}]"#)?;
+    let mail = ask("GET", "/devices/leaf/messages/devicebound", &[], b"")?;
+    let foreign = edge.ask(
+        "POST",
+        "/devices/leaf/messages/events?api-version=2021-04-12",
+        &[],
+        b"x",
+    )?;
+    link.restore();
+
+    assert_eq!(
+        (one.status, many.status, bad.status, foreign.status),
+        (204, 204, 400, 401)
+    );
+    // The edge has them only for those who are connected to it.
+    let text = String::from_utf8_lossy(&mail.body).into_owned();
+    assert!(
+        mail.status == 503 && text.contains("MQTT or AMQP"),
+        "{} {text}",
+        mail.status
+    );
+    let mut monitor = hub.monitor();
+    monitor.wait_for("the last event", |event| event.body == 3);
+    let bodies: Vec<_> = of(monitor.seen(), "leaf").map(|event| event.body.clone()).collect();
+    assert_eq!(bodies.last(), Some(&json!(3)));
+    assert!(bodies.ends_with(&[json!(1), json!(2), json!(3)]), "{bodies:?}");
+    Ok(())
 }
 
 /// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.

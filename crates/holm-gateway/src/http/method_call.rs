@@ -3,21 +3,19 @@
 //!
 //! Source: `hub-device-protocols.md` §4.4, `edge-broker.md` §5.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use holm_model::error::{ErrorCode, ServiceError};
+use holm_model::error::ServiceError;
 use holm_model::method::MethodRequest;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, ModuleId};
 use holm_net::Peer;
-use holm_net::http::{BodyError, ResponseBody, body};
+use holm_net::http::{ResponseBody, body};
 use hyper::body::Body;
-use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::answer;
-use crate::backend::{Announced, Attempt, Authority, Credential, Refusal};
+use super::{answer, device};
+use crate::backend::{Announced, Attempt, Authority};
 use crate::session::{Directory, InvokeError};
 use crate::{gateway, tracking_id};
 
@@ -92,14 +90,11 @@ where
     let caller = caller(&request)?;
     let attempt = Attempt {
         identity: caller.clone(),
-        credential: credential(&request, peer),
+        credential: device::credential(request.headers(), peer),
         announced: Announced::default(),
     };
-    let refused = |refusal| match refusal {
-        Refusal::NotAuthorized(reason) => ServiceError::unauthorized(reason),
-        Refusal::Unavailable(reason) => ServiceError::unavailable(reason),
-    };
-    authority.authenticate(attempt).await.map_err(refused)?;
+    let admitted = authority.verify(attempt).await;
+    admitted.map_err(device::refused)?;
     if caller.device != *device {
         let reason = format!("`{caller}` is not a module of this device; only those may call methods through it");
         return Err(ServiceError::unauthorized(reason));
@@ -108,10 +103,7 @@ where
 
     let bytes = body::read_request(request.into_body(), MAX_BODY)
         .await
-        .map_err(|error| match error {
-            BodyError::TooLarge(_) => ServiceError::new(ErrorCode::MessageTooLarge, error.to_string()),
-            BodyError::TimedOut | BodyError::Broken(_) => ServiceError::argument_invalid(error.to_string()),
-        })?;
+        .map_err(device::unreadable)?;
     let call = MethodRequest::from_json(&bytes)?;
     let (connect_timeout, response_timeout) = (call.connect_timeout, call.response_timeout);
     let waited = |error: InvokeError| match error {
@@ -155,17 +147,5 @@ fn caller<B>(request: &Request<B>) -> Result<Identity, ServiceError> {
         Err(ServiceError::argument_invalid(
             "the header `x-ms-edge-moduleId` names no module; give `{device}/{module}`",
         ))
-    }
-}
-
-fn credential<B>(request: &Request<B>, peer: &Peer) -> Credential {
-    match request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-    {
-        Some(token) => Credential::Token(token.to_owned()),
-        None if peer.certificates.is_empty() => Credential::None,
-        None => Credential::Certificate(Arc::clone(&peer.certificates)),
     }
 }

@@ -117,6 +117,11 @@ impl DataDirectory {
         }
     }
 
+    /// Where files of devices are, if nobody says otherwise.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.path.join("blobs")
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("hub.db")
     }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use holm_gateway::http::answer;
-use holm_gateway::tracking_id;
 use holm_model::{ErrorCode, ServiceError, Timestamp};
 use holm_net::http::{ResponseBody, body};
 use hyper::header::{ETAG, HeaderValue};
@@ -55,28 +54,16 @@ impl Failure {
 
     /// The answer that tells of it.
     pub(super) fn answer(&self, now: Timestamp) -> Answer {
-        let tracking = tracking_id();
-        if self.error.code.status() >= 500 {
-            tracing::warn!(%tracking, code = %self.error.code, error = %self.error, "a request failed");
-        } else {
-            tracing::debug!(%tracking, code = %self.error.code, error = %self.error, "a request was refused");
-        }
         let nested = matches!(
             self.error.code,
             ErrorCode::DeviceNotOnline | ErrorCode::GatewayTimeout | ErrorCode::BadDeviceResponse
         );
-        let document = match self.waited {
+        let mut response = answer::of_error_as(&self.error, |tracking| match self.waited {
             Some(waited) if nested => self.error.nested_body(tracking, now, waited),
             _ => self.error.rest_body(tracking, now),
-        };
-        let mut response = answer::error(&self.error, &document);
+        });
         if let Some(status) = self.status {
             *response.status_mut() = status;
-        }
-        if self.error.code.status() == 429 {
-            response
-                .headers_mut()
-                .insert("retry-after", HeaderValue::from_static("1"));
         }
         response
     }

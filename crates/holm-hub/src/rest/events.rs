@@ -16,6 +16,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use holm_gateway::http::query::Query;
 use holm_model::{DeviceId, Message, ServiceError, SystemProperty, Timestamp};
 use holm_net::http::body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -26,7 +27,6 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Failure};
-use super::query::Query;
 use super::{Call, RestApi, not_allowed};
 use crate::events::{EventReader, From, LogError, Stored, partition_of};
 

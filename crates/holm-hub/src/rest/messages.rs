@@ -1,7 +1,8 @@
 //! Cloud-to-device messages: sent with their properties as headers, and removed.
 
+use holm_gateway::http::device::telemetry::texts;
 use holm_model::wire::http::from_headers;
-use holm_model::{DeviceId, Message, ServiceError, SystemProperty};
+use holm_model::{DeviceId, Message, SystemProperty};
 use hyper::Method;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::json;
@@ -14,7 +15,7 @@ impl RestApi {
         if call.method != Method::POST {
             return Err(not_allowed(&call, "POST"));
         }
-        let (mut system, properties) = from_headers(texts(&call)?);
+        let (mut system, properties) = from_headers(texts(&call.head.headers)?);
         for (header, property) in [
             (CONTENT_TYPE, SystemProperty::ContentType),
             (CONTENT_ENCODING, SystemProperty::ContentEncoding),
@@ -48,18 +49,4 @@ impl RestApi {
             "totalMessagesPurged": purged,
         })))
     }
-}
-
-/// The headers as text: HTTP leaves open what bytes beyond ASCII mean, and here they are UTF-8.
-fn texts(call: &Call) -> Result<Vec<(&str, &str)>, Failure> {
-    let mut texts = Vec::new();
-    for (name, value) in &call.head.headers {
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
-            ServiceError::argument_invalid(format!(
-                "the header `{name}` is not UTF-8; send it as UTF-8, or encode its value in ASCII"
-            ))
-        })?;
-        texts.push((name.as_str(), text));
-    }
-    Ok(texts)
 }

@@ -7,6 +7,7 @@
 //!   messages.rs    …/messages/deviceBound, …/commands
 //!   notices.rs     /messages/serviceBound/feedback, …/filenotifications; /holm/v1/feedback (ours)
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
+//!   files.rs       /devices/{id}/files, …/files/notifications; /holm/v1/files (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
 //! ```
 //!
@@ -17,9 +18,9 @@
 mod answer;
 mod devices;
 mod events;
+mod files;
 mod messages;
 mod notices;
-mod query;
 mod scope;
 mod target;
 mod twins;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holm_gateway::Credential;
+use holm_gateway::http::query::Query;
 use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
 use holm_model::{ErrorCode, Identity, ModuleId, ServiceError};
 use holm_net::Peer;
@@ -39,14 +41,15 @@ use rustls::pki_types::CertificateDer;
 
 use crate::HubBackend;
 use crate::authority::Authority;
+use crate::blobs::Blobs;
 use crate::deployment::Deployments;
+use crate::files::Files;
 use crate::methods::Methods;
 use crate::notices::ReaderId;
 use crate::registry::{Caller, Registry};
 use crate::storage::Rights;
 
 use answer::{Answer, Failure};
-use query::Query;
 use target::{Target, Unroutable};
 
 /// The largest body, but for deployments: a twin with its metadata is several times its counted size.
@@ -61,6 +64,8 @@ pub struct RestApi {
     pub(crate) registry: Registry,
     pub(crate) methods: Methods,
     pub(crate) deployments: Deployments,
+    /// `None` at a hub that takes no files.
+    pub(crate) files: Option<Files>,
     pub(crate) scope: holm_net::Scope,
     /// Answers that follow the event log, or wait for notices.
     pub(crate) streams: holm_net::Scope,
@@ -89,6 +94,13 @@ impl Call {
 
 impl Handler for RestApi {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        if Blobs::has(request.uri().path())
+            && let Some(files) = &self.files
+        {
+            let answer = files.blobs().answer(request).await;
+            self.answered(answer.status());
+            return answer;
+        }
         let (head, incoming) = request.into_parts();
         let limit = match Target::parse(head.uri.path()) {
             Ok((Target::ApplyContent(_), _)) => MAX_CONTENT_BODY,
@@ -111,6 +123,11 @@ impl Handler for RestApi {
 }
 
 impl RestApi {
+    /// Counts a request that was answered for the hub on its port.
+    pub fn answered(&self, status: StatusCode) {
+        self.backend.metrics.request(status);
+    }
+
     /// Answers one request whose body is in hand. `certificates` are those of the TLS handshake, leaf first.
     pub async fn answer(
         &self,
@@ -136,7 +153,7 @@ impl RestApi {
         let caller = self.permit(&target, &method, &path, &head, certificates).await?;
         let query = Query::parse(head.uri.query().unwrap_or_default());
         if !target.is_own() {
-            check_api_version(&query)?;
+            query.api_version()?;
         }
         let call = Call {
             method,
@@ -162,6 +179,9 @@ impl RestApi {
             Target::Methods(identity) => self.method_call(call, identity).await,
             Target::CloudToDevice(device) => self.send_to_device(call, device).await,
             Target::Commands(device) => self.purge(call, device).await,
+            Target::Upload(device) => self.begin_upload(call, device).await,
+            Target::UploadReport(device, correlation) => self.report_upload(call, device, correlation).await,
+            Target::Files => self.list_files(call).await,
             Target::Notices(kind) => self.receive_notice(call, kind).await,
             Target::Notice(kind, lock, verb) => self.settle_notice(call, kind, lock, verb).await,
             Target::Feedback => self.look_at_feedback(&call),
@@ -185,18 +205,22 @@ impl RestApi {
             Target::Modules(device) => Some(Identity::of_device(device.clone())),
             Target::Identity(identity) if identity.is_module() => Some(Identity::of_device(identity.device.clone())),
             Target::Scope(device, _) => Some(Identity::of_module(device.clone(), ModuleId::edge_hub())),
+            Target::Upload(device) | Target::UploadReport(device, _) => Some(Identity::of_device(device.clone())),
             _ => None,
         };
+        // A policy that may speak for devices may upload for them.
+        let is_upload = matches!(target, Target::Upload(_) | Target::UploadReport(..));
         let is_identity_proof = Authority::is_identity_proof(authorization, certificates);
         if matches!(target, Target::Scope(..)) && !is_identity_proof {
             let text = "only the module `$edgeHub` of the edge device asks this, with its own token";
             return Err(ServiceError::unauthorized(text).into());
         }
         if let Some(identity) = own
-            && is_identity_proof
+            && (is_identity_proof || is_upload)
         {
             let credential = match authorization {
                 Some(token) => Credential::Token(token.to_owned()),
+                None if certificates.is_empty() => Credential::None,
                 None => Credential::Certificate(Arc::clone(certificates)),
             };
             self.backend.authority.permit_device(identity, credential).await?;
@@ -217,6 +241,7 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             Target::Devices | Target::Identity(_) | Target::Modules(_) | Target::Scope(..) | Target::ApplyContent(_),
             _,
         ) => &[Rights::REGISTRY_WRITE],
+        (Target::Upload(_) | Target::UploadReport(..), _) => &[Rights::DEVICE_CONNECT],
         (
             Target::CloudToDevice(_)
             | Target::Commands(_)
@@ -226,6 +251,7 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             | Target::Query
             | Target::Twin(_)
             | Target::Methods(_)
+            | Target::Files
             | Target::Events
             | Target::Partitions,
             _,
@@ -245,21 +271,6 @@ fn effective_method(head: &hyper::http::request::Parts) -> Method {
     }
 }
 
-fn check_api_version(query: &Query) -> Result<(), Failure> {
-    let version = query.get("api-version").unwrap_or_default();
-    let date = version.strip_suffix("-preview").unwrap_or(version);
-    let shape = date.split('-').map(str::len).eq([4, 2, 2]);
-    let digits = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if shape && digits {
-        return Ok(());
-    }
-    Err(ServiceError::new(
-        ErrorCode::InvalidProtocolVersion,
-        "`api-version` is missing or not a date; send for example `?api-version=2021-04-12`",
-    )
-    .into())
-}
-
 fn unroutable(why: Unroutable, path: &str) -> Failure {
     let shown: String = path.chars().take(200).collect();
     match why {
@@ -271,6 +282,23 @@ fn unroutable(why: Unroutable, path: &str) -> Failure {
         Unroutable::Encoding => {
             ServiceError::argument_invalid(format!("`{shown}` is not percent-encoded UTF-8")).into()
         }
+    }
+}
+
+fn read<'b, T: serde::Deserialize<'b>>(call: &'b Call) -> Result<T, ServiceError> {
+    serde_json::from_slice(&call.body)
+        .map_err(|error| ServiceError::argument_invalid(format!("the body is not what this call takes: {error}")))
+}
+
+/// How many at most are asked for by `top`.
+fn page_size(call: &Call, most: u32) -> Result<u32, ServiceError> {
+    match call.query.get("top") {
+        None | Some("") => Ok(most),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|top| (1..=most).contains(top))
+            .ok_or_else(|| ServiceError::argument_invalid(format!("`top` is `{text}`; give 1 to {most}"))),
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_gateway::Settlement;
+use holm_gateway::http::query::Query;
 use holm_model::{DeviceId, ErrorCode, ServiceError};
 use holm_net::http::body;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
@@ -25,7 +26,6 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Failure};
-use super::query::Query;
 use super::target::Verb;
 use super::{Call, RestApi, not_allowed};
 use crate::notices::{Follower, LockToken, Notice, NoticeKind};

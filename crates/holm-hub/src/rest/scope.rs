@@ -13,6 +13,7 @@
 //!
 //! Source: `edge-broker.md` §7.
 
+use holm_gateway::http::query::Query;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, ModuleId, ServiceError};
 use hyper::Method;
@@ -20,8 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Failure};
-use super::query::Query;
-use super::{Call, RestApi, not_allowed};
+use super::{Call, RestApi, not_allowed, read};
 use crate::registry::{self, Described, Entry, ScopePage};
 use crate::storage::Activity;
 
@@ -115,24 +115,12 @@ impl RestApi {
         if call.method != Method::GET {
             return Err(not_allowed(&call, "GET"));
         }
-        let most = match call.query.get("top") {
-            None | Some("") => MAX_LISTED,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|top| (1..=MAX_LISTED).contains(top))
-                .ok_or_else(|| ServiceError::argument_invalid(format!("`top` is `{text}`; give 1 to {MAX_LISTED}")))?,
-        };
+        let most = super::page_size(&call, MAX_LISTED)?;
         let after = call.query.get("after").unwrap_or_default().to_owned();
         let children = self.registry.children(parent, after, most).await?;
         let all: Vec<Value> = children.iter().map(Described::to_json).collect();
         Ok(answer::json(&Value::Array(all)))
     }
-}
-
-fn read<'b, T: Deserialize<'b>>(call: &'b Call) -> Result<T, ServiceError> {
-    serde_json::from_slice(&call.body)
-        .map_err(|error| ServiceError::argument_invalid(format!("the body is not what this call takes: {error}")))
 }
 
 fn page_size(wished: Option<u32>) -> Result<u32, ServiceError> {

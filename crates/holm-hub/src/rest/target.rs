@@ -46,6 +46,12 @@ pub(super) enum Target {
     DeviceStatistics,
     /// `/statistics/service`
     ServiceStatistics,
+    /// `/devices/{id}/files`
+    Upload(DeviceId),
+    /// `/devices/{id}/files/notifications`, and the upload where it stands at the end
+    UploadReport(DeviceId, Option<String>),
+    /// `/holm/v1/files`
+    Files,
     /// `/holm/v1/events`
     Events,
     /// `/holm/v1/partitions`
@@ -120,6 +126,13 @@ impl Target {
             [a, id, b, c] if is(a, "devices") && is(b, "messages") && is(c, "deviceBound") => {
                 Self::CloudToDevice(device(id)?)
             }
+            [a, id, b] if is(a, "devices") && is(b, "files") => Self::Upload(device(id)?),
+            [a, id, b, c] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, None)
+            }
+            [a, id, b, c, upload] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
+                Self::UploadReport(device(id)?, Some((*upload).to_owned()))
+            }
             [a, b, kind] if is(a, "messages") && is(b, "serviceBound") => Self::Notices(notice_kind(kind)?),
             [a, b, kind, lock] if is(a, "messages") && is(b, "serviceBound") => {
                 Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Complete)
@@ -134,6 +147,7 @@ impl Target {
             [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
             [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
+            ["holm", "v1", "files"] => Self::Files,
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
             ["holm", "v1", "feedback"] => Self::Feedback,
@@ -146,7 +160,7 @@ impl Target {
     pub(super) const fn is_own(&self) -> bool {
         matches!(
             self,
-            Self::Events | Self::Partitions | Self::Children(_) | Self::Feedback
+            Self::Events | Self::Partitions | Self::Children(_) | Self::Files | Self::Feedback
         )
     }
 }
@@ -168,7 +182,7 @@ fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
 }
 
 /// Undoes percent-encoding; `None` when what results is not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
     percent::try_decode(text).map(Cow::into_owned)
 }
 

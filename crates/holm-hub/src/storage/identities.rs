@@ -116,6 +116,7 @@ impl Transaction<'_> {
         }
         if !identity.is_module() {
             self.write("DELETE FROM c2d_messages WHERE device = ?1", [device])?;
+            self.write("DELETE FROM file_uploads WHERE device = ?1", [device])?;
         }
         Ok(())
     }

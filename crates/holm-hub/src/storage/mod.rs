@@ -14,6 +14,7 @@
 //! engine for many nodes can stand behind the same two types.
 
 mod activities;
+mod blobs;
 mod c2d;
 mod family;
 mod identities;
@@ -28,6 +29,7 @@ mod twins;
 mod writer;
 
 pub use activities::Activity;
+pub use blobs::{Blob, OpenUpload, Part};
 pub use c2d::Waiting;
 pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};

@@ -159,6 +159,45 @@ CREATE INDEX IF NOT EXISTS identities_by_parent ON identities (parent_scopes, de
     WHERE module = '' AND parent_scopes != '[]';
 ";
 
+/// Files of devices: blobs, blocks that wait to become some, and uploads that are open. Made at every opening, as [`ADDED`] is:
+/// a release without them leaves them alone.
+const FILES: &str = "
+CREATE TABLE IF NOT EXISTS blobs (
+    name TEXT PRIMARY KEY,                      -- device, '/', the name that the device chose
+    size INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    etag TEXT NOT NULL,
+    headers TEXT NOT NULL                       -- JSON object of text
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob_parts (
+    blob TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    block TEXT NOT NULL,                        -- '' for a blob that came in one piece
+    file TEXT NOT NULL,                         -- in the directory of the blob store
+    size INTEGER NOT NULL,
+    PRIMARY KEY (blob, place)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob_blocks (
+    blob TEXT NOT NULL,
+    block TEXT NOT NULL,
+    file TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (blob, block)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS file_uploads (
+    correlation TEXT PRIMARY KEY,
+    device TEXT NOT NULL,
+    blob TEXT NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS file_uploads_by_device ON file_uploads (device);
+CREATE TABLE IF NOT EXISTS blob_key (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    secret TEXT NOT NULL                        -- base64
+);
+";
+
 /// Makes the file with mode 0600 before SQLite would make it with a wider one: it holds the keys of all devices. SQLite gives
 /// the files beside it the same mode.
 fn make_private(path: &Path) -> Result<(), OpenError> {
@@ -214,6 +253,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             .map_err(sqlite)?;
     }
     connection.execute_batch(ADDED).map_err(sqlite)?;
+    connection.execute_batch(FILES).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)

@@ -8,6 +8,8 @@ mod data_directory;
 mod deployment;
 mod events;
 mod family;
+mod files;
+mod https;
 mod mail;
 mod methods;
 mod metrics;

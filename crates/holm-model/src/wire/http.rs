@@ -43,11 +43,12 @@ const OUT: &[(&str, SystemProperty)] = &[
     ("ContentEncoding", SystemProperty::ContentEncoding),
 ];
 
-/// Reads the properties of a message from the headers of a request; other headers are passed over.
+/// Reads the properties of a message from the headers of a request, or from the members that stand for them in a batch; others
+/// are passed over.
 #[must_use]
 pub fn from_headers<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> (SystemProperties, Properties) {
     let mut system = SystemProperties::default();
-    let mut properties = Properties::default();
+    let mut pairs = Vec::new();
     for (name, value) in headers {
         if let Some((_, property)) = IN.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
             system.set(*property, value);
@@ -55,10 +56,10 @@ pub fn from_headers<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -
             && prefix.eq_ignore_ascii_case(APPLICATION_PREFIX)
             && !rest.is_empty()
         {
-            properties.set(rest, Some(value.to_owned()));
+            pairs.push((rest.to_owned(), Some(value.to_owned())));
         }
     }
-    (system, properties)
+    (system, Properties::from_pairs(pairs))
 }
 
 /// Writes the properties of a cloud-to-device message as headers. A property without a value becomes an empty header; the

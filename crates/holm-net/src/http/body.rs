@@ -78,13 +78,19 @@ where
         read(body.as_mut(), limit).await
     };
     if matches!(result, Err(BodyError::TooLarge(_))) && announced <= most.saturating_add(MAX_DROPPED) {
-        // The answer is the same whether the client goes on, stops, or leaves.
-        tokio::time::timeout(DROP_DEADLINE, drop_rest(body)).await.ok();
+        drop_rest(body).await;
     }
     result
 }
 
-async fn drop_rest<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+/// Reads and drops what is left of a body that nobody wants, within a bound of bytes and time, so that a client that sends all
+/// before it reads gets its answer.
+pub async fn drop_rest<B: Body<Data = Bytes> + Unpin>(body: B) {
+    // The answer is the same whether the client goes on, stops, or leaves.
+    tokio::time::timeout(DROP_DEADLINE, drop_all(body)).await.ok();
+}
+
+async fn drop_all<B: Body<Data = Bytes> + Unpin>(mut body: B) {
     let mut dropped = 0;
     while let Some(Ok(frame)) = body.frame().await {
         dropped += frame.data_ref().map_or(0, |data| data.len() as u64);

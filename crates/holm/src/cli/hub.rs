@@ -1,16 +1,18 @@
 //! The hub: a process, and what belongs to its data directory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::bounds::Bounds;
+use super::values;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// Run the hub. At the first start it makes its authority, its certificate and its policies.
-    Run(HubRun),
+    Run(Box<HubRun>),
     /// Print the service connection string.
     ConnectionString {
         /// The hub's data directory.
@@ -46,6 +48,21 @@ pub(crate) struct HubRun {
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,
+    /// Where files of devices are kept [default: blobs in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) blobs: Option<PathBuf>,
+    /// The most bytes of all files; more are refused.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
+    pub(crate) blob_quota: u64,
+    /// How long a device may take for an upload, 1m to 24h.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::duration)]
+    pub(crate) upload_life: Duration,
+    /// Don't tell back ends of files that came.
+    #[arg(long)]
+    pub(crate) no_file_notifications: bool,
+    /// Take no files of devices.
+    #[arg(long)]
+    pub(crate) no_files: bool,
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,

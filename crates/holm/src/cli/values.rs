@@ -55,6 +55,17 @@ pub(super) fn property(text: &str) -> Result<Property, String> {
     })
 }
 
+/// Reads a number of bytes, with a unit if it is not bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = UNITS.iter().find(|(unit, _)| text.ends_with(unit));
+    let (number, shift) = unit.map_or((text, 0), |(unit, shift)| (text.trim_end_matches(unit), *shift));
+    let number: Option<u64> = number.trim().parse().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "it is no size; give a number of bytes, or one with KiB, MiB, GiB or TiB".to_owned())
+}
+
 /// Reads a time: a number with `s`, `m`, `h` or `d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];

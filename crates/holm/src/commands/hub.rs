@@ -8,7 +8,7 @@ use anyhow::Context;
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
-use holm_hub::{Hub, HubBackend, HubConfig, RestApi};
+use holm_hub::{FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
 use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
@@ -29,7 +29,7 @@ const WEBSOCKET_PATH: &str = "/$iothub/websocket";
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
-        cli::Hub::Run(options) => serve(options).await,
+        cli::Hub::Run(options) => serve(*options).await,
         cli::Hub::ConnectionString { data, json } => {
             let text = holm_hub::hub::connection_string(&data).context("no connection string")?;
             if json {
@@ -49,6 +49,12 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.mqtt_port = options.mqtt_port;
     config.amqp_port = options.amqp_port;
     config.https_port = options.https_port;
+    config.files = (!options.no_files).then(|| FileConfig {
+        directory: options.blobs.clone(),
+        quota: options.blob_quota,
+        upload_life: options.upload_life,
+        notifications: !options.no_file_notifications,
+    });
     config.c2d = options.bounds.c2d();
     config.feedback = options.bounds.feedback();
     config.file_notifications = options.bounds.file_notifications();
@@ -147,7 +153,7 @@ async fn serve_until_told(
     }
 }
 
-/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, and the service API.
+/// The HTTPS face of the hub: MQTT and AMQP over WebSocket, what devices ask, and the service API.
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,
@@ -158,7 +164,13 @@ impl Handler for Front {
         if websocket::is_upgrade(&request) && request.uri().path().eq_ignore_ascii_case(WEBSOCKET_PATH) {
             return self.gateway.upgrade(request, peer);
         }
-        self.rest.handle(request, peer).await
+        match self.gateway.answer_device(request, &peer).await {
+            Ok(answer) => {
+                self.rest.answered(answer.status());
+                answer
+            }
+            Err(request) => self.rest.handle(request, peer).await,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod deploy;
 mod device;
 #[cfg(feature = "edge")]
 mod edge;
+mod file;
 #[cfg(feature = "hub")]
 mod hub;
 mod hub_access;
@@ -61,6 +62,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Twin(command) => twin::run(command).await?,
         Command::Method(command) => return method::run(command).await,
         Command::C2d(command) => c2d::run(command).await?,
+        Command::File(command) => file::run(command).await?,
         Command::Deploy(options) => deploy::run(options).await?,
         Command::Monitor(options) => monitor::run(options).await?,
         Command::Run { name } => run::run(&name).await?,

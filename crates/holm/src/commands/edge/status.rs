@@ -71,9 +71,9 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
 }
 
 fn store(status: &Value) -> String {
-    let mut store = bytes(number(status, "/diskBytes"));
+    let mut store = output::size(number(status, "/diskBytes"));
     if let Some(limit) = status.pointer("/quota/maxBytes").and_then(Value::as_u64) {
-        store.push_str(&format!(" of {}", bytes(limit)));
+        store.push_str(&format!(" of {}", output::size(limit)));
     }
     match (
         status.pointer("/quota/isFull").and_then(Value::as_bool),
@@ -202,20 +202,8 @@ fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> 
 fn waiting(messages: u64, size: u64) -> String {
     match messages {
         0 => "nothing waits".to_owned(),
-        1 => format!("1 message waits, {}", bytes(size)),
-        _ => format!("{messages} messages wait, {}", bytes(size)),
-    }
-}
-
-/// A size in the unit that keeps it short.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => {
-            let tenths = u128::from(bytes) * 10 / u128::from(*unit);
-            format!("{}.{} {name}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes} bytes"),
+        1 => format!("1 message waits, {}", output::size(size)),
+        _ => format!("{messages} messages wait, {}", output::size(size)),
     }
 }
 

@@ -1,0 +1,151 @@
+//! The hub's own blob store: where devices put their files, and back ends fetch them. It serves as much of the published interface
+//! of block blobs as the SDKs' upload calls use, on the hub's HTTPS port, below [`CONTAINER`].
+//!
+//! ```text
+//! PUT    /uploads/{blob}?{sas}                             Put Blob                 x-ms-blob-type: BlockBlob
+//! PUT    /uploads/{blob}?comp=block&blockid={id}&{sas}     Put Block                waits until it is named
+//! PUT    /uploads/{blob}?comp=blocklist&{sas}              Put Block List           the blob is those blocks
+//! GET    /uploads/{blob}?comp=blocklist&{sas}              Get Block List
+//! GET, HEAD, DELETE /uploads/{blob}?{sas}                  or with a service token instead of the signature
+//!
+//! request -> request.rs -> access.rs (may it?) -> put.rs | get.rs -> directory.rs (bytes), storage (names) -> answer.rs
+//! ```
+//!
+//! - A blob is stored when the database says so, and not before its bytes are on disk: whatever fails in between leaves the
+//!   blob that was there, and files without a name are removed.
+//! - Names are looked up, never opened: a file of the store is called by random digits, so no name reaches out of the directory.
+//! - Bodies go to disk as they come. How many come at once, how slowly, and how many bytes all of them may have is bounded.
+//!
+//! Source: `hub-device-protocols.md` §4.3.
+
+mod access;
+mod answer;
+mod block_list;
+mod directory;
+mod fault;
+mod get;
+mod put;
+mod request;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use holm_identity::SymmetricKey;
+use holm_model::{ServiceError, Timestamp};
+use holm_net::Scope;
+use tokio::sync::Semaphore;
+
+use crate::Clock;
+use crate::authority::Authority;
+use crate::storage::Repository;
+
+use access::{Signature, sign};
+use directory::Directory;
+pub(crate) use request::check_name;
+
+/// The one container: uploads of devices. No resource of the service API begins with it.
+pub const CONTAINER: &str = "uploads";
+/// Uploads that are received at once; each has its buffers, some 300 KiB. Who comes beyond it is told to come again.
+const MAX_RECEIVING: usize = 512;
+/// How long blocks wait to be named.
+const BLOCKS_WAIT_MS: i64 = 24 * 3_600_000;
+
+/// The blob store. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    repository: Repository,
+    directory: Directory,
+    authority: Authority,
+    clock: Clock,
+    scope: Scope,
+    key: Arc<SymmetricKey>,
+    receiving: Arc<Semaphore>,
+}
+
+/// Why a blob store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBlobsError {
+    /// The file system refused.
+    #[error("can't use the directory `{path}` for blobs")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// What the store holds could not be read, or its key not kept.
+    #[error("the names of the blobs can't be read")]
+    State(#[source] ServiceError),
+}
+
+impl Blobs {
+    /// Opens the store in a directory, which is made if it is not there. Files that belong to no blob are removed.
+    ///
+    /// # Errors
+    /// [`OpenBlobsError`].
+    pub(crate) async fn open(
+        path: &Path,
+        quota: u64,
+        repository: Repository,
+        authority: Authority,
+        clock: Clock,
+        scope: Scope,
+    ) -> Result<Self, OpenBlobsError> {
+        let (files, key) = repository
+            .change(|transaction| {
+                if transaction.blob_key()?.is_none() {
+                    let fresh = SymmetricKey::from_bytes(crate::random::bytes::<32>()?)
+                        .map_err(|error| ServiceError::server_error(error.to_string()))?;
+                    transaction.put_blob_key(fresh.to_base64().expose())?;
+                }
+                Ok((transaction.blob_files()?, transaction.blob_key()?.unwrap_or_default()))
+            })
+            .await
+            .map_err(OpenBlobsError::State)?;
+        let key = SymmetricKey::from_base64(&key)
+            .map_err(|_| OpenBlobsError::State(ServiceError::server_error("the key of the blob store is damaged")))?;
+        let directory = Directory::open(path, &files, quota).map_err(|source| OpenBlobsError::Directory {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            repository,
+            directory,
+            authority,
+            clock,
+            scope,
+            key: Arc::new(key),
+            receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
+        })
+    }
+
+    /// The query by which its holder may store and read one blob until `expires`, with the `?` before it.
+    pub(crate) fn upload_signature(&self, blob: &str, expires: Timestamp) -> String {
+        sign(&self.key, &Signature::of_upload(expires), blob)
+    }
+
+    /// Bytes of all blobs and waiting blocks.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.directory.used()
+    }
+
+    /// Removes blocks that nobody named, and closes uploads whose time is over.
+    ///
+    /// # Errors
+    /// When the database can't be written to.
+    pub(crate) async fn tidy(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let garbage = self
+            .repository
+            .change(move |transaction| {
+                transaction.remove_ended_uploads(now)?;
+                transaction.remove_waiting_blocks(now.plus_millis(-BLOCKS_WAIT_MS))
+            })
+            .await?;
+        self.directory.remove(garbage).await;
+        Ok(())
+    }
+}
