@@ -142,24 +142,37 @@ impl BackEnd {
             refused += did.refused;
         }
         let operated = self.operator.join().expect("the operator works to the end");
-        self.wanted.send(taken.keys().cloned().collect()).expect("the listener works");
+        self.wanted
+            .send(taken.keys().cloned().collect())
+            .expect("the listener works");
         let outcomes = self.listener.join().expect("the listener works to the end");
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for outcome in taken.keys().filter_map(|id| outcomes.get(id)) {
             *counts.entry(outcome).or_default() += 1;
         }
-        assert!(counts.keys().all(|outcome| *outcome == "Success"), "messages to devices ended as {counts:?}");
+        assert!(
+            counts.keys().all(|outcome| *outcome == "Success"),
+            "messages to devices ended as {counts:?}"
+        );
         for device in &self.devices {
             let wanted = sent.get(device).and_then(|sent| sent.reported);
-            let twin = patience::wait(&format!("what `{device}` reported last at the hub"), patience::long(), || {
-                let twin = hub.service().call("GET", &format!("/twins/{device}"), None);
-                match twin["properties"]["reported"]["n"].as_u64() {
-                    found if found == wanted => Ok(twin),
-                    found => Err(format!("{found:?} and not {wanted:?}")),
-                }
-            });
+            let twin = patience::wait(
+                &format!("what `{device}` reported last at the hub"),
+                patience::long(),
+                || {
+                    let twin = hub.service().call("GET", &format!("/twins/{device}"), None);
+                    match twin["properties"]["reported"]["n"].as_u64() {
+                        found if found == wanted => Ok(twin),
+                        found => Err(format!("{found:?} and not {wanted:?}")),
+                    }
+                },
+            );
             let desired = twin["properties"]["desired"]["n"].as_u64();
-            assert_eq!(desired, operated.desired.get(device).copied(), "what was set last for `{device}`");
+            assert_eq!(
+                desired,
+                operated.desired.get(device).copied(),
+                "what was set last for `{device}`"
+            );
         }
         let received: usize = sent.values().map(|sent| sent.received.len()).sum();
         let texts: BTreeSet<&str> = taken.values().map(|(_, text)| text.as_str()).collect();
@@ -212,7 +225,11 @@ fn operate(mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Opera
         let call = json!({"device": device, "method": "echo", "payload": question(number), "response_timeout": 10, "connect_timeout": 5});
         match sdk.call("invoke", call) {
             Ok(answer) => {
-                assert_eq!(answer["payload"]["payload"], question(number), "`{device}` answered {answer}");
+                assert_eq!(
+                    answer["payload"]["payload"],
+                    question(number),
+                    "`{device}` answered {answer}"
+                );
                 operated.answered += 1;
             }
             Err(_) => operated.unreached += 1,
@@ -224,7 +241,8 @@ fn operate(mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Opera
             // It may have been set all the same: set back what counts.
             let again = json!({"device": device, "patch": {"desired": {"n": last}}});
             patience::wait("a desired property that is set", patience::long(), || {
-                sdk.call("update_twin", again.clone()).map_err(|failure| failure.message)
+                sdk.call("update_twin", again.clone())
+                    .map_err(|failure| failure.message)
             });
         }
         std::thread::sleep(PERIOD);

@@ -69,7 +69,9 @@ impl Member {
     pub(super) fn at_edge(language: Language, transport: Transport, hub: &Hub, edge: &Edge, parent: &str) -> Self {
         let name = format!("edge-{language:?}-{}", transport.name()).to_lowercase();
         let device = hub.create_child(&name, parent);
-        let running = Sdk::device(language, transport, hub, &device).through(edge, &device).start();
+        let running = Sdk::device(language, transport, hub, &device)
+            .through(edge, &device)
+            .start();
         Self::connected(name, transport, running)
     }
 
@@ -88,7 +90,9 @@ impl Member {
     #[track_caller]
     fn connected(name: String, transport: Transport, mut running: Running) -> Self {
         patience::wait(&format!("`{name}` connects"), patience::long(), || {
-            running.try_call("connect", json!({})).map_err(|failure| failure.message)
+            running
+                .try_call("connect", json!({}))
+                .map_err(|failure| failure.message)
         });
         let mut member = Self {
             name,
@@ -136,13 +140,19 @@ impl Member {
             // What stands in the end is compared with the hub's twin.
             let last = sent.messages + 1;
             patience::wait(&format!("the last report of `{}`", self.name), PATIENCE, || {
-                if self.report(last) { Ok(()) } else { Err("refused".to_owned()) }
+                if self.report(last) {
+                    Ok(())
+                } else {
+                    Err("refused".to_owned())
+                }
             });
             sent.reported = Some(last);
         }
         if let Way::Sdk(sdk) = self.way {
             let texts = sdk.left().iter().filter(|event| event["event"] == "message");
-            sent.received = texts.filter_map(|event| event["body"].as_str().map(str::to_owned)).collect();
+            sent.received = texts
+                .filter_map(|event| event["body"].as_str().map(str::to_owned))
+                .collect();
         }
         sent
     }
@@ -153,7 +163,10 @@ impl Member {
         loop {
             let body = json!({"n": number}).to_string();
             let outcome = match &mut self.way {
-                Way::Sdk(sdk) => sdk.try_call("send", json!({"body": body})).map(drop).map_err(|failure| failure.message),
+                Way::Sdk(sdk) => sdk
+                    .try_call("send", json!({"body": body}))
+                    .map(drop)
+                    .map_err(|failure| failure.message),
                 Way::Https(https) => https.send(&body),
             };
             let Err(message) = outcome else { return };

@@ -112,7 +112,11 @@ impl Site {
         let device = hub.create_edge_device(GATEWAY);
         let uplink = if by_amqp { "amqp" } else { "mqtt" };
         let setup = Setup {
-            holm: vec![if by_amqp { "hub_protocol = \"amqp\"" } else { "hub_protocol = \"mqtt\"" }],
+            holm: vec![if by_amqp {
+                "hub_protocol = \"amqp\""
+            } else {
+                "hub_protocol = \"mqtt\""
+            }],
             ..Setup::default()
         };
         let edge = Edge::start_with(&hub, &device, setup);
@@ -133,7 +137,11 @@ impl Site {
                 .iter()
                 .map(|(language, transport)| Member::at_edge(*language, *transport, &hub, &edge, GATEWAY)),
         );
-        let listening = members.iter().filter(|member| member.listens()).map(Member::name).collect();
+        let listening = members
+            .iter()
+            .filter(|member| member.listens())
+            .map(Member::name)
+            .collect();
         let edge = Arc::new(Mutex::new(edge));
         members.push(Member::by_https(&hub, Arc::clone(&edge), GATEWAY));
         let back_end = BackEnd::start(&hub, listening, Arc::clone(&stop));
@@ -162,7 +170,10 @@ impl Site {
         while Instant::now() < end {
             std::thread::sleep(Duration::from_secs(1).min(end.saturating_duration_since(Instant::now())));
             assert!(!self.members.iter().any(JoinHandle::is_finished), "a device broke off");
-            assert!(!self.readers.iter().any(|(_, reader)| reader.is_finished()), "a reader broke off");
+            assert!(
+                !self.readers.iter().any(|(_, reader)| reader.is_finished()),
+                "a reader broke off"
+            );
             assert!(!self.back_end.is_finished(), "a back end broke off");
             memory.note("hub", self.hub.daemon().resident_kib());
             memory.note("edge", lock(&self.edge).daemon().resident_kib());
@@ -199,7 +210,10 @@ impl Site {
     #[track_caller]
     fn settle(self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
-        let joined = self.members.into_iter().map(|member| member.join().expect("a device works to the end"));
+        let joined = self
+            .members
+            .into_iter()
+            .map(|member| member.join().expect("a device works to the end"));
         let sent: BTreeMap<String, Sent> = joined.map(|sent| (sent.name.clone(), sent)).collect();
         let mut verdict = self.back_end.settle(&self.hub, &sent);
         patience::wait("nothing that waits for the hub", 2 * patience::long(), || {
@@ -216,7 +230,10 @@ impl Site {
             seen.assert_holds(name, &wanted);
         }
         if let [(first, one), (second, other)] = seen.as_slice() {
-            assert_eq!(one.events, other.events, "events that {first} and {second} read, by partition");
+            assert_eq!(
+                one.events, other.events,
+                "events that {first} and {second} read, by partition"
+            );
         }
         let all: u64 = wanted.values().sum();
         let slowest = wanted.iter().min_by_key(|(_, count)| **count);
@@ -225,7 +242,10 @@ impl Site {
             format!(
                 "messages acknowledged {all}, the fewest of one device {slowest:?}; lost 0, in order, duplicates {}; \
                  two readers saw the same {} events, offsets rose all along, {} reconnections",
-                seen.iter().map(|(_, seen)| seen.tally.duplicates()).max().unwrap_or_default(),
+                seen.iter()
+                    .map(|(_, seen)| seen.tally.duplicates())
+                    .max()
+                    .unwrap_or_default(),
                 seen.first().map_or(0, |(_, seen)| seen.events.values().sum::<u64>()),
                 seen.iter().map(|(_, seen)| seen.reconnections).sum::<u64>(),
             ),

@@ -42,15 +42,30 @@ impl Reader {
     pub(super) fn start(language: Language, transport: &str, hub: &Hub) -> Self {
         let mut sdk = Sdk::events(language, transport, hub).start();
         let found = sdk.call("properties", json!({}));
-        let partitions: Vec<String> = serde_json::from_value(found["partitions"].clone()).expect("partitions have names");
+        let partitions: Vec<String> =
+            serde_json::from_value(found["partitions"].clone()).expect("partitions have names");
         for partition in &partitions {
-            sdk.call("read", json!({"reader": partition, "partition": partition, "offset": "-1"}));
+            sdk.call(
+                "read",
+                json!({"reader": partition, "partition": partition, "offset": "-1"}),
+            );
         }
         let (wanted, to_do) = channel();
         let arrived = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&arrived);
-        let thread = std::thread::spawn(move || Work { sdk, seen: Seen::default(), broken: BTreeMap::new() }.read(&to_do, &count));
-        Self { wanted, thread, arrived }
+        let thread = std::thread::spawn(move || {
+            Work {
+                sdk,
+                seen: Seen::default(),
+                broken: BTreeMap::new(),
+            }
+            .read(&to_do, &count)
+        });
+        Self {
+            wanted,
+            thread,
+            arrived,
+        }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -60,10 +75,15 @@ impl Reader {
     /// Waits until it has read what was sent, and gives what it saw.
     #[track_caller]
     pub(super) fn finish(self, wanted: &BTreeMap<&str, u64>) -> Seen {
-        let wanted = wanted.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let wanted = wanted
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
         self.wanted.send(wanted).expect("the reader works");
         let read = self.arrived.load(Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| panic!("a reader broke off after {read} events"))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| panic!("a reader broke off after {read} events"))
     }
 }
 
@@ -108,7 +128,9 @@ impl Work {
             Some("read") => self.seen.take(event),
             // The SDK gave up on it: it is read on from where it was.
             Some("error") => {
-                self.broken.entry(text("reader")).or_insert_with(|| Instant::now() + AFTER_ERROR);
+                self.broken
+                    .entry(text("reader"))
+                    .or_insert_with(|| Instant::now() + AFTER_ERROR);
             }
             _ => {}
         }
@@ -117,14 +139,20 @@ impl Work {
 
     fn mend(&mut self) {
         let now = Instant::now();
-        let due: Vec<String> = self.broken.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        let due: Vec<String> = self
+            .broken
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
         for partition in due {
             self.broken.remove(&partition);
             // One that has ended by itself can't be stopped.
             drop(self.sdk.try_call("stop", json!({"reader": partition})));
             let mut command = json!({"reader": partition, "partition": partition, "offset": "-1"});
             if let Some((sequence, _)) = self.seen.last.get(&partition) {
-                command = json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
+                command =
+                    json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
             }
             if self.sdk.try_call("read", command).is_err() {
                 self.broken.insert(partition, now + AFTER_ERROR);
@@ -137,16 +165,26 @@ impl Work {
 impl Seen {
     fn take(&mut self, event: &Value) {
         let partition = event["partition"].as_str().unwrap_or_default().to_owned();
-        let sequence = event["sequence"].as_i64().unwrap_or_else(|| panic!("no sequence number: {event}"));
+        let sequence = event["sequence"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("no sequence number: {event}"));
         let offset = event["offset"].as_str().and_then(|offset| offset.parse().ok());
         let offset: i64 = offset.unwrap_or_else(|| panic!("no offset: {event}"));
         if let Some((last, last_offset)) = self.last.get(&partition) {
-            assert!(sequence > *last, "sequence {sequence} of partition {partition} came after {last}");
-            assert!(offset > *last_offset, "offset {offset} of partition {partition} came after {last_offset}");
+            assert!(
+                sequence > *last,
+                "sequence {sequence} of partition {partition} came after {last}"
+            );
+            assert!(
+                offset > *last_offset,
+                "offset {offset} of partition {partition} came after {last_offset}"
+            );
         }
         self.last.insert(partition.clone(), (sequence, offset));
         *self.events.entry(partition).or_default() += 1;
-        let device = event["system"]["iothub-connection-device-id"].as_str().unwrap_or_default();
+        let device = event["system"]["iothub-connection-device-id"]
+            .as_str()
+            .unwrap_or_default();
         let body: Value = serde_json::from_str(event["body"].as_str().unwrap_or_default()).unwrap_or_default();
         if let Some(number) = body["n"].as_u64() {
             self.tally.add(device, number);
@@ -160,7 +198,10 @@ impl Seen {
         for (name, count) in wanted {
             let seen = self.tally.of(name).next;
             // The last one may have been taken and its acknowledgement lost; it was then sent again, and is counted.
-            assert!(seen >= *count, "{reader} read {seen} of the {count} messages of `{name}`");
+            assert!(
+                seen >= *count,
+                "{reader} read {seen} of the {count} messages of `{name}`"
+            );
         }
     }
 }
