@@ -11,7 +11,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -37,7 +37,12 @@ pub struct Control {
     lines: Receiver<Value>,
     events: Vec<Value>,
     next_id: u64,
+    gone: bool,
 }
+
+/// The program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -72,6 +77,7 @@ impl Control {
             lines,
             events: Vec::new(),
             next_id: 0,
+            gone: false,
         }
     }
 
@@ -83,28 +89,45 @@ impl Control {
     /// # Panics
     /// When the program ends or does not answer.
     #[track_caller]
-    pub fn try_call(&mut self, action: &str, mut arguments: Value) -> Result<Value, Failure> {
+    pub fn try_call(&mut self, action: &str, arguments: Value) -> Result<Value, Failure> {
+        let outcome = self.ask(action, arguments);
+        outcome.unwrap_or_else(|Gone| panic!("`{}` ended before it answered `{action}`", self.name))
+    }
+
+    /// As [`try_call`](Self::try_call), to a program that may end at any time: some SDKs end theirs when a connection breaks.
+    ///
+    /// # Errors
+    /// The program has ended.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn ask(&mut self, action: &str, mut arguments: Value) -> Result<Result<Value, Failure>, Gone> {
         self.next_id += 1;
         let id = self.next_id;
         arguments["id"] = id.into();
         arguments["do"] = action.into();
         let written = writeln!(self.output, "{arguments}").and_then(|()| self.output.flush());
-        written.unwrap_or_else(|error| panic!("`{}` takes no command `{action}`: {error}", self.name));
+        if written.is_err() {
+            self.gone = true;
+            return Err(Gone);
+        }
         let deadline = Instant::now() + patience::long();
         loop {
-            let line = self
-                .next(deadline)
-                .unwrap_or_else(|| panic!("`{}` did not answer `{action}`", self.name));
+            let Some(line) = self.next(deadline) else {
+                assert!(self.gone, "`{}` did not answer `{action}`", self.name);
+                return Err(Gone);
+            };
             if line["id"] != id {
                 self.events.push(line);
             } else if let Some(error) = line.get("error") {
                 let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-                return Err(Failure {
+                return Ok(Err(Failure {
                     kind: text("type"),
                     message: text("message"),
-                });
+                }));
             } else {
-                return Ok(line["ok"].clone());
+                return Ok(Ok(line["ok"].clone()));
             }
         }
     }
@@ -152,16 +175,37 @@ impl Control {
         Some(self.events.remove(0))
     }
 
+    /// Takes the events that came and were not taken, also those that are on the line.
+    #[must_use]
+    pub fn take_left(&mut self) -> Vec<Value> {
+        while let Some(event) = self.next(Instant::now()) {
+            self.events.push(event);
+        }
+        std::mem::take(&mut self.events)
+    }
+
     /// Events that came and were not taken.
     #[must_use]
     pub fn left(&self) -> &[Value] {
         &self.events
     }
 
-    fn next(&self, deadline: Instant) -> Option<Value> {
-        self.lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            .ok()
+    /// Whether the program is known to have ended.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    fn next(&mut self, deadline: Instant) -> Option<Value> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.gone = true;
+                None
+            }
+        }
     }
 }
 

@@ -282,3 +282,50 @@ fn what_was_read_goes_on_after_a_crash_of_the_hub_where_it_ended() {
     let all: Vec<i64> = before.iter().chain(&after).map(sequence).collect();
     assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
 }
+
+#[test]
+fn monitor_shows_the_messages_and_properties_that_are_asked_for_and_ends_when_none_comes() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("d1");
+    let module = hub.create_module("d1", "m1");
+    send(&hub, &device, ["{\"of\":\"device\"}".to_owned()]);
+    let mut client = hub.connected(&module);
+    store(
+        &mut client,
+        "devices/d1/modules/m1/messages/events/k=v&%24.mid=m-1",
+        "{\"of\":\"module\"}",
+    );
+
+    let of_module = hub.holm(&[
+        "monitor",
+        "--device",
+        "d1",
+        "--module",
+        "m1",
+        "--from",
+        "start",
+        "--properties",
+        "app,sys,anno",
+    ]);
+    let followed = hub.holm(&["monitor", "--from", "start", "--follow", "--timeout", "2", "--json"]);
+    let partition = serde_json::from_str::<Value>(followed.lines().next().unwrap_or_default())
+        .map(|event| event["partition"].to_string())
+        .unwrap_or_default();
+    let of_partition = hub.holm(&["monitor", "--partition", &partition, "--from", "start"]);
+
+    let lines: Vec<&str> = of_module.lines().collect();
+    assert!(lines[0].contains("d1/m1  {\"of\":\"module\"}"), "{of_module}");
+    for line in [
+        "    app  k: v",
+        "    sys  messageId: m-1",
+        "    anno  messageSource: Telemetry",
+    ] {
+        assert!(lines.contains(&line), "{line}: {of_module}");
+    }
+    assert!(!of_module.contains("\"device\""), "{of_module}");
+    assert_eq!(followed.lines().count(), 2, "{followed}");
+    assert_eq!(of_partition.lines().count(), 2, "{of_partition}");
+}

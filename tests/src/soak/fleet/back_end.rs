@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::member::{Sent, question, text_of};
-use crate::control::Failure;
+use super::program::{Program, Trouble};
 use crate::hub::Hub;
-use crate::sdk::Running;
 use crate::{Language, Sdk, Transport, patience};
 
 /// How often each back end does something.
@@ -20,8 +19,6 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// A restarted device may wait long until it connects again.
 const FEEDBACK_PATIENCE: Duration = Duration::from_secs(300);
 
-/// Programs that may be needed when one of a back end is no use any more: SDKs of services don't all connect anew by themselves.
-const SPARES: usize = 100;
 /// Refusals in a row after which a program is replaced.
 const MOST_REFUSALS: u32 = 3;
 /// With feedback under way all the time, one that hears none for so long has lost its connection.
@@ -32,55 +29,60 @@ pub(super) struct BackEnd {
     senders: Vec<JoinHandle<Did>>,
     operator: JoinHandle<Operated>,
     listener: JoinHandle<BTreeMap<String, String>>,
-    wanted: Sender<BTreeSet<String>>,
+    wanted: SyncSender<BTreeSet<String>>,
     devices: Vec<String>,
 }
 
-/// A program and those that may take its place.
-struct Replaceable {
-    running: Running,
-    spares: Vec<Sdk>,
+/// A program of a back end, which is replaced when it is no use any more.
+struct Worker {
+    program: Program,
     refusals: u32,
-    begin: fn(&mut Running),
+    begin: fn(&mut Program) -> Result<(), Trouble>,
 }
 
-impl Replaceable {
+impl Worker {
     #[track_caller]
-    fn start(make: impl Fn() -> Sdk, begin: fn(&mut Running)) -> Self {
-        let mut running = make().start();
-        begin(&mut running);
+    fn start(make: impl Fn() -> Sdk, begin: fn(&mut Program) -> Result<(), Trouble>) -> Self {
+        let mut program = Program::start(make);
+        begin(&mut program).expect("a back end begins");
         Self {
-            running,
-            spares: (0..SPARES).map(|_| make()).collect(),
+            program,
             refusals: 0,
             begin,
         }
     }
 
-    fn call(&mut self, action: &str, arguments: Value) -> Result<Value, Failure> {
-        let outcome = self.running.try_call(action, arguments);
+    fn call(&mut self, action: &str, arguments: Value) -> Result<Value, Trouble> {
+        let outcome = self.program.ask(action, arguments);
         self.refusals = if outcome.is_ok() { 0 } else { self.refusals + 1 };
-        if self.refusals >= MOST_REFUSALS {
+        if self.refusals >= MOST_REFUSALS || matches!(outcome, Err(Trouble::Gone)) {
             self.replace();
         }
         outcome
     }
 
-    fn replace(&mut self) {
+    /// Starts another program; gives the events that nobody took.
+    fn replace(&mut self) -> Vec<Value> {
         self.refusals = 0;
-        self.running = self.spares.pop().expect("there are more spares than restarts").start();
-        (self.begin)(&mut self.running);
+        let mut left = self.program.replace();
+        patience::wait("a back end that begins anew", patience::long(), || {
+            if self.program.is_gone() {
+                left.extend(self.program.replace());
+            }
+            (self.begin)(&mut self.program).map_err(Trouble::text)
+        });
+        left
     }
 }
 
-fn at_once(_: &mut Running) {}
+#[expect(clippy::unnecessary_wraps, reason = "others have something to do first")]
+fn at_once(_: &mut Program) -> Result<(), Trouble> {
+    Ok(())
+}
 
-/// Listens for feedback as soon as the hub lets it.
-fn listen(sdk: &mut Running) {
-    patience::wait("a receiver of feedback", patience::long(), || {
-        let listening = sdk.try_call("listen", json!({"what": "feedback"}));
-        listening.map(drop).map_err(|failure| failure.message)
-    });
+/// Listens for feedback.
+fn listen(program: &mut Program) -> Result<(), Trouble> {
+    program.ask("listen", json!({"what": "feedback"})).map(drop)
 }
 
 /// What a sender of messages did.
@@ -105,19 +107,19 @@ impl BackEnd {
     pub(super) fn start(hub: &Hub, devices: Vec<String>, stop: Arc<AtomicBool>) -> Self {
         let python = || Sdk::service(Language::Python, hub);
         let node = || Sdk::service(Language::Node, hub);
-        let listener = Replaceable::start(node, listen);
+        let listener = Worker::start(node, listen);
         let senders = [
-            ("python", Replaceable::start(python, at_once)),
-            ("node", Replaceable::start(|| node().over(Transport::AmqpWs), at_once)),
+            ("python", Worker::start(python, at_once)),
+            ("node", Worker::start(|| node().over(Transport::AmqpWs), at_once)),
         ];
         let senders = senders.into_iter().map(|(name, sdk)| {
             let (devices, stop) = (devices.clone(), Arc::clone(&stop));
             std::thread::spawn(move || send(name, sdk, &devices, &stop))
         });
         let senders = senders.collect();
-        let operator = Replaceable::start(python, at_once);
+        let operator = Worker::start(python, at_once);
         let operated = devices.clone();
-        let (wanted, to_do) = channel();
+        let (wanted, to_do) = sync_channel(1);
         Self {
             senders,
             operator: std::thread::spawn(move || operate(operator, &operated, &stop)),
@@ -196,7 +198,7 @@ impl BackEnd {
     }
 }
 
-fn send(name: &str, mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Did {
+fn send(name: &str, mut sdk: Worker, devices: &[String], stop: &AtomicBool) -> Did {
     let mut did = Did::default();
     for (number, device) in (0u64..).zip(devices.iter().cycle()) {
         if stop.load(Ordering::Acquire) {
@@ -216,7 +218,7 @@ fn send(name: &str, mut sdk: Replaceable, devices: &[String], stop: &AtomicBool)
     did
 }
 
-fn operate(mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Operated {
+fn operate(mut sdk: Worker, devices: &[String], stop: &AtomicBool) -> Operated {
     let mut operated = Operated::default();
     for (number, device) in (0u64..).zip(devices.iter().cycle()) {
         if stop.load(Ordering::Acquire) {
@@ -241,8 +243,7 @@ fn operate(mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Opera
             // It may have been set all the same: set back what counts.
             let again = json!({"device": device, "patch": {"desired": {"n": last}}});
             patience::wait("a desired property that is set", patience::long(), || {
-                sdk.call("update_twin", again.clone())
-                    .map_err(|failure| failure.message)
+                sdk.call("update_twin", again.clone()).map_err(Trouble::text)
             });
         }
         std::thread::sleep(PERIOD);
@@ -251,23 +252,21 @@ fn operate(mut sdk: Replaceable, devices: &[String], stop: &AtomicBool) -> Opera
 }
 
 /// Hears feedback until all that is wanted in the end has come; gives the outcome of each message.
-fn hear(mut sdk: Replaceable, to_do: &Receiver<BTreeSet<String>>) -> BTreeMap<String, String> {
+fn hear(mut sdk: Worker, to_do: &Receiver<BTreeSet<String>>) -> BTreeMap<String, String> {
     let mut outcomes = BTreeMap::new();
     let mut wanted: Option<(BTreeSet<String>, Instant)> = None;
     let mut heard = Instant::now();
     loop {
-        match sdk.running.next_event(Duration::from_secs(1)) {
+        match sdk.program.next_event(Duration::from_secs(1)) {
             Some(event) => {
                 heard = Instant::now();
-                let records: Vec<Value> = serde_json::from_value(event["data"].clone()).unwrap_or_default();
-                for record in records {
-                    let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-                    outcomes.insert(text("originalMessageId"), text("statusCode"));
-                }
+                note(&event, &mut outcomes);
             }
-            None if heard.elapsed() > SILENCE => {
+            None if heard.elapsed() > SILENCE || sdk.program.is_gone() => {
                 heard = Instant::now();
-                sdk.replace();
+                for event in sdk.replace() {
+                    note(&event, &mut outcomes);
+                }
             }
             None => {}
         }
@@ -280,5 +279,14 @@ fn hear(mut sdk: Replaceable, to_do: &Receiver<BTreeSet<String>>) -> BTreeMap<St
             };
             assert!(Instant::now() < *until, "the message `{missing}` has no feedback");
         }
+    }
+}
+
+/// Takes the records of feedback.
+fn note(event: &Value, outcomes: &mut BTreeMap<String, String>) {
+    let records: Vec<Value> = serde_json::from_value(event["data"].clone()).unwrap_or_default();
+    for record in records {
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        outcomes.insert(text("originalMessageId"), text("statusCode"));
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::lock;
+use super::program::{Program, Trouble};
 use crate::edge::Edge;
 use crate::hub::{Device, Hub};
 use crate::sas::Token;
-use crate::sdk::Running;
 use crate::{Language, Sdk, Transport, patience};
 
 /// How often a device sends.
@@ -31,7 +31,7 @@ pub(super) struct Member {
 }
 
 enum Way {
-    Sdk(Box<Running>),
+    Sdk(Box<Program>),
     Https(Box<OverHttps>),
 }
 
@@ -54,6 +54,17 @@ pub(super) struct Sent {
     pub(super) received: BTreeSet<String>,
     /// Attempts that were refused or broke off.
     pub(super) refused: u64,
+    /// How often its program ended, and another one took its place.
+    pub(super) replaced: u64,
+}
+
+impl Sent {
+    /// Takes the messages from the cloud among events.
+    fn note(&mut self, events: Vec<Value>) {
+        let messages = events.iter().filter(|event| event["event"] == "message");
+        self.received
+            .extend(messages.filter_map(|event| event["body"].as_str().map(str::to_owned)));
+    }
 }
 
 impl Member {
@@ -61,18 +72,16 @@ impl Member {
     pub(super) fn at_hub(language: Language, transport: Transport, hub: &Hub) -> Self {
         let name = format!("{language:?}-{}", transport.name()).to_lowercase();
         let device = hub.create_device(&name);
-        let running = Sdk::device(language, transport, hub, &device).start();
-        Self::connected(name, transport, running)
+        let program = Program::start(|| Sdk::device(language, transport, hub, &device));
+        Self::connected(name, transport, program)
     }
 
     #[track_caller]
     pub(super) fn at_edge(language: Language, transport: Transport, hub: &Hub, edge: &Edge, parent: &str) -> Self {
         let name = format!("edge-{language:?}-{}", transport.name()).to_lowercase();
         let device = hub.create_child(&name, parent);
-        let running = Sdk::device(language, transport, hub, &device)
-            .through(edge, &device)
-            .start();
-        Self::connected(name, transport, running)
+        let program = Program::start(|| Sdk::device(language, transport, hub, &device).through(edge, &device));
+        Self::connected(name, transport, program)
     }
 
     #[track_caller]
@@ -88,25 +97,40 @@ impl Member {
     }
 
     #[track_caller]
-    fn connected(name: String, transport: Transport, mut running: Running) -> Self {
-        patience::wait(&format!("`{name}` connects"), patience::long(), || {
-            running
-                .try_call("connect", json!({}))
-                .map_err(|failure| failure.message)
-        });
+    fn connected(name: String, transport: Transport, program: Program) -> Self {
         let mut member = Self {
             name,
             transport,
-            way: Way::Sdk(Box::new(running)),
+            way: Way::Sdk(Box::new(program)),
         };
-        if member.listens()
-            && let Way::Sdk(sdk) = &mut member.way
-        {
-            for what in ["messages", "methods", "desired"] {
-                sdk.call("listen", json!({"what": what}));
-            }
-        }
+        member.connect();
         member
+    }
+
+    /// Connects and listens, with another program if this one ends meanwhile; gives the events that went with it.
+    #[track_caller]
+    fn connect(&mut self) -> Vec<Value> {
+        let listens = self.listens();
+        let Way::Sdk(program) = &mut self.way else {
+            return Vec::new();
+        };
+        let mut left = Vec::new();
+        patience::wait(&format!("`{}` connects", self.name), PATIENCE, || {
+            if program.is_gone() {
+                left.extend(program.replace());
+            }
+            program.ask("connect", json!({})).map_err(Trouble::text)?;
+            let wanted: &[&str] = if listens {
+                &["messages", "methods", "desired"]
+            } else {
+                &[]
+            };
+            for what in wanted {
+                program.ask("listen", json!({"what": what})).map_err(Trouble::text)?;
+            }
+            Ok(())
+        });
+        left
     }
 
     /// Whether it takes messages, methods and changes; over HTTPS a device only asks.
@@ -126,10 +150,11 @@ impl Member {
             reported: None,
             received: BTreeSet::new(),
             refused: 0,
+            replaced: 0,
         };
         while !stop.load(Ordering::Acquire) {
             let next = Instant::now() + PERIOD;
-            self.send(sent.messages, &mut sent.refused);
+            self.send(&mut sent);
             sent.messages += 1;
             if self.listens() && sent.messages.is_multiple_of(REPORTS) && self.report(sent.messages) {
                 sent.reported = Some(sent.messages);
@@ -141,49 +166,54 @@ impl Member {
             let last = sent.messages + 1;
             patience::wait(&format!("the last report of `{}`", self.name), PATIENCE, || {
                 if self.report(last) {
-                    Ok(())
-                } else {
-                    Err("refused".to_owned())
+                    return Ok(());
                 }
+                if matches!(&self.way, Way::Sdk(program) if program.is_gone()) {
+                    sent.note(self.connect());
+                }
+                Err("refused".to_owned())
             });
             sent.reported = Some(last);
         }
-        if let Way::Sdk(sdk) = self.way {
-            let texts = sdk.left().iter().filter(|event| event["event"] == "message");
-            sent.received = texts
-                .filter_map(|event| event["body"].as_str().map(str::to_owned))
-                .collect();
+        if let Way::Sdk(program) = self.way {
+            sent.replaced = program.replaced;
+            sent.note(program.end());
         }
         sent
     }
 
     /// Sends a message until it is acknowledged.
-    fn send(&mut self, number: u64, refused: &mut u64) {
+    fn send(&mut self, sent: &mut Sent) {
         let began = Instant::now();
+        let body = json!({"n": sent.messages}).to_string();
         loop {
-            let body = json!({"n": number}).to_string();
             let outcome = match &mut self.way {
-                Way::Sdk(sdk) => sdk
-                    .try_call("send", json!({"body": body}))
-                    .map(drop)
-                    .map_err(|failure| failure.message),
-                Way::Https(https) => https.send(&body),
+                Way::Sdk(program) => program.ask("send", json!({"body": body})).map(drop),
+                Way::Https(https) => https.send(&body).map_err(Trouble::Refused),
             };
-            let Err(message) = outcome else { return };
+            let trouble = match outcome {
+                Ok(()) => return,
+                Err(Trouble::Gone) => {
+                    sent.note(self.connect());
+                    "its program ended".to_owned()
+                }
+                Err(refused) => refused.text(),
+            };
             assert!(
                 began.elapsed() < PATIENCE,
-                "`{}` can't send message {number} for {} s: {message}",
+                "`{}` can't send message {} for {} s: {trouble}",
                 self.name,
+                sent.messages,
                 PATIENCE.as_secs()
             );
-            *refused += 1;
+            sent.refused += 1;
             std::thread::sleep(AFTER_REFUSAL);
         }
     }
 
     fn report(&mut self, number: u64) -> bool {
         match &mut self.way {
-            Way::Sdk(sdk) => sdk.try_call("report", json!({"patch": {"n": number}})).is_ok(),
+            Way::Sdk(program) => program.ask("report", json!({"patch": {"n": number}})).is_ok(),
             Way::Https(_) => false,
         }
     }

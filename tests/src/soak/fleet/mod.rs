@@ -13,6 +13,7 @@
 mod back_end;
 mod member;
 mod memory;
+mod program;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -235,17 +236,15 @@ impl Site {
                 "events that {first} and {second} read, by partition"
             );
         }
+        let replaced: u64 = sent.values().map(|sent| sent.replaced).sum();
         let all: u64 = wanted.values().sum();
         let slowest = wanted.iter().min_by_key(|(_, count)| **count);
         verdict.insert(
             0,
             format!(
                 "messages acknowledged {all}, the fewest of one device {slowest:?}; lost 0, in order, duplicates {}; \
-                 two readers saw the same {} events, offsets rose all along, {} reconnections",
-                seen.iter()
-                    .map(|(_, seen)| seen.tally.duplicates())
-                    .max()
-                    .unwrap_or_default(),
+                 two readers saw the same {} events, offsets rose all along, {} reconnections; {replaced} programs of devices were ended by their SDK",
+                seen.iter().map(|(_, seen)| seen.tally.duplicates()).max().unwrap_or_default(),
                 seen.first().map_or(0, |(_, seen)| seen.events.values().sum::<u64>()),
                 seen.iter().map(|(_, seen)| seen.reconnections).sum::<u64>(),
             ),

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::super::tally::Tally;
+use super::program::Program;
 use crate::hub::Hub;
-use crate::sdk::Running;
 use crate::{Language, Sdk, patience};
 
 /// How long nothing may come before a reader is asked whether it still reads.
@@ -32,7 +32,7 @@ pub(super) struct Seen {
 
 /// A reader at work.
 pub(super) struct Reader {
-    wanted: Sender<BTreeMap<String, u64>>,
+    wanted: SyncSender<BTreeMap<String, u64>>,
     thread: JoinHandle<Seen>,
     arrived: Arc<AtomicU64>,
 }
@@ -40,26 +40,27 @@ pub(super) struct Reader {
 impl Reader {
     #[track_caller]
     pub(super) fn start(language: Language, transport: &str, hub: &Hub) -> Self {
-        let mut sdk = Sdk::events(language, transport, hub).start();
-        let found = sdk.call("properties", json!({}));
+        let mut sdk = Program::start(|| Sdk::events(language, transport, hub));
+        let found = sdk
+            .ask("properties", json!({}))
+            .expect("the Event Hub tells its partitions");
         let partitions: Vec<String> =
             serde_json::from_value(found["partitions"].clone()).expect("partitions have names");
         for partition in &partitions {
-            sdk.call(
-                "read",
-                json!({"reader": partition, "partition": partition, "offset": "-1"}),
-            );
+            let read = json!({"reader": partition, "partition": partition, "offset": "-1"});
+            sdk.ask("read", read).expect("a partition is read");
         }
-        let (wanted, to_do) = channel();
+        let (wanted, to_do) = sync_channel(1);
         let arrived = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&arrived);
         let thread = std::thread::spawn(move || {
-            Work {
+            let work = Work {
                 sdk,
+                partitions,
                 seen: Seen::default(),
                 broken: BTreeMap::new(),
-            }
-            .read(&to_do, &count)
+            };
+            work.read(&to_do, &count)
         });
         Self {
             wanted,
@@ -88,7 +89,8 @@ impl Reader {
 }
 
 struct Work {
-    sdk: Running,
+    sdk: Program,
+    partitions: Vec<String>,
     seen: Seen,
     /// Partitions whose connection broke, and when each is read again.
     broken: BTreeMap<String, Instant>,
@@ -139,6 +141,14 @@ impl Work {
 
     fn mend(&mut self) {
         let now = Instant::now();
+        if self.sdk.is_gone() {
+            for event in self.sdk.replace() {
+                if event["event"] == "read" {
+                    self.seen.take(&event);
+                }
+            }
+            self.broken = self.partitions.iter().map(|name| (name.clone(), now)).collect();
+        }
         let due: Vec<String> = self
             .broken
             .iter()
@@ -148,13 +158,13 @@ impl Work {
         for partition in due {
             self.broken.remove(&partition);
             // One that has ended by itself can't be stopped.
-            drop(self.sdk.try_call("stop", json!({"reader": partition})));
+            drop(self.sdk.ask("stop", json!({"reader": partition})));
             let mut command = json!({"reader": partition, "partition": partition, "offset": "-1"});
             if let Some((sequence, _)) = self.seen.last.get(&partition) {
                 command =
                     json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
             }
-            if self.sdk.try_call("read", command).is_err() {
+            if self.sdk.ask("read", command).is_err() {
                 self.broken.insert(partition, now + AFTER_ERROR);
             }
             self.seen.reconnections += 1;
