@@ -621,3 +621,42 @@ fn a_policys_token_sends_for_a_device_and_nobody_elses_does() {
     client.sender("c", "two", &address(&devices[1], "messages/events"));
     client.send("two", &json!({"body": "{}"}));
 }
+
+#[test]
+fn a_full_disk_is_told_with_the_link_and_what_was_accepted_stays() {
+    if !Need::all(&[NEEDS, &[Need::Mount]].concat()) {
+        return;
+    }
+    let hub = Hub::start_on_small_disk();
+    let device = hub.create_device("dev1");
+    let events = address(&device, "messages/events");
+    let mut client = Amqp::start(&hub);
+    client.log_in("c", &hub, &device);
+    client.sender("c", "before", &events);
+    let message = |number: usize| json!({"size": 20_000, "properties": {"message_id": format!("n{number}")}});
+
+    hub.disk().fill();
+    let mut accepted = 0;
+    let refused = loop {
+        match client.try_send("before", &message(accepted)) {
+            Ok(outcome) if outcome["outcome"] == "accepted" => accepted += 1,
+            Ok(outcome) => break outcome["condition"].clone(),
+            Err(detached) => break json!(detached.kind),
+        }
+    };
+    let detached = client.detached("before");
+    hub.disk().free();
+    hub.daemon().wait_until_healthy();
+    client.sender("c", "after", &events);
+    client.send("after", &message(accepted));
+
+    assert_eq!(
+        (&refused, &detached["condition"]),
+        (&json!("amqp:internal-error"), &json!("amqp:internal-error"))
+    );
+    let mut monitor = hub.monitor();
+    for number in 0..=accepted {
+        let id = format!("n{number}");
+        monitor.wait_for("what was accepted", |event| event.system["messageId"] == *id);
+    }
+}
