@@ -329,3 +329,39 @@ fn monitor_shows_the_messages_and_properties_that_are_asked_for_and_ends_when_no
     assert_eq!(followed.lines().count(), 2, "{followed}");
     assert_eq!(of_partition.lines().count(), 2, "{of_partition}");
 }
+
+#[test]
+fn a_reader_that_hangs_holds_up_no_device_and_costs_the_hub_no_memory() {
+    if !Need::all(&[Need::Python, Need::LowPorts]) {
+        return;
+    }
+    const COUNT: usize = 600;
+    const BYTES: usize = 64 * 1024;
+    const ROOM_KIB: u64 = 24 * 1024;
+    let hub = Hub::start();
+    let device = hub.create_device("d1");
+    let mut sdk = Sdk::events(Python, "amqp", &hub).start();
+    sdk.call("read", json!({"reader": "all"}));
+    send(&hub, &device, ["\"first\"".to_owned()]);
+    take(&mut sdk, "all", 1);
+    let body = |number: usize| format!("{number}{}", " ".repeat(BYTES));
+    send(&hub, &device, (0..20).map(body));
+    take(&mut sdk, "all", 20);
+    let before = hub.daemon().resident_kib();
+
+    sdk.pause();
+    send(&hub, &device, (20..COUNT).map(body));
+    let after = hub.daemon().resident_kib();
+    sdk.resume();
+    let rest = take(&mut sdk, "all", COUNT - 20);
+
+    let numbers: Vec<usize> = bodies(&rest)
+        .iter()
+        .filter_map(|body| body.trim_end().parse().ok())
+        .collect();
+    assert_eq!(numbers, (20..COUNT).collect::<Vec<_>>());
+    assert!(
+        after < before + ROOM_KIB,
+        "{before} KiB before, {after} KiB with a reader that hangs"
+    );
+}

@@ -230,10 +230,11 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
             self.end_now();
         }
-        if is_due(self.service_end()) {
+        let time_of_day = self.gateway.clock.now().into();
+        if self.service.next_end().is_some_and(|end| end <= time_of_day) {
             let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
-            let now = self.gateway.clock.now().into();
-            self.service.expire(self.connection.session_mut(), now, &tokens);
+            let session = self.connection.session_mut();
+            self.service.expire(session, time_of_day, &tokens);
         }
         if is_due(self.unproved) {
             self.unproved = None;
