@@ -351,7 +351,11 @@ class Program {
   async send(command) {
     const link = this.find(command);
     let delivery;
-    if (command.batch) {
+    if (command.tiny) {
+      const one = messages.encode({ body: messages.data_section(Buffer.from('x')) });
+      const whole = messages.encode({ body: messages.data_sections(Array(command.tiny).fill(one)) });
+      delivery = link.send(whole, undefined, 0x80013700);
+    } else if (command.batch) {
       const whole = messages.encode({ body: messages.data_sections(command.batch.map((one) => messages.encode(bare(one)))) });
       delivery = link.send(whole, undefined, 0x80013700);
     } else if (command.bytes) {
@@ -373,7 +377,12 @@ class Program {
     link.add_credit(command.credit);
   }
 
-  async settle({ delivery: name, outcome: kind, settled = true, failed, undeliverable }) {
+  // Several at once are one disposition, where they are next to each other.
+  async settle({ deliveries, delivery, ...how }) {
+    for (const name of deliveries ?? [delivery]) this.settleOne(name, how);
+  }
+
+  settleOne(name, { outcome: kind, settled = true, failed, undeliverable }) {
     const delivery = this.deliveries.get(name);
     if (!delivery) throw new Error(`there is no delivery ${name}`);
     const states = {

@@ -7,6 +7,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::certificate::Certificate;
 use crate::control::Control;
 use crate::edge::Edge;
@@ -193,6 +195,28 @@ pub fn program_of(language: Language, program: &str) -> (PathBuf, PathBuf) {
 pub struct Running {
     child: Child,
     control: Control,
+}
+
+impl Running {
+    /// Stops the program where it is, as if its machine hung: it reads nothing any more.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn pause(&self) {
+        let told = kill_process(Pid::from_child(&self.child), Signal::STOP);
+        told.expect("our own child can be signalled");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn resume(&self) {
+        let told = kill_process(Pid::from_child(&self.child), Signal::CONT);
+        told.expect("our own child can be signalled");
+    }
 }
 
 impl Deref for Running {

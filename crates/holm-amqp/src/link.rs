@@ -117,6 +117,7 @@ pub(crate) struct Sender {
 /// A delivery on its way out.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// That of its token; the one on the wire comes with its first frame.
     pub(crate) number: u64,
     pub(crate) tag: DeliveryTag,
     pub(crate) format: u32,

@@ -1,38 +1,48 @@
 //! Deliveries that wait for an outcome, and outcomes that wait to be told. AMQP 1.0, part 2, 2.6.12.
 //!
 //! ```text
-//!   out   number 0, 1, 2, …  64 bits here, the low 32 on the wire; settled ones leave no trace
+//!   out   number 0, 1, 2, …  64 bits here, the low 32 on the wire, given with the first frame; settled ones leave no trace
 //!   in    the peer's numbers, as it likes
 //!   settle 4, settle 5, settle 6 --> one disposition 4 to 6
 //! ```
 //!
 //! Invariants: what waits is bounded by the credit that was given (in) and by `max_unsettled` of each link (out). A disposition
-//! costs as much as there is that waits, not as much as its range.
+//! costs as much as there is that waits, not as much as its range. The numbers on the wire have no gap and go up in the order of
+//! first frames, whatever waited for credit or was given up before it had one: peers (proton, rhea) close on any other.
 
 use std::collections::BTreeMap;
 
 use crate::performative::{Disposition, Outcome, Role};
 
-/// What this side sent and the peer has not settled, by number of the delivery in its session, with the handle of its link.
+/// What this side sent and the peer has not settled, by number of the delivery in its session, with its name here and the handle
+/// of its link.
 #[derive(Debug, Default)]
 pub(crate) struct UnsettledOut {
+    named: u64,
     next: u64,
-    waiting: BTreeMap<u64, u32>,
+    waiting: BTreeMap<u64, (u64, u32)>,
 }
 
 impl UnsettledOut {
-    /// The number of the next delivery.
-    pub(crate) const fn allocate(&mut self) -> u64 {
+    /// A name for a delivery that will be sent, by which the application knows it.
+    pub(crate) const fn name(&mut self) -> u64 {
+        let name = self.named;
+        self.named += 1;
+        name
+    }
+
+    /// The number on the wire of a delivery of which the first frame goes out now. With its name and the handle of its link it
+    /// waits for an outcome.
+    pub(crate) fn begin(&mut self, waits: Option<(u64, u32)>) -> u32 {
         let number = self.next;
         self.next += 1;
-        number
+        if let Some(waits) = waits {
+            self.waiting.insert(number, waits);
+        }
+        on_wire(number)
     }
 
-    pub(crate) fn wait(&mut self, number: u64, handle: u32) {
-        self.waiting.insert(number, handle);
-    }
-
-    /// Takes what waits between two numbers on the wire.
+    /// Takes what waits between two numbers on the wire: names, and handles of links.
     pub(crate) fn take(&mut self, first: u32, last: u32) -> Vec<(u64, u32)> {
         let (Some(first), Some(last)) = (self.number(first), self.number(last)) else {
             return Vec::new();
@@ -40,15 +50,11 @@ impl UnsettledOut {
         if first > last {
             return Vec::new();
         }
-        let found: Vec<(u64, u32)> = self
-            .waiting
-            .range(first..=last)
-            .map(|(number, handle)| (*number, *handle))
-            .collect();
-        for (number, _) in &found {
-            self.waiting.remove(number);
-        }
-        found
+        let numbers: Vec<u64> = self.waiting.range(first..=last).map(|(number, _)| *number).collect();
+        numbers
+            .iter()
+            .filter_map(|number| self.waiting.remove(number))
+            .collect()
     }
 
     /// The number that was last given out of those that look like this on the wire.
@@ -60,7 +66,7 @@ impl UnsettledOut {
 
     /// Forgets the deliveries of a link.
     pub(crate) fn forget(&mut self, handle: u32) {
-        self.waiting.retain(|_, of| *of != handle);
+        self.waiting.retain(|_, (_, of)| *of != handle);
     }
 }
 
@@ -152,8 +158,8 @@ mod tests {
     fn range_takes_only_what_waits() {
         let mut outbound = UnsettledOut::default();
         for handle in [0, 0, 1, 0] {
-            let number = outbound.allocate();
-            outbound.wait(number, handle);
+            let name = outbound.name();
+            outbound.begin(Some((name, handle)));
         }
         outbound.forget(1);
 
@@ -167,15 +173,16 @@ mod tests {
     fn numbers_go_on_beyond_32_bits() {
         let mut outbound = UnsettledOut {
             next: u64::from(u32::MAX),
-            waiting: BTreeMap::new(),
+            ..UnsettledOut::default()
         };
-        for _ in 0..3 {
-            let number = outbound.allocate();
-            outbound.wait(number, 0);
-        }
+        let numbers = [(); 3].map(|()| {
+            let name = outbound.name();
+            outbound.begin(Some((name, 0)))
+        });
 
+        assert_eq!(numbers, [u32::MAX, 0, 1]);
         assert_eq!(outbound.take(u32::MAX, 0).len(), 2);
-        assert_eq!(outbound.take(1, 1), [(u64::from(u32::MAX) + 2, 0)]);
+        assert_eq!(outbound.take(1, 1), [(2, 0)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   hub, fresh ── devices registered ──┬─ telemetry, as fast as windows allow, acknowledged when on disk ── messages a second
+//!                                      ├─ a reader of the Event Hub, from the first event on               ── events a second
 //!                                      ├─ one device that sends fifty times its share               ── what the others feel
 //!                                      ├─ method calls, one after the other                              ── round trips
 //!                                      └─ connections that do nothing, in steps                          ── memory of each
@@ -10,6 +11,7 @@
 //! The generator shares the machine's processors with the hub. The raw sync rate of the disk and the load average stand beside.
 
 mod amqp;
+mod catch_up;
 mod fairness;
 mod fleet;
 mod idle;
@@ -114,6 +116,19 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
             ),
         });
         if protocol == Protocol::Mqtt {
+            let read = catch_up::run(&hub, &fleet, load.acknowledged).await?;
+            add(HubFigure {
+                name: "a reader of events that catches up".to_owned(),
+                value: format!("{:.0} events/s", read.per_second),
+                limit: "≥ 100,000",
+                how: format!(
+                    "{} events of 256 B in 4 partitions, one connection over AMQP and TLS; {:.1} µs of the hub's processor time an event, {:.1} of the reader's; load {}",
+                    read.events,
+                    read.hub_us,
+                    read.reader_us,
+                    load_average(),
+                ),
+            });
             let fairness = fairness::run(&hub, &fleet, size.duration).await?;
             add(HubFigure {
                 name: "acknowledgement beside one device that sends fifty times its share".to_owned(),

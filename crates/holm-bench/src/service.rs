@@ -44,6 +44,12 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
+    /// The owner's token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// For the hub of a service connection string, at a port of its own, trusting its `ca.pem`.
     ///
     /// # Errors

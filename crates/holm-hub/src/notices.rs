@@ -19,6 +19,7 @@
 //! Source: `hub-service-api.md` §5.3.
 
 mod follow;
+mod kind;
 mod queue;
 mod token;
 
@@ -40,48 +41,9 @@ use crate::storage::{NoticeHead, Repository, Transaction};
 
 use follow::Arrival;
 pub use follow::Follower;
-use queue::{Batch, Fate, Look, Queue, Rules};
+pub use kind::NoticeKind;
+use queue::{Batch, Fate, Look, Queue};
 pub use token::{LockToken, NoToken};
-
-/// What a notice is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NoticeKind {
-    /// What became of a cloud-to-device message; see [`crate::feedback`].
-    Feedback,
-    /// A device has uploaded a file.
-    FileNotification,
-}
-
-impl NoticeKind {
-    /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Feedback, Self::FileNotification];
-
-    /// Its name in the database and in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Feedback => "feedback",
-            Self::FileNotification => "fileNotification",
-        }
-    }
-
-    /// The published content type of what [`Notices::receive`] gives.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Feedback => "application/vnd.microsoft.iothub.feedback.json",
-            Self::FileNotification => "application/vnd.microsoft.iothub.filenotification.json",
-        }
-    }
-
-    /// How many make a batch, and how long one that is not full waits for more.
-    const fn batch(self) -> (usize, Duration) {
-        match self {
-            Self::Feedback => (64, Duration::from_secs(15)),
-            Self::FileNotification => (1, Duration::ZERO),
-        }
-    }
-}
 
 /// The largest body of a notice, in bytes: far more than a record of either kind has.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -179,7 +141,7 @@ impl Notices {
         let desk = async |kind, bounds: QueueBounds| {
             let left = repository.read(move |view| view.notice_heads(kind)).await?;
             Ok::<_, ServiceError>(Arc::new(Desk {
-                queue: Mutex::new(Queue::new(rules(kind, bounds), left)),
+                queue: Mutex::new(Queue::new(kind.rules(bounds), left)),
                 bell: Notify::new(),
                 arrivals: broadcast::Sender::new(follow::MAX_AHEAD),
                 damaged: AtomicU64::new(0),
@@ -204,7 +166,7 @@ impl Notices {
     /// Puts a notice, a JSON text; gives its number when it is on disk.
     ///
     /// # Errors
-    /// `MessageTooLarge` beyond [`MAX_BODY`]; when the database can't be written to.
+    /// `MessageTooLarge` beyond [`MAX_BODY`]; `ArgumentInvalid` for what is not JSON; when the database can't be written to.
     pub async fn put(&self, kind: NoticeKind, body: Bytes) -> Result<u64, ServiceError> {
         let (notices, now) = (self.clone(), self.clock.now());
         let written = self.repository.change_then(
@@ -228,6 +190,11 @@ impl Notices {
         if body.len() > MAX_BODY {
             let text = format!("a notice has {} bytes; at most {MAX_BODY} are allowed", body.len());
             return Err(ServiceError::new(ErrorCode::MessageTooLarge, text));
+        }
+        if !is_json(Some(body)) {
+            return Err(ServiceError::argument_invalid(
+                "a notice is not JSON; give one JSON value",
+            ));
         }
         let id = transaction.add_notice(kind, now, body)?;
         let head = NoticeHead {
@@ -480,16 +447,4 @@ async fn write_fate(repository: &Repository, ids: Vec<u64>, fate: Fate) -> Resul
 
 fn is_json(body: Option<&[u8]>) -> bool {
     body.is_some_and(|body| serde_json::from_slice::<IgnoredAny>(body).is_ok())
-}
-
-fn rules(kind: NoticeKind, bounds: QueueBounds) -> Rules {
-    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let (most, patience) = kind.batch();
-    Rules {
-        most,
-        patience: millis(patience),
-        lock: millis(bounds.lock),
-        time_to_live: millis(bounds.time_to_live),
-        max_deliveries: bounds.max_deliveries,
-    }
 }

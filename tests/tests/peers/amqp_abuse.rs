@@ -482,3 +482,77 @@ fn a_receiver_that_never_reads_costs_the_hub_no_memory_and_the_others_nothing() 
     });
     Ok(())
 }
+
+#[test]
+fn changes_for_a_twin_link_without_credit_end_it_and_the_device_comes_back() -> Result<()> {
+    if !Need::all(NEEDS) {
+        return Ok(());
+    }
+    let mut scene = Scene::start();
+    let device = scene.hub.create_device("slow");
+    let mut client = Amqp::start(&scene.hub);
+    client.log_in("c", &scene.hub, &device);
+    let twin = address(&device, "twin");
+    client.sender("c", "ask", &twin);
+    client.receiver("c", "answers", &twin, 1);
+    let put = json!({"operation": "PUT", "resource": "/notifications/twin/properties/desired"});
+    client.ask_twin(["ask", "answers"], &json!("put"), &put, " ");
+
+    // The only credit is used; each change has 20 KB.
+    for number in 0..40 {
+        let parts: serde_json::Map<_, _> = (0..6)
+            .map(|part| (format!("p{part}"), json!("x".repeat(3500))))
+            .collect();
+        let mut desired = json!(parts);
+        desired["number"] = json!(number);
+        let change = json!({"properties": {"desired": desired}});
+        scene.hub.service().call("PATCH", "/twins/slow", Some(&change));
+    }
+
+    let detached = client.detached("answers");
+    assert_eq!(detached["condition"], "amqp:resource-limit-exceeded", "{detached}");
+    client.detached("ask");
+    client.sender("c", "ask", &twin);
+    client.receiver("c", "answers", &twin, 5);
+    let got = client.ask_twin(["ask", "answers"], &json!("get"), &json!({"operation": "GET"}), " ");
+    assert!(
+        got["body"]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("\"number\":39")),
+        "{got}"
+    );
+    scene.assert_served();
+    Ok(())
+}
+
+#[test]
+fn a_batch_of_forty_thousand_messages_is_taken_and_the_others_are_served() -> Result<()> {
+    if !Need::all(NEEDS) {
+        return Ok(());
+    }
+    let mut scene = Scene::start();
+    let device = scene.hub.create_device("many");
+    let mut client = Amqp::start(&scene.hub);
+    client.log_in("c", &scene.hub, &device);
+    client.sender("c", "events", &address(&device, "messages/events"));
+    let before = scene.hub.daemon().resident_kib();
+
+    let began = std::time::Instant::now();
+    for _ in 0..4 {
+        client.run("send", json!({"link": "events", "tiny": 40_000, "wait": false}));
+    }
+    scene.assert_served();
+    let served = began.elapsed();
+    for _ in 0..4 {
+        let outcome = client.event("outcome", |_| true);
+        assert_eq!(outcome["outcome"], "accepted", "{outcome}");
+    }
+
+    let after = scene.hub.daemon().resident_kib();
+    eprintln!(
+        "another client was served after {served:?}, all was taken after {:?}; from {before} to {after} KiB",
+        began.elapsed()
+    );
+    assert!(after < before + MOST_KIB, "from {before} to {after} KiB");
+    Ok(())
+}

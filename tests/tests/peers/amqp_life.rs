@@ -209,6 +209,41 @@ fn a_bad_request_to_a_twin_is_answered_with_a_code_and_the_next_one_is_served() 
 }
 
 #[test]
+fn an_answer_that_waits_for_credit_stands_in_nobodys_way() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("dev1");
+    let mut client = Amqp::start(&hub);
+    client.log_in("c", &hub, &device);
+    client.sender("c", "ask", &address(&device, "twin"));
+    client.receiver("c", "answers", &address(&device, "twin"), 0);
+    client.receiver("c", "mail", &address(&device, "messages/devicebound"), 10);
+    let answered = |client: &mut Amqp| {
+        client.run("credit", json!({"link": "answers", "credit": 1}));
+        client.message("answers")["properties"]["correlation_id"].clone()
+    };
+    let ask = |client: &mut Amqp, id: &str| {
+        let request = json!({"link": "ask", "properties": {"correlation_id": id}, "annotations": {"operation": "GET"}, "body": " "});
+        client.run("send", request);
+    };
+
+    // Twice: peers count what came between.
+    for id in ["one", "two"] {
+        ask(&mut client, id);
+        let answer = hub
+            .service()
+            .try_call("POST", "/devices/dev1/messages/deviceBound", &[], Some(&json!(id)));
+        assert_eq!(answer.expect("the hub answers").status, 204);
+        let message = client.message("mail");
+        client.settle(&message, "accepted");
+
+        assert_eq!(answered(&mut client), id);
+    }
+}
+
+#[test]
 fn the_answer_to_a_method_is_known_by_its_id_as_text_and_as_uuid() {
     if !Need::all(NEEDS) {
         return;

@@ -488,6 +488,65 @@ fn a_drain_brings_what_waits_and_gives_the_rest_of_the_credit_back() {
 }
 
 #[test]
+fn many_messages_are_settled_by_one_word_and_a_suspended_link_goes_on() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let (hub, device, mut client) = receiving(20);
+    for number in 0..20 {
+        tell(&hub, &device, &format!("m{number}"));
+    }
+
+    // As many as may be on their way at a time.
+    let came = [(); 16].map(|()| client.message("mail")["delivery"].clone());
+    client.run("settle", json!({"deliveries": came, "outcome": "accepted"}));
+    let rest = [(); 4].map(|()| client.message("mail"));
+    client.run("detach", json!({"link": "mail", "closed": false}));
+    client.detached("mail");
+    client.receiver("c", "mail", &address(&device, "messages/devicebound"), 20);
+
+    for before in rest {
+        let message = client.message("mail");
+        assert_eq!(message["properties"]["message_id"], before["properties"]["message_id"]);
+        client.settle(&message, "accepted");
+    }
+    wait_for_none(&hub, &device);
+}
+
+#[test]
+fn a_client_with_small_frames_sends_and_receives_large_messages_in_parts() {
+    if !Need::all(NEEDS) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("dev1");
+    let mut client = Amqp::start(&hub);
+    client
+        .try_open("c", &json!({"max_frame": 512}))
+        .expect("the connection opens");
+    client.prove("c", &hub, &device);
+    client.sender("c", "events", &address(&device, "messages/events"));
+    client.receiver("c", "mail", &address(&device, "messages/devicebound"), 5);
+    let text = "x".repeat(50_000);
+
+    let answer = hub
+        .service()
+        .try_call("POST", "/devices/dev1/messages/deviceBound", &[], Some(&json!(text)));
+    assert_eq!(answer.expect("the hub answers").status, 204);
+    let message = client.message("mail");
+    client.settle(&message, "accepted");
+    client.send(
+        "events",
+        &json!({"size": 200_000, "properties": {"message_id": "large"}}),
+    );
+
+    assert_eq!(message["body"]["text"].as_str().map(str::len), Some(text.len() + 2));
+    let mut monitor = hub.monitor();
+    let event = monitor.wait_for("the large message", |event| event.system["messageId"] == "large");
+    assert_eq!(event.body.as_str().map(str::len), Some(200_000));
+}
+
+#[test]
 fn messages_that_arrive_while_a_device_has_no_link_wait_for_it() {
     if !Need::all(NEEDS) {
         return;
@@ -561,4 +620,43 @@ fn a_policys_token_sends_for_a_device_and_nobody_elses_does() {
     assert_eq!(owner["status"], json!({"int": 200}), "{owner}");
     client.sender("c", "two", &address(&devices[1], "messages/events"));
     client.send("two", &json!({"body": "{}"}));
+}
+
+#[test]
+fn a_full_disk_is_told_with_the_link_and_what_was_accepted_stays() {
+    if !Need::all(&[NEEDS, &[Need::Mount]].concat()) {
+        return;
+    }
+    let hub = Hub::start_on_small_disk();
+    let device = hub.create_device("dev1");
+    let events = address(&device, "messages/events");
+    let mut client = Amqp::start(&hub);
+    client.log_in("c", &hub, &device);
+    client.sender("c", "before", &events);
+    let message = |number: usize| json!({"size": 20_000, "properties": {"message_id": format!("n{number}")}});
+
+    hub.disk().fill();
+    let mut accepted = 0;
+    let refused = loop {
+        match client.try_send("before", &message(accepted)) {
+            Ok(outcome) if outcome["outcome"] == "accepted" => accepted += 1,
+            Ok(outcome) => break outcome["condition"].clone(),
+            Err(detached) => break json!(detached.kind),
+        }
+    };
+    let detached = client.detached("before");
+    hub.disk().free();
+    hub.daemon().wait_until_healthy();
+    client.sender("c", "after", &events);
+    client.send("after", &message(accepted));
+
+    assert_eq!(
+        (&refused, &detached["condition"]),
+        (&json!("amqp:internal-error"), &json!("amqp:internal-error"))
+    );
+    let mut monitor = hub.monitor();
+    for number in 0..=accepted {
+        let id = format!("n{number}");
+        monitor.wait_for("what was accepted", |event| event.system["messageId"] == *id);
+    }
 }

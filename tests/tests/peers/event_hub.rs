@@ -282,3 +282,86 @@ fn what_was_read_goes_on_after_a_crash_of_the_hub_where_it_ended() {
     let all: Vec<i64> = before.iter().chain(&after).map(sequence).collect();
     assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
 }
+
+#[test]
+fn monitor_shows_the_messages_and_properties_that_are_asked_for_and_ends_when_none_comes() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("d1");
+    let module = hub.create_module("d1", "m1");
+    send(&hub, &device, ["{\"of\":\"device\"}".to_owned()]);
+    let mut client = hub.connected(&module);
+    store(
+        &mut client,
+        "devices/d1/modules/m1/messages/events/k=v&%24.mid=m-1",
+        "{\"of\":\"module\"}",
+    );
+
+    let of_module = hub.holm(&[
+        "monitor",
+        "--device",
+        "d1",
+        "--module",
+        "m1",
+        "--from",
+        "start",
+        "--properties",
+        "app,sys,anno",
+    ]);
+    let followed = hub.holm(&["monitor", "--from", "start", "--follow", "--timeout", "2", "--json"]);
+    let partition = serde_json::from_str::<Value>(followed.lines().next().unwrap_or_default())
+        .map(|event| event["partition"].to_string())
+        .unwrap_or_default();
+    let of_partition = hub.holm(&["monitor", "--partition", &partition, "--from", "start"]);
+
+    let lines: Vec<&str> = of_module.lines().collect();
+    assert!(lines[0].contains("d1/m1  {\"of\":\"module\"}"), "{of_module}");
+    for line in [
+        "    app  k: v",
+        "    sys  messageId: m-1",
+        "    anno  messageSource: Telemetry",
+    ] {
+        assert!(lines.contains(&line), "{line}: {of_module}");
+    }
+    assert!(!of_module.contains("\"device\""), "{of_module}");
+    assert_eq!(followed.lines().count(), 2, "{followed}");
+    assert_eq!(of_partition.lines().count(), 2, "{of_partition}");
+}
+
+#[test]
+fn a_reader_that_hangs_holds_up_no_device_and_costs_the_hub_no_memory() {
+    if !Need::all(&[Need::Python, Need::LowPorts]) {
+        return;
+    }
+    const COUNT: usize = 600;
+    const BYTES: usize = 64 * 1024;
+    const ROOM_KIB: u64 = 24 * 1024;
+    let hub = Hub::start();
+    let device = hub.create_device("d1");
+    let mut sdk = Sdk::events(Python, "amqp", &hub).start();
+    sdk.call("read", json!({"reader": "all"}));
+    send(&hub, &device, ["\"first\"".to_owned()]);
+    take(&mut sdk, "all", 1);
+    let body = |number: usize| format!("{number}{}", " ".repeat(BYTES));
+    send(&hub, &device, (0..20).map(body));
+    take(&mut sdk, "all", 20);
+    let before = hub.daemon().resident_kib();
+
+    sdk.pause();
+    send(&hub, &device, (20..COUNT).map(body));
+    let after = hub.daemon().resident_kib();
+    sdk.resume();
+    let rest = take(&mut sdk, "all", COUNT - 20);
+
+    let numbers: Vec<usize> = bodies(&rest)
+        .iter()
+        .filter_map(|body| body.trim_end().parse().ok())
+        .collect();
+    assert_eq!(numbers, (20..COUNT).collect::<Vec<_>>());
+    assert!(
+        after < before + ROOM_KIB,
+        "{before} KiB before, {after} KiB with a reader that hangs"
+    );
+}

@@ -322,3 +322,35 @@ fn a_policy_without_the_right_opens_no_link_of_a_back_end() {
         assert_eq!(link["condition"], "amqp:unauthorized-access", "{link}");
     }
 }
+
+#[test]
+fn a_link_is_detached_when_the_token_that_opened_it_has_ended_and_the_connection_stays() {
+    if !Need::all(&[Need::Python, Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let text = hub.service().connection_string().to_owned();
+    let token = |seconds: i64| {
+        let resource = encode(part(&text, "HostName"));
+        let token = Token::sign(part(&text, "SharedAccessKey"), &resource, seconds);
+        token.of_policy("iothubowner").text()
+    };
+    let mut proton = Sdk::proton(&hub).start();
+    proton.call("login", json!({}));
+
+    // It has ended, and holds for five minutes more, of which ten seconds are left.
+    let nearly_over = proton.call("put_token", json!({"token": token(-290)}));
+    let ended = proton.call("attach", json!({"address": "/messages/serviceBound/feedback"}));
+    let good = proton.call("put_token", json!({"token": token(600)}));
+    let again = proton.call("attach", json!({"address": "/messages/events"}));
+
+    assert_eq!((&nearly_over["status"], &good["status"]), (&json!(200), &json!(200)));
+    assert_eq!(ended["condition"], "amqp:unauthorized-access");
+    assert!(
+        ended["description"]
+            .as_str()
+            .is_some_and(|text| text.contains("the token that opened this link has ended")),
+        "{ended}"
+    );
+    assert_eq!(again["condition"], "amqp:link:redirect", "{again}");
+}

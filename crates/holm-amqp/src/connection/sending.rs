@@ -14,7 +14,6 @@ use bytes::Bytes;
 use super::{Connection, Event, SendError, State};
 use crate::link::{Link, LinkEnd, LinkId, LinkState, Outgoing, Sender, Token};
 use crate::performative::{DeliveryState, DeliveryTag, Disposition, Role, SenderSettleMode, Transfer};
-use crate::unsettled::on_wire;
 
 /// What a delivery counts in a queue beside its bytes, so that empty ones are bounded too.
 const DELIVERY_COST: usize = 128;
@@ -74,10 +73,7 @@ impl Connection {
             return Err(SendError::TooLarge { bytes, limit });
         }
         sender.unsettled += usize::from(!settled);
-        let number = session.outbound.allocate();
-        if !settled {
-            session.outbound.wait(number, link.handle);
-        }
+        let number = session.outbound.name();
         if let Some(sender) = session.link(link.handle).and_then(|known| known.sender()) {
             sender.queued_bytes += bytes + DELIVERY_COST;
             sender.queue.push_back(Outgoing {
@@ -188,11 +184,19 @@ impl Connection {
             return false;
         }
         let first = !delivery.begun;
+        let waits = (!delivery.settled).then_some((delivery.number, id.handle));
         if first {
             delivery.begun = true;
             sender.credit.begin();
         }
-        let mut transfer = transfer_of(id.handle, delivery, first);
+        let number = first.then(|| session.outbound.begin(waits));
+        let Some(sender) = session.known(id).and_then(|link| link.sender()) else {
+            return false;
+        };
+        let Some(delivery) = sender.queue.front_mut() else {
+            return false;
+        };
+        let mut transfer = transfer_of(id.handle, delivery, number);
         let sent = self.wire.send_part(channel, &mut transfer, &delivery.rest);
         let mut freed = sent;
         if transfer.more {
@@ -232,7 +236,7 @@ impl Connection {
             return;
         };
         let found = session.outbound.take(first, last);
-        for (number, handle) in &found {
+        for (name, handle) in &found {
             let id = session.id;
             let Some(link) = session.link(*handle) else {
                 continue;
@@ -247,7 +251,7 @@ impl Connection {
                     handle: *handle,
                     serial,
                 },
-                number: *number,
+                number: *name,
             };
             let outcome = outcome.clone();
             self.events.push(Event::Settled { token, outcome });
@@ -278,10 +282,12 @@ impl Sender {
     }
 }
 
-fn transfer_of(handle: u32, delivery: &Outgoing, first: bool) -> Transfer {
+/// A frame of a delivery: the first, which has its number, or a later one.
+fn transfer_of(handle: u32, delivery: &Outgoing, number: Option<u32>) -> Transfer {
+    let first = number.is_some();
     Transfer {
         handle,
-        delivery_id: first.then_some(on_wire(delivery.number)),
+        delivery_id: number,
         delivery_tag: first.then(|| delivery.tag.clone()),
         message_format: first.then_some(delivery.format),
         settled: Some(delivery.settled),

@@ -364,3 +364,33 @@ fn acceptance_with_another_mode_holds() {
 
     assert_eq!(pair.server.send(link, &delivery(0, "x")), Ok(None), "sent settled");
 }
+
+#[test]
+fn numbers_on_the_wire_have_no_gap_whatever_waited_or_was_given_up() {
+    let mut pair = Pair::new(Config::default(), Config::default(), Login::default()).open();
+    let (session, _) = pair.begin();
+    let waiting = pair.link_up_in(session, NewLink::receiver("waiting", "node", 0), 0);
+    let other = pair.link_up_in(session, NewLink::receiver("other", "node", 10), 0);
+    let numbers = |pair: &mut Pair| -> Vec<Option<u32>> {
+        let sent = transmitted_performatives(&mut pair.server);
+        let transfers = sent.into_iter().filter_map(|performative| match performative {
+            Performative::Transfer(transfer) => Some(transfer.delivery_id),
+            _ => None,
+        });
+        transfers.collect()
+    };
+
+    // These wait for credit, and what comes after them does not.
+    for number in 0..3 {
+        pair.server
+            .send_later(waiting.server, &delivery(number, "later"))
+            .unwrap();
+    }
+    pair.server.send(other.server, &delivery(0, "now")).unwrap();
+    let first = numbers(&mut pair);
+    pair.server.detach(waiting.server, true, None);
+    pair.server.send(other.server, &delivery(1, "after")).unwrap();
+    let second = numbers(&mut pair);
+
+    assert_eq!((first, second), (vec![Some(0)], vec![Some(1)]));
+}

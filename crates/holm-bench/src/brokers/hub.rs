@@ -99,6 +99,12 @@ impl Hub {
         self.data.join("ca.pem")
     }
 
+    /// A token of its owner.
+    #[must_use]
+    pub fn owner_token(&self) -> &str {
+        self.service.token()
+    }
+
     /// A reader of its event log.
     #[must_use]
     pub fn events(&self) -> ListenerPlan {

@@ -25,14 +25,20 @@ pub(super) struct Device {
 
 impl Device {
     pub(super) async fn connect(hub: &Hub, fleet: &Fleet, number: usize) -> Result<Self> {
-        let connecting = Self::log_in(hub, fleet, number);
-        tokio::time::timeout(PATIENCE, connecting)
+        Self::connect_with(hub, fleet, &fleet.token(number)?)
             .await
-            .unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
             .with_context(|| format!("`{}` can't log in", name(number)))
     }
 
-    async fn log_in(hub: &Hub, fleet: &Fleet, number: usize) -> Result<Self> {
+    /// Whoever has that token.
+    pub(super) async fn connect_with(hub: &Hub, fleet: &Fleet, token: &str) -> Result<Self> {
+        let connecting = Self::log_in(hub, fleet, token);
+        tokio::time::timeout(PATIENCE, connecting)
+            .await
+            .unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
+    }
+
+    async fn log_in(hub: &Hub, fleet: &Fleet, token: &str) -> Result<Self> {
         let dialer = holm_net::Dialer::default();
         let stream = holm_net::tls::connect(Arc::clone(&fleet.tls), &dialer, "127.0.0.1", hub.amqp_port()).await?;
         let login = Login {
@@ -49,7 +55,7 @@ impl Device {
         }
         let session = link.session_mut().begin()?;
         let mut device = Self { link, session };
-        device.prove(&fleet.token(number)?).await?;
+        device.prove(token).await?;
         Ok(device)
     }
 

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What came of a load.
 #[derive(Debug)]
 pub(super) struct Load {
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
     seconds: f64,
     pub(super) hub_us: f64,
     pub(super) generator_us: f64,

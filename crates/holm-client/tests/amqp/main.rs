@@ -97,7 +97,14 @@ async fn a_peer_that_takes_few_sessions_gets_more_connections() {
     }
 
     assert_eq!((hub.notes().connections, hub.shared.count()), (3, 3));
-    drop(clients);
+    // A place that becomes free is taken.
+    let mut clients = clients;
+    drop(clients.remove(0));
+    hub.until("its session gone", |notes| notes.ended == 1).await;
+    let (late, _events) = hub.client("late", NOTHING);
+    up(&late).await;
+    assert_eq!(hub.notes().connections, 3);
+    drop((clients, late, _events));
     let all_gone = async {
         while hub.shared.count() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

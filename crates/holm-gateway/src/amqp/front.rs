@@ -233,11 +233,12 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
             self.end_now();
         }
-        let now = self.gateway.clock.now().into();
+        let time_of_day = self.gateway.clock.now().into();
         // By the time of day: what stands for it on the other clock moves on with each look.
-        if self.service.next_end().is_some_and(|end| end <= now) {
+        if self.service.next_end().is_some_and(|end| end <= time_of_day) {
             let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
-            self.service.expire(self.connection.session_mut(), now, &tokens);
+            let session = self.connection.session_mut();
+            self.service.expire(session, time_of_day, &tokens);
         }
         if is_due(self.unproved) {
             self.unproved = None;

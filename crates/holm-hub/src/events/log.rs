@@ -199,6 +199,11 @@ impl EventLog {
         }
     }
 
+    /// Looks at once at what is kept no longer, and not only in the next half minute. What it lets go is gone with the next commit.
+    pub fn maintain(&self) {
+        self.queue.maintain();
+    }
+
     /// Waits until everything that was appended so far is on disk.
     ///
     /// # Errors

@@ -137,6 +137,34 @@ async fn a_reader_that_loses_its_partition_reads_no_more() {
 }
 
 #[tokio::test]
+async fn a_reader_slower_than_the_retention_goes_on_at_the_oldest_event_and_that_is_counted() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let partition = send(&hub, "d1", &["a"]).await;
+    let backend = hub.hub.backend();
+    let mut reader = backend.open_partition(&request(partition)).unwrap();
+    let first = read(&mut reader);
+    send(&hub, "d1", &["b", "c"]).await;
+
+    hub.turn_clock(25 * 3600);
+    hub.hub.events().maintain();
+    let is_let_go = || backend.partition_bounds(partition).unwrap().first > first[0].0 + 2;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_let_go() {
+        assert!(std::time::Instant::now() < deadline, "the log keeps what is too old");
+        tokio::task::yield_now().await;
+    }
+    send(&hub, "d1", &["d"]).await;
+    let rest = read(&mut reader);
+
+    assert_eq!((bodies(&first), bodies(&rest)), (vec!["a"], vec!["d"]));
+    let mut page = holm_gateway::metrics::Exposition::default();
+    backend.write_metrics(&mut page).await;
+    let page = page.into_text();
+    assert!(page.contains("holm_hub_events_missed_total 2"), "{page}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_by_its_name() {
     let hub = TestHub::start().await;
     let backend = hub.hub.backend();

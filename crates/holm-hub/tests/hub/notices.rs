@@ -174,6 +174,18 @@ async fn a_reader_that_waits_is_woken_and_one_that_gives_up_holds_nothing() {
 }
 
 #[tokio::test]
+async fn a_notice_that_no_reader_could_take_is_not_put() {
+    let hub = TestHub::start().await;
+    let put = async |body: String| notices(&hub).put(FILES, body.into()).await.unwrap_err().code;
+
+    let text = put("no JSON".to_owned()).await;
+    let large = put(format!("\"{}\"", "x".repeat(64 * 1024))).await;
+
+    assert_eq!((text, large), (ErrorCode::ArgumentInvalid, ErrorCode::MessageTooLarge));
+    assert_eq!(notices(&hub).waiting(FILES), 0);
+}
+
+#[tokio::test]
 async fn a_kind_does_not_see_or_settle_the_other() {
     let hub = TestHub::start().await;
     put(&hub, FILES, 1).await;

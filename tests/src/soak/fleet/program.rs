@@ -31,9 +31,11 @@ pub(super) struct Program {
 impl Program {
     #[track_caller]
     pub(super) fn start(make: impl Fn() -> Sdk) -> Self {
+        // Before the first starts: making one writes the authority that it will trust.
+        let spares: Vec<Sdk> = (0..SPARES).map(|_| make()).collect();
         Self {
             running: make().start(),
-            spares: (0..SPARES).map(|_| make()).collect(),
+            spares,
             replaced: 0,
         }
     }

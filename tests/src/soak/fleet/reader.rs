@@ -23,11 +23,14 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) tally: Tally,
-    /// How many events of each partition.
-    pub(super) events: BTreeMap<String, u64>,
+    /// Device and body of each event, by partition and sequence number.
+    pub(super) events: BTreeMap<String, Vec<(String, String)>>,
+    /// Events that it was given again.
+    pub(super) repeats: u64,
     /// How often it had to connect anew.
     pub(super) reconnections: u64,
-    last: BTreeMap<String, (i64, i64)>,
+    /// What its SDK complained of, and how often.
+    pub(super) errors: BTreeMap<String, u64>,
 }
 
 /// A reader at work.
@@ -125,18 +128,23 @@ impl Work {
     }
 
     fn take(&mut self, event: &Value) {
+        self.note(event);
+        self.mend();
+    }
+
+    fn note(&mut self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         match event["event"].as_str() {
             Some("read") => self.seen.take(event),
             // The SDK gave up on it: it is read on from where it was.
             Some("error") => {
+                *self.seen.errors.entry(text("message")).or_default() += 1;
                 self.broken
                     .entry(text("reader"))
                     .or_insert_with(|| Instant::now() + AFTER_ERROR);
             }
             _ => {}
         }
-        self.mend();
     }
 
     fn mend(&mut self) {
@@ -159,10 +167,18 @@ impl Work {
             self.broken.remove(&partition);
             // One that has ended by itself can't be stopped.
             drop(self.sdk.ask("stop", json!({"reader": partition})));
+            // What it read until then is seen first.
+            while let Some(event) = self.sdk.next_event(Duration::ZERO) {
+                self.note(&event);
+            }
             let mut command = json!({"reader": partition, "partition": partition, "offset": "-1"});
-            if let Some((sequence, _)) = self.seen.last.get(&partition) {
-                command =
-                    json!({"reader": partition, "partition": partition, "sequence": sequence, "inclusive": false});
+            if let Some(last) = self
+                .seen
+                .events
+                .get(&partition)
+                .and_then(|seen| seen.len().checked_sub(1))
+            {
+                command = json!({"reader": partition, "partition": partition, "sequence": last, "inclusive": false});
             }
             if self.sdk.ask("read", command).is_err() {
                 self.broken.insert(partition, now + AFTER_ERROR);
@@ -180,18 +196,33 @@ impl Seen {
             .unwrap_or_else(|| panic!("no sequence number: {event}"));
         let offset = event["offset"].as_str().and_then(|offset| offset.parse().ok());
         let offset: i64 = offset.unwrap_or_else(|| panic!("no offset: {event}"));
-        if let Some((last, last_offset)) = self.last.get(&partition) {
-            assert!(
-                sequence > *last,
-                "sequence {sequence} of partition {partition} came after {last}"
-            );
-            assert!(
-                offset > *last_offset,
-                "offset {offset} of partition {partition} came after {last_offset}"
-            );
+        assert_eq!(
+            sequence, offset,
+            "the offset of an event is its sequence number as text: {event}"
+        );
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let what = (
+            text(&event["system"]["iothub-connection-device-id"]),
+            text(&event["body"]),
+        );
+        let seen = self.events.entry(partition.clone()).or_default();
+        match seen.get(usize::try_from(sequence).expect("sequence numbers begin at 0")) {
+            // An SDK that connects anew asks again from the last event that it handed on, and hands on what it had as well.
+            Some(before) => {
+                assert_eq!(
+                    *before, what,
+                    "sequence {sequence} of partition {partition} was another event before"
+                );
+                self.repeats += 1;
+                return;
+            }
+            None => assert_eq!(
+                i64::try_from(seen.len()),
+                Ok(sequence),
+                "sequence numbers of partition {partition} that did not come, or go back: {event}"
+            ),
         }
-        self.last.insert(partition.clone(), (sequence, offset));
-        *self.events.entry(partition).or_default() += 1;
+        seen.push(what);
         let device = event["system"]["iothub-connection-device-id"]
             .as_str()
             .unwrap_or_default();

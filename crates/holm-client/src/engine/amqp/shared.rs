@@ -187,6 +187,7 @@ impl Shared {
         let mut inner = self.lock();
         inner.seats.remove(&session);
         inner.connection.end(session, None);
+        inner.is_full = false;
         drop(inner);
         self.close_if_unused();
     }

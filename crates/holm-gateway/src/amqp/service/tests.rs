@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use holm_amqp::performative::Modified;
 use holm_amqp::testing::Pair;
 use holm_amqp::{
-    AmqpError, ApplicationProperties, Body, DeliveryTag, Event, Limits, LinkId, Message, NewLink, Outbound, Outcome,
-    Properties, SessionId, Symbol, Value, condition,
+    AmqpError, ApplicationProperties, Body, Config, DeliveryTag, Event, Limits, LinkId, Login, Message, NewLink,
+    Outbound, Outcome, Properties, SessionId, Symbol, Value, condition,
 };
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::{Identity, Timestamp};
@@ -181,7 +181,11 @@ struct Front {
 
 impl Front {
     fn open() -> Self {
-        let mut pair = Pair::default().open();
+        Self::open_with(Config::default())
+    }
+
+    fn open_with(client: Config) -> Self {
+        let mut pair = Pair::new(Config::default(), client, Login::default()).open();
         let session = pair.begin().0;
         let node = Node::default();
         let links = ServiceLinks::new(Arc::new(node.clone()));
@@ -630,6 +634,34 @@ fn a_reader_that_does_not_read_is_sent_no_more_than_the_engine_queues() {
     front.pair.to_client = sent;
     front.drive();
     assert_eq!(front.received().len(), 1000);
+}
+
+#[test]
+fn a_reader_that_closes_its_window_is_not_asked_for_room_over_and_over() {
+    let mut front = Front::open_with(Config {
+        incoming_window: 4,
+        ..Config::default()
+    });
+    front.put_events(200, 10_000);
+    let link = front.attach(reader(0, 0));
+    front.pair.client.grant(link, 1000);
+    let mut bytes = bytes::BytesMut::new();
+    while front.pair.client.poll_transmit(&mut bytes) {}
+    front.pair.server.handle_bytes(front.pair.now, &bytes);
+    while let Some(event) = front.pair.server.poll_event() {
+        front.happened(event);
+    }
+
+    // Everything that may be written is, and the window is used up.
+    let mut sent = bytes::BytesMut::new();
+    while front.pair.server.poll_transmit(&mut sent) {}
+    let waiting = front.links.wait_for_room();
+    assert_eq!(waiting.len(), 1);
+    assert!(!front.pair.server.can_send(waiting[0]));
+
+    front.pair.to_client = sent;
+    front.drive();
+    assert_eq!(front.received().len(), 200);
 }
 
 #[test]
