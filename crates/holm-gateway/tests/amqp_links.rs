@@ -160,3 +160,59 @@ async fn messages_that_found_no_room_follow_when_there_is_room_though_the_client
 
     assert!(fixture.node.lock().settled.is_empty());
 }
+
+#[tokio::test]
+async fn messages_to_devices_whose_sender_wants_no_outcome_are_bounded_over_all_links() {
+    const LINKS: usize = 20;
+    const EACH: usize = 100;
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let (room, has_room) = tokio::sync::watch::channel(false);
+    *fixture.node.room.lock().unwrap() = Some(has_room);
+    let mut service = Client::log_in(&fixture, "service@sas.root.hub", 64 * 1024).await;
+    let mut links = Vec::new();
+    for number in 0..LINKS {
+        let name = format!("c2d-{number}");
+        links.push(service.attach(NewLink::sender(name, "/messages/devicebound")).await);
+    }
+    let properties = holm_amqp::Properties {
+        to: Some("/devices/dev1/messages/devicebound".into()),
+        ..holm_amqp::Properties::default()
+    };
+    let payload = Message {
+        properties: Some(Box::new(properties)),
+        ..Message::of_data("x")
+    }
+    .to_bytes();
+
+    for number in 0..EACH {
+        for link in &links {
+            while !service.connection.session().can_send(*link) {
+                service.event().await;
+            }
+            let delivery = Outbound {
+                tag: u64::try_from(number).unwrap().into(),
+                format: 0,
+                payload: payload.clone(),
+                settled: true,
+            };
+            service.connection.session_mut().send(*link, &delivery).unwrap();
+        }
+    }
+    let sending = tokio::spawn(async move {
+        loop {
+            service.event().await;
+        }
+    });
+    fixture.node.until(|state| state.sent >= 1000).await;
+    // A mark behind all: whoever asks the node has been heard.
+    let mut other = Client::log_in(&fixture, "service@sas.root.hub", 64 * 1024).await;
+    other.attach(NewLink::sender("c2d", "/messages/devicebound")).await;
+    let sent_without_room = fixture.node.lock().sent;
+    room.send(true).unwrap();
+
+    fixture.node.until(|state| state.sent == LINKS * EACH).await;
+    assert_eq!(sent_without_room, 1000);
+    sending.abort();
+}

@@ -166,8 +166,8 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             self.note_end();
             let wait_for_room = self.wait_for_room();
             let has_room = |session: &holm_amqp::Connection| wait_for_room.iter().any(|link| session.can_send(*link));
-            let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
-            let give_up = self.give_up.filter(|_| waits);
+            let (waits, stops) = (self.takes_no_more(), self.last_acknowledgements.is_some());
+            let give_up = self.give_up.filter(|_| !self.waiting.is_empty());
             let due = [
                 self.unproved,
                 self.look_at,
@@ -195,6 +195,11 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 }
             }
         }
+    }
+
+    /// Whether what comes waits in the session: for room in the node, or until messages to devices have arrived.
+    fn takes_no_more(&self) -> bool {
+        !self.waiting.is_empty() || self.service.is_choked()
     }
 
     /// What waits for room does so not much longer once the connection has ended; the end is behind it, and is not told before.
@@ -321,7 +326,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                     Box::pin(self.handle_event(event)).await;
                 }
             }
-            let (waits, stops) = (!self.waiting.is_empty(), self.last_acknowledgements.is_some());
+            let (waits, stops) = (self.takes_no_more(), self.last_acknowledgements.is_some());
             next = self.connection.session_mut().poll_event_where(|event| {
                 // The end waits until what came before it has entered.
                 is_wanted(event, waits, stops) && !matches!(event, Event::Closed(_))

@@ -49,6 +49,8 @@ pub struct State {
     /// Messages that were brought, with room for them or not.
     pub entering: usize,
     pub ingested: Vec<(Identity, Message)>,
+    /// Messages to devices that back ends brought, with room for them or not.
+    pub sent: usize,
     pub reported: Vec<(Value, Option<u64>)>,
     pub twin_fails: Option<ServiceError>,
     pub kept: HashMap<Identity, Vec<(String, u8)>>,
@@ -216,6 +218,16 @@ impl Inbox for Node {
 impl Service for Node {
     type Events = Infallible;
     type Notices = Infallible;
+
+    async fn send_to_device(&self, _to: Identity, _message: Message) -> Result<u64, ServiceError> {
+        self.lock().sent += 1;
+        self.changed.notify_waiters();
+        let room = self.room.lock().unwrap().clone();
+        if let Some(mut room) = room {
+            room.wait_for(|room| *room).await.expect("the test keeps the room");
+        }
+        Ok(1)
+    }
 
     fn permit_service(&self, _token: &str, _path: &str) -> Result<Timestamp, Refusal> {
         let policies = *self.policies.lock().unwrap();

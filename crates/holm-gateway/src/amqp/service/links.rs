@@ -224,6 +224,13 @@ impl<B: Service> ServiceLinks<B> {
         latest.ok_or(refusal)
     }
 
+    /// Whether too many messages to devices are on their way: then nothing more is to be brought until some have arrived, since
+    /// each link has been given credit before.
+    #[must_use]
+    pub(crate) const fn is_choked(&self) -> bool {
+        self.is_choked
+    }
+
     /// A delivery came on one of these links.
     pub(crate) fn delivery(&mut self, connection: &mut Connection, delivery: Delivery) {
         match self.links.get(&delivery.link).map(|link| &link.node) {
