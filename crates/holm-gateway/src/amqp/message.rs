@@ -142,15 +142,18 @@ fn user_id(bytes: Bytes) -> Result<String, Unreadable> {
     })
 }
 
-/// A property as text: numbers and the like as they are usually written.
+/// A property as text.
 fn text_of(name: &str, value: &Value) -> Result<String, Unreadable> {
-    if let Some(text) = value.as_str() {
-        return Ok(text.to_owned());
-    }
-    if let Some(number) = value.as_i64() {
-        return Ok(number.to_string());
-    }
-    Ok(match value {
+    text(value).ok_or_else(|| Unreadable::Field {
+        field: name.to_owned(),
+        found: value.kind().name(),
+        wanted: "a string",
+    })
+}
+
+/// A value as text: numbers and the like as they are usually written. None for what has parts, and bytes that are no text.
+pub(super) fn text(value: &Value) -> Option<String> {
+    Some(match value {
         Value::Null => String::new(),
         Value::Boolean(value) => value.to_string(),
         Value::Ulong(number) => number.to_string(),
@@ -159,13 +162,11 @@ fn text_of(name: &str, value: &Value) -> Result<String, Unreadable> {
         Value::Char(letter) => letter.to_string(),
         Value::Timestamp(moment) => Timestamp::from_unix_millis(moment.0).to_string(),
         Value::Uuid(uuid) => MessageId::Uuid(*uuid).to_string(),
-        other => {
-            return Err(Unreadable::Field {
-                field: name.to_owned(),
-                found: other.kind().name(),
-                wanted: "a string",
-            });
-        }
+        Value::Binary(bytes) => std::str::from_utf8(bytes).ok()?.to_owned(),
+        other => match other.as_str() {
+            Some(text) => text.to_owned(),
+            None => other.as_i64()?.to_string(),
+        },
     })
 }
 

@@ -22,6 +22,8 @@ use crate::storage::Repository;
 const BATCH: u32 = 256;
 /// How long the relay waits after a failure.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Events of the log that are looked at in one go.
+const LOOKED_AT: u64 = 256;
 /// Also without a signal the outbox is looked at this often.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -131,13 +133,17 @@ impl Relay {
         Ok(keys.len())
     }
 
-    /// The message ids of the hub's own events in the log since a moment.
+    /// The message ids of the hub's own events in the log since a moment. That may be long ago, where the log took nothing for
+    /// a while: others have their turn in between.
     async fn keys_since(&self, at: holm_model::Timestamp) -> Result<HashSet<String>, LogError> {
         let mut keys = HashSet::new();
         for partition in 0..self.log.partitions() {
             let mut reader = self.log.reader(partition, From::Time(at))?;
             let end = self.log.bounds(partition)?.end;
             while let Some(stored) = reader.try_next()?.filter(|stored| stored.sequence < end) {
+                if stored.sequence.is_multiple_of(LOOKED_AT) {
+                    tokio::task::yield_now().await;
+                }
                 let Ok(message) = Message::decode(stored.payload) else {
                     continue;
                 };

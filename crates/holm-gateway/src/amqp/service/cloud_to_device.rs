@@ -10,10 +10,12 @@
 //! Source: `hub-service-api.md` §5.2.
 
 use bytes::Bytes;
-use holm_amqp::{Body, Limits, Value};
+use holm_amqp::Limits;
 use holm_model::error::ServiceError;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, Message, ModuleId, SystemProperty, Timestamp};
+
+use super::super::message::{body, text};
 
 /// The application property by which a sender says which feedback it wants; compared without case.
 const ACK: &str = "iothub-ack";
@@ -38,7 +40,8 @@ pub(crate) fn read(payload: &Bytes, limits: Limits) -> Result<Addressed, Service
     let properties = message.properties.as_deref().cloned().unwrap_or_default();
     let to = properties.to.as_ref().map(|to| to.as_str()).unwrap_or_default();
     let to = destination(to)?;
-    let mut read = Message::new(body(message.body)?);
+    let body = body(message.body).map_err(|error| ServiceError::argument_invalid(error.to_string()))?;
+    let mut read = Message::new(body);
     let system = &mut read.system;
     for (property, id) in [
         (SystemProperty::MessageId, &properties.message_id),
@@ -67,7 +70,7 @@ pub(crate) fn read(payload: &Bytes, limits: Limits) -> Result<Addressed, Service
     }
     for (name, value) in message.application_properties.iter() {
         let name = name.as_str();
-        let text = text_of(value).ok_or_else(|| {
+        let text = text(value).ok_or_else(|| {
             let kind = value.kind();
             ServiceError::argument_invalid(format!(
                 "the application property `{name}` is a {kind}; devices get text: send a string, a number or a boolean"
@@ -126,40 +129,9 @@ fn identity(device: &str, module: Option<&str>) -> Result<Identity, holm_model::
     })
 }
 
-fn body(body: Body) -> Result<Bytes, ServiceError> {
-    match body {
-        Body::Value(Value::Binary(bytes)) => Ok(bytes),
-        Body::Value(Value::String(text)) => Ok(text.buffer().clone()),
-        Body::Value(Value::Null) => Ok(Bytes::new()),
-        other => other.data().ok_or_else(|| {
-            ServiceError::argument_invalid("the body is a list or another value; send data sections, bytes or a string")
-        }),
-    }
-}
-
-/// A value as devices get it: text. None for what has parts.
-fn text_of(value: &Value) -> Option<String> {
-    Some(match value {
-        Value::Null => String::new(),
-        Value::Boolean(value) => value.to_string(),
-        Value::Ulong(number) => number.to_string(),
-        Value::Float(number) => number.get().to_string(),
-        Value::Double(number) => number.get().to_string(),
-        Value::Char(char) => char.to_string(),
-        Value::Timestamp(time) => Timestamp::from_unix_millis(time.0).to_string(),
-        Value::Uuid(uuid) => holm_amqp::MessageId::Uuid(*uuid).to_string(),
-        Value::Binary(bytes) => std::str::from_utf8(bytes).ok()?.to_owned(),
-        other => match (other.as_str(), other.as_i64()) {
-            (Some(text), _) => text.to_owned(),
-            (None, Some(number)) => number.to_string(),
-            (None, None) => return None,
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use holm_amqp::{ApplicationProperties, MessageId, Properties, Symbol, Timestamp as AmqpTimestamp};
+    use holm_amqp::{ApplicationProperties, Body, MessageId, Properties, Symbol, Timestamp as AmqpTimestamp, Value};
 
     use super::*;
 
