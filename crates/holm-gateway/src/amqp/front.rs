@@ -7,32 +7,25 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use holm_amqp::condition::{CONNECTION_FORCED, UNAUTHORIZED_ACCESS};
 use holm_amqp::performative::Attach;
-use holm_amqp::{Closed, Event, LinkId, SaslCode, SessionId as AmqpSession};
+use holm_amqp::{Closed, Event, LinkId, SessionId as AmqpSession};
 use holm_model::Identity;
 use holm_net::clock::instant;
 use holm_net::{Alarm, Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::cbs::{self, Answers, Verdict};
-use super::client::{Client, News};
+use super::cbs::{self, Answers};
+use super::client::Client;
 use super::crowd::{Crowd, Name};
 use super::proofs::{Claim, Proofs};
-use super::refusals;
 use super::service::ServiceLinks;
 use crate::backend::{Admission, Backend, Mailbox, Refusal};
 use crate::gateway::Gateway;
-use crate::intake::LAST_ROOM;
 use crate::metrics::End;
-use crate::session::{CloseReason, Command, SessionHandle, SessionInbox};
+use crate::session::{SessionHandle, SessionInbox};
 
 /// How long a connection may stand on which nobody proves anything (`hub-device-protocols.md` §3.1).
 const FIRST_PROOF: Duration = Duration::from_secs(60);
-/// How long a node that stops waits for the disk, so that what clients have sent is acknowledged and need not come again.
-const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(2);
-/// How often it is looked whether the connection of a message that waits for room has ended.
-const LOOK_FOR_END: Duration = Duration::from_secs(1);
 
 /// What a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +105,12 @@ pub(super) struct Front<'c, B: Backend, S> {
     /// Clients for which messages wait that the connection had no room for.
     pub(super) blocked: HashSet<Name>,
     /// When what waits for room is given up: set when the connection has ended.
-    give_up: Option<Instant>,
-    look_at: Option<Instant>,
+    pub(super) give_up: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
     /// When nobody will have proved anything for too long.
-    unproved: Option<Instant>,
+    pub(super) unproved: Option<Instant>,
     /// Until when acknowledgements are awaited: set when the node stops.
-    last_acknowledgements: Option<Instant>,
+    pub(super) last_acknowledgements: Option<Instant>,
     /// Why the connection is closed from this side, once it is.
     pub(super) end: Option<End>,
 }
@@ -202,62 +195,6 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         !self.waiting.is_empty() || self.service.is_choked()
     }
 
-    /// What waits for room does so not much longer once the connection has ended; the end is behind it, and is not told before.
-    fn note_end(&mut self) {
-        let waits = !self.waiting.is_empty();
-        let ended = self.connection.has_ended() || !self.connection.session().is_open();
-        if waits && ended {
-            self.give_up.get_or_insert_with(|| instant() + LAST_ROOM);
-        }
-        self.look_at = (waits && !ended).then(|| self.look_at.unwrap_or_else(|| instant() + LOOK_FOR_END));
-        if self.last_acknowledgements.is_some() && self.has_acknowledged_all() {
-            self.end_now();
-        }
-    }
-
-    fn has_acknowledged_all(&self) -> bool {
-        let names = self.clients.names();
-        let mut clients = names.iter().filter_map(|name| self.clients.look(*name));
-        clients.all(|client| client.receipts.is_empty())
-    }
-
-    fn look_at_clock(&mut self) {
-        let now = instant();
-        let is_due = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
-        if is_due(self.look_at) {
-            self.look_at = None;
-        }
-        if is_due(self.give_up) && !self.waiting.is_empty() {
-            tracing::warn!(
-                count = self.waiting.len(),
-                "messages were not taken in: there was no room for them until their connection had ended"
-            );
-            self.forget_waiting();
-        }
-        if is_due(self.last_acknowledgements) {
-            tracing::warn!("messages were not stored in time for the stop; they are not acknowledged");
-            self.end_now();
-        }
-        let time_of_day = self.gateway.clock.now().into();
-        // By the time of day: what stands for it on the other clock moves on with each look.
-        if self.service.next_end().is_some_and(|end| end <= time_of_day) {
-            let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
-            let session = self.connection.session_mut();
-            self.service.expire(session, time_of_day, &tokens);
-        }
-        if is_due(self.unproved) {
-            self.unproved = None;
-            if self.proofs.is_empty() && self.clients.is_empty() {
-                tracing::info!(
-                    peer = self.peer.address.map(tracing::field::display),
-                    "nobody proved anything on a connection; closing"
-                );
-                let text = "nobody sent a good token in time; attach to `$cbs` and send one";
-                self.close(End::Refused, refusals::error(UNAUTHORIZED_ACCESS, text));
-            }
-        }
-    }
-
     /// The links that wait for room on the connection.
     fn wait_for_room(&self) -> Vec<LinkId> {
         let clients = self.blocked.iter().filter_map(|name| self.clients.look(*name));
@@ -276,40 +213,6 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 client.deliveries.blocked().next().is_some()
             })
         });
-    }
-
-    /// When the first link of a back end ends with its token.
-    fn service_end(&self) -> Option<Instant> {
-        let left = self.service.next_end()?.millis_since(self.gateway.clock.now().into());
-        Some(instant() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
-    }
-
-    fn forget_waiting(&mut self) {
-        for name in std::mem::take(&mut self.waiting) {
-            if let Some(client) = self.clients.get(name) {
-                client.entrance.clear();
-            }
-        }
-    }
-
-    /// The node stops: nothing more is taken, and what was is acknowledged if the disk answers in time.
-    fn stop(&mut self) {
-        self.end.get_or_insert(End::ShuttingDown);
-        self.forget_waiting();
-        self.last_acknowledgements = Some(instant() + LAST_ACKNOWLEDGEMENTS);
-    }
-
-    fn end_now(&mut self) {
-        self.last_acknowledgements = None;
-        let text = "the node stops; connect again";
-        self.connection
-            .session_mut()
-            .close(instant(), Some(refusals::error(CONNECTION_FORCED, text)));
-    }
-
-    pub(super) fn close(&mut self, end: End, error: holm_amqp::AmqpError) {
-        self.end.get_or_insert(end);
-        self.connection.session_mut().close(instant(), Some(error));
     }
 
     /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
@@ -361,106 +264,6 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         }
     }
 
-    /// Something happened to a client.
-    fn hear(&mut self, name: Name, news: News<B::Receipt>) {
-        match news {
-            News::Command(command) => self.obey(name, command),
-            News::Stored(count, outcome) => self.stored_all(name, count, outcome),
-            News::Twin(answer) => self.answer_twin(name, answer),
-            News::Received(mailbox, received) => self.received(name, mailbox, received),
-            News::Entered(delivery, outcome) => self.entered(name, delivery, outcome),
-            News::Due => self.due(name),
-        }
-    }
-
-    fn received(&mut self, name: Name, mailbox: Mailbox, received: Result<Vec<crate::Delivery>, Refusal>) {
-        let Some(client) = self.clients.get(name) else { return };
-        match received {
-            Ok(deliveries) => {
-                client
-                    .deliveries
-                    .received(mailbox, deliveries, self.connection.session_mut());
-                if client.deliveries.blocked().next().is_some() {
-                    self.blocked.insert(name);
-                }
-            }
-            Err(refusal) => {
-                tracing::warn!(identity = %client.admission.identity, reason = %refusal, "messages can't be read");
-                let error = refusals::of_refusal(&refusal, &client.admission.identity);
-                if let Some(link) = client.deliveries.close(mailbox) {
-                    self.detach(link, error);
-                }
-            }
-        }
-    }
-
-    fn credit(&mut self, link: LinkId, credit: u32, drain: bool) {
-        if self.service.holds(link) {
-            return self.service.credit(self.connection.session_mut(), link, credit, drain);
-        }
-        let known = self.links.get(&link).copied();
-        match known.and_then(|known| known.client) {
-            Some(name) if matches!(known.map(|known| known.purpose), Some(Use::Mailbox(_))) => {
-                if let Some(client) = self.clients.get(name) {
-                    client
-                        .deliveries
-                        .credit(link, credit, drain, self.connection.session_mut());
-                    if client.deliveries.blocked().next().is_some() {
-                        self.blocked.insert(name);
-                    }
-                }
-            }
-            // What is sent there is sent when there is something to say.
-            _ if drain => {
-                self.connection.session_mut().give_credit_back(link);
-            }
-            _ => {}
-        }
-    }
-
-    /// The proof of a client has ended, it left a delivery unsettled for too long, or what it drains is empty.
-    fn due(&mut self, name: Name) {
-        let now = instant();
-        let Some(client) = self.clients.get(name) else { return };
-        let identity = client.admission.identity.clone();
-        if client.has_ended(now) {
-            tracing::debug!(%identity, "the token has ended; its links are detached");
-            self.gateway.metrics.ended.of(End::TokenEnded).increment();
-            self.expel(name, &refusals::token_ended(&identity));
-        } else if let Some(link) = client.overdue(now) {
-            tracing::warn!(%identity, "a message was not settled in time; its link is detached");
-            let text = "a delivery was not settled in time; it goes to the next receiver";
-            self.detach(link, refusals::error(holm_amqp::condition::DETACH_FORCED, text));
-        } else if let Some(client) = self.clients.get(name) {
-            client.deliveries.give_credit_back(now, self.connection.session_mut());
-        }
-    }
-
-    fn obey(&mut self, name: Name, command: Command) {
-        match command {
-            Command::Invoke(request, caller) => self.call(name, &request, caller),
-            Command::DesiredChanged(patch) => self.tell_desired(name, &patch),
-            Command::Close(CloseReason::ShuttingDown) => {
-                if self.last_acknowledgements.is_none() && self.end.is_none() {
-                    self.stop();
-                }
-            }
-            Command::Close(reason) => {
-                let Some(client) = self.clients.look(name) else { return };
-                let identity = client.admission.identity.clone();
-                tracing::debug!(%identity, ?reason, "its links are detached");
-                let end = match reason {
-                    CloseReason::Replaced => End::Replaced,
-                    CloseReason::Revoked => End::Revoked,
-                    CloseReason::ShuttingDown => End::ShuttingDown,
-                    CloseReason::TooSlow => End::TooSlow,
-                };
-                self.gateway.metrics.ended.of(end).increment();
-                self.expel(name, &refusals::of_close(reason, &identity));
-            }
-        }
-    }
-
     /// Takes what was asked of the backend.
     async fn take(&mut self, done: Done) {
         match done {
@@ -468,42 +271,6 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             Done::Put(asker, proved) => self.put(asker, proved),
             Done::Admitted(identity, outcome) => self.admitted(identity, outcome).await,
             Done::Left => {}
-        }
-    }
-
-    fn plain_proved(&mut self, proved: Proved) {
-        let code = match &proved.outcome {
-            Ok(_) => SaslCode::Ok,
-            Err(Refusal::NotAuthorized(_)) => SaslCode::Auth,
-            Err(Refusal::Unavailable(_)) => SaslCode::SysTemp,
-        };
-        self.judge(proved);
-        self.connection.session_mut().authenticate(instant(), code);
-    }
-
-    fn put(&mut self, asker: cbs::Asker, proved: Proved) {
-        self.proving = self.proving.saturating_sub(1);
-        let verdict = match &proved.outcome {
-            Ok(_) => Verdict::good(),
-            Err(Refusal::NotAuthorized(_)) => {
-                Verdict::new(401, "the token is not good here; the log of the node says why")
-            }
-            Err(Refusal::Unavailable(_)) => Verdict::new(503, "the token can't be checked now; try again"),
-        };
-        self.judge(proved);
-        self.answer_put(asker, verdict);
-    }
-
-    /// Everybody goes: the backend is told of each, and of those who were still on their way in.
-    async fn leave_all(&mut self) {
-        for name in self.clients.names() {
-            self.leave(name);
-        }
-        while let Some(done) = self.tasks.next().await {
-            if let Done::Admitted(_, Ok(arrived)) = done {
-                let (handle, _) = &arrived.session;
-                self.gateway.backend.closed(handle.id(), &arrived.admission).await;
-            }
         }
     }
 

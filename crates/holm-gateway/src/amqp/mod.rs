@@ -11,6 +11,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `front.rs` | the loop: what happens next, to whom |
+//! | `happenings.rs`, `ends.rs` | what happens to one client, and how a connection ends |
 //! | `tokens.rs`, `cbs.rs`, `proofs.rs` | who proved what |
 //! | `attach.rs` | links as they come and go |
 //! | `client.rs`, `crowd.rs` | one identity that acts here, and all of them |
@@ -25,7 +26,9 @@ mod cbs;
 mod client;
 mod crowd;
 mod deliver;
+mod ends;
 mod front;
+mod happenings;
 mod message;
 mod proofs;
 mod refusals;

@@ -93,6 +93,29 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         self.tasks.push(proving.map(|proved| Done::Put(asker, proved)).boxed());
     }
 
+    pub(super) fn plain_proved(&mut self, proved: Proved) {
+        let code = match &proved.outcome {
+            Ok(_) => SaslCode::Ok,
+            Err(Refusal::NotAuthorized(_)) => SaslCode::Auth,
+            Err(Refusal::Unavailable(_)) => SaslCode::SysTemp,
+        };
+        self.judge(proved);
+        self.connection.session_mut().authenticate(instant(), code);
+    }
+
+    pub(super) fn put(&mut self, asker: cbs::Asker, proved: Proved) {
+        self.proving = self.proving.saturating_sub(1);
+        let verdict = match &proved.outcome {
+            Ok(_) => Verdict::good(),
+            Err(Refusal::NotAuthorized(_)) => {
+                Verdict::new(401, "the token is not good here; the log of the node says why")
+            }
+            Err(Refusal::Unavailable(_)) => Verdict::new(503, "the token can't be checked now; try again"),
+        };
+        self.judge(proved);
+        self.answer_put(asker, verdict);
+    }
+
     /// Keeps a proof that is good, and lets those who act by it go on.
     pub(super) fn judge(&mut self, proved: Proved) {
         let Proved { claim, token, outcome } = proved;

@@ -90,7 +90,7 @@ impl<R: PartitionReader> EventLink<R> {
         Acceptance {
             snd_settle_mode: SenderSettleMode::Settled,
             offered_capabilities,
-            ..super::links::acceptance(attach)
+            ..super::admission::acceptance(attach)
         }
     }
 

@@ -14,7 +14,8 @@
 //!
 //! - A link lives as long as a token that opens it: when the one that let it in ends, another one of the connection takes its
 //!   place, or the link is detached.
-//! - What waits here is bounded: messages to devices by their links' windows, events by what the engine queues.
+//! - What waits here is bounded: messages to devices by [`MAX_SENDS`], at which the owner brings nothing more
+//!   ([`ServiceLinks::is_choked`]); notices one a link, and events, by what the engine queues.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -25,34 +26,26 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use holm_amqp::performative::{Attach, SenderSettleMode, Target};
+use holm_amqp::performative::Attach;
 use holm_amqp::{
-    Acceptance, AmqpError, Connection, Delivery, DeliveryId, DeliveryTag, Limits, LinkId, Message, Outbound, Outcome,
-    Role, SessionId, Text, Token, condition,
+    AmqpError, Connection, Delivery, DeliveryId, DeliveryTag, Limits, LinkId, Message, Outbound, Outcome, Role,
+    SessionId, Text, Token, condition,
 };
 use holm_model::Timestamp;
 use holm_model::error::{ErrorCode, ServiceError};
 
-use super::super::refusals;
 use super::address::ServiceAddress;
 use super::event_link::{EventLink, Surroundings};
 use super::notice_link::NoticeLink;
-use super::{cloud_to_device, errors, management, position};
+use super::{cloud_to_device, errors, management};
 use crate::backend::Refusal;
-use crate::profile::CLOCK_SKEW;
-use crate::service::{EventHub, Notice, PartitionRequest, ReadRefusal, Service};
+use crate::service::{Notice, ReadRefusal, Service};
 
 /// Messages to devices that one link may have on their way.
-const SEND_WINDOW: u32 = 100;
-/// Messages to devices of one connection on their way, from which on its links give no credit. Only a sender that wants no
-/// outcomes gets so far.
+pub(super) const SEND_WINDOW: u32 = 100;
+/// Messages to devices of one connection on their way, from which on its links give no credit, and what comes for credit that
+/// was given before waits in the session. Only a sender that wants no outcomes gets so far.
 const MAX_SENDS: usize = 1000;
-/// The largest delivery with a message to a device; what it may really have is less, and told with its outcome.
-const MAX_DELIVERY: u64 = 256 * 1024;
-/// The owner level of a reader.
-const EPOCH: &str = "com.microsoft:epoch";
-/// What a reader calls itself.
-const RECEIVER_NAME: &str = "com.microsoft:receiver-name";
 
 /// Something happened that [`ServiceLinks::handle`] wants to know.
 pub(crate) struct News(Happened);
@@ -69,25 +62,25 @@ type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
 /// The service links of a connection.
 pub(crate) struct ServiceLinks<B: Service> {
-    backend: Arc<B>,
-    links: BTreeMap<LinkId, Link<B>>,
+    pub(super) backend: Arc<B>,
+    pub(super) links: BTreeMap<LinkId, Link<B>>,
     sends: FuturesUnordered<Sending>,
     /// Too many messages to devices are on their way.
-    is_choked: bool,
+    pub(super) is_choked: bool,
     /// Answers that were given.
     answers: u64,
     buffer: BytesMut,
 }
 
-struct Link<B: Service> {
-    node: Node<B>,
+pub(super) struct Link<B: Service> {
+    pub(super) node: Node<B>,
     /// Of which a token must open one.
-    paths: Vec<String>,
+    pub(super) paths: Vec<String>,
     /// When the token ends.
-    ends: Timestamp,
+    pub(super) ends: Timestamp,
 }
 
-enum Node<B: Service> {
+pub(super) enum Node<B: Service> {
     CloudToDevice,
     Questions,
     Answers { reply_to: Option<Text> },
@@ -131,97 +124,6 @@ impl<B: Service> ServiceLinks<B> {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
-    }
-
-    /// Answers the attach of a link. `tokens` are those that were put on the connection, or given in SASL.
-    pub(crate) fn attach(
-        &mut self,
-        connection: &mut Connection,
-        link: LinkId,
-        (attach, address): (&Attach, &ServiceAddress),
-        tokens: &[&str],
-    ) {
-        if let Err(error) = self.try_attach(connection, link, (attach, address), tokens) {
-            tracing::debug!(%error, "a service link was refused");
-            connection.refuse_link(link, error);
-        }
-    }
-
-    fn try_attach(
-        &mut self,
-        connection: &mut Connection,
-        link: LinkId,
-        (attach, address): (&Attach, &ServiceAddress),
-        tokens: &[&str],
-    ) -> Result<(), AmqpError> {
-        let event_hub = self.backend.event_hub();
-        let name = event_hub.as_ref().map_or("", |event_hub| event_hub.name.as_str());
-        let paths = address.paths(name);
-        let ends = self.permit(&paths, tokens).map_err(|why| errors::of_refusal(&why))?;
-        let mut answer = acceptance(attach);
-        let node = match (address, attach.role) {
-            (ServiceAddress::CloudToDevice, _) => {
-                answer.window = if self.is_choked { 0 } else { SEND_WINDOW };
-                answer.max_message_size = Some(MAX_DELIVERY);
-                Node::CloudToDevice
-            }
-            (ServiceAddress::Notices(kind), _) => {
-                let reader = self.backend.open_notices(*kind);
-                let reader = reader.map_err(|why| errors::of_refusal(&why))?;
-                if answer.snd_settle_mode == SenderSettleMode::Mixed {
-                    answer.snd_settle_mode = SenderSettleMode::Unsettled;
-                }
-                Node::Notices(NoticeLink::new(*kind, reader))
-            }
-            (ServiceAddress::Redirect { rest }, _) => {
-                let event_hub = event_hub.ok_or_else(no_event_hub)?;
-                connection.accept_link(link, answer);
-                connection.detach(link, true, Some(errors::redirect(&event_hub, rest)));
-                return Ok(());
-            }
-            (ServiceAddress::Management { event_hub: named }, role) => {
-                check_name(event_hub.as_ref(), named.as_deref())?;
-                match role {
-                    Role::Sender => Node::Questions,
-                    Role::Receiver => Node::Answers {
-                        reply_to: attach.target.as_ref().and_then(|target| target.address.clone()),
-                    },
-                }
-            }
-            (ServiceAddress::Partition { .. }, _) => {
-                answer = EventLink::<B::Events>::acceptance(attach);
-                let request = request(attach, address)?;
-                let reader = self.backend.open_partition(&request);
-                let reader = reader.map_err(|refusal| errors::of_read(&refusal))?;
-                Node::Events(Box::new(EventLink::new(reader, request.partition, attach)))
-            }
-            (ServiceAddress::Produce, _) => {
-                let text =
-                    "events come from devices; connect as one, or send messages to devices at `/messages/devicebound`";
-                return Err(AmqpError::new(condition::NOT_ALLOWED, text));
-            }
-        };
-        // Before the answer, which may tell of credit at once.
-        self.links.insert(link, Link { node, paths, ends });
-        connection.accept_link(link, answer);
-        Ok(())
-    }
-
-    /// The latest end of the tokens that open one of the paths.
-    fn permit(&self, paths: &[String], tokens: &[&str]) -> Result<Timestamp, Refusal> {
-        let mut refusal = Refusal::NotAuthorized(
-            "no token of a shared access policy was given; put one at `$cbs` first, or log in by SASL PLAIN".to_owned(),
-        );
-        let mut latest = None;
-        for token in tokens {
-            for path in paths {
-                match self.backend.permit_service(token, path) {
-                    Ok(ends) => latest = latest.max(Some(ends)),
-                    Err(why) => refusal = why,
-                }
-            }
-        }
-        latest.ok_or(refusal)
     }
 
     /// Whether too many messages to devices are on their way: then nothing more is to be brought until some have arrived, since
@@ -460,46 +362,11 @@ impl<B: Service> ServiceLinks<B> {
         self.buffer = BytesMut::new();
     }
 
-    fn detach(&mut self, connection: &mut Connection, link: LinkId, error: AmqpError) {
+    pub(super) fn detach(&mut self, connection: &mut Connection, link: LinkId, error: AmqpError) {
         tracing::debug!(%error, "a service link is detached");
         self.links.remove(&link);
         connection.detach(link, true, Some(error));
     }
-
-    /// When [`ServiceLinks::expire`] wants to be called next.
-    #[must_use]
-    pub(crate) fn next_end(&self) -> Option<Timestamp> {
-        self.links.values().map(|link| with_skew(link.ends)).min()
-    }
-
-    /// Detaches the links whose token has ended, unless another one of the connection opens them.
-    pub(crate) fn expire(&mut self, connection: &mut Connection, now: Timestamp, tokens: &[&str]) {
-        let ended = self.links.iter().filter(|(_, link)| with_skew(link.ends) <= now);
-        let ended: Vec<(LinkId, Vec<String>)> = ended.map(|(id, link)| (*id, link.paths.clone())).collect();
-        for (link, paths) in ended {
-            match self.permit(&paths, tokens) {
-                Ok(ends) if with_skew(ends) > now => {
-                    if let Some(link) = self.links.get_mut(&link) {
-                        link.ends = ends;
-                    }
-                }
-                _ => {
-                    let text = "the token that opened this link has ended; put a new one at `$cbs` before it does";
-                    self.detach(connection, link, refusals::error(condition::UNAUTHORIZED_ACCESS, text));
-                }
-            }
-        }
-    }
-}
-
-/// A link as the peer wants it, with both ends written out: `azure-eventhub` reads them by position.
-pub(super) fn acceptance(attach: &Attach) -> Acceptance {
-    let mut answer = Acceptance::of(attach);
-    answer
-        .source
-        .get_or_insert_with(|| Box::new(holm_amqp::performative::Source::at(None)));
-    answer.target.get_or_insert_with(|| Box::new(Target::at(None)));
-    answer
 }
 
 async fn send_addressed<B: Service>(backend: &B, addressed: cloud_to_device::Addressed) -> Result<u64, ServiceError> {
@@ -529,60 +396,4 @@ fn settle(connection: &mut Connection, id: Option<DeliveryId>, outcome: Result<u
         }
         None => tracing::debug!(?outcome, "a message to a device whose sender wants no outcome"),
     }
-}
-
-/// What a reader of events asks for.
-fn request(attach: &Attach, address: &ServiceAddress) -> Result<PartitionRequest, AmqpError> {
-    let ServiceAddress::Partition {
-        event_hub,
-        group,
-        partition,
-    } = address
-    else {
-        return Err(no_event_hub());
-    };
-    let number = partition.parse().map_err(|_| {
-        let shown: String = partition.chars().take(40).collect();
-        let refusal = ReadRefusal::NoPartition(format!("the partition is `{shown}`; give a number"));
-        errors::of_read(&refusal)
-    })?;
-    let filters = attach.source.as_ref().map(|source| &source.filter);
-    let position = filters.map_or(Ok(crate::service::EventPosition::Earliest), position::event_position)?;
-    let owner_level = match attach.properties.get(EPOCH) {
-        None | Some(holm_amqp::Value::Null) => None,
-        Some(value) => Some(value.as_i64().ok_or_else(|| {
-            let kind = value.kind();
-            AmqpError::new(condition::INVALID_FIELD, format!("`{EPOCH}` is a {kind}; give a long"))
-        })?),
-    };
-    let name = attach.properties.get(RECEIVER_NAME).and_then(holm_amqp::Value::as_str);
-    let name: String = name.unwrap_or(attach.name.as_str()).chars().take(100).collect();
-    Ok(PartitionRequest {
-        event_hub: event_hub.clone(),
-        group: group.clone(),
-        partition: number,
-        position,
-        owner_level,
-        reader: name,
-    })
-}
-
-/// Questions may be asked without the Event Hub's name; where it stands it must be right.
-fn check_name(event_hub: Option<&EventHub>, named: Option<&str>) -> Result<(), AmqpError> {
-    let event_hub = event_hub.ok_or_else(no_event_hub)?;
-    match named {
-        Some(named) if !named.eq_ignore_ascii_case(&event_hub.name) => {
-            let text = format!("the messaging entity `{named}` could not be found");
-            Err(refusals::error(condition::NOT_FOUND, text))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn no_event_hub() -> AmqpError {
-    refusals::error(condition::NOT_FOUND, "this node has no Event Hub")
-}
-
-fn with_skew(ends: Timestamp) -> Timestamp {
-    ends.plus_millis(i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX))
 }

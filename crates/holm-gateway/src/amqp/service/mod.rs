@@ -2,6 +2,7 @@
 //! bytes into what a node is asked, and its answers into bytes.
 
 mod address;
+mod admission;
 mod cloud_to_device;
 mod errors;
 mod event_link;
