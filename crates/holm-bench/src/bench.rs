@@ -16,7 +16,8 @@ use holm_mqtt::{Event, Message, Qos, Text};
 use crate::brokers::{Broker, Certificates, Hub, Kind, MAX_MODULES, Product, WholeEdge};
 use crate::client::{self, Link};
 use crate::disk::sync_rate;
-use crate::figures::{self, KEY};
+use crate::figures::{self, Figure, KEY};
+use crate::hub_load::{self, Size};
 use crate::load::{self, ListenerPlan, Plan};
 use crate::machine::{Machine, load_average};
 use crate::process::{proportional_kib, usage_of};
@@ -157,6 +158,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         idle: Vec::new(),
         starts: Vec::new(),
         figures: Vec::new(),
+        hub: Vec::new(),
     };
     for payload_bytes in settings.payloads() {
         for clients in settings.clients() {
@@ -171,6 +173,9 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
     }
     report.idle.push(bench.idle_whole_edge().await?);
     report.figures = figures::measure(place.path(), &bench.certificates, &report.rows, &report.idle, &tell).await?;
+    let size = if settings.quick { Size::QUICK } else { Size::FULL };
+    let told = |figure: &Figure| tell(&format!("{}: {}", figure.name, figure.value));
+    report.hub = hub_load::run(place.path(), size, told).await.context("the hub")?;
     Ok(report)
 }
 
@@ -190,7 +195,7 @@ pub async fn figures(directory: &Path, tell: impl Fn(&str)) -> Result<()> {
 ///
 /// # Errors
 /// The broker is not installed or fails.
-pub async fn idle_memory(directory: &Path, kind: Kind, tell: impl Fn(&str)) -> Result<figures::Figure> {
+pub async fn idle_memory(directory: &Path, kind: Kind, tell: impl Fn(&str)) -> Result<Figure> {
     let place = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?;
     let certificates = Certificates::create(place.path())?;
     let rows = idle(place.path(), &certificates, kind, &tell).await?;

@@ -22,17 +22,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use crate::brokers::hub::Hub;
 use crate::disk;
+use crate::figures::Figure;
 use crate::machine::load_average;
 
 /// For how long the disk is tried.
 const SYNC_FOR: Duration = Duration::from_secs(1);
 
 /// How devices speak to the hub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT over TLS.
     Mqtt,
@@ -67,26 +67,30 @@ pub struct Size {
     pub calls: usize,
 }
 
-/// One measured figure.
-#[derive(Clone, Debug, Serialize)]
-pub struct HubFigure {
-    /// What was measured.
-    pub name: String,
-    /// The value, with its unit.
-    pub value: String,
-    /// What it should be.
-    pub limit: &'static str,
-    /// How it was measured, and in which weather.
-    pub how: String,
+impl Size {
+    /// As the limits speak of it.
+    pub const FULL: Self = Self {
+        senders: 1000,
+        duration: Duration::from_secs(10),
+        idle: 10_000,
+        calls: 1000,
+    };
+    /// To see that it works.
+    pub const QUICK: Self = Self {
+        senders: 20,
+        duration: Duration::from_secs(1),
+        idle: 100,
+        calls: 20,
+    };
 }
 
 /// Measures a hub in a directory; `tell` hears of each figure as it comes.
 ///
 /// # Errors
 /// The hub does not start, or a client fails.
-pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Result<Vec<HubFigure>> {
+pub async fn run(directory: &Path, size: Size, tell: impl Fn(&Figure)) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let mut add = |figure: HubFigure| {
+    let mut add = |figure: Figure| {
         tell(&figure);
         figures.push(figure);
     };
@@ -100,10 +104,10 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
             Protocol::Mqtt => "≥ 20,000",
             Protocol::Amqp => "≥ 15,000",
         };
-        add(HubFigure {
+        add(Figure {
             name: format!("durable telemetry over {}", protocol.name()),
             value: format!("{:.0} messages/s", load.per_second()),
-            limit,
+            limit: limit.to_owned(),
             how: format!(
                 "256 B, {} devices with {} unacknowledged each, TLS; {:.1} µs of the hub's processor time a message, {:.1} of the generator's; \
                  one sync after the other: {:.0}/s; load {}. The largest unit of the original: 6,000/s",
@@ -117,10 +121,10 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
         });
         if protocol == Protocol::Mqtt {
             let read = catch_up::run(&hub, &fleet, load.acknowledged).await?;
-            add(HubFigure {
+            add(Figure {
                 name: "a reader of events that catches up".to_owned(),
                 value: format!("{:.0} events/s", read.per_second),
-                limit: "≥ 100,000",
+                limit: "≥ 100,000".to_owned(),
                 how: format!(
                     "{} events of 256 B in 4 partitions, one connection over AMQP and TLS; {:.1} µs of the hub's processor time an event, {:.1} of the reader's; load {}",
                     read.events,
@@ -130,10 +134,10 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
                 ),
             });
             let fairness = fairness::run(&hub, &fleet, size.duration).await?;
-            add(HubFigure {
+            add(Figure {
                 name: "acknowledgement beside one device that sends fifty times its share".to_owned(),
                 value: format!("{:.1} ×", fairness.beside_ms / fairness.quiet_ms),
-                limit: "≤ 2 ×",
+                limit: "≤ 2 ×".to_owned(),
                 how: format!(
                     "99th percentile of the others: {:.2} ms with it, {:.2} ms without; 100 devices with 10 messages a second each; load {}",
                     fairness.beside_ms,
@@ -143,10 +147,10 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
             });
         }
         let calls = methods::run(&hub, &fleet, protocol, size.calls).await?;
-        add(HubFigure {
+        add(Figure {
             name: format!("method round trip over {}, 99th percentile", protocol.name()),
             value: format!("{:.2} ms", calls.p99_ms),
-            limit: "< 5 ms",
+            limit: "< 5 ms".to_owned(),
             how: format!(
                 "{} calls one after the other, median {:.2} ms; each with a TLS connection of its own to the service API; load {}",
                 size.calls,
@@ -166,10 +170,10 @@ pub async fn run(directory: &Path, size: Size, tell: impl Fn(&HubFigure)) -> Res
             Protocol::Mqtt => "≤ 12 KiB",
             Protocol::Amqp => "≤ 24 KiB",
         };
-        add(HubFigure {
+        add(Figure {
             name: format!("an idle device over {}", protocol.name()),
             value: format!("{:.1} KiB", idle.kib_each),
-            limit,
+            limit: limit.to_owned(),
             how: format!(
                 "{} connected, TLS, {}; all at once, {:.0} let in a second, {} attempts in vain; resident {} MiB with all, {} MiB with none",
                 size.idle,

@@ -202,7 +202,7 @@ fn dispatch(command: Command) -> Result<()> {
                 calls,
             };
             generator(async move {
-                let tell = |figure: &hub_load::HubFigure| {
+                let tell = |figure: &holm_bench::figures::Figure| {
                     println!(
                         "{}: {} ({})\n    {}",
                         figure.name, figure.value, figure.limit, figure.how

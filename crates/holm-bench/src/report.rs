@@ -32,8 +32,10 @@ pub struct Report {
     pub idle: Vec<Idle>,
     /// Starts.
     pub starts: Vec<Start>,
-    /// Single figures.
+    /// Single figures of the edge.
     pub figures: Vec<Figure>,
+    /// Single figures of the hub.
+    pub hub: Vec<Figure>,
 }
 
 /// A broker and what is to be known of it.

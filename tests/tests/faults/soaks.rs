@@ -32,6 +32,13 @@ fn an_upgrade_and_its_return_under_a_crowd_lose_nothing_and_restart_no_module() 
 }
 
 #[test]
+fn a_fleet_over_every_protocol_and_its_back_ends_outlive_a_killed_hub_and_edge() {
+    if Need::all(&[Need::Python, Need::Node]) {
+        run("fleet", 20, 0);
+    }
+}
+
+#[test]
 fn a_power_cut_during_a_deployment_ends_in_the_old_or_the_new_one() {
     if Need::all(&[Need::PowerDisk]) {
         run("power-cuts", 60, 0);

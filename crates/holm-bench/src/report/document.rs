@@ -13,7 +13,16 @@ pub fn document(report: &Report) -> String {
     let parts = [
         head(report),
         brokers(report),
-        figures(&report.figures),
+        figures(
+            "Figures of the edge",
+            "Loads are of 256 bytes with 100 publishers over TLS.",
+            &report.figures,
+        ),
+        figures(
+            "Figures of the hub",
+            "Events are acknowledged when they are on disk.",
+            &report.hub,
+        ),
         throughput(report),
         latency(report),
         idle(&report.idle),
@@ -64,9 +73,9 @@ fn brokers(report: &Report) -> String {
     text
 }
 
-fn figures(figures: &[Figure]) -> String {
-    let mut text = String::from(
-        "## Figures of the edge\n\nEach beside the limit that was set for it. Loads are of 256 bytes with 100 publishers over TLS.\n\n\
+fn figures(title: &str, what: &str, figures: &[Figure]) -> String {
+    let mut text = format!(
+        "## {title}\n\nEach beside the limit that was set for it. {what}\n\n\
          | figure | measured | limit | how |\n| --- | ---: | ---: | --- |\n",
     );
     for figure in figures {
@@ -300,6 +309,7 @@ mod tests {
             idle: Vec::new(),
             starts: Vec::new(),
             figures: Vec::new(),
+            hub: Vec::new(),
         }
     }
 

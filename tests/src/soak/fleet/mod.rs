@@ -255,11 +255,12 @@ impl Site {
             0,
             format!(
                 "messages acknowledged {all}, the fewest of one device {slowest:?}; lost 0, in order, duplicates {}; \
-                 two readers saw the same {} events, no offset is missing or stands for two; {} events were read again, {} reconnections; \
+                 two readers saw the same {} events, no offset is missing or stands for two; {} events were read again, {} handed on before their turn by the Python SDK, {} reconnections; \
                  {replaced} programs of devices were ended by their SDK",
                 seen.iter().map(|(_, seen)| seen.tally.duplicates()).max().unwrap_or_default(),
                 seen.first().map_or(0, |(_, seen)| seen.events.values().map(Vec::len).sum::<usize>()),
                 seen.iter().map(|(_, seen)| seen.repeats).sum::<u64>(),
+                seen.iter().map(|(_, seen)| seen.shuffled).sum::<u64>(),
                 seen.iter().map(|(_, seen)| seen.reconnections).sum::<u64>(),
             ),
         );
