@@ -27,6 +27,7 @@ mod bucket;
 mod directory;
 mod fault;
 mod get;
+mod owner;
 mod put;
 mod request;
 
@@ -106,6 +107,12 @@ fn away(_config: &FileConfig) -> Result<Option<Arc<dyn Away>>, OpenBlobsError> {
     Ok(None)
 }
 
+/// What names this hub in its directory: as lasting as its key, and no help to find that.
+fn owner(key: &SymmetricKey) -> String {
+    let tag = key.hmac_sha256(b"the hub of a directory of blobs");
+    tag.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Blobs {
     /// Opens the store in a directory, which is made if it is not there. Files that belong to no blob are removed.
     ///
@@ -133,10 +140,11 @@ impl Blobs {
         let key = SymmetricKey::from_base64(&key)
             .map_err(|_| OpenBlobsError::State(ServiceError::server_error("the key of the blob store is damaged")))?;
         let away = away(config)?;
-        let directory = Directory::open(path, &files, config.quota).map_err(|source| OpenBlobsError::Directory {
-            path: path.to_owned(),
-            source,
-        })?;
+        let directory =
+            Directory::open(path, &owner(&key), &files, config.quota).map_err(|source| OpenBlobsError::Directory {
+                path: path.to_owned(),
+                source,
+            })?;
         let blobs = Self {
             repository,
             directory,
