@@ -30,6 +30,7 @@ mod get;
 mod owner;
 mod put;
 mod request;
+mod turns;
 
 use std::collections::HashSet;
 use std::io;
@@ -39,7 +40,6 @@ use std::sync::Arc;
 use holm_identity::SymmetricKey;
 use holm_model::{ServiceError, Timestamp};
 use holm_net::Scope;
-use tokio::sync::Semaphore;
 
 use crate::Clock;
 use crate::authority::Authority;
@@ -52,11 +52,14 @@ use away::Away;
 pub use block_list::is_block_list;
 use directory::Directory;
 pub(crate) use request::check_name;
+use turns::Turns;
 
 /// The one container: uploads of devices. No resource of the service API begins with it.
 pub const CONTAINER: &str = "uploads";
 /// Uploads that are received at once; each has its buffers, some 300 KiB. Who comes beyond it is told to come again.
 const MAX_RECEIVING: usize = 512;
+/// Uploads of one device that are received at once: several times what SDKs send beside each other.
+const MAX_RECEIVING_OF_DEVICE: usize = 32;
 /// How long blocks wait to be named.
 const BLOCKS_WAIT_MS: i64 = 24 * 3_600_000;
 
@@ -71,7 +74,7 @@ pub struct Blobs {
     clock: Clock,
     scope: Scope,
     key: Arc<SymmetricKey>,
-    receiving: Arc<Semaphore>,
+    receiving: Turns,
 }
 
 /// Why a blob store could not be opened.
@@ -153,7 +156,7 @@ impl Blobs {
             clock,
             scope,
             key: Arc::new(key),
-            receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
+            receiving: Turns::new(MAX_RECEIVING, MAX_RECEIVING_OF_DEVICE),
         };
         if blobs.away.is_some() {
             let tidying = blobs.clone();
