@@ -95,7 +95,7 @@ impl Files {
     pub fn write_metrics(&self, out: &mut Exposition) {
         out.gauge(
             "holm_hub_blob_bytes",
-            "Bytes of the files of devices, and of what is being stored.",
+            "Bytes of the files of devices, each counted as 4 KiB at least, and of what is being stored.",
             self.blobs.used(),
         );
         out.gauge("holm_hub_blob_limit_bytes", "How many there may be.", self.config.quota);

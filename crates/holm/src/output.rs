@@ -32,7 +32,6 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Writes bytes to standard output, at once.
-#[cfg(feature = "edge")]
 pub(crate) fn bytes(piece: &[u8]) {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(piece).and_then(|()| out.flush());

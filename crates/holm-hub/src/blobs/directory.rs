@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What was received belongs to a value until somebody keeps it: however a request ends, nothing half stays behind. What a crash
-//! leaves is removed at the next opening, since no name in the database is its.
+//! leaves is removed at the next opening, since no name in the database is its; that is why the directory must be this hub's
+//! (`owner.rs`). A file counts as at least a block of a disk, so that many empty ones don't get past the quota.
 
 use std::collections::HashSet;
 use std::fs;
@@ -27,11 +28,14 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::away::{Away, AwayError, Copied};
 use super::fault::{Fault, FaultCode};
+use super::owner;
 
 /// How long the next piece of a body may take.
 const NEXT_PIECE: Duration = Duration::from_secs(30);
 /// How long a whole body may take: as long as the signature that it came with is good, by default.
 const WHOLE_BODY: Duration = Duration::from_secs(3600);
+/// What a file counts at least: what the least one takes of most disks.
+const LEAST: u64 = 4096;
 /// What waits to be written.
 const BUFFER: usize = 256 * 1024;
 
@@ -101,23 +105,29 @@ impl Received {
 }
 
 impl Directory {
-    /// Opens the directory, for this user alone; `files` are those that are in use, with their bytes. Others of ours are removed.
+    /// Opens the directory of the hub `owner`, for this user alone; `files` are those that are in use, with their bytes. Others of
+    /// ours are removed.
     ///
     /// # Errors
-    /// What the file system refused.
-    pub(super) fn open(path: &Path, files: &[(String, u64)], quota: u64) -> io::Result<Self> {
+    /// What the file system refused; that the directory is another hub's.
+    pub(super) fn open(path: &Path, owner: &str, files: &[(String, u64)], quota: u64) -> io::Result<Self> {
         private_file::ensure_directory(path).map_err(io::Error::other)?;
         let known: HashSet<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
+        let mut garbage = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let name = entry.file_name();
             // Whatever else lies here is not ours to remove.
-            let garbage = name.to_str().filter(|name| is_ours(name) && !known.contains(name));
-            if garbage.is_some() {
-                fs::remove_file(entry.path())?;
+            let is_garbage = name.to_str().is_some_and(|name| is_ours(name) && !known.contains(name));
+            if is_garbage && !entry.file_type()?.is_dir() {
+                garbage.push(entry.path());
             }
         }
-        let used = files.iter().map(|(_, size)| size).sum();
+        owner::claim(path, owner, garbage.is_empty() || !files.is_empty())?;
+        for file in garbage {
+            fs::remove_file(file)?;
+        }
+        let used = files.iter().map(|(_, size)| counted(*size)).sum();
         let begin = crate::random::bytes::<4>().map_err(io::Error::other)?;
         Ok(Self {
             path: path.into(),
@@ -171,7 +181,7 @@ impl Directory {
             is_kept: false,
         };
         // All of it at once, where it is known: better no room than none in the middle.
-        self.reserve(&mut held, announced.unwrap_or(0))?;
+        self.reserve(&mut held, counted(announced.unwrap_or(0)))?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&held.path).await.map_err(|error| disk(&error))?;
@@ -227,7 +237,7 @@ impl Directory {
                 // As what was received and not kept.
                 drop(Held {
                     path: path.join(file),
-                    bytes,
+                    bytes: counted(bytes),
                     used: Arc::clone(&used),
                     is_kept: false,
                 });
@@ -237,6 +247,11 @@ impl Directory {
             tracing::warn!(%error, "files of the blob store stay until the next start");
         }
     }
+}
+
+/// What a file of so many bytes counts.
+fn counted(size: u64) -> u64 {
+    size.max(LEAST)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -311,13 +326,16 @@ mod tests {
     use super::*;
 
     fn files(directory: &Path) -> usize {
-        fs::read_dir(directory).unwrap().count()
+        let entries = fs::read_dir(directory).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().file_name() != owner::NAME)
+            .count()
     }
 
     #[tokio::test]
     async fn what_was_received_goes_unless_it_is_kept() {
         let place = tempfile::tempdir().unwrap();
-        let directory = Directory::open(&place.path().join("b"), &[], 100).unwrap();
+        let directory = Directory::open(&place.path().join("b"), "h1", &[], 2 * LEAST).unwrap();
         let path = place.path().join("b");
 
         let first = directory
@@ -331,7 +349,7 @@ mod tests {
 
         assert_eq!(fs::read(path.join(&name)).unwrap(), b"hello");
         assert_eq!(digest[..4], [0x5d, 0x41, 0x40, 0x2a]);
-        assert_eq!((files(&path), directory.used()), (1, 5));
+        assert_eq!((files(&path), directory.used()), (1, LEAST));
         directory.remove(vec![(name, 5)]).await;
         assert_eq!((files(&path), directory.used()), (0, 0));
     }
@@ -340,11 +358,13 @@ mod tests {
     async fn what_is_cut_off_too_long_or_beyond_the_quota_leaves_nothing() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("b");
-        let directory = Directory::open(&path, &[("0".repeat(32), 95)], 100).unwrap();
-        let pieces = |pieces: Vec<Result<&'static str, io::Error>>| {
-            let frames = pieces
+        let directory = Directory::open(&path, "h1", &[("0".repeat(32), 95)], 2 * LEAST).unwrap();
+        let page = "x".repeat(usize::try_from(LEAST).unwrap());
+        let pieces = |pieces: Vec<Result<&str, io::Error>>| {
+            let frames: Vec<_> = pieces
                 .into_iter()
-                .map(|piece| piece.map(|text| Frame::data(Bytes::from(text))));
+                .map(|piece| piece.map(|text| Frame::data(Bytes::copy_from_slice(text.as_bytes()))))
+                .collect();
             StreamBody::new(futures_util::stream::iter(frames))
         };
 
@@ -355,11 +375,11 @@ mod tests {
             .await
             .unwrap_err();
         let much = directory
-            .receive(&mut pieces(vec![Ok("abc"), Ok("def")]), 10)
+            .receive(&mut pieces(vec![Ok("abc"), Ok(page.as_str())]), 2 * LEAST)
             .await
             .unwrap_err();
         let announced = directory
-            .receive(&mut Full::new(Bytes::from("abcdef")), 10)
+            .receive(&mut Full::new(Bytes::from(format!("{page}a"))), 2 * LEAST)
             .await
             .unwrap_err();
 
@@ -369,23 +389,40 @@ mod tests {
             codes,
             [FaultCode::IncompleteBody, FaultCode::RequestBodyTooLarge, full, full]
         );
-        assert_eq!((files(&path), directory.used()), (0, 95));
+        assert_eq!((files(&path), directory.used()), (0, LEAST));
     }
 
     #[test]
     fn at_the_opening_files_of_ours_without_a_name_go_and_others_stay() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("b");
-        Directory::open(&path, &[], 100).unwrap();
+        Directory::open(&path, "h1", &[], 100).unwrap();
         let (known, garbage) = ("a".repeat(32), "b".repeat(32));
         for name in [known.as_str(), garbage.as_str(), "notes.txt"] {
             fs::write(path.join(name), "x").unwrap();
         }
+        fs::create_dir(path.join("c".repeat(32))).unwrap();
 
-        let directory = Directory::open(&path, &[(known.clone(), 1)], 100).unwrap();
+        let directory = Directory::open(&path, "h1", &[(known.clone(), 1)], 100).unwrap();
 
         assert!(path.join(known).exists() && path.join("notes.txt").exists());
         assert!(!path.join(garbage).exists());
-        assert_eq!(directory.used(), 1);
+        assert_eq!(directory.used(), LEAST);
+    }
+    #[test]
+    fn files_of_another_hub_are_not_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let (theirs, unmarked) = (place.path().join("theirs"), place.path().join("unmarked"));
+        Directory::open(&theirs, "h1", &[], 100).unwrap();
+        fs::create_dir(&unmarked).unwrap();
+        let file = "a".repeat(32);
+        for path in [&theirs, &unmarked] {
+            fs::write(path.join(&file), "x").unwrap();
+        }
+
+        let refused = [&theirs, &unmarked].map(|path| Directory::open(path, "h2", &[], 100).unwrap_err().to_string());
+
+        assert!(refused.iter().all(|text| text.contains("another hub")), "{refused:?}");
+        assert!(theirs.join(&file).exists() && unmarked.join(&file).exists());
     }
 }

@@ -27,8 +27,10 @@ mod bucket;
 mod directory;
 mod fault;
 mod get;
+mod owner;
 mod put;
 mod request;
+mod turns;
 
 use std::collections::HashSet;
 use std::io;
@@ -38,7 +40,6 @@ use std::sync::Arc;
 use holm_identity::SymmetricKey;
 use holm_model::{ServiceError, Timestamp};
 use holm_net::Scope;
-use tokio::sync::Semaphore;
 
 use crate::Clock;
 use crate::authority::Authority;
@@ -51,11 +52,14 @@ use away::Away;
 pub use block_list::is_block_list;
 use directory::Directory;
 pub(crate) use request::check_name;
+use turns::Turns;
 
 /// The one container: uploads of devices. No resource of the service API begins with it.
 pub const CONTAINER: &str = "uploads";
 /// Uploads that are received at once; each has its buffers, some 300 KiB. Who comes beyond it is told to come again.
 const MAX_RECEIVING: usize = 512;
+/// Uploads of one device that are received at once: several times what SDKs send beside each other.
+const MAX_RECEIVING_OF_DEVICE: usize = 32;
 /// How long blocks wait to be named.
 const BLOCKS_WAIT_MS: i64 = 24 * 3_600_000;
 
@@ -70,7 +74,7 @@ pub struct Blobs {
     clock: Clock,
     scope: Scope,
     key: Arc<SymmetricKey>,
-    receiving: Arc<Semaphore>,
+    receiving: Turns,
 }
 
 /// Why a blob store could not be opened.
@@ -106,6 +110,12 @@ fn away(_config: &FileConfig) -> Result<Option<Arc<dyn Away>>, OpenBlobsError> {
     Ok(None)
 }
 
+/// What names this hub in its directory: as lasting as its key, and no help to find that.
+fn owner(key: &SymmetricKey) -> String {
+    let tag = key.hmac_sha256(b"the hub of a directory of blobs");
+    tag.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Blobs {
     /// Opens the store in a directory, which is made if it is not there. Files that belong to no blob are removed.
     ///
@@ -133,10 +143,11 @@ impl Blobs {
         let key = SymmetricKey::from_base64(&key)
             .map_err(|_| OpenBlobsError::State(ServiceError::server_error("the key of the blob store is damaged")))?;
         let away = away(config)?;
-        let directory = Directory::open(path, &files, config.quota).map_err(|source| OpenBlobsError::Directory {
-            path: path.to_owned(),
-            source,
-        })?;
+        let directory =
+            Directory::open(path, &owner(&key), &files, config.quota).map_err(|source| OpenBlobsError::Directory {
+                path: path.to_owned(),
+                source,
+            })?;
         let blobs = Self {
             repository,
             directory,
@@ -145,7 +156,7 @@ impl Blobs {
             clock,
             scope,
             key: Arc::new(key),
-            receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
+            receiving: Turns::new(MAX_RECEIVING, MAX_RECEIVING_OF_DEVICE),
         };
         if blobs.away.is_some() {
             let tidying = blobs.clone();

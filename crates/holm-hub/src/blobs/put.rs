@@ -15,7 +15,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
-use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::access::Right;
 use super::away::AwayError;
@@ -180,10 +180,7 @@ impl Blobs {
         B: Body<Data = Bytes> + Send + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _turn: SemaphorePermit<'_> = self.receiving.try_acquire().map_err(|_| {
-            let text = "as many uploads as can be are being received; try again";
-            Fault::new(FaultCode::ServerBusy, text)
-        })?;
+        let _turn = self.receiving.take(&asked.blob)?;
         let mut received = self.directory.receive(body, limit).await?;
         check_md5(asked, &received.md5)?;
         if let Some(away) = &self.away {

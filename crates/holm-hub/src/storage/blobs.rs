@@ -3,6 +3,8 @@
 //! A blob is its parts in order, each a file. Blocks that were brought and are in no blob yet wait beside it under the blob's name.
 //! Which file is whose stands here alone: a file that no row names is garbage.
 
+use std::collections::HashSet;
+
 use holm_model::{DeviceId, ServiceError, Timestamp};
 use rusqlite::{Row, params};
 
@@ -153,7 +155,8 @@ impl Transaction<'_> {
     /// When the database can't be written to.
     pub fn put_blob(&self, blob: &Blob, parts: &[Part]) -> Result<Vec<(String, u64)>, ServiceError> {
         let mut garbage = self.take_blob_files(&blob.name)?;
-        garbage.retain(|(file, _)| parts.iter().all(|part| part.file != *file));
+        let kept: HashSet<&str> = parts.iter().map(|part| part.file.as_str()).collect();
+        garbage.retain(|(file, _)| !kept.contains(file.as_str()));
         self.write(
             "INSERT OR REPLACE INTO blobs (name, size, modified, etag, headers) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![

@@ -63,6 +63,7 @@ impl TestHub {
         std::fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| !path.ends_with("hub"))
             .collect()
     }
 
@@ -357,7 +358,7 @@ async fn blocks_become_a_blob_in_the_order_of_the_list_and_leave_nothing_behind(
     assert_eq!(hub.stored_files().len(), 2);
     assert_eq!(hub.put_blob(&target, "short").await.status, 201);
     assert_eq!(hub.stored_files().len(), 1);
-    assert_eq!(hub.hub.files().unwrap().blobs().used(), 5);
+    assert_eq!(hub.hub.files().unwrap().blobs().used(), 4096);
 }
 
 #[tokio::test]
@@ -461,7 +462,7 @@ async fn operators_list_read_and_delete_files_with_a_service_token() {
 async fn what_exceeds_the_quota_is_refused_and_leaves_nothing() {
     let hub = TestHub::start_with(|config| {
         config.files = Some(FileConfig {
-            quota: 10,
+            quota: 12_000,
             ..FileConfig::default()
         });
     })
@@ -470,13 +471,39 @@ async fn what_exceeds_the_quota_is_refused_and_leaves_nothing() {
     let first = target(&hub.begin("d1", "a").await.ok());
     let second = target(&hub.begin("d1", "b").await.ok());
 
-    let stored = hub.put_blob(&first, "123456").await.status;
-    let refused = hub.put_blob(&second, "12345").await;
-    let fits = hub.put_blob(&second, "1234").await.status;
+    let stored = hub.put_blob(&first, vec![0; 6000]).await.status;
+    let refused = hub.put_blob(&second, vec![0; 6001]).await;
+    let fits = hub.put_blob(&second, vec![0; 6000]).await.status;
 
     assert_eq!((stored, fits), (201, 201));
     assert_fault(&refused, 507, "InsufficientStorage");
     assert_eq!(hub.stored_files().len(), 2);
+}
+
+#[tokio::test]
+async fn empty_blocks_fill_the_quota_too() {
+    let hub = TestHub::start_with(|config| {
+        config.files = Some(FileConfig {
+            quota: 3 * 4096,
+            ..FileConfig::default()
+        });
+    })
+    .await;
+    hub.device("d1").await;
+    let target = target(&hub.begin("d1", "a").await.ok());
+
+    let mut refused = None;
+    for id in ["QQ==", "Qg==", "Qw==", "RA=="] {
+        let block = format!("{target}&comp=block&blockid={}", id.replace('=', "%3D"));
+        let reply = hub.blob(Method::PUT, &block, &[], "").await;
+        if reply.status != 201 {
+            refused = Some((id, reply));
+        }
+    }
+
+    let (id, reply) = refused.expect("the fourth block is too much");
+    assert_eq!(id, "RA==");
+    assert_fault(&reply, 507, "InsufficientStorage");
 }
 
 #[tokio::test]

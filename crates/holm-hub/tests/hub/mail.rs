@@ -70,6 +70,21 @@ async fn a_message_is_delivered_once_with_its_properties_and_goes_when_completed
 }
 
 #[tokio::test]
+async fn properties_in_the_header_of_ours_keep_their_names() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
+
+    let headers = [("holm-properties", "Level=2&two%20words=a%0Ab")];
+    let sent = hub.call(Method::POST, BOUND, &headers, "x").await;
+    let received = client.receive(16).await;
+
+    assert_eq!(sent.status, 204);
+    let properties: Vec<_> = received[0].message.properties.iter().collect();
+    assert_eq!(properties, [("Level", Some("2")), ("two words", Some("a\nb"))]);
+}
+
+#[tokio::test]
 async fn a_waiting_receiver_is_woken_and_a_dropped_one_leases_nothing() {
     let hub = TestHub::start().await;
     hub.device("d1").await;

@@ -2,14 +2,18 @@
 //! services post.
 //!
 //! Header names have no case, so an application property keeps its name only as the client's library wrote it; HTTP
-//! libraries usually give them in lower case.
+//! libraries usually give them in lower case. Ours is the header [`OWN_PROPERTIES`], which carries names and values of any form.
 //!
 //! Source: `hub-device-protocols.md` §4.1 and §4.2.
 
+use super::percent;
 use crate::{Properties, SystemProperties, SystemProperty};
 
 /// What stands before the name of an application property.
 pub const APPLICATION_PREFIX: &str = "iothub-app-";
+
+/// Not published: properties whose names and values stay as they are, `Name=value&two%20words=x`, percent-encoded.
+pub const OWN_PROPERTIES: &str = "holm-properties";
 
 /// Headers that are read on a message from outside.
 const IN: &[(&str, SystemProperty)] = &[
@@ -57,9 +61,28 @@ pub fn from_headers<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -
             && !rest.is_empty()
         {
             pairs.push((rest.to_owned(), Some(value.to_owned())));
+        } else if name.eq_ignore_ascii_case(OWN_PROPERTIES) {
+            pairs.extend(value.split('&').filter(|pair| !pair.is_empty()).map(own_property));
         }
     }
     (system, Properties::from_pairs(pairs))
+}
+
+fn own_property(pair: &str) -> (String, Option<String>) {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (
+        percent::decode(name).into_owned(),
+        Some(percent::decode(value).into_owned()),
+    )
+}
+
+/// Writes properties as the value of [`OWN_PROPERTIES`].
+#[must_use]
+pub fn own_properties<'p>(properties: impl IntoIterator<Item = (&'p str, &'p str)>) -> String {
+    let pairs = properties
+        .into_iter()
+        .map(|(name, value)| format!("{}={}", percent::encode(name), percent::encode(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// Writes the properties of a cloud-to-device message as headers. A property without a value becomes an empty header; the
@@ -103,6 +126,19 @@ mod tests {
             properties.iter().collect::<Vec<_>>(),
             [("Level", Some("high")), ("b", Some(""))]
         );
+    }
+
+    #[test]
+    fn names_that_no_header_carries_keep_their_form_in_a_header_of_ours() {
+        let sent = [("Level", "2"), ("two words", "a\nb&c=d"), ("größe", "ä"), ("$.mid", "")];
+
+        let header = own_properties(sent);
+        let (system, read) = from_headers([("holm-properties", header.as_str()), ("iothub-app-k", "v")]);
+
+        assert!(header.bytes().all(|byte| byte.is_ascii_graphic()), "{header}");
+        assert_eq!(system.iter().count(), 0);
+        let read: Vec<_> = read.iter().map(|(name, value)| (name, value.unwrap())).collect();
+        assert_eq!(read, [sent.as_slice(), &[("k", "v")]].concat());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use holm_hub::QueueBounds;
+use holm_hub::{FileConfig, QueueBounds};
 
 use super::values;
 
@@ -84,6 +84,13 @@ fn lock(text: &str) -> Result<Duration, String> {
     is_allowed.then_some(time).ok_or_else(|| "give 5s to 300s".to_owned())
 }
 
+/// How long an upload may take.
+pub(super) fn upload_life(text: &str) -> Result<Duration, String> {
+    let time = values::duration(text)?;
+    let is_allowed = FileConfig::UPLOAD_LIFE.contains(&time);
+    is_allowed.then_some(time).ok_or_else(|| "give 1m to 24h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +99,8 @@ mod tests {
     fn times_are_taken_within_the_published_ranges_only() {
         assert_eq!(time_to_live("2d"), Ok(Duration::from_secs(172_800)));
         assert_eq!(lock("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(upload_life("24h"), Ok(Duration::from_secs(86_400)));
+        assert!(upload_life("25h").is_err() && upload_life("59s").is_err());
         for wrong in ["59s", "49h", "1", "h", "-1h"] {
             assert!(
                 time_to_live(wrong).is_err_and(|error| error.contains("give ")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 
-use super::bounds::Bounds;
+use super::bounds::{self, Bounds};
 use super::{HubAccess, values};
 
 #[derive(Debug, Subcommand)]
@@ -94,11 +94,11 @@ pub(crate) struct HubRun {
     /// Where files of devices are kept [default: blobs in the data directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) blobs: Option<PathBuf>,
-    /// The most bytes of all files; more are refused.
+    /// The most bytes of all files, each of which counts as 4 KiB at least; more are refused.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
     pub(crate) blob_quota: u64,
     /// How long a device may take for an upload, 1m to 24h.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = bounds::upload_life)]
     pub(crate) upload_life: Duration,
     /// Keep files in a bucket of the S3-compatible store at this address. Its access keys are in AWS_ACCESS_KEY_ID and
     /// AWS_SECRET_ACCESS_KEY.
@@ -121,7 +121,7 @@ pub(crate) struct HubRun {
     #[arg(long)]
     pub(crate) no_file_notifications: bool,
     /// Take no files of devices.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["blobs", "blob_quota", "upload_life", "no_file_notifications"])]
     pub(crate) no_files: bool,
     /// Check settings and data directory, and stop.
     #[arg(long)]

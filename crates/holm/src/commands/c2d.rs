@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use holm_model::Timestamp;
+use holm_model::wire::http::{APPLICATION_PREFIX, OWN_PROPERTIES, own_properties};
 use holm_model::wire::percent;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::hub_access;
+use crate::cli::values::Property;
 use crate::cli::{Ack, C2d, Send};
 use crate::output::{self, WrongUse};
 use crate::service::Service;
@@ -46,6 +48,9 @@ async fn send(mut send: Send) -> anyhow::Result<()> {
         bail!(WrongUse(
             "`--expires-in` is more than two days; give 2d or less".to_owned()
         ));
+    }
+    if send.device.is_empty() {
+        bail!(WrongUse("`--device` is empty; give the id of a device".to_owned()));
     }
     if send.wait.is_some() {
         send.ack = Some(Ack::Full);
@@ -122,18 +127,38 @@ async fn post(service: &Service, send: &Send, body: Bytes) -> anyhow::Result<()>
         ("iothub-expiry", expiry.as_deref()),
         ("iothub-ack", send.ack.map(Ack::word)),
     ];
-    let own = send
-        .properties
+    let (plain, other): (Vec<_>, Vec<_>) = send.properties.iter().partition(|property| fits_a_header(property));
+    let own: Vec<_> = plain
         .iter()
-        .map(|property| (format!("iothub-app-{}", property.name), property.value.as_str()));
-    let own: Vec<_> = own.collect();
+        .map(|property| {
+            (
+                format!("{APPLICATION_PREFIX}{}", property.name),
+                property.value.as_str(),
+            )
+        })
+        .collect();
+    let other = own_properties(
+        other
+            .iter()
+            .map(|property| (property.name.as_str(), property.value.as_str())),
+    );
     let mut headers: Vec<(&str, &str)> = system
         .iter()
         .filter_map(|(name, value)| Some((*name, (*value)?)))
         .collect();
     headers.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
+    if !other.is_empty() {
+        headers.push((OWN_PROPERTIES, &other));
+    }
     let path = format!("/devices/{}/messages/deviceBound", percent::encode(&send.device));
     service.post_bytes(&path, &headers, body).await
+}
+
+/// Whether a property arrives by the published header as it was given: names of headers have no case.
+fn fits_a_header(property: &Property) -> bool {
+    let is_plain = |sign: char| sign.is_ascii_lowercase() || sign.is_ascii_digit() || matches!(sign, '-' | '_' | '.');
+    let value = &property.value;
+    property.name.chars().all(is_plain) && !value.chars().any(char::is_control) && value.trim() == value
 }
 
 /// Waits for the feedback on a message.
@@ -144,4 +169,30 @@ async fn outcome(mut look: Look, id: &str) -> anyhow::Result<Record> {
         }
     }
     bail!("the hub broke off before it told what became of the message `{id}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_header_carries_as_it_is_goes_as_one() {
+        let fits = |name: &str, value: &str| {
+            fits_a_header(&Property {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            })
+        };
+
+        assert!(fits("level", "2") && fits("a-b_c.9", "größer als"));
+        for (name, value) in [
+            ("Level", "2"),
+            ("two words", "x"),
+            ("größe", "x"),
+            ("a", "x\ny"),
+            ("a", " x"),
+        ] {
+            assert!(!fits(name, value), "{name}={value}");
+        }
+    }
 }

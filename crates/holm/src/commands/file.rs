@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use holm_model::wire::percent;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use super::hub_access;
 use crate::cli::File;
@@ -33,11 +34,16 @@ pub(crate) async fn run(command: File) -> anyhow::Result<()> {
             output: target,
             hub,
         } => {
+            let is_standard_output = target.as_deref().is_some_and(|target| target.as_os_str() == "-");
+            if is_standard_output && hub.json {
+                let text = "`--json` and the file would both go to standard output; give another `--output`";
+                bail!(WrongUse(text.to_owned()));
+            }
             let service = hub_access::open(&hub)?;
             let target = target.map_or_else(|| default_target(&name), Ok)?;
             let answer = service.open(&path(&name)).await?;
-            let bytes = if target.as_os_str() == "-" {
-                copy(answer.into_body(), &mut tokio::io::stdout()).await?
+            let bytes = if is_standard_output {
+                print(answer.into_body()).await?
             } else {
                 write(answer.into_body(), &target).await?
             };
@@ -112,40 +118,48 @@ fn show(files: &[Value]) {
 }
 
 /// Writes to a file that has its name only when all of it is there.
-async fn write(body: Incoming, target: &Path) -> anyhow::Result<u64> {
-    let shown = target.display();
+async fn write(mut body: Incoming, target: &Path) -> anyhow::Result<u64> {
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let mut file = tokio::fs::File::create(&part)
-        .await
-        .with_context(|| format!("`{}` can't be made", part.display()))?;
-    let copied = copy(body, &mut file).await;
-    drop(file);
-    let bytes = match copied {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            tokio::fs::remove_file(&part).await.ok();
-            return Err(error);
+    // What somebody else has there is not ours to write over.
+    let made = tokio::fs::File::create_new(&part).await;
+    let mut file = made.with_context(|| format!("`{}` can't be made", part.display()))?;
+    let written = async {
+        let mut bytes = 0;
+        while let Some(piece) = next(&mut body).await? {
+            bytes += piece.len() as u64;
+            file.write_all(&piece).await.context("the file can't be written")?;
         }
+        file.flush().await.context("the file can't be written")?;
+        let renamed = tokio::fs::rename(&part, target).await;
+        renamed.with_context(|| format!("`{}` can't be written", target.display()))?;
+        anyhow::Ok(bytes)
     };
-    tokio::fs::rename(&part, target)
-        .await
-        .with_context(|| format!("`{shown}` can't be written"))?;
+    let written = written.await;
+    if written.is_err() {
+        tokio::fs::remove_file(&part).await.ok();
+    }
+    written
+}
+
+/// Writes to standard output.
+async fn print(mut body: Incoming) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    while let Some(piece) = next(&mut body).await? {
+        bytes += piece.len() as u64;
+        output::bytes(&piece);
+    }
     Ok(bytes)
 }
 
-async fn copy(mut body: Incoming, target: &mut (impl AsyncWrite + Unpin)) -> anyhow::Result<u64> {
-    let mut bytes = 0;
+async fn next(body: &mut Incoming) -> anyhow::Result<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.context("the file broke off")?.into_data() else {
-            continue;
-        };
-        bytes += data.len() as u64;
-        target.write_all(&data).await.context("the file can't be written")?;
+        if let Ok(data) = frame.context("the file broke off")?.into_data() {
+            return Ok(Some(data));
+        }
     }
-    target.flush().await.context("the file can't be written")?;
-    Ok(bytes)
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use holm_gateway::http::websocket;
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
@@ -21,7 +21,7 @@ use hyper::{Request, Response};
 use serde_json::json;
 
 use crate::cli;
-use crate::output;
+use crate::output::{self, WrongUse};
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
 
@@ -52,6 +52,11 @@ pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
 }
 
 async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
+    if options.event_sources.len() > 1 && options.event_sources.iter().any(|source| source == "none") {
+        bail!(WrongUse(
+            "`--event-sources` has `none` beside others; give `none` alone, or leave it out".to_owned()
+        ));
+    }
     let mut signals = Signals::listen()?;
     let mut config = HubConfig::new(&options.data, &options.hostname);
     config.bind = options.bind;
