@@ -78,7 +78,7 @@ impl Service {
             .client
             .send(request, MAX_ANSWER, PATIENCE)
             .await
-            .with_context(|| self.unreached())?;
+            .map_err(|error| self.unreached(error))?;
         if !status.is_success() {
             bail!(Refused::new(status, &bytes));
         }
@@ -93,7 +93,7 @@ impl Service {
     /// Sends a request whose answer comes piece by piece.
     pub(crate) async fn open(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
         let request = self.request(Method::GET, path, &[], "application/json", Bytes::new())?;
-        let response = self.client.open(request).await.with_context(|| self.unreached())?;
+        let response = self.client.open(request).await.map_err(|error| self.unreached(error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -113,7 +113,7 @@ impl Service {
     ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
         let request = self.request(method, path, headers, "application/json", Bytes::new())?;
         let answer = self.client.send(request, MAX_ANSWER, PATIENCE).await;
-        let (status, headers, bytes) = answer.with_context(|| self.unreached())?;
+        let (status, headers, bytes) = answer.map_err(|error| self.unreached(error))?;
         if !status.is_success() {
             bail!(Refused::new(status, &bytes));
         }
@@ -127,7 +127,7 @@ impl Service {
             .client
             .send(request, MAX_ANSWER, PATIENCE)
             .await
-            .with_context(|| self.unreached())?;
+            .map_err(|error| self.unreached(error))?;
         if status.is_success() {
             Ok(())
         } else {
@@ -135,8 +135,10 @@ impl Service {
         }
     }
 
-    fn unreached(&self) -> String {
-        format!("the hub `{}` can't be reached", self.connection.host_name)
+    /// The error for a hub that can't be reached, with the way out where it is known.
+    fn unreached(&self, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+        let told = format!("the hub `{}` can't be reached", self.connection.host_name);
+        unreached(told, error)
     }
 
     fn request(
@@ -231,6 +233,16 @@ fn xml_message(body: &[u8]) -> Option<String> {
     Some(message.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 }
 
+fn unreached(told: String, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    let why = holm_net::error_chain(&error);
+    if why.contains("UnknownIssuer") {
+        return anyhow::anyhow!(
+            "{told}: {why}; give its authority, `ca.pem` in its data directory, by `--ca` or HOLM_CA"
+        );
+    }
+    anyhow::Error::new(error).context(told)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +262,24 @@ mod tests {
         let body = br#"{"Message":"{\"errorCode\":404103,\"message\":\"Timed out\"}","ExceptionMessage":""}"#;
 
         assert_eq!(refusal(StatusCode::NOT_FOUND, body), "Timed out (404103, HTTP 404)");
+    }
+
+    #[test]
+    fn a_hub_whose_authority_is_not_known_comes_with_the_way_out() {
+        let shown = |why: &str| {
+            format!(
+                "{:#}",
+                unreached("no hub".to_owned(), std::io::Error::other(why.to_owned()))
+            )
+        };
+
+        let unknown = shown("invalid peer certificate: UnknownIssuer");
+
+        assert!(
+            unknown.starts_with("no hub: ") && unknown.ends_with("by `--ca` or HOLM_CA"),
+            "{unknown}"
+        );
+        assert_eq!(shown("refused"), "no hub: refused");
     }
 
     #[test]
