@@ -220,14 +220,15 @@ impl Leases {
         Some(sequence)
     }
 
-    /// What was being settled is gone from the disk, or free again.
+    /// What was being settled is gone from the disk, or free again, perhaps with one delivery more: a list that was read before does
+    /// not know.
     pub(super) fn settled(&mut self, device: &DeviceId, sequence: u64, is_gone: bool) {
         let state = self.next_number();
         let Some(leases) = self.devices.get_mut(device) else {
             return;
         };
+        leases.state = state;
         if is_gone {
-            leases.state = state;
             leases.by_sequence.remove(&sequence);
         } else {
             leases.by_sequence.insert(sequence, Lease::Returned);
@@ -356,7 +357,10 @@ mod tests {
         leases.settle(session, &device, first, at(0)).unwrap();
         leases.settled(&device, 1, false);
 
-        let second = hold(&mut leases, session, &device, state, waiting(1)).unwrap()[0];
+        // It was counted, and the list of before does not have that.
+        assert_eq!(hold(&mut leases, session, &device, state, waiting(1)), None);
+        let counted = leases.state(&device);
+        let second = hold(&mut leases, session, &device, counted, waiting(1)).unwrap()[0];
 
         assert_ne!(first, second);
         assert_eq!(leases.settle(session, &device, first, at(0)), None);
