@@ -56,6 +56,7 @@ pub(super) fn property(text: &str) -> Result<Property, String> {
 }
 
 /// Reads a number of bytes, with a unit if it is not bytes.
+#[cfg(feature = "hub")]
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let unit = UNITS.iter().find(|(unit, _)| text.ends_with(unit));
