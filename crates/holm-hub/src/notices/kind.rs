@@ -29,7 +29,7 @@ impl NoticeKind {
         }
     }
 
-    /// The published content type of what [`Notices::receive`] gives.
+    /// The published content type of what [`Notices::receive`](super::Notices::receive) gives.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
