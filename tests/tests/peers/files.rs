@@ -128,7 +128,8 @@ fn an_upload_to_a_full_disk_is_refused_with_the_reason_and_leaves_nothing_half()
     let target = begin(&hub, &device, "a")?.json();
     let kind = [("x-ms-blob-type", "BlockBlob")];
     let put = |begun: &Value, size| hub.service().send("PUT", &address(begun), &kind, &content(size));
-    let stored = || std::fs::read_dir(hub.data().join("blobs")).map(|files| files.count());
+    // One of them names the hub whose directory it is.
+    let stored = || std::fs::read_dir(hub.data().join("blobs")).map(|files| files.count() - 1);
     assert_eq!(put(&kept, 100_000)?.status, 201);
 
     let beyond = put(&target, 32 * 1024 * 1024)?;
