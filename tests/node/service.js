@@ -1,16 +1,20 @@
 'use strict';
 // A service on the original Node SDK (azure-iothub), steered over the control line. Commands as in tests/python/service.py, those
 // that are here. Messages go over AMQP, or where HOLM_E2E_TRANSPORT says so over AMQP in WebSocket. Commands of this program alone:
+//   scheduled_jobs  type, status -> ids
+//   bulk      what: "add" | "update" | "remove", items, [force]
+//   export    container, [exclude_keys]      import    input, output      get_transfer, cancel_transfer    job      transfers -> ids
 //   listen    what: "feedback" | "files", [settle: "complete" | "reject" | "abandon"]     told by events of that name, with `data`
 
 const { AmqpWs } = require('azure-iothub/dist/amqp_ws.js');
 const { Amqp } = require('azure-iothub/dist/amqp.js');
 const { Message } = require('azure-iot-common');
-const { Client, Registry } = require('azure-iothub');
+const { Client, JobClient, Registry } = require('azure-iothub');
 const { Control } = require('./control');
 
 const text = process.env.HOLM_E2E_CONNECTION_STRING;
 const registry = Registry.fromConnectionString(text);
+const scheduler = JobClient.fromConnectionString(text);
 const client = Client.fromConnectionString(text, process.env.HOLM_E2E_TRANSPORT === 'amqp-ws' ? AmqpWs : Amqp);
 
 const body = (answer) => answer.responseBody;
@@ -44,6 +48,12 @@ async function listen({ what, settle = 'complete' }) {
     });
   });
 }
+
+const shown = (answer) => {
+  const job = answer.jobStatus;
+  const { succeededCount: succeeded, failedCount: failed, deviceCount: devices } = job.deviceJobStatistics;
+  return { id: job.jobId, type: job.type, status: job.status, succeeded, failed, devices };
+};
 
 const control = new Control('service');
 control.serve({
@@ -81,5 +91,47 @@ control.serve({
       : await client.invokeDeviceMethod(device, module, parameters);
     return { status: answer.result.status, payload: answer.result.payload };
   },
+  query: async ({ text: sql, most }) => {
+    const query = registry.createQuery(sql, most);
+    const pages = [];
+    while (query.hasMoreResults) {
+      // Without the token the SDK's `next` begins anew.
+      const answer = await query.next(query.continuationToken);
+      pages.push({ type: answer.message.headers['x-ms-item-type'], items: answer.result });
+    }
+    return pages;
+  },
+  schedule: async ({ job, condition, patch, method, payload }) => {
+    if (patch === undefined) {
+      const parameters = { methodName: method, payload, responseTimeoutInSeconds: 30 };
+      return shown(await scheduler.scheduleDeviceMethod(job, condition, parameters, new Date(), 60));
+    }
+    const twin = { etag: '*', tags: patch.tags, properties: { desired: patch.desired } };
+    return shown(await scheduler.scheduleTwinUpdate(job, condition, twin, new Date(), 60));
+  },
+  scheduled: async ({ job }) => shown(await scheduler.getJob(job)),
+  cancel_scheduled: async ({ job }) => shown(await scheduler.cancelJob(job)),
+  scheduled_jobs: async ({ type, status }) => {
+    const answer = await scheduler.createQuery(type, status).next();
+    return answer.result.map((job) => job.jobId);
+  },
+  bulk: async ({ what, items, force = false }) => body(
+    what === 'add' ? await registry.addDevices(items)
+      : what === 'update' ? await registry.updateDevices(items, force)
+        : await registry.removeDevices(items, force)),
+  export: async ({ container, exclude_keys: excludeKeys = false }) => registry.exportDevicesToBlob(container, excludeKeys),
+  import: async ({ input, output }) => registry.importDevicesFromBlob(input, output),
+  get_transfer: async ({ job }) => registry.getJob(job),
+  cancel_transfer: async ({ job }) => { await registry.cancelJob(job); },
+  transfers: async () => body(await registry.listJobs()).map((job) => job.jobId),
+  create_configuration: async ({ configuration: { metrics = {}, ...rest } }) =>
+    body(await registry.addConfiguration({ ...rest, schemaVersion: '1.0', metrics: { queries: metrics, results: {} } })),
+  configuration: async ({ name }) => body(await registry.getConfiguration(name)),
+  update_configuration: async ({ name, priority }) => {
+    const known = body(await registry.getConfiguration(name));
+    return body(await registry.updateConfiguration({ ...known, priority }, false));
+  },
+  delete_configuration: async ({ name }) => { await registry.removeConfiguration(name); },
+  configurations: async () => body(await registry.getConfigurations()).map((it) => it.id),
   apply: async ({ device, content }) => { await registry.applyConfigurationContentOnDevice(device, content); },
 }).then(() => process.exit(0));

@@ -8,7 +8,15 @@ HOLM_E2E_CONNECTION_STRING is that of a policy of the hub. Commands (answers are
   twin              device, [module]               update_twin         device, [module], patch, [etag]
   replace_twin      device, [module], twin, [etag]
   invoke            device, [module], method, payload, [response_timeout, connect_timeout]
-  apply             device, content                query               text -> twins
+  apply             device, content                query               text, [most] -> pages, each with its `type` and `items`
+  schedule          job, condition, and patch or method, [payload]     makes a scheduled job
+  scheduled, cancel_scheduled     job
+  bulk              items (as the SDK's ExportImportDevice)            statistics  -> counts
+  digital_twin      device                         update_digital_twin device, patch
+  command           device, [component], name, payload
+  transfer          properties (as the SDK's JobProperties)            get_transfer, cancel_transfer    job        transfers -> ids
+  create_configuration  configuration              (as published)      update_configuration  name, priority  (with the ETag just read)
+  configuration, delete_configuration  name        configurations  -> ids         test_queries  condition, metrics
   send              device, body, [properties]     over AMQP (uamqp); of properties, those that the SDK knows become the message's
 A refused request is the error ``HttpOperationError``; its message ends with the status and the answer's body.
 """
@@ -16,14 +24,20 @@ A refused request is the error ``HttpOperationError``; its message ends with the
 import os
 
 import private_ca  # noqa: F401
-from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
+from azure.iot.hub import DigitalTwinClient, IoTHubConfigurationManager, IoTHubJobManager, IoTHubRegistryManager
 from azure.iot.hub.models import (
     CloudToDeviceMethod,
+    Configuration,
     ConfigurationContent,
+    ExportImportDevice,
+    JobProperties,
+    ConfigurationMetrics,
+    ConfigurationQueriesTestInput,
     QuerySpecification,
     Twin,
     TwinProperties,
 )
+from azure.iot.hub.protocol.models import JobRequest
 from msrest.exceptions import HttpOperationError
 
 from control import Control
@@ -51,7 +65,9 @@ class Program:
     def __init__(self):
         text = os.environ["HOLM_E2E_CONNECTION_STRING"]
         self.registry = IoTHubRegistryManager.from_connection_string(text)
-        self.configurations = IoTHubConfigurationManager.from_connection_string(text)
+        self.digital_twins = DigitalTwinClient.from_connection_string(text)
+        self.configurations_of_hub = IoTHubConfigurationManager.from_connection_string(text)
+        self.scheduler = IoTHubJobManager.from_connection_string(text)
         self.control = Control("service")
 
     def serve(self):
@@ -59,6 +75,11 @@ class Program:
             "create_device", "create_x509_device", "get_device", "update_device", "delete_device", "devices",
             "create_module", "get_module", "delete_module", "modules",
             "twin", "update_twin", "replace_twin", "invoke", "apply", "query", "send",
+            "bulk", "statistics", "digital_twin", "update_digital_twin", "command",
+            "transfer", "get_transfer", "cancel_transfer", "transfers",
+            "create_configuration", "configuration", "update_configuration", "delete_configuration",
+            "configurations", "test_queries",
+            "schedule", "scheduled", "cancel_scheduled",
         ]
         self.control.serve({name: told(getattr(self, name)) for name in names})
 
@@ -137,7 +158,44 @@ class Program:
 
     def apply(self, command):
         content = ConfigurationContent(modules_content=command["content"]["modulesContent"])
-        self.configurations.apply_configuration_on_edge_device(command["device"], content)
+        self.configurations_of_hub.apply_configuration_on_edge_device(command["device"], content)
+
+    def create_configuration(self, command):
+        given = command["configuration"]
+        content = given["content"]
+        made = self.configurations_of_hub.create_configuration(Configuration(
+            id=given["id"],
+            content=ConfigurationContent(
+                device_content=content.get("deviceContent"),
+                modules_content=content.get("modulesContent"),
+                module_content=content.get("moduleContent"),
+            ),
+            target_condition=given["targetCondition"],
+            priority=given["priority"],
+            labels=given.get("labels"),
+            metrics=ConfigurationMetrics(queries=given.get("metrics")),
+        ))
+        return made.as_dict()
+
+    def configuration(self, command):
+        return self.configurations_of_hub.get_configuration(command["name"]).as_dict()
+
+    def update_configuration(self, command):
+        known = self.configurations_of_hub.get_configuration(command["name"])
+        known.priority = command["priority"]
+        return self.configurations_of_hub.update_configuration(known, known.etag).as_dict()
+
+    def delete_configuration(self, command):
+        self.configurations_of_hub.delete_configuration(command["name"])
+
+    def configurations(self, command):
+        return [it.id for it in self.configurations_of_hub.get_configurations(20)]
+
+    def test_queries(self, command):
+        asked = ConfigurationQueriesTestInput(
+            target_condition=command["condition"], custom_metric_queries=command["metrics"]
+        )
+        return self.configurations_of_hub.test_configuration_queries(asked).as_dict()
 
     def send(self, command):
         properties = dict(command.get("properties", {}))
@@ -145,9 +203,79 @@ class Program:
             properties["iothub-ack"] = properties.pop("ack")
         self.registry.send_c2d_message(command["device"], command["body"], properties)
 
+    def schedule(self, command):
+        request = JobRequest(job_id=command["job"], query_condition=command["condition"], max_execution_time_in_seconds=60)
+        if "patch" in command:
+            request.type = "scheduleUpdateTwin"
+            patch = command["patch"]
+            request.update_twin = Twin(
+                etag="*", tags=patch.get("tags"), properties=TwinProperties(desired=patch.get("desired", {}))
+            )
+        else:
+            request.type = "scheduleDeviceMethod"
+            request.cloud_to_device_method = CloudToDeviceMethod(
+                method_name=command["method"], payload=command.get("payload"),
+                response_timeout_in_seconds=30, connect_timeout_in_seconds=0,
+            )
+        return self._shown(self.scheduler.create_scheduled_job(command["job"], request))
+
+    def scheduled(self, command):
+        return self._shown(self.scheduler.get_scheduled_job(command["job"]))
+
+    def cancel_scheduled(self, command):
+        return self._shown(self.scheduler.cancel_scheduled_job(command["job"]))
+
+    @staticmethod
+    def _shown(job):
+        statistics = job.device_job_statistics
+        return {
+            "id": job.job_id, "type": job.type, "status": job.status,
+            "succeeded": statistics.succeeded_count, "failed": statistics.failed_count, "devices": statistics.device_count,
+        }
+
     def query(self, command):
-        answer = self.registry.query_iot_hub(QuerySpecification(query=command["text"]))
-        return [twin.as_dict() for twin in answer.items]
+        """Every page, as the SDK's own sample goes on: for as long as there is a continuation."""
+        specification = QuerySpecification(query=command["text"])
+        pages, token = [], None
+        while True:
+            answer = self.registry.query_iot_hub(specification, token, command.get("most"))
+            items = [item if isinstance(item, dict) else item.as_dict() for item in answer.items]
+            pages.append({"type": answer.type, "items": items})
+            token = answer.continuation_token
+            if not token:
+                return pages
+
+    def bulk(self, command):
+        items = [ExportImportDevice(**item) for item in command["items"]]
+        return self.registry.bulk_create_or_update_devices(items).as_dict()
+
+    def statistics(self, _):
+        devices, service = self.registry.get_device_registry_statistics(), self.registry.get_service_statistics()
+        return {**devices.as_dict(), **service.as_dict()}
+
+    def digital_twin(self, command):
+        return self.digital_twins.get_digital_twin(command["device"])
+
+    def update_digital_twin(self, command):
+        self.digital_twins.update_digital_twin(command["device"], command["patch"])
+
+    def command(self, command):
+        device, payload = command["device"], command.get("payload")
+        if "component" in command:
+            return self.digital_twins.invoke_component_command(device, command["component"], command["name"], payload)
+        return self.digital_twins.invoke_command(device, command["name"], payload)
+
+    def transfer(self, command):
+        return self.scheduler.create_import_export_job(JobProperties(**command["properties"])).as_dict()
+
+    def get_transfer(self, command):
+        return self.scheduler.get_import_export_job(command["job"]).as_dict()
+
+    def cancel_transfer(self, command):
+        self.scheduler.cancel_import_export_job(command["job"])
+
+    def transfers(self, _):
+        return [job.job_id for job in self.scheduler.get_import_export_jobs()]
 
 
 if __name__ == "__main__":

@@ -73,6 +73,61 @@ impl Certificate {
         Self::from_files(certificate, key)
     }
 
+    /// A certificate that this one signs: of a device, or with `is_authority` of another that signs. The file holds its chain too,
+    /// as clients have to show it.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn sign(&self, directory: &Path, name: &str, is_authority: bool) -> Self {
+        let [key, certificate] = paths(directory, name);
+        let (request, extensions) = (
+            directory.join(format!("{name}.csr")),
+            directory.join(format!("{name}.ext")),
+        );
+        let usage = if is_authority {
+            "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+        } else {
+            "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n"
+        };
+        std::fs::write(&extensions, usage).expect("a file can be written");
+        let subject = format!("/CN={name}");
+        let make = [
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ];
+        let files = ["-subj", &subject, "-keyout", text(&key), "-out", text(&request)];
+        openssl(&[make.as_slice(), &files].concat());
+        let sign = [
+            "x509",
+            "-req",
+            "-days",
+            "30",
+            "-in",
+            text(&request),
+            "-CA",
+            text(&self.certificate),
+        ];
+        let with = [
+            "-CAkey",
+            text(&self.key),
+            "-CAcreateserial",
+            "-extfile",
+            text(&extensions),
+        ];
+        openssl(&[sign.as_slice(), &with, &["-out", text(&certificate)]].concat());
+        let made = Self::from_files(certificate.clone(), key);
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a certificate can be read");
+        let chain = read(&certificate) + &read(&self.certificate);
+        std::fs::write(&certificate, chain).expect("a file can be written");
+        made
+    }
+
     /// A self-signed certificate of version 1, RSA: what `openssl x509 -req -signkey` makes of a request, and many guides say.
     ///
     /// # Panics
@@ -106,7 +161,12 @@ impl Certificate {
         Self::from_files(certificate, key)
     }
 
-    fn from_files(certificate: PathBuf, key: PathBuf) -> Self {
+    /// One that was made otherwise.
+    ///
+    /// # Panics
+    /// When `openssl` can't read it.
+    #[must_use]
+    pub fn from_files(certificate: PathBuf, key: PathBuf) -> Self {
         let fingerprint = |kind: &str| {
             let answer = openssl(&["x509", "-noout", "-fingerprint", kind, "-in", text(&certificate)]);
             let (_, digits) = answer.trim().split_once('=').expect("openssl prints `NAME=DIGITS`");

@@ -146,6 +146,13 @@ impl Edge {
         if engine.is_some() {
             config = config.replace(NO_ENGINE, "");
         }
+        if let Some(lines) = &setup.provisioning {
+            let usual = format!(
+                "source = \"manual\"\nconnection_string = \"{}\"\n",
+                device.connection_string
+            );
+            config = config.replace(&usual, lines);
+        }
         if let Some(socket) = &setup.engine {
             config = config.replace("/nonexistent/docker.sock", &socket.to_string_lossy());
         }

@@ -44,7 +44,12 @@ pub struct Hub {
     /// Goes before the directory that it is mounted in, and after the process that uses it.
     disk: Option<SmallDisk>,
     directory: Directory,
+    words: Words,
 }
+
+/// The command that is run: `holm hub run`, or `holm dps run`.
+type Words = [&'static str; 2];
+const HUB: Words = ["hub", "run"];
 
 /// A device of the registry, with what it needs to connect.
 #[derive(Clone, Debug)]
@@ -81,7 +86,19 @@ impl Hub {
     pub fn start() -> Self {
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name, None, Directory::new(), None)
+        Self::start_as(address, name, None, Directory::new(), None, HUB)
+    }
+
+    /// Starts a provisioning service in a process of its own, which is no hub.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_provisioning_service() -> Self {
+        let address = Address::take();
+        let name = address.ip();
+        Self::start_as(address, name, None, Directory::new(), None, ["dps", "run"])
     }
 
     /// Starts a hub that its clients know by a name. `holm` finds it when it is run under a command, which is made for that.
@@ -93,7 +110,14 @@ impl Hub {
     pub fn start_named(host: &str, under: Vec<String>) -> Self {
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name, Some((host.to_owned(), under)), Directory::new(), None)
+        Self::start_as(
+            address,
+            name,
+            Some((host.to_owned(), under)),
+            Directory::new(),
+            None,
+            HUB,
+        )
     }
 
     /// Starts a hub whose data is on a disk of its own that the test can fill.
@@ -107,7 +131,7 @@ impl Hub {
         let disk = SmallDisk::mount(&directory.path().join("hub"), DISK_MEBIBYTES);
         let address = Address::take();
         let name = address.ip();
-        Self::start_as(address, name, None, directory, Some(disk))
+        Self::start_as(address, name, None, directory, Some(disk), HUB)
     }
 
     /// Starts a hub whose clients reach it over a link that the test can cut. What the test itself asks by
@@ -120,7 +144,10 @@ impl Hub {
     pub fn start_behind_link() -> (Self, Link) {
         let address = Address::take();
         let link = Link::open(address.ip(), &[MQTT_PORT, AMQP_PORT, HTTPS_PORT]);
-        (Self::start_as(address, link.ip(), None, Directory::new(), None), link)
+        (
+            Self::start_as(address, link.ip(), None, Directory::new(), None, HUB),
+            link,
+        )
     }
 
     #[track_caller]
@@ -130,11 +157,12 @@ impl Hub {
         named: Option<(String, Vec<String>)>,
         directory: Directory,
         disk: Option<SmallDisk>,
+        words: Words,
     ) -> Self {
         let shown = named
             .as_ref()
             .map_or_else(|| name.to_string(), |(host, _)| host.clone());
-        let daemon = spawn(&directory, &address, &shown);
+        let daemon = spawn(&directory, &address, &shown, words);
         let ca = directory.path().join("hub/ca.pem");
         let place = Place {
             ip: IpAddr::V4(address.ip()),
@@ -149,6 +177,7 @@ impl Hub {
             name,
             disk,
             directory,
+            words,
         };
         hub.wait_until_ready();
         let data = hub.data();
@@ -181,7 +210,20 @@ impl Hub {
     /// When it does not come back.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = spawn(&self.directory, &self.address, &self.host());
+        self.daemon = spawn(&self.directory, &self.address, &self.host(), self.words);
+        self.wait_until_ready();
+    }
+
+    /// Ends the hub as a crash would, and starts it again with these options beside the usual ones.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    #[track_caller]
+    pub fn restart_with(&mut self, options: &[&str]) {
+        self.crash();
+        let mut command = self.run_command();
+        command.args(options);
+        self.daemon = Daemon::start("hub", self.directory.path(), &mut command);
         self.wait_until_ready();
     }
 
@@ -240,7 +282,7 @@ impl Hub {
     /// The command that starts this hub once more, to be run by the caller.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        run_command(&self.directory, &self.address, &self.host())
+        run_command(&self.directory, &self.address, &self.host(), self.words)
     }
 
     /// A directory for files of the test; it ends with the hub.
@@ -510,16 +552,17 @@ impl Hub {
     }
 }
 
-fn spawn(directory: &Directory, address: &Address, name: &str) -> Daemon {
-    let mut command = run_command(directory, address, name);
+fn spawn(directory: &Directory, address: &Address, name: &str, words: Words) -> Daemon {
+    let mut command = run_command(directory, address, name, words);
     Daemon::start("hub", directory.path(), &mut command)
 }
 
-fn run_command(directory: &Directory, address: &Address, name: &str) -> Command {
+fn run_command(directory: &Directory, address: &Address, name: &str, words: Words) -> Command {
     let ip = address.ip().to_string();
     let mut command = Command::new(need::holm());
     command
-        .args(["hub", "run", "--hostname", name, "--bind", &ip, "--data"])
+        .args(words)
+        .args(["--hostname", name, "--bind", &ip, "--data"])
         .arg(directory.path().join("hub"));
     command.args([
         "--mqtt-port",

@@ -21,6 +21,10 @@ pub enum Need {
     Registry,
     /// The `openssl` command.
     Openssl,
+    /// A TPM in software.
+    Swtpm,
+    /// The commands of tpm2-tools.
+    Tpm2Tools,
     /// Ports below 1024, which every SDK wants (443).
     LowPorts,
     /// Another build of the binary, to replace the one under test by.
@@ -58,6 +62,8 @@ impl Need {
             Self::Mosquitto => find("mosquitto").is_some() && find("mosquitto_pub").is_some(),
             Self::Registry => find("docker-registry").is_some(),
             Self::Openssl => find("openssl").is_some(),
+            Self::Swtpm => find("swtpm").is_some(),
+            Self::Tpm2Tools => find("tpm2_createek").is_some(),
             Self::NextBuild => next_holm().is_file(),
             Self::Mount => crate::SmallDisk::can_mount(),
             Self::PowerDisk => python().is_file() && crate::PowerDisk::can_mount(),

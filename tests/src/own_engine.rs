@@ -102,7 +102,11 @@ impl OwnEngine {
             .unwrap_or_else(|error| panic!("docker {arguments:?}: {error}"))
     }
 
-    fn try_docker(&self, arguments: &[&str]) -> Result<String, String> {
+    /// Runs the engine's client and returns its standard output.
+    ///
+    /// # Errors
+    /// What the client says when it fails.
+    pub fn try_docker(&self, arguments: &[&str]) -> Result<String, String> {
         let done = self.command(arguments).output().map_err(|error| error.to_string())?;
         if done.status.success() {
             Ok(String::from_utf8_lossy(&done.stdout).into_owned())

@@ -85,7 +85,7 @@ impl Sdk {
         Self::new(Language::Node, "amqp_client", hub)
     }
 
-    fn new(language: Language, program: &str, hub: &Hub) -> Self {
+    pub(crate) fn new(language: Language, program: &str, hub: &Hub) -> Self {
         let (interpreter, file) = program_of(language, program);
         let mut command = Command::new(interpreter);
         command.arg(file);
@@ -131,6 +131,20 @@ impl Sdk {
         }
     }
 
+    /// Trusts the authority of another hub too, to which its device may be sent.
+    ///
+    /// # Panics
+    /// When the authorities can't be read or written.
+    #[must_use]
+    #[track_caller]
+    pub fn trusting_both(mut self, first: &Hub, second: &Hub) -> Self {
+        let read = |hub: &Hub| std::fs::read_to_string(hub.ca()).expect("the authority of a hub can be read");
+        let bundle = first.scratch().join("both-ca.pem");
+        std::fs::write(&bundle, read(first) + &read(second)).expect("a file can be written");
+        self.trust(&bundle);
+        self
+    }
+
     /// Shows a certificate instead of a token. The device must have been created for it.
     #[must_use]
     pub fn with_certificate(mut self, certificate: &Certificate) -> Self {
@@ -157,6 +171,13 @@ impl Sdk {
         let text = format!("{};GatewayHostName={}", device.connection_string, edge.ip());
         self.trust(&edge.ca());
         self.with_connection_string(&text)
+    }
+
+    /// Gives the program a variable of its environment.
+    #[must_use]
+    pub(crate) fn with(mut self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(variable, value);
+        self
     }
 
     /// Starts the program.

@@ -76,6 +76,18 @@ impl Service {
         http::request(stream, method, target, &all, body)
     }
 
+    /// Asks for another protocol on a connection, and gives the status that came; the connection is closed then.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn upgrade(&self, target: &str, headers: &[(&str, &str)]) -> Result<u16> {
+        let host = part(&self.connection_string, "HostName");
+        let stream = tls::connect(self.place, self.port, &self.ca, None)?;
+        let mut all = vec![("Host", host)];
+        all.extend(headers);
+        http::status_of_get(stream, target, &all)
+    }
+
     /// Calls and expects success.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 //! ```text
 //! system packages   only those whose program or header is missing, by apt-get    (said before it is done)
 //! target/peers/python                a venv with tests/python/requirements.txt
-//! tests/node/node_modules            `npm ci` of tests/node/package-lock.json
+//! tests/node/node_modules            `npm ci --ignore-scripts` of tests/node/package-lock.json
 //! holm-e2e/busybox:1                 a container image made here, pulled from nowhere
 //! ```
 //!
@@ -72,6 +72,14 @@ const NEEDS: &[Need] = &[
     Need {
         program: "faketime",
         packages: &["faketime"],
+    },
+    Need {
+        program: "swtpm",
+        packages: &["swtpm"],
+    },
+    Need {
+        program: "tpm2_createek",
+        packages: &["tpm2-tools", "libtss2-tcti-swtpm0", "libtss2-tcti-swtpm0t64"],
     },
     // For python-qpid-proton, which is built from source.
     Need {
@@ -225,8 +233,9 @@ fn node() -> Result<()> {
     if is_stamped(&stamp, &wanted) {
         return Ok(());
     }
+    // No package needs its scripts: the one that would build something does so for Windows alone.
     run(Command::new("npm")
-        .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(&directory))?;
     write(&stamp, &wanted)
 }

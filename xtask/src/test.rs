@@ -68,19 +68,20 @@ fn crate_tests(filter: Option<&str>) -> Vec<Command> {
         "--lib",
     ]);
     otel.arg(filter.unwrap_or("otel"));
-    let mut s3 = cargo([
+    let mut hub = cargo([
         "test",
         "--no-fail-fast",
         "-p",
         "holm-hub",
         "--features",
-        "s3",
+        "s3,parquet",
         "--test",
         "hub",
+        "--",
     ]);
-    s3.arg(filter.unwrap_or("bucket"));
+    hub.args(filter.map_or_else(|| vec!["bucket", "parquet"], |filter| vec![filter]));
     let examples = filter.is_none().then(|| cargo(["test", "--workspace", "--doc"]));
-    [unit, otel, s3].into_iter().chain(examples).collect()
+    [unit, otel, hub].into_iter().chain(examples).collect()
 }
 
 /// Builds the binary `holm` as another build of the same release, for tests that replace one by the other; returns its path,

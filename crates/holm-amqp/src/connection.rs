@@ -3,6 +3,7 @@
 //! ```text
 //!   server:  Header --AMQP 0-----------------------------------------------> AwaitingOpen --open--> Open
 //!            Header --AMQP 3--> Sasl(init, Deciding) --authenticate--> Header(AMQP 0)
+//!                                     Deciding --challenge--> AwaitingResponse --response--> Deciding
 //!   client:  Header --AMQP 3--> Sasl(mechanisms, outcome) --ok--> Header --AMQP 0--> AwaitingOpen --open--> Open
 //!   both:    Open --close, or a violation--> Closing --the peer's close--> Closed            any state can go to Closed
 //! ```
@@ -73,8 +74,10 @@ enum State {
     Header(Layer),
     /// Server: the client's choice of mechanism. `AwaitingInit => (Deciding | Closed)`
     AwaitingInit,
-    /// Server: the application decides. `Deciding => (Header(Amqp) | Closed)`
+    /// Server: the application decides. `Deciding => (AwaitingResponse | Header(Amqp) | Closed)`
     Deciding,
+    /// Server: the answer to a challenge. `AwaitingResponse => (Deciding | Closed)`
+    AwaitingResponse,
     /// Client: the server's mechanisms. `AwaitingMechanisms => (AwaitingOutcome | Closed)`
     AwaitingMechanisms,
     /// Client: the end of SASL. `AwaitingOutcome => (Header(Amqp) | Closed)`

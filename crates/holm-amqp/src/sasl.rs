@@ -5,6 +5,7 @@
 //!   ANONYMOUS, MSSBCBS                             rights come by $cbs
 //!   EXTERNAL      the TLS certificate             [identity to act as]
 //!   PLAIN         identity 0 user 0 password                            RFC 4616
+//!   TPM           0 id scope 0 registration id 0 endorsement key        then challenges; the provisioning service alone
 //! ```
 //!
 //! Sources: AMQP 1.0, part 5; `libraries.md`, AMQP facts 3 and 4; `hub-device-protocols.md` §3.1.
@@ -31,6 +32,15 @@ pub enum Credentials {
         /// The password.
         password: Secret,
     },
+    /// A TPM, of which the first words name the device. What it proves comes in [responses](crate::Event::SaslResponse).
+    Tpm {
+        /// The provisioning service.
+        id_scope: Text,
+        /// The device there.
+        registration_id: Text,
+        /// The public area of its endorsement key.
+        endorsement_key: Bytes,
+    },
 }
 
 /// Why credentials can't be read.
@@ -42,6 +52,9 @@ pub enum CredentialsError {
     /// Not the form of RFC 4616.
     #[error("the initial response of PLAIN is not an identity, a user and a password with zero bytes between them")]
     Plain,
+    /// Not the form of `hub-device-protocols.md` §5.4.
+    #[error("the initial response of TPM is not an id scope, a registration id and a key, each after a zero byte")]
+    Tpm,
 }
 
 impl Credentials {
@@ -53,6 +66,7 @@ impl Credentials {
             Self::Mssbcbs => "MSSBCBS",
             Self::External => "EXTERNAL",
             Self::Plain { .. } => "PLAIN",
+            Self::Tpm { .. } => "TPM",
         })
     }
 
@@ -61,6 +75,14 @@ impl Credentials {
         let initial_response = match self {
             Self::Anonymous | Self::Mssbcbs | Self::External => Bytes::new(),
             Self::Plain { user, password } => [&[0][..], user.as_bytes(), &[0], &password.0[..]].concat().into(),
+            Self::Tpm {
+                id_scope,
+                registration_id,
+                endorsement_key,
+            } => {
+                let parts = [id_scope.as_bytes(), registration_id.as_bytes(), &endorsement_key[..]];
+                parts.map(|part| [&[0][..], part].concat()).concat().into()
+            }
         };
         SaslInit {
             mechanism: self.mechanism(),
@@ -79,6 +101,7 @@ impl TryFrom<&SaslInit> for Credentials {
             b"MSSBCBS" => Ok(Self::Mssbcbs),
             b"EXTERNAL" => Ok(Self::External),
             b"PLAIN" => plain(init.initial_response.as_ref()),
+            b"TPM" => tpm(init.initial_response.as_ref()),
             _ => Err(CredentialsError::UnknownMechanism(init.mechanism.clone())),
         }
     }
@@ -102,6 +125,25 @@ fn plain(response: Option<&Secret>) -> Result<Credentials, CredentialsError> {
         return Err(CredentialsError::Plain);
     }
     Ok(Credentials::Plain { user, password })
+}
+
+/// The key is the rest, and may hold zero bytes.
+fn tpm(response: Option<&Secret>) -> Result<Credentials, CredentialsError> {
+    let response = response.map(|response| &response.0).ok_or(CredentialsError::Tpm)?;
+    let mut parts = response.splitn(4, |byte| *byte == 0);
+    let (before, scope, id, key) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let text = |part: Option<&[u8]>| {
+        let part = part.filter(|part| !part.is_empty()).ok_or(CredentialsError::Tpm)?;
+        Text::try_from(response.slice_ref(part)).map_err(|_| CredentialsError::Tpm)
+    };
+    match (before, key) {
+        (Some([]), Some(key)) if !key.is_empty() => Ok(Credentials::Tpm {
+            id_scope: text(scope)?,
+            registration_id: text(id)?,
+            endorsement_key: response.slice_ref(key),
+        }),
+        _ => Err(CredentialsError::Tpm),
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +193,36 @@ mod tests {
             Credentials::try_from(&init("GSSAPI", None)),
             Err(CredentialsError::UnknownMechanism(_))
         ));
+    }
+
+    #[test]
+    fn a_tpm_names_its_device_and_shows_a_key_that_may_hold_zeros() {
+        let expected = Credentials::Tpm {
+            id_scope: "0ne1".into(),
+            registration_id: "reg-1".into(),
+            endorsement_key: Bytes::from_static(b"\x01\0\0k"),
+        };
+
+        let read = Credentials::try_from(&init("TPM", Some(b"\x000ne1\0reg-1\0\x01\0\0k")));
+
+        assert_eq!(read, Ok(expected.clone()));
+        assert_eq!(Credentials::try_from(&expected.to_init(None)), Ok(expected));
+        for other in [
+            None,
+            Some(&b""[..]),
+            Some(b"\0\0\0"),
+            Some(b"\0s\0r"),
+            Some(b"\0s\0r\0"),
+            Some(b"s\0r\0k"),
+            Some(b"x\0s\0r\0k"),
+            Some(b"\0\xff\0r\0k"),
+        ] {
+            assert_eq!(
+                Credentials::try_from(&init("TPM", other)),
+                Err(CredentialsError::Tpm),
+                "{other:?}"
+            );
+        }
     }
 
     #[test]

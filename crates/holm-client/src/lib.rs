@@ -21,9 +21,11 @@ pub mod edge_environment;
 mod engine;
 pub mod event;
 pub mod options;
+pub mod provisioning;
 
 pub use client::{Client, SendError, Sent, TwinError};
 pub use credential::{Credential, Token, TokenSource};
 pub use engine::Connections;
 pub use event::{Event, Events, MethodCall, Received};
 pub use options::{Endpoint, Interests, Options, Transport, UnknownTransport};
+pub use provisioning::{Assignment, RegisterError, Registrar};

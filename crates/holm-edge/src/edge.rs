@@ -41,6 +41,7 @@ use crate::own_log::OwnLog;
 use crate::security::{Security, SecurityError};
 use crate::state::{OpenStateError, Rescue, State, StateError};
 use crate::steady::SteadyClock;
+use crate::uplink::Refusals;
 use crate::usage::Usage;
 
 pub use listeners::Entrance;
@@ -135,6 +136,7 @@ pub struct Edge {
     labels: Labels,
     network: watch::Receiver<Option<EdgeNetwork>>,
     addresses: Addresses,
+    refusals: Refusals,
     /// Held as long as the edge runs.
     _lock: File,
 }
@@ -228,6 +230,12 @@ impl Edge {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Whom the hub refuses now.
+    #[must_use]
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Tells whether the edge's data reaches the disk; if not, why.

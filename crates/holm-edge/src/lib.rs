@@ -19,6 +19,7 @@ pub mod moment;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod own_log;
+pub mod provisioning;
 pub mod redact;
 pub mod runtimes;
 pub mod security;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use holm_client::{Endpoint, Interests};
 use holm_edge::agent::{Agent, AgentParts, Outbox, Surroundings};
-use holm_edge::config::{DeviceKey, EdgeCa};
+use holm_edge::config::{DeviceProof, EdgeCa};
 use holm_edge::identities::{Identities, IdentitiesOptions};
 use holm_edge::keys::ModuleKeys;
 use holm_edge::runtimes::Runtimes;
@@ -102,7 +102,7 @@ impl Device {
             data: data.to_owned(),
             device: DeviceId::new("dev1").unwrap(),
             hub_host: "hub.test".to_owned(),
-            device_key: DeviceKey::Given(SymmetricKey::from_bytes(*b"0123456789abcdef").unwrap()),
+            proof: DeviceProof::Key(SymmetricKey::from_bytes(*b"0123456789abcdef").unwrap()),
             edge_ca: EdgeCa::QuickStart { days: 10 },
             trust_bundle_cert: None,
             system_roots: None,
@@ -117,6 +117,7 @@ impl Device {
             hub: Client::new(Arc::clone(&tls), "127.0.0.1", 1),
             timeout: Duration::from_secs(5),
             clock: holm_net::Clock::system(),
+            refusals: holm_edge::uplink::Refusals::default(),
         };
         let identities = Arc::new(Identities::open(security, identities).unwrap());
         let runtimes = Runtimes::new([Arc::new(self.runtime.clone()) as Arc<dyn ModuleRuntime>]);

@@ -16,6 +16,7 @@ use holm_model::{Identity, Message, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use crate::provisioning::Provisioning;
 use crate::service::Service;
 use crate::session::{SessionHandle, SessionId, Subscriptions};
 
@@ -108,6 +109,9 @@ pub enum Refusal {
     /// The node can't tell now (registry unreachable, too busy): clients try again later.
     #[error("{0}")]
     Unavailable(String),
+    /// More clients come than the node lets in: clients try again later.
+    #[error("{0}")]
+    Throttled(String),
 }
 
 /// Decides who may act for whom.
@@ -367,6 +371,6 @@ pub trait Presence: Send + Sync + 'static {
 }
 
 /// Everything that the protocol fronts ask of a node.
-pub trait Backend: Authority + Ingest + Twins + Inbox + Presence + Service {}
+pub trait Backend: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning {}
 
-impl<T: Authority + Ingest + Twins + Inbox + Presence + Service> Backend for T {}
+impl<T: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning> Backend for T {}

@@ -1,8 +1,11 @@
 //! A node's front: the backend behind it, the sessions in it, and the rules it follows.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::Timestamp;
+use holm_net::clock::instant;
 use holm_net::http::ResponseBody;
 use holm_net::{Clock, Listener, Peer, Scope, tls};
 use hyper::body::Incoming;
@@ -11,11 +14,12 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::amqp;
-use crate::backend::Backend;
+use crate::backend::{Backend, Refusal};
 use crate::complaints::Complaints;
 use crate::http::device::locks::LockTokens;
 use crate::http::websocket::{self, Subprotocol, UpgradedStream};
-use crate::metrics::{ConnectionMetrics, Protocol};
+use crate::logins::Logins;
+use crate::metrics::{ConnectionMetrics, Protocol, Throttle};
 use crate::mqtt;
 use crate::profile::Profile;
 use crate::session::{CloseReason, Directory, SessionId};
@@ -39,6 +43,8 @@ pub struct Gateway<B> {
     pub(crate) locks: Arc<LockTokens>,
     /// When proofs end.
     pub(crate) clock: Clock,
+    /// How many are let in each second, if there is a limit.
+    logins: Option<Arc<Logins>>,
     scope: Scope,
 }
 
@@ -53,6 +59,7 @@ impl<B> Clone for Gateway<B> {
             without_session: self.without_session,
             locks: Arc::clone(&self.locks),
             clock: self.clock.clone(),
+            logins: self.logins.clone(),
             scope: self.scope.clone(),
         }
     }
@@ -77,6 +84,7 @@ impl<B: Backend> Gateway<B> {
             without_session: SessionId::next(),
             locks: Arc::new(LockTokens::new()),
             clock: Clock::system(),
+            logins: None,
             scope,
         }
     }
@@ -86,6 +94,30 @@ impl<B: Backend> Gateway<B> {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The same front, that lets in so many clients each second: the others wait up to 10 s for their turn, or are told to
+    /// come again.
+    #[must_use]
+    pub fn with_logins_per_second(mut self, limit: Option<NonZeroU32>) -> Self {
+        self.logins = limit.map(|limit| Arc::new(Logins::per_second(limit)));
+        self
+    }
+
+    /// Waits until the next client may be let in.
+    ///
+    /// # Errors
+    /// [`Refusal::Throttled`]: too many are waiting.
+    pub(crate) async fn await_turn(&self) -> Result<(), Refusal> {
+        let Some(logins) = &self.logins else {
+            return Ok(());
+        };
+        let turn = logins.turn(instant());
+        if !matches!(turn, Ok(Duration::ZERO)) {
+            self.metrics.throttled.of(Throttle::Logins).increment();
+        }
+        tokio::time::sleep(turn?).await;
+        Ok(())
     }
 
     /// The backend.

@@ -200,6 +200,10 @@ pub trait Service: Send + Sync + 'static {
     /// Reads notices.
     type Notices: NoticeReader;
 
+    /// Whether back ends connect here. Where they don't, every link of theirs is refused, and what would serve them is not even in the
+    /// program: known when it is built, so that it costs a device nothing.
+    const SERVES_BACK_ENDS: bool = true;
+
     /// Whether the token of a policy with the right `ServiceConnect` opens this path of the node (decoded, without the first
     /// slash, compared without case); gives when it ends.
     ///
@@ -256,6 +260,6 @@ pub trait Service: Send + Sync + 'static {
     }
 }
 
-fn not_here() -> Refusal {
+pub(crate) fn not_here() -> Refusal {
     Refusal::NotAuthorized("back ends connect to the hub, not here".to_owned())
 }

@@ -164,7 +164,7 @@ impl Shared {
         self.owner.wake();
     }
 
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_next(&self, cx: &mut Context<'_>, is_busy: bool) -> Poll<Command> {
         // First the waker, then the look: who brings something does both the other way around.
         self.owner.register(cx.waker());
         if !self.has_news.load(Ordering::Acquire) {
@@ -173,6 +173,9 @@ impl Shared {
         let mut waiting = self.waiting();
         if let Some(reason) = waiting.close {
             return Poll::Ready(Command::Close(reason));
+        }
+        if is_busy {
+            return Poll::Pending;
         }
         let next = waiting.commands.pop_front();
         if waiting.commands.is_empty() {
@@ -192,7 +195,12 @@ enum NotTaken {
 impl SessionInbox {
     /// The next command; a wish to close comes before everything that waits, and stays. Cancel-safe.
     pub async fn next(&mut self) -> Command {
-        poll_fn(|cx| self.0.poll_next(cx)).await
+        poll_fn(|cx| self.poll_next(cx, false)).await
+    }
+
+    /// As [`SessionInbox::next`]; an owner that `is_busy` hears of a wish to close only, and the rest waits.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, is_busy: bool) -> Poll<Command> {
+        self.0.poll_next(cx, is_busy)
     }
 }
 

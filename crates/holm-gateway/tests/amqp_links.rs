@@ -14,6 +14,7 @@ use holm_amqp::{
     condition,
 };
 use holm_model::Timestamp;
+use holm_model::method::MethodRequest;
 use holm_net::clock::instant;
 use holm_net::{Connection, Peer};
 use support::{Fixture, PATIENCE};
@@ -97,6 +98,37 @@ async fn a_link_of_a_back_end_is_detached_when_its_token_has_ended() {
 
     assert_eq!(error.condition, condition::UNAUTHORIZED_ACCESS);
     assert!(Timestamp::from(SystemTime::now()) >= ends.plus_millis(SKEW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_of_identities_beyond_what_the_node_lets_in_are_refused_as_throttled() {
+    const DEVICES: usize = 40;
+    let fixture = Fixture::hub_with_logins(1);
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let mut crowd = Client::log_in(&fixture, "service@sas.root.hub", 64 * 1024).await;
+
+    for number in 0..DEVICES {
+        let address = format!("/devices/dev{number}/messages/events");
+        let link = NewLink::sender(format!("telemetry-{number}"), address);
+        crowd.connection.session_mut().attach(crowd.session, link).unwrap();
+    }
+    let mut refused = 0;
+    let mut taken = 0;
+    while refused + taken < DEVICES {
+        match crowd.event().await {
+            Event::Attached { .. } => taken += 1,
+            Event::Detached { error, .. } => {
+                let error = error.expect("a reason");
+                assert_eq!(error.condition, "com.microsoft:device-container-throttled");
+                refused += 1;
+            }
+            _ => {}
+        }
+    }
+
+    // A burst of two, and ten that wait.
+    assert_eq!((taken, refused), (12, DEVICES - 12));
 }
 
 #[tokio::test]
@@ -215,4 +247,40 @@ async fn messages_to_devices_whose_sender_wants_no_outcome_are_bounded_over_all_
     fixture.node.until(|state| state.sent == LINKS * EACH).await;
     assert_eq!(sent_without_room, 1000);
     sending.abort();
+}
+
+#[tokio::test]
+async fn a_crowd_on_a_connection_that_is_full_is_told_later_and_nobody_is_sent_away() {
+    const DEVICES: usize = 40;
+    const EACH: usize = 2;
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let mut crowd = Client::log_in(&fixture, "service@sas.root.hub", 4 * 1024).await;
+    for number in 0..DEVICES {
+        let address = format!("/devices/dev{number}/methods/devicebound");
+        let link = crowd
+            .attach(NewLink::receiver(format!("methods-{number}"), address, 0))
+            .await;
+        crowd.connection.session_mut().grant(link, 100);
+    }
+    // Twice what may wait on one connection.
+    let request = MethodRequest::new("tell", "x".repeat(100 * 1024).into()).unwrap();
+
+    for session in fixture.gateway.directory().all() {
+        for _ in 0..EACH {
+            let (session, request) = (session.clone(), request.clone());
+            tokio::spawn(async move { session.invoke(request, PATIENCE).await });
+        }
+    }
+    let mut told = 0;
+    while told < DEVICES * EACH {
+        match crowd.event().await {
+            Event::Delivery(_) => told += 1,
+            Event::Detached { error, .. } => panic!("sent away after {told} calls: {error:?}"),
+            _ => {}
+        }
+    }
+
+    assert_eq!(fixture.gateway.directory().count(), DEVICES);
 }

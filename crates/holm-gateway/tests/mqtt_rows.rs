@@ -87,6 +87,26 @@ async fn row_20_and_21_gateway_hosts_raw_model_ids_and_unknown_names_are_accepte
     assert_eq!(fixture.node.lock().models[1].as_deref(), Some("dtmi:com:ex:T;1"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn more_than_the_node_lets_in_wait_their_turn_and_the_rest_is_refused_with_3() {
+    const DEVICES: usize = 40;
+    let (fixture, before) = (Fixture::hub_with_logins(1), tokio::time::Instant::now());
+
+    let coming = (0..DEVICES).map(|number| fixture.try_connect(connect(&format!("dev{number}"))));
+    let outcomes = futures_util::future::join_all(coming).await;
+
+    let (let_in, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    // A burst of two, and ten that wait.
+    assert_eq!((let_in.len(), refused.len()), (12, DEVICES - 12));
+    let unavailable = Closed::Refused(Refusal::ServerUnavailable);
+    assert!(
+        refused
+            .into_iter()
+            .all(|outcome| outcome.err().as_ref() == Some(&unavailable))
+    );
+    assert!(before.elapsed() >= Duration::from_secs(9));
+}
+
 #[tokio::test]
 async fn row_22_a_client_id_that_is_not_the_user_names_identity_is_refused_with_5() {
     let mut other = connect("dev1");

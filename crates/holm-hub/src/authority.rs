@@ -9,7 +9,7 @@
 //!
 //! - An identity of one kind is never let in by a proof of another kind. A disabled device is not let in, nor are its
 //!   modules.
-//! - One indexed read a log-in; policies are in memory.
+//! - One indexed read a log-in; policies are in memory, as they are now.
 //! - What is wrong goes to the log; the client learns only that it is not authorized.
 //!
 //! Source: `hub-service-api.md` §1, `hub-device-protocols.md` §1.2, §1.4.
@@ -25,8 +25,9 @@ use holm_model::{ErrorCode, Identity, ServiceError, Timestamp};
 use rustls::pki_types::CertificateDer;
 
 use crate::metrics::{Denial, Metrics};
+use crate::policies::PolicySet;
 use crate::registry::{Authentication, Entry};
-use crate::storage::{Policy, Repository, Rights};
+use crate::storage::{Policy, Repository, RightSet as _, Rights};
 use crate::{Clock, Signals};
 
 /// Checks proofs. Clones are the same.
@@ -37,19 +38,19 @@ pub struct Authority {
     clock: Clock,
     /// The names that the hub goes by in tokens.
     hosts: Arc<[String]>,
-    policies: Arc<[Policy]>,
+    policies: PolicySet,
     metrics: Metrics,
 }
 
 impl Authority {
-    /// An authority over a repository; `policies` are those in it.
+    /// An authority over a repository; `policies` follow those in it.
     #[must_use]
     pub(crate) fn new(
         repository: Repository,
         signals: Signals,
         clock: Clock,
         hosts: Vec<String>,
-        policies: Vec<Policy>,
+        policies: PolicySet,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -57,7 +58,7 @@ impl Authority {
             signals,
             clock,
             hosts: hosts.into(),
-            policies: policies.into(),
+            policies,
             metrics,
         }
     }
@@ -227,8 +228,8 @@ impl Authority {
         Ok(())
     }
 
-    fn find_policy(&self, token: &SasToken, name: &str) -> Result<&Policy, Denied> {
-        let policy = self.policies.iter().find(|policy| policy.name == name);
+    fn find_policy(&self, token: &SasToken, name: &str) -> Result<Policy, Denied> {
+        let policy = self.policies.find(name);
         let policy = policy.ok_or_else(|| denied(Denial::UnknownPolicy, format!("there is no policy `{name}`")))?;
         let by_text = || token.verify_of_event_hubs(&policy.primary) || token.verify_of_event_hubs(&policy.secondary);
         if !signed(token, &policy.primary, &policy.secondary) && !by_text() {
@@ -238,7 +239,8 @@ impl Authority {
         Ok(policy)
     }
 
-    /// Lets a back end do something at `path` (decoded, without the first slash) for which any of `rights` is enough.
+    /// Lets a back end do something at `path` (decoded, without the first slash) for which any of `rights` is enough; gives the name of
+    /// its policy.
     ///
     /// # Errors
     /// `IotHubUnauthorized` when the proof is not good, `IotHubUnauthorizedAccess` when the policy lacks the right.
@@ -247,7 +249,7 @@ impl Authority {
         authorization: Option<&str>,
         path: &str,
         rights: &[Rights],
-    ) -> Result<(), ServiceError> {
+    ) -> Result<String, ServiceError> {
         self.allow(authorization, path, rights).map_err(|denied| {
             let lacks_right = denied.reason == Denial::NotPermitted;
             let text = self.counted(denied);
@@ -269,13 +271,13 @@ impl Authority {
             if !token.resource().covers_words(&self.hosts, path) {
                 return Err(other_resource(&token, path));
             }
-            allow_right(policy, &[right])?;
+            allow_right(&policy, &[right])?;
             Ok(ends(&token))
         });
         permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
     }
 
-    fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<(), Denied> {
+    fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<String, Denied> {
         let text = authorization.ok_or_else(|| {
             let text = "the `Authorization` header is missing; send a shared access signature";
             denied(Denial::NoProof, text)
@@ -291,10 +293,11 @@ impl Authority {
         if !token.resource().covers_path(&self.hosts, path) {
             return Err(other_resource(&token, path));
         }
-        allow_right(policy, rights)
+        allow_right(&policy, rights)?;
+        Ok(policy.name)
     }
 
-    fn policy_token(&self, text: &str) -> Result<(SasToken, &Policy), Denied> {
+    fn policy_token(&self, text: &str) -> Result<(SasToken, Policy), Denied> {
         let token = self.token(text, self.clock.now())?;
         let Some(name) = token.policy() else {
             let text = "the token has no `skn`; send a token of a shared access policy";
@@ -326,6 +329,7 @@ impl Authority {
         self.check(attempt).await.map_err(|refusal| match refusal {
             Refusal::NotAuthorized(why) => ServiceError::unauthorized(why),
             Refusal::Unavailable(why) => ServiceError::unavailable(why),
+            Refusal::Throttled(why) => ServiceError::new(ErrorCode::ThrottlingException, why),
         })
     }
 }

@@ -17,13 +17,17 @@ use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
 use holm_model::{Message, ServiceError, SystemProperty, Timestamp};
 use serde_json::Value;
 
+use crate::actor::Actor;
 use crate::authority::Authority;
 use crate::c2d::Mailboxes;
 use crate::events::notice;
 use crate::events::{self, ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Receipt};
 use crate::metrics::{MessageRefusal, Metrics, Settled, TwinPart};
 use crate::notices::Notices;
+use crate::policies::Policies;
 use crate::presence::Presence;
+use crate::provisioning::Provisioning;
+use crate::routing::{Routing, Source};
 use crate::service::Endpoint;
 use crate::storage::Repository;
 use crate::twins::Twins;
@@ -46,6 +50,9 @@ pub struct HubBackend {
     pub(crate) readers: Readers,
     pub(crate) connections: ConnectionStates,
     pub(crate) endpoint: Endpoint,
+    pub(crate) policies: Policies,
+    pub(crate) provisioning: Provisioning,
+    pub(crate) routing: Routing,
 }
 
 impl HubBackend {
@@ -59,6 +66,18 @@ impl HubBackend {
     #[must_use]
     pub const fn mailboxes(&self) -> &Mailboxes {
         &self.mailboxes
+    }
+
+    /// Where messages go.
+    #[must_use]
+    pub const fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// The provisioning service.
+    #[must_use]
+    pub const fn provisioning(&self) -> &Provisioning {
+        &self.provisioning
     }
 
     /// Whether what devices and operators send reaches the disk.
@@ -139,8 +158,8 @@ impl holm_gateway::Ingest for HubBackend {
         let now = self.clock.now();
         stamp(&mut message, from, now);
         self.presence.heard(&from.identity, now);
-        let payload = message.encode();
-        let receipt = self.log.append_when_room(&from.identity.device, now, payload).await;
+        let device = &from.identity.device;
+        let receipt = self.routing.append(device, Source::DeviceMessages, &message, now).await;
         match receipt {
             Ok(receipt) => {
                 self.metrics.messages.increment();
@@ -202,7 +221,10 @@ impl holm_gateway::Twins for HubBackend {
     ) -> Result<Option<u64>, ServiceError> {
         self.presence.heard(&of.identity, self.clock.now());
         let changed = match holm_model::twin::reported_from_json(patch.to_string().as_bytes()) {
-            Ok(patch) => self.twins.report(of.identity.clone(), patch, expected).await,
+            Ok(patch) => {
+                let reporting = self.twins.report(of.identity.clone(), patch, expected);
+                Actor::from(&of.principal).does(reporting).await
+            }
             Err(error) => Err(error),
         };
         self.metrics.twin_change(TwinPart::Reported, &changed);

@@ -1,6 +1,7 @@
 //! What a hub is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,8 +31,10 @@ pub struct HubConfig {
     /// Partitions of the event log, 2 to 32; counts at the first start only, since it decides which partition a device's
     /// messages are in. Default 4.
     pub partitions: u16,
-    /// Of what the hub tells by events of its own.
+    /// Of what the hub tells `events` by events of its own; once a route names a source, routes alone decide for it.
     pub event_sources: EventSources,
+    /// Below it endpoints of message routing may write files; `None`: `routed` in the data directory.
+    pub routed_files: Option<PathBuf>,
     /// How long events are kept, 1 to 7 days. Default 1 day.
     pub retention: Duration,
     /// The most bytes of events kept in each partition; the oldest go first. Default 1 GiB.
@@ -44,6 +47,21 @@ pub struct HubConfig {
     pub file_notifications: QueueBounds,
     /// Files of devices; `None`: the hub takes none.
     pub files: Option<FileConfig>,
+    /// Whether this process is a provisioning service and no hub: devices are given to linked hubs alone. Default false.
+    pub provisioning_only: bool,
+    /// The most clients let in each second over MQTT and AMQP, at least [`HubConfig::LEAST_LOGINS`]; those above wait up to
+    /// 10 s, then are told to come again. Default `None`: no limit but the machine's.
+    pub logins_per_second: Option<NonZeroU32>,
+    /// The most devices that register each minute; those above are told when to come again. Default `None`: no limit but the
+    /// machine's.
+    pub registrations_per_minute: Option<NonZeroU32>,
+    /// How many days the certificates live that are made for devices which register, 1 to 3650. Default 90. Too short, and a device
+    /// that was away can't log in any more before it registers again; too long, and a stolen key is good for as long.
+    pub issued_certificate_days: u32,
+    /// What is kept of who changed what.
+    pub audit: ChangeBounds,
+    /// What is kept of what twins were; an age of zero keeps nothing.
+    pub twin_history: ChangeBounds,
 }
 
 /// Where files of devices go, and how they come.
@@ -158,6 +176,28 @@ impl Default for QueueBounds {
     }
 }
 
+/// How long, and how many, changes are known that somebody made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeBounds {
+    /// The oldest that is kept.
+    pub age: Duration,
+    /// The most that are kept; the oldest go first. A record has some 200 bytes.
+    pub records: u64,
+}
+
+impl ChangeBounds {
+    /// Of twins: 7 days, a million changes.
+    pub const TWINS: Self = Self {
+        age: Duration::from_secs(7 * 24 * 3600),
+        records: 1_000_000,
+    };
+    /// Of the audit log: 90 days, a million records of each kind.
+    pub const AUDIT: Self = Self {
+        age: Duration::from_secs(90 * 24 * 3600),
+        records: 1_000_000,
+    };
+}
+
 /// Of what the hub tells those who read its events, beside what devices send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSources {
@@ -194,6 +234,9 @@ impl Default for EventSources {
 }
 
 impl HubConfig {
+    /// The least limit of logins: what the smallest unit of the original lets in each second (`hub-service-api.md` §9).
+    pub const LEAST_LOGINS: u32 = 100;
+
     /// The defaults for a data directory and host name.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>, hostname: impl Into<String>) -> Self {
@@ -207,13 +250,27 @@ impl HubConfig {
             metrics_bind: None,
             partitions: 4,
             event_sources: EventSources::default(),
+            routed_files: None,
             retention: Duration::from_secs(24 * 3600),
             retention_bytes: 1 << 30,
             c2d: QueueBounds::default(),
             feedback: QueueBounds::default(),
             file_notifications: QueueBounds::default(),
             files: Some(FileConfig::default()),
+            provisioning_only: false,
+            logins_per_second: None,
+            registrations_per_minute: None,
+            issued_certificate_days: 90,
+            audit: ChangeBounds::AUDIT,
+            twin_history: ChangeBounds::TWINS,
         }
+    }
+
+    /// The directory below which endpoints of message routing may write.
+    #[must_use]
+    pub fn routed_files(&self) -> PathBuf {
+        let own = || self.data.join("routed");
+        self.routed_files.clone().unwrap_or_else(own)
     }
 
     /// The names that the hub goes by, in its certificate and in tokens: host name, `localhost`, bind address.

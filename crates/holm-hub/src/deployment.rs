@@ -8,7 +8,8 @@
 //! An identity that the content no longer lists stays: its edge deletes it when what the module sent has arrived. Deleted here,
 //! at once, it would take the messages of an edge that is offline with it: nobody else may send them.
 //!
-//! A twin that already says what it should keeps its version, so that a deployment sent twice makes no edge read anew.
+//! A twin that already says what it should keeps its version, so that a deployment sent twice makes no edge read anew. What
+//! configurations for modules set stays over the section that a deployment gives: it is part of what a twin should say.
 //!
 //! Source: `hub-service-api.md` §2.2, §3.3.
 
@@ -16,6 +17,7 @@ use holm_model::manifest::{AgentDesired, ConfigError, DeploymentContent, ModuleC
 use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Timestamp, TwinUpdate};
 use serde_json::{Map, Value};
 
+use crate::configurations::module_settings;
 use crate::events::notice::Operation;
 use crate::registry::{self, Authentication, Entry, Keys, existing};
 use crate::storage::{Repository, Transaction};
@@ -25,7 +27,7 @@ use crate::{Clock, Signals, twins};
 pub const MANAGED_BY: &str = "iotEdge";
 
 /// Desired properties that changed, and whose.
-type Changes = Vec<(Identity, Map<String, Value>)>;
+pub(crate) type Changes = Vec<(Identity, Map<String, Value>)>;
 
 /// Puts deployments on devices. Clones are the same.
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ impl Deployments {
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
         self.repository
             .change_then(
-                move |transaction| apply(transaction, &device, &content, &hub_name, now),
+                move |transaction| place(transaction, &device, &content, Room::AsPublished, &hub_name, now),
                 move |changes| {
                     for (identity, desired) in changes {
                         signals.desired_changed(identity, desired);
@@ -90,10 +92,21 @@ fn check(content: &DeploymentContent) -> Result<(), ServiceError> {
     }
 }
 
-fn apply(
+/// How many modules a device may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// As many as the registry allows, as published.
+    AsPublished,
+    /// As many as its deployments name.
+    Unbounded,
+}
+
+/// Puts a content on an edge device within a transaction; gives the desired properties that changed.
+pub(crate) fn place(
     transaction: &Transaction<'_>,
     device: &DeviceId,
     content: &DeploymentContent,
+    room: Room,
     hub_name: &str,
     now: Timestamp,
 ) -> Result<Changes, ServiceError> {
@@ -108,16 +121,21 @@ fn apply(
     for module in named {
         let identity = Identity::of_module(device.clone(), module);
         if transaction.entry(&identity)?.is_none() {
-            registry::check_room(transaction, device)?;
+            if room == Room::AsPublished {
+                registry::check_room(transaction, device)?;
+            }
             let mut entry = Entry::new(identity, now)?;
             entry.authentication = Authentication::Sas(Keys::generate()?);
             entry.managed_by = Some(MANAGED_BY.to_owned());
             registry::insert(transaction, &entry, hub_name, now)?;
         }
     }
+    transaction.record("deployment.apply", device, None, now)?;
     let mut changes = Changes::new();
     for (module, wanted) in &content.modules {
         let identity = Identity::of_module(device.clone(), module.clone());
+        let settings = module_settings(transaction, &identity)?;
+        let wanted = |current: &_| settings.applied_to(&wanted.applied_to(current), &[]);
         if let Some(desired) = set_desired(transaction, &identity, wanted, hub_name, now)? {
             changes.push((identity, desired));
         }
@@ -125,15 +143,16 @@ fn apply(
     Ok(changes)
 }
 
-fn set_desired(
+/// Brings the desired section of one twin to what it shall be, given what it is; `None` where it is that already.
+pub(crate) fn set_desired(
     transaction: &Transaction<'_>,
     identity: &Identity,
-    wanted: &ModuleContent,
+    wanted: impl FnOnce(&Map<String, Value>) -> Map<String, Value>,
     hub_name: &str,
     now: Timestamp,
 ) -> Result<Option<Map<String, Value>>, ServiceError> {
     let (entry, mut twin) = twins::with_entry(transaction, identity)?;
-    let desired = wanted.applied_to(twin.desired().properties());
+    let desired = wanted(twin.desired().properties());
     if desired == *twin.desired().properties() {
         return Ok(None);
     }

@@ -5,9 +5,12 @@
 //! DIR/ca.pem, ca-key.pem   the hub's own certificate authority; the key 0600
 //! DIR/server.pem, server-key.pem
 //! DIR/connection-string    the service connection string of `iothubowner`; 0600, so that no command opens the database
+//! DIR/id-scope             what devices call the provisioning service
+//! DIR/provisioning-connection-string  that of `provisioningserviceowner`; 0600
 //! DIR/hub.db               state, see docs/formats/hub-database.md
 //! DIR/events/              the event log, a queue
 //! DIR/blobs/               files of devices, if they are not kept elsewhere
+//! DIR/routed/              files of endpoints of message routing, if they are not kept elsewhere
 //! ```
 //!
 //! Opening makes what is missing and changes nothing of what another release wrote. Listeners are the caller's.
@@ -17,29 +20,43 @@ mod data_directory;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_identity::{ReloadableCertificate, SymmetricKey};
+use holm_identity::{CertificateAuthority, ReloadableCertificate};
 use holm_model::ServiceError;
 use holm_net::Scope;
 
 use crate::authority::Authority;
 use crate::backend::HubBackend;
+use crate::backup::Backups;
 use crate::blobs::{Blobs, OpenBlobsError};
 use crate::c2d::Mailboxes;
+use crate::config::ChangeBounds;
+use crate::configurations::Configurations;
 use crate::deployment::Deployments;
 use crate::events::{ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Relay};
 use crate::files::Files;
+use crate::jobs::Jobs;
 use crate::methods::Methods;
 use crate::metrics::Metrics;
 use crate::notices::{Notices, ReaderId};
+use crate::policies::{Policies, PolicySet, default_policies};
 use crate::presence::Presence;
+use crate::provisioning::{Parts, Provisioning};
+use crate::queries::Queries;
 use crate::registry::Registry;
+use crate::rest::Bodies;
+use crate::routing::{self, Routing};
 use crate::service::Endpoint;
-use crate::storage::{OpenError, Policy, Repository, Rights};
+use crate::storage::{OpenError, Policy, Repository, RightSet, Rights, Transaction};
+use crate::transfer::Transfers;
 use crate::twins::Twins;
 use crate::{Clock, HubConfig, RestApi, Signals, feedback};
 
 use data_directory::DataDirectory;
-pub use data_directory::{DataDirectoryError, connection_string, event_hub_connection_string};
+pub use data_directory::{
+    DataDirectoryError, connection_string, event_hub_connection_string, host_name, id_scope,
+    provisioning_connection_string,
+};
+pub(crate) use data_directory::{Lock, RESTORING, connection_string_of, lock_data, lock_directory};
 
 /// How often what is known of connections is written, and how much of it a crash loses.
 const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
@@ -51,6 +68,8 @@ const SWEEP_MAIL: Duration = Duration::from_secs(15);
 const TIDY_FILES: Duration = Duration::from_secs(3600);
 /// How often the server certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
+/// How often changes that are too old to be known are forgotten.
+const FORGET_CHANGES: Duration = Duration::from_secs(60);
 /// How long tasks may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -85,7 +104,7 @@ pub struct Hub {
     directory: DataDirectory,
     certificate: Arc<ReloadableCertificate>,
     scope: Scope,
-    owner: SymmetricKey,
+    policies: PolicySet,
 }
 
 impl Hub {
@@ -108,15 +127,14 @@ impl Hub {
         let retention = (config.retention, config.retention_bytes);
         let log = EventLog::open(&directory.events(), config.partitions, retention.0, retention.1, &clock)
             .map_err(OpenHubError::Log)?;
-        let policies = prepare(&repository).await.map_err(OpenHubError::State)?;
+        repository.keep_history(!config.twin_history.age.is_zero());
+        let policies = PolicySet::new(prepare(&repository).await.map_err(OpenHubError::State)?);
+        let certificates = directory.authority(&config.names(), clock.now())?;
         let identity = directory.server_identity(&config.names(), clock.now())?;
         let certificate = Arc::new(ReloadableCertificate::new(&identity).map_err(DataDirectoryError::Certificate)?);
-        let owner = policies
-            .iter()
-            .find(|policy| policy.name == OWNER)
-            .map(|policy| policy.primary.clone());
-        let owner = owner.ok_or_else(|| OpenHubError::Config(format!("the policy `{OWNER}` is missing")))?;
-        directory.write_connection_string(&config.service_host(), OWNER, &owner)?;
+        let owner = policies.owner();
+        let owner = owner.ok_or_else(|| OpenHubError::Config("no policy has all rights".to_owned()))?;
+        directory.write_connection_string(&config.service_host(), &owner.name, &owner.primary)?;
         let is_told = say_that_nobody_is_connected(&repository, &clock).await;
         if let Err(error) = &is_told {
             tracing::warn!(%error, "devices that were connected to an earlier hub are shown as connected until it is written that they are not");
@@ -124,16 +142,21 @@ impl Hub {
         if let Err(error) = feedback::adopt_old_outcomes(&repository).await {
             tracing::warn!(%error, "feedback that an earlier release has kept is not given out before the next start");
         }
-        let rest = assemble(&config, repository, log, policies, clock);
+        let rest = assemble(&config, repository, log, policies.clone(), clock, certificates);
         let mut rest = rest.await.map_err(OpenHubError::State)?;
+        directory.write_provisioning(&rest.backend.provisioning)?;
         rest.files = open_files(&config, &directory, &rest.backend, &rest.scope).await?;
+        rest.transfers = rest.files.as_ref().map(|files| transfers(&config, &rest, files));
+        rest.backups = Some(backups(&config, &directory, &rest));
+        // Last: its tasks would keep a hub that does not open.
+        rest.backend.routing.start().await.map_err(OpenHubError::State)?;
         let hub = Self {
             rest,
             scope: Scope::new(),
             config,
             directory,
             certificate,
-            owner,
+            policies,
         };
         Ok(hub.start(is_told.is_ok()))
     }
@@ -143,18 +166,23 @@ impl Hub {
         let backend = self.rest.backend.clone();
         let relay = Relay::new(
             backend.repository.clone(),
-            backend.log.clone(),
+            backend.routing.clone(),
             backend.signals.clone(),
-            self.config.event_sources,
         );
         self.scope.spawn_until_stopped(relay.run());
         self.scope
             .spawn_until_stopped(keep_presence(backend.clone(), nobody_is_connected));
+        self.scope.spawn_until_stopped(self.rest.configurations.run());
         self.scope.spawn_until_stopped(keep_trying(backend.repository.clone()));
         self.scope
             .spawn_until_stopped(sweep_mail(backend.mailboxes.clone(), backend.notices.clone()));
+        self.scope.spawn_until_stopped(self.rest.jobs.clone().run());
+        self.scope.spawn_until_stopped(backend.provisioning.clone().run());
         if let Some(files) = &self.rest.files {
             self.scope.spawn_until_stopped(tidy_files(files.clone()));
+        }
+        if let Some(transfers) = &self.rest.transfers {
+            self.scope.spawn_until_stopped(transfers.clone().run());
         }
         let renewal = renew_certificate(
             self.directory.clone(),
@@ -163,6 +191,21 @@ impl Hub {
             Arc::clone(&self.certificate),
         );
         self.scope.spawn_until_stopped(renewal);
+        let (directory, host) = (self.directory.clone(), self.config.service_host());
+        let writing = follow_owner(self.policies.clone(), move |owner: &Policy| {
+            directory.write_connection_string(&host, &owner.name, &owner.primary)
+        });
+        self.scope.spawn_until_stopped(writing);
+        let (directory, service) = (self.directory.clone(), backend.provisioning.clone());
+        let policies = service.policy_set().clone();
+        let writing = follow_owner(policies, move |_| directory.write_provisioning(&service));
+        self.scope.spawn_until_stopped(writing);
+        self.scope.spawn_until_stopped(forget_changes(
+            backend.repository.clone(),
+            backend.clock.clone(),
+            self.config.audit,
+            self.config.twin_history,
+        ));
         self
     }
 
@@ -178,10 +221,34 @@ impl Hub {
         &self.rest
     }
 
+    /// Queries over the fleet.
+    #[must_use]
+    pub const fn queries(&self) -> &Queries {
+        &self.rest.queries
+    }
+
     /// Files of devices; `None` where the hub takes none.
     #[must_use]
     pub const fn files(&self) -> Option<&Files> {
         self.rest.files.as_ref()
+    }
+
+    /// What many devices or modules shall be.
+    #[must_use]
+    pub const fn configurations(&self) -> &Configurations {
+        &self.rest.configurations
+    }
+
+    /// Backups of this hub.
+    ///
+    /// # Panics
+    /// Never: a hub that is open has them.
+    #[must_use]
+    pub const fn backups(&self) -> &Backups {
+        self.rest
+            .backups
+            .as_ref()
+            .expect("they are made when the hub is opened")
     }
 
     /// The event log.
@@ -216,10 +283,14 @@ impl Hub {
         self.directory.ca_pem()
     }
 
-    /// The service connection string of `iothubowner`.
+    /// The service connection string of `iothubowner`, or of another policy with all rights where that has not got them.
+    ///
+    /// # Panics
+    /// Never: a policy with all rights is always left.
     #[must_use]
     pub fn connection_string(&self) -> holm_identity::Secret {
-        data_directory::connection_string_of(&self.config.service_host(), OWNER, &self.owner)
+        let owner = self.policies.owner().expect("a policy with all rights is always left");
+        connection_string_of(&self.config.service_host(), &owner.name, &owner.primary)
     }
 
     /// The shared access policies with their keys.
@@ -263,9 +334,6 @@ impl Hub {
     }
 }
 
-/// The policy whose connection string is handed out.
-const OWNER: &str = "iothubowner";
-
 fn check(config: &HubConfig) -> Result<(), OpenHubError> {
     let day = Duration::from_secs(24 * 3600);
     if !(2..=32).contains(&config.partitions) {
@@ -287,6 +355,11 @@ fn check(config: &HubConfig) -> Result<(), OpenHubError> {
     if let Some(files) = &config.files {
         files.check().map_err(OpenHubError::Config)?;
     }
+    if !(1..=3650).contains(&config.issued_certificate_days) {
+        let days = config.issued_certificate_days;
+        let text = format!("certificates for devices are to live {days} days; give 1 to 3650");
+        return Err(OpenHubError::Config(text));
+    }
     if config.hostname.is_empty() {
         let text = "`hostname` is empty; give the name that clients connect to";
         return Err(OpenHubError::Config(text.to_owned()));
@@ -298,7 +371,7 @@ fn check(config: &HubConfig) -> Result<(), OpenHubError> {
 async fn prepare(repository: &Repository) -> Result<Vec<Policy>, ServiceError> {
     repository
         .change(move |transaction| {
-            if transaction.policies()?.is_empty() {
+            if transaction.policies::<Rights>()?.is_empty() {
                 for (name, rights) in default_policies() {
                     let keys = crate::registry::Keys::generate()?;
                     transaction.put_policy(&Policy {
@@ -322,25 +395,13 @@ async fn say_that_nobody_is_connected(repository: &Repository, clock: &Clock) ->
         .await
 }
 
-/// Source: `hub-service-api.md` §1.
-const fn default_policies() -> [(&'static str, Rights); 5] {
-    let registry = Rights::REGISTRY_READ.with(Rights::REGISTRY_WRITE);
-    let all = registry.with(Rights::SERVICE_CONNECT).with(Rights::DEVICE_CONNECT);
-    [
-        (OWNER, all),
-        ("service", Rights::SERVICE_CONNECT),
-        ("device", Rights::DEVICE_CONNECT),
-        ("registryRead", Rights::REGISTRY_READ),
-        ("registryReadWrite", registry),
-    ]
-}
-
 async fn assemble(
     config: &HubConfig,
     repository: Repository,
     log: EventLog,
-    policies: Vec<Policy>,
+    policies: PolicySet,
     clock: Clock,
+    certificates: CertificateAuthority,
 ) -> Result<RestApi, ServiceError> {
     let (signals, presence, scope) = (Signals::default(), Presence::default(), Scope::new());
     let metrics = Metrics::default();
@@ -364,7 +425,7 @@ async fn assemble(
         signals.clone(),
         clock.clone(),
         config.token_hosts(),
-        policies,
+        policies.clone(),
         metrics.clone(),
     );
     let notices = Notices::open(
@@ -377,6 +438,29 @@ async fn assemble(
     let notices = notices.await?;
     let groups = ConsumerGroups::open(repository.clone(), clock.clone()).await?;
     let service_scope = scope.clone();
+    let methods = Methods::new(repository.clone(), signals.clone());
+    let queries = Queries::new(repository.clone(), presence.clone());
+    let parts = Parts {
+        repository: repository.clone(),
+        presence: presence.clone(),
+        signals: signals.clone(),
+        clock: clock.clone(),
+        authority: authority.clone(),
+        issuer: certificates,
+    };
+    let provisioning = Provisioning::open(config, parts).await?;
+    let connections = ConnectionStates::new(config.event_sources.connection_states);
+    let parts = routing::Parts {
+        repository: repository.clone(),
+        log: log.clone(),
+        clock: clock.clone(),
+        scope: scope.clone(),
+        connections: connections.clone(),
+        defaults: config.event_sources,
+        hub_name: hub_name.clone(),
+        files: config.routed_files(),
+    };
+    let routing = Routing::open(parts).await?;
     let mailboxes = Mailboxes::open(
         repository.clone(),
         signals.clone(),
@@ -387,14 +471,29 @@ async fn assemble(
     )?;
     Ok(RestApi {
         registry,
-        methods: Methods::new(repository.clone(), signals.clone()),
-        deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name),
+        jobs: Jobs::new(
+            repository.clone(),
+            twins.clone(),
+            methods.clone(),
+            queries.clone(),
+            signals.clone(),
+            clock.clone(),
+        ),
+        methods,
+        queries: queries.clone(),
+        deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name.clone()),
+        configurations: Configurations::new(repository.clone(), signals.clone(), queries, clock.clone(), hub_name),
         files: None,
+        transfers: None,
+        backups: None,
+        hosts: config.token_hosts().into(),
         streams: scope.child(),
         notice_reader: ReaderId::next(),
+        bodies: Bodies::default(),
         scope,
         backend: HubBackend {
             authority,
+            policies: Policies::new(repository.clone(), clock.clone(), policies),
             repository,
             log,
             twins,
@@ -406,8 +505,10 @@ async fn assemble(
             metrics,
             groups,
             readers: Readers::default(),
-            connections: ConnectionStates::new(config.event_sources.connection_states),
+            connections,
             endpoint: Endpoint::new(config, service_scope),
+            provisioning,
+            routing,
         },
     })
 }
@@ -438,6 +539,29 @@ async fn open_files(
         files.clone(),
         &config.service_host(),
     )))
+}
+
+fn transfers(config: &HubConfig, rest: &RestApi, files: &Files) -> Transfers {
+    let backend = &rest.backend;
+    Transfers::new(
+        backend.repository.clone(),
+        files.blobs().clone(),
+        rest.configurations.clone(),
+        backend.signals.clone(),
+        backend.presence.clone(),
+        backend.clock.clone(),
+        config.hub_name(),
+    )
+}
+
+fn backups(config: &HubConfig, directory: &DataDirectory, rest: &RestApi) -> Backups {
+    let blobs = rest.files.as_ref().map(|files| files.blobs().clone());
+    let backend = &rest.backend;
+    Backups::new(
+        (directory.path(), blobs),
+        (backend.repository.clone(), backend.log.clone(), backend.clock.clone()),
+        (config.service_host(), config.hub_name()),
+    )
 }
 
 async fn tidy_files(files: Files) {
@@ -485,6 +609,68 @@ async fn sweep_mail(mailboxes: Mailboxes, notices: Notices) {
             tracing::warn!(%error, "feedback and notifications of files that are too old are not removed yet");
         }
     }
+}
+
+/// Keeps the connection string in the data directory that of a key that is good.
+async fn follow_owner<R: RightSet>(
+    policies: PolicySet<R>,
+    write: impl Fn(&Policy<R>) -> Result<(), DataDirectoryError> + Send + Sync + 'static,
+) {
+    let (mut changes, write) = (policies.follow(), Arc::new(write));
+    while changes.changed().await.is_ok() {
+        let Some(owner) = policies.owner() else { continue };
+        let write = Arc::clone(&write);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || write(&owner)).await {
+            let error = holm_net::error_chain(&error);
+            tracing::error!(%error, "the file with the connection string has an old key; the next start writes it");
+        }
+    }
+}
+
+/// Removes what is too old, or too much, of what is known of changes.
+async fn forget_changes(repository: Repository, clock: Clock, audit: ChangeBounds, twins: ChangeBounds) {
+    loop {
+        tokio::time::sleep(FORGET_CHANGES).await;
+        let before = |bounds: ChangeBounds| {
+            let age = i64::try_from(bounds.age.as_millis()).unwrap_or(i64::MAX);
+            clock.now().plus_millis(age.saturating_neg())
+        };
+        let since = before(audit);
+        if let Err(error) = forget_audit(&repository, since, audit.records).await {
+            tracing::warn!(%error, "old records of changes are not removed yet");
+        }
+        let since = before(twins);
+        let forgotten = until_done(&repository, move |transaction| {
+            transaction.forget_twin_changes(since, twins.records)
+        });
+        if let Err(error) = forgotten.await {
+            tracing::warn!(%error, "what twins were long ago is not removed yet");
+        }
+    }
+}
+
+/// Removes what is older, or of one kind more.
+async fn forget_audit(repository: &Repository, since: holm_model::Timestamp, most: u64) -> Result<(), ServiceError> {
+    until_done(repository, move |transaction| transaction.forget_audit(since)).await?;
+    for (kind, last) in repository.read_background(move |view| view.audit_excess(most)).await? {
+        let mut is_more = true;
+        while is_more {
+            let kind = kind.clone();
+            is_more = repository
+                .change(move |transaction| transaction.forget_audit_of(&kind, last))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Repeats a change that does a part of the work, and says whether there is more.
+async fn until_done(
+    repository: &Repository,
+    part: impl Fn(&Transaction<'_>) -> Result<bool, ServiceError> + Copy + Send + 'static,
+) -> Result<(), ServiceError> {
+    while repository.change(part).await? {}
+    Ok(())
 }
 
 async fn renew_certificate(

@@ -11,11 +11,12 @@
 use std::sync::Arc;
 
 use holm_gateway::label;
-use holm_gateway::metrics::{Counter, Exposition, Family};
+use holm_gateway::metrics::{Counter, Exposition, Family, Kind};
 use holm_model::{ErrorCode, ServiceError};
 
 use crate::HubBackend;
 use crate::notices::NoticeKind;
+use crate::routing::{Counts, Status};
 
 label! {
     /// Why a proof was not good.
@@ -252,10 +253,72 @@ impl HubBackend {
             "Events that were no longer kept when a client came to read them.",
             counters.events_missed.get(),
         );
+        self.write_routing(out);
         out.counters(
             "holm_hub_requests_total",
             "Requests of back ends over HTTPS that were answered, by class of status.",
             &counters.requests,
         );
     }
+
+    /// The figures of message routing, a point for each endpoint: at most a hundred.
+    fn write_routing(&self, out: &mut Exposition) {
+        out.counter(
+            "holm_hub_messages_unrouted_total",
+            "Messages of devices and modules that no route took while the fallback route was off.",
+            self.routing.unrouted(),
+        );
+        let endpoints = self.routing.figures();
+        let mut each = |name: &str, help: &str, kind: Kind, value: &dyn Fn(&EndpointFigures) -> u64| {
+            out.begin(name, help, kind);
+            for figures in &endpoints {
+                out.point(&[("endpoint", &figures.0)], value(figures));
+            }
+        };
+        each(
+            "holm_hub_endpoint_waiting",
+            "Messages that wait for an endpoint of message routing.",
+            Kind::Gauge,
+            &|(.., waiting)| waiting.0,
+        );
+        each(
+            "holm_hub_endpoint_healthy",
+            "Whether the endpoint took what it was given last: 1 or 0.",
+            Kind::Gauge,
+            &|(_, _, status, _)| u64::from(matches!(status, Status::Healthy | Status::Unknown)),
+        );
+        each(
+            "holm_hub_endpoint_delivered_total",
+            "Messages that the endpoint took.",
+            Kind::Counter,
+            &|(_, counts, ..)| counts.delivered,
+        );
+        each(
+            "holm_hub_endpoint_dropped_total",
+            "Messages that waited longer for the endpoint, or were more, than its definition allows.",
+            Kind::Counter,
+            &|(_, counts, ..)| counts.dropped,
+        );
+        each(
+            "holm_hub_endpoint_rejected_total",
+            "Messages that the endpoint can never take; they are dropped, or go to its endpoint for dead letters.",
+            Kind::Counter,
+            &|(_, counts, ..)| counts.rejected,
+        );
+        each(
+            "holm_hub_endpoint_failures_total",
+            "Attempts at which the endpoint did not take what it was given.",
+            Kind::Counter,
+            &|(_, counts, ..)| counts.failures,
+        );
+        each(
+            "holm_hub_endpoint_latency_milliseconds",
+            "How long the newest message that the endpoint took was on its way from the hub.",
+            Kind::Gauge,
+            &|(_, counts, ..)| counts.latency_millis.unwrap_or(0),
+        );
+    }
 }
+
+/// An endpoint with its figures, as [`crate::routing::Routing::figures`] gives them.
+type EndpointFigures = (String, Counts, Status, (u64, u64));

@@ -15,6 +15,9 @@ use holm_model::{Identity, ServiceError, Timestamp};
 
 use crate::storage::{Activity, Repository};
 
+/// The most that one transaction writes, so that others don't wait for a whole fleet that has come or gone.
+const AT_ONCE: usize = 1000;
+
 /// What is known of the connections here. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Presence(Arc<Mutex<HashMap<Identity, Live>>>);
@@ -78,7 +81,7 @@ impl Presence {
     /// # Errors
     /// When the database can't be written to; then it is tried again with the next call.
     pub async fn flush(&self, repository: &Repository) -> Result<(), ServiceError> {
-        let changed: Vec<(Identity, Activity)> = {
+        let mut changed: Vec<(Identity, Activity)> = {
             let mut all = self.lock();
             all.iter_mut()
                 .filter_map(|(identity, live)| {
@@ -86,9 +89,22 @@ impl Presence {
                 })
                 .collect()
         };
-        if changed.is_empty() {
-            return Ok(());
+        while !changed.is_empty() {
+            let part = changed.split_off(changed.len().saturating_sub(AT_ONCE));
+            if let Err(error) = self.write(repository, part).await {
+                let mut all = self.lock();
+                for (identity, _) in changed {
+                    if let Some(live) = all.get_mut(&identity) {
+                        live.changed = true;
+                    }
+                }
+                return Err(error);
+            }
         }
+        Ok(())
+    }
+
+    async fn write(&self, repository: &Repository, changed: Vec<(Identity, Activity)>) -> Result<(), ServiceError> {
         let identities: Vec<Identity> = changed.iter().map(|(identity, _)| identity.clone()).collect();
         let written = repository
             .change(move |transaction| {
@@ -117,5 +133,48 @@ impl Presence {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Live>> {
         // Held for map operations only, never across an await.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Entry;
+
+    #[tokio::test]
+    async fn a_whole_fleet_that_has_connected_is_written_in_parts() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let fleet: Vec<Identity> = (0..2500).map(|n| format!("d{n}").parse().unwrap()).collect();
+        let made = fleet.clone();
+        repository
+            .change(move |transaction| {
+                made.into_iter()
+                    .try_for_each(|identity| transaction.put_entry(&Entry::new(identity, Timestamp::NEVER)?))
+            })
+            .await
+            .unwrap();
+        let presence = Presence::default();
+        for identity in &fleet {
+            presence.connected(identity, "", Timestamp::NEVER);
+        }
+        let before = repository.commits();
+
+        presence.flush(&repository).await.unwrap();
+
+        assert_eq!(repository.commits() - before, 3);
+        let last = fleet.clone();
+        let connected = repository.read(move |view| {
+            let found = last
+                .iter()
+                .map(|identity| view.activity(identity))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(found
+                .into_iter()
+                .flatten()
+                .filter(|activity| activity.connected)
+                .count())
+        });
+        assert_eq!(connected.await.unwrap(), 2500);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holm_gateway::{CloseReason, Directory, SessionHandle, SessionId};
-use holm_model::{DeviceId, Identity};
+use holm_model::{DeviceId, Identity, ModuleId};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
@@ -21,7 +21,7 @@ struct Shared {
     outbox: Notify,
     /// Who is logging in or connected. An entry goes with its last session and log-in, so strangers who fail to log in
     /// leave nothing behind.
-    known: Mutex<HashMap<Identity, Known>>,
+    known: Mutex<AllKnown>,
     /// Who waits for mail: one notice a device that has a receiver.
     mailboxes: Mutex<HashMap<DeviceId, Arc<Notify>>>,
 }
@@ -51,9 +51,12 @@ impl Signals {
 
     /// Ends the sessions of an identity whose proof no longer holds; of a device, also those of its modules.
     pub fn revoked(&self, identity: &Identity) {
-        let ended = |other: &Identity| other == identity || (!identity.is_module() && other.device == identity.device);
-        let mut known = lock(&self.0.known);
-        for (_, known) in known.iter_mut().filter(|(other, _)| ended(other)) {
+        let mut all = lock(&self.0.known);
+        let Some(of_device) = all.get_mut(&identity.device) else {
+            return;
+        };
+        let ended = |module: &Option<ModuleId>| !identity.is_module() || *module == identity.module;
+        for (_, known) in of_device.iter_mut().filter(|(module, _)| ended(module)) {
             known.revoked = !known.logging_in.is_empty();
             for session in &known.sessions {
                 session.close(CloseReason::Revoked);
@@ -64,8 +67,9 @@ impl Signals {
     /// An identity begins to log in; called before its registry entry is read. [`Signals::opened`] or
     /// [`Signals::not_opened`] ends it.
     pub(crate) fn logging_in(&self, identity: &Identity) {
-        let mut known = lock(&self.0.known);
-        let known = known.entry(identity.clone()).or_default();
+        let mut all = lock(&self.0.known);
+        let of_device = all.entry(identity.device.clone()).or_default();
+        let known = of_device.entry(identity.module.clone()).or_default();
         // Fronts open the session at once; what did not open one by now never will.
         known.logging_in.retain(|began| began.elapsed() < LONGEST_LOG_IN);
         if known.logging_in.is_empty() {
@@ -77,10 +81,10 @@ impl Signals {
     /// A log-in has ended without a session.
     pub(crate) fn not_opened(&self, identity: &Identity) {
         let mut all = lock(&self.0.known);
-        if let Some(known) = all.get_mut(identity) {
+        if let Some(known) = find(&mut all, identity) {
             known.logging_in.pop_front();
-            if known.logging_in.is_empty() && known.sessions.is_empty() {
-                all.remove(identity);
+            if known.is_idle() {
+                remove(&mut all, identity);
             }
         }
     }
@@ -89,13 +93,15 @@ impl Signals {
     /// between the reading of the registry and now: the client is to log in again.
     pub(crate) fn opened(&self, session: &SessionHandle) -> bool {
         let mut all = lock(&self.0.known);
-        let known = all.entry(session.identity().clone()).or_default();
+        let identity = session.identity();
+        let of_device = all.entry(identity.device.clone()).or_default();
+        let known = of_device.entry(identity.module.clone()).or_default();
         known.logging_in.pop_front();
         let good = !known.revoked;
         if good {
             known.sessions.push(session.clone());
-        } else if known.logging_in.is_empty() && known.sessions.is_empty() {
-            all.remove(session.identity());
+        } else if known.is_idle() {
+            remove(&mut all, identity);
         }
         good
     }
@@ -103,13 +109,13 @@ impl Signals {
     /// A session has ended. Says whether the identity has no other.
     pub(crate) fn closed(&self, session: SessionId, identity: &Identity) -> bool {
         let mut all = lock(&self.0.known);
-        let Some(known) = all.get_mut(identity) else {
+        let Some(known) = find(&mut all, identity) else {
             return true;
         };
         known.sessions.retain(|other| other.id() != session);
         let last = known.sessions.is_empty();
-        if last && known.logging_in.is_empty() {
-            all.remove(identity);
+        if known.is_idle() {
+            remove(&mut all, identity);
         }
         last
     }
@@ -139,6 +145,28 @@ impl Signals {
             mailboxes.retain(|_, waiting| Arc::strong_count(waiting) > 1);
         }
         Arc::clone(mailboxes.entry(device.clone()).or_default())
+    }
+}
+
+impl Known {
+    fn is_idle(&self) -> bool {
+        self.logging_in.is_empty() && self.sessions.is_empty()
+    }
+}
+
+/// A device and its modules together: a device that goes ends the sessions of all of them, among however many others.
+type AllKnown = HashMap<DeviceId, HashMap<Option<ModuleId>, Known>>;
+
+fn find<'a>(all: &'a mut AllKnown, identity: &Identity) -> Option<&'a mut Known> {
+    all.get_mut(&identity.device)?.get_mut(&identity.module)
+}
+
+fn remove(all: &mut AllKnown, identity: &Identity) {
+    if let Some(of_device) = all.get_mut(&identity.device) {
+        of_device.remove(&identity.module);
+        if of_device.is_empty() {
+            all.remove(&identity.device);
+        }
     }
 }
 
@@ -191,5 +219,25 @@ mod tests {
         assert!(signals.closed(first.id(), &identity));
         signals.not_opened(&identity);
         assert!(lock(&signals.0.known).is_empty());
+    }
+
+    #[test]
+    fn a_proof_that_is_taken_back_costs_nothing_for_the_others_who_are_connected() {
+        let signals = Signals::default();
+        let others: Vec<Identity> = (0..100_000).map(|n| format!("d{n}").parse().unwrap()).collect();
+        for other in &others {
+            signals.logging_in(other);
+        }
+        let module = "d7/m".parse::<Identity>().unwrap();
+        signals.logging_in(&module);
+
+        let begun = Instant::now();
+        for other in &others[..5000] {
+            signals.revoked(other);
+        }
+
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(!signals.opened(&session(&module)));
+        assert!(signals.opened(&session(&others[5000])));
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! Source: `hub-service-api.md` §2.4.
 
+use std::time::Duration;
+
 use holm_model::twin::{TwinChange, TwinFacts};
 use holm_model::{Identity, ServiceError, Timestamp, Twin, TwinUpdate, etag};
 use serde_json::{Map, Value};
@@ -13,6 +15,7 @@ use crate::events::notice::{self, Operation};
 use crate::presence::Presence;
 use crate::registry::{Authentication, Entry, existing};
 use crate::storage::{Activity, Repository, Transaction, View};
+use crate::twin_history::{self, PageEnds, Point, State, Step};
 use crate::{Clock, Signals};
 
 /// The twins of a hub. Clones are the same.
@@ -23,7 +26,11 @@ pub struct Twins {
     signals: Signals,
     clock: Clock,
     hub_name: String,
+    page_ends: PageEnds,
 }
+
+/// How long a reader of a history waits for others to end.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A twin with what the registry knows, as a service reads it.
 #[derive(Clone, Debug)]
@@ -52,6 +59,7 @@ impl Twins {
             signals,
             clock,
             hub_name,
+            page_ends: PageEnds::default(),
         }
     }
 
@@ -90,6 +98,92 @@ impl Twins {
         operation: Operation,
         if_match: Option<String>,
     ) -> Result<ServiceTwin, ServiceError> {
+        self.change_by(identity, move |_, _| Ok(update), operation, if_match)
+            .await
+    }
+
+    /// Sets tags and desired properties to what they were.
+    ///
+    /// # Errors
+    /// As [`Twins::update`], and as [`Twins::at`].
+    pub async fn restore(
+        &self,
+        identity: Identity,
+        point: Point,
+        if_match: Option<String>,
+    ) -> Result<ServiceTwin, ServiceError> {
+        // What was does not change: it is read before, so that nobody waits for it.
+        let update = self.at(identity.clone(), point).await?.to_update();
+        self.update(identity, update, Operation::Replace, if_match).await
+    }
+
+    /// What a twin was.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`; `ArgumentInvalid` for a version that is not there yet; `InvalidOperation` for what is not kept
+    /// any more, and for what was before the twin; `ThrottlingBacklogTimeout` when that takes too long.
+    pub async fn at(&self, identity: Identity, point: Point) -> Result<State, ServiceError> {
+        self.repository
+            .read_long(MAX_WAIT, move |view| {
+                let (entry, twin) = with_entry(view, &identity)?;
+                twin_history::state_at(view, (&entry, &twin), point)
+            })
+            .await
+    }
+
+    /// What differs between two points; without `to`, between the first and now.
+    ///
+    /// # Errors
+    /// As [`Twins::at`].
+    pub async fn difference(&self, identity: Identity, from: Point, to: Option<Point>) -> Result<Value, ServiceError> {
+        self.repository
+            .read_long(MAX_WAIT, move |view| {
+                let (entry, twin) = with_entry(view, &identity)?;
+                let of = (&entry, &twin);
+                let to = to.unwrap_or_else(|| Point::Version(twin.version()));
+                let from = twin_history::state_at(view, of, from)?;
+                Ok(from.difference(&twin_history::state_at(view, of, to)?))
+            })
+            .await
+    }
+
+    /// The changes of a twin up to the one of number `last`, newest first, at most `most`; none where there are no more. Fewer where
+    /// more would be too much for one answer.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`; `ThrottlingBacklogTimeout` when that takes too long.
+    pub async fn history(&self, identity: Identity, last: Option<u64>, most: u32) -> Result<Vec<Step>, ServiceError> {
+        let ends = self.page_ends.clone();
+        self.repository
+            .read_long(MAX_WAIT, move |view| {
+                let (entry, twin) = with_entry(view, &identity)?;
+                twin_history::steps(view, (&entry, &twin), last, most, &ends)
+            })
+            .await
+    }
+
+    /// As [`Twins::update`], with a change that is made of the twin as it is.
+    ///
+    /// # Errors
+    /// As there, and what `make` fails with.
+    pub async fn update_by(
+        &self,
+        identity: Identity,
+        make: impl FnOnce(&Twin) -> Result<TwinUpdate, ServiceError> + Send + 'static,
+        operation: Operation,
+        if_match: Option<String>,
+    ) -> Result<ServiceTwin, ServiceError> {
+        self.change_by(identity, move |_, twin| make(twin), operation, if_match)
+            .await
+    }
+
+    async fn change_by(
+        &self,
+        identity: Identity,
+        make: impl FnOnce(&View<'_>, &Twin) -> Result<TwinUpdate, ServiceError> + Send + 'static,
+        operation: Operation,
+        if_match: Option<String>,
+    ) -> Result<ServiceTwin, ServiceError> {
         let live = self.presence.activity(&identity);
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
         let told = identity.clone();
@@ -99,6 +193,7 @@ impl Twins {
                 move |transaction| {
                     let (entry, mut twin) = with_entry(transaction, &identity)?;
                     check_etag(&twin, if_match.as_deref())?;
+                    let update = make(transaction, &twin)?;
                     let change = change(transaction, &entry, &mut twin, &update, operation, &hub_name, now)?;
                     Ok((service_twin(transaction, &entry, twin, live)?, change))
                 },
@@ -111,6 +206,23 @@ impl Twins {
             )
             .await?;
         Ok(twin)
+    }
+
+    /// Changes a twin within a transaction of the caller's, who tells the device what comes back, after the commit.
+    ///
+    /// # Errors
+    /// As [`Twins::update`]; then nothing was written.
+    pub(crate) fn change_within(
+        &self,
+        transaction: &Transaction<'_>,
+        identity: &Identity,
+        update: &TwinUpdate,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Option<Map<String, Value>>, ServiceError> {
+        let (entry, mut twin) = with_entry(transaction, identity)?;
+        let change = change(transaction, &entry, &mut twin, update, operation, &self.hub_name, now)?;
+        Ok(change.desired)
     }
 
     /// Merges what an identity reports; gives the new version of its reported section.
@@ -128,9 +240,13 @@ impl Twins {
             .change_then(
                 move |transaction| {
                     let (entry, mut twin) = with_entry(transaction, &identity)?;
+                    let before = transaction.keeps_history().then(|| twin.clone());
                     let change = twin.patch_reported(&patch, expected_version, now)?;
                     if let Some(reported) = &change.reported {
                         transaction.put_twin(&twin)?;
+                        if let Some(before) = before {
+                            twin_history::keep(transaction, &before, &twin, "twin.report", now)?;
+                        }
                         let event = notice::reported_changed(&hub_name, &entry.generation, &twin, reported, now);
                         transaction.emit(&event)?;
                     }
@@ -142,7 +258,7 @@ impl Twins {
     }
 }
 
-/// Changes a twin within a transaction, and tells of it.
+/// Changes a twin within a transaction, and tells of it. What configurations have written there is looked at again.
 pub(crate) fn change(
     transaction: &Transaction<'_>,
     entry: &Entry,
@@ -152,12 +268,39 @@ pub(crate) fn change(
     hub_name: &str,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
+    let change = configure(transaction, entry, twin, update, operation, hub_name, now)?;
+    if change.desired.is_some() {
+        transaction.distrust_configurations(twin.identity())?;
+    }
+    Ok(change)
+}
+
+/// As [`change`], by configurations themselves, which know what they write over.
+pub(crate) fn configure(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    twin: &mut Twin,
+    update: &TwinUpdate,
+    operation: Operation,
+    hub_name: &str,
+    now: Timestamp,
+) -> Result<TwinChange, ServiceError> {
+    let before = transaction.keeps_history().then(|| twin.clone());
     let change = match operation {
         Operation::Update => twin.patch(update, now)?,
         Operation::Replace => twin.replace(update, now)?,
     };
     if change.tags || change.desired.is_some() {
         transaction.put_twin(twin)?;
+        let what = match operation {
+            Operation::Update => "twin.update",
+            Operation::Replace => "twin.replace",
+        };
+        let version = change.version.to_string();
+        transaction.record(what, twin.identity(), Some(&version), now)?;
+        if let Some(before) = before {
+            twin_history::keep(transaction, &before, twin, what, now)?;
+        }
         let tags = change.tags.then_some(()).and(update.tags.as_ref());
         let desired = change.desired.as_ref();
         transaction.emit(&notice::twin_changed(
@@ -179,6 +322,20 @@ pub(crate) fn with_entry(view: &View<'_>, identity: &Identity) -> Result<(Entry,
         .twin(identity)?
         .ok_or_else(|| ServiceError::server_error(format!("the twin of `{identity}` is missing")))?;
     Ok((entry, twin))
+}
+
+/// A twin as a service reads it, within a snapshot.
+pub(crate) fn whole(view: &View<'_>, presence: &Presence, identity: &Identity) -> Result<Value, ServiceError> {
+    let (entry, twin) = with_entry(view, identity)?;
+    Ok(service_twin(view, &entry, twin, presence.activity(identity))?.to_json())
+}
+
+/// What is known of an identity's connection, within a snapshot.
+pub(crate) fn activity(view: &View<'_>, presence: &Presence, identity: &Identity) -> Result<Activity, ServiceError> {
+    match presence.activity(identity) {
+        Some(live) => Ok(live),
+        None => Ok(view.activity(identity)?.unwrap_or_default()),
+    }
 }
 
 fn check_etag(twin: &Twin, if_match: Option<&str>) -> Result<(), ServiceError> {
@@ -229,7 +386,9 @@ fn service_twin(
         iot_edge: entry.edge,
         device_scope: entry.device_scope.clone(),
         parent_scopes: entry.parent_scopes.clone(),
-        configurations: Vec::new(),
+        configurations: view
+            .twin_configurations(&entry.identity)?
+            .map_or_else(Vec::new, |row| row.statuses),
     };
     Ok(ServiceTwin { twin, facts })
 }

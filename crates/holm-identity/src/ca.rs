@@ -15,6 +15,8 @@
 //! - The key file has mode 0600. When a certificate is there and its key is not, a new authority is *not* made: every device
 //!   that trusts the old one would be cut off.
 
+pub mod request;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -29,6 +31,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use self::request::SigningRequest;
 use crate::certificate::{self, CertificateInfo, InvalidCertificate, TlsIdentity, certificates_to_pem};
 
 /// How long before its making a certificate becomes valid.
@@ -212,6 +215,22 @@ impl CertificateAuthority {
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(&params)
+    }
+
+    /// Makes a client certificate for the key and the common name of a request.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn issue_for(
+        &self,
+        request: &SigningRequest,
+        days: u32,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let mut params = self.leaf_params(request.common_name(), days, now)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(request.key(), &self.issuer);
+        Ok(leaf.map_err(AuthorityError::Make)?.der().clone())
     }
 
     fn leaf_params(&self, common_name: &str, days: u32, now: Timestamp) -> Result<CertificateParams, AuthorityError> {

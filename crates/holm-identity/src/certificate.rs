@@ -3,6 +3,8 @@
 //! Nothing here judges trust; see [`crate::x509_auth`] for that. Certificates of X.509 version 1, which have no extensions,
 //! are read like others.
 
+mod details;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+pub use details::CertificateDetails;
 
 use crate::private_file::{self, PrivateFileError};
 use crate::secret::Secret;

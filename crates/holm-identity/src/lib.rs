@@ -21,7 +21,7 @@ pub mod tls;
 pub mod x509_auth;
 
 pub use ca::CertificateAuthority;
-pub use certificate::{CertificateInfo, TlsIdentity};
+pub use certificate::{CertificateDetails, CertificateInfo, TlsIdentity};
 pub use client_verifier::ProofOfKeyVerifier;
 pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectionString};
 pub use key_store::{FileKeyStore, KeyHandle, KeyName, KeyStore, Signer, StoredKey};
@@ -29,4 +29,4 @@ pub use sas::{Resource, SasToken, Scope};
 pub use secret::Secret;
 pub use symmetric_key::{KeySlot, SymmetricKey};
 pub use tls::{ReloadableCertificate, Roots};
-pub use x509_auth::Thumbprint;
+pub use x509_auth::{SigningCertificate, Thumbprint};

@@ -8,6 +8,8 @@
 //!
 //! Source: `hub-device-protocols.md` §1.4, `edge-broker.md` §1.3.
 
+mod signing;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use holm_model::{DeviceId, Timestamp};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+
+pub use signing::SigningCertificate;
 
 use crate::certificate::{CertificateInfo, InvalidCertificate};
 use crate::tls::{self, Roots};

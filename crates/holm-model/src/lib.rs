@@ -3,12 +3,15 @@
 //!
 //! This crate never knows a socket, a clock, a file or a random number.
 
+pub mod configuration;
 pub mod error;
 pub mod etag;
 pub mod identity;
 pub mod manifest;
 pub mod message;
 pub mod method;
+pub mod provisioning;
+pub mod strict_json;
 pub mod time;
 pub mod twin;
 pub mod wire;
@@ -17,5 +20,6 @@ pub use error::{ErrorCode, ServiceError, TrackingId};
 pub use identity::{DeviceId, Identity, InvalidId, ModuleId};
 pub use message::{Message, Properties, SystemProperties, SystemProperty};
 pub use method::{MethodRequest, MethodResponse};
+pub use provisioning::{ProvisioningCode, ProvisioningError, RegistrationId};
 pub use time::Timestamp;
 pub use twin::{Twin, TwinUpdate};

@@ -25,6 +25,7 @@ mod reported;
 
 pub use agent::{AgentDesired, RegistryCredential, RuntimeSettings};
 pub use content::{DeploymentContent, ModuleContent};
+pub(crate) use content::{desired_path, parse_unique, remove_path, set_path};
 pub use create_options::chunks as create_options_chunks;
 pub use edge_hub::{EdgeHubDesired, ForwardOrder, RouteSpec, StoreAndForward, WhenFull};
 pub use module::{ImagePullPolicy, LAST_STARTUP_ORDER, ModuleSpec, ModuleStatus, ModuleType, RestartPolicy};

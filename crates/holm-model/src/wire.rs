@@ -8,6 +8,7 @@
 //!            bag                     %24.mid=m-1&k=v
 //! AMQP       address                 amqps://hub.test/devices/dev1/messages/events
 //! HTTPS      http                    iothub-messageid: m-1
+//! all        provisioning            0ne00000000/registrations/reg-1
 //! ```
 //!
 //! Both directions stand side by side because the gateway is the server of them and the client the other end. What a
@@ -15,13 +16,14 @@
 //! Ids in topics are compared as exact text: they may hold `+`, `#`, `%` and `$`, so they are never decoded and never
 //! patterns.
 //!
-//! Source: `hub-device-protocols.md` §2.1–2.7, §3 and §4, `edge-broker.md` §1.4, §1.6, §1.7.
+//! Source: `hub-device-protocols.md` §2.1–2.7, §3, §4 and §5, `edge-broker.md` §1.4, §1.6, §1.7.
 
 pub mod address;
 pub mod amqp;
 pub mod bag;
 pub mod http;
 pub mod percent;
+pub mod provisioning;
 mod subscription;
 mod topic;
 mod username;

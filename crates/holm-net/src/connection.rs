@@ -61,63 +61,42 @@ pub trait Protocol {
     fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event>;
 }
 
-impl Protocol for holm_mqtt::Session {
-    type Event = holm_mqtt::Event;
+/// The sessions of both protocols have these methods of their own: they know nothing of this crate, or of each other.
+macro_rules! protocol {
+    ($session:ty, $event:ty) => {
+        impl Protocol for $session {
+            type Event = $event;
 
-    fn input_buffer(&mut self) -> &mut BytesMut {
-        self.input_buffer()
-    }
-    fn handle_input(&mut self, now: Instant) {
-        self.handle_input(now);
-    }
-    fn handle_end(&mut self) {
-        self.handle_end();
-    }
-    fn wants_input(&self) -> bool {
-        self.wants_input()
-    }
-    fn handle_timeout(&mut self, now: Instant) {
-        self.handle_timeout(now);
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.poll_timeout()
-    }
-    fn poll_transmit(&mut self, out: &mut BytesMut) {
-        self.poll_transmit(out);
-    }
-    fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event> {
-        self.poll_event_where(wanted)
-    }
+            fn input_buffer(&mut self) -> &mut BytesMut {
+                self.input_buffer()
+            }
+            fn handle_input(&mut self, now: Instant) {
+                self.handle_input(now);
+            }
+            fn handle_end(&mut self) {
+                self.handle_end();
+            }
+            fn wants_input(&self) -> bool {
+                self.wants_input()
+            }
+            fn handle_timeout(&mut self, now: Instant) {
+                self.handle_timeout(now);
+            }
+            fn poll_timeout(&self) -> Option<Instant> {
+                self.poll_timeout()
+            }
+            fn poll_transmit(&mut self, out: &mut BytesMut) {
+                self.poll_transmit(out);
+            }
+            fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event> {
+                self.poll_event_where(wanted)
+            }
+        }
+    };
 }
 
-impl Protocol for holm_amqp::Connection {
-    type Event = holm_amqp::Event;
-
-    fn input_buffer(&mut self) -> &mut BytesMut {
-        self.input_buffer()
-    }
-    fn handle_input(&mut self, now: Instant) {
-        self.handle_input(now);
-    }
-    fn handle_end(&mut self) {
-        self.handle_end();
-    }
-    fn wants_input(&self) -> bool {
-        self.wants_input()
-    }
-    fn handle_timeout(&mut self, now: Instant) {
-        self.handle_timeout(now);
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.poll_timeout()
-    }
-    fn poll_transmit(&mut self, out: &mut BytesMut) {
-        self.poll_transmit(out);
-    }
-    fn poll_event(&mut self, wanted: &impl Fn(&Self::Event) -> bool) -> Option<Self::Event> {
-        self.poll_event_where(wanted)
-    }
-}
+protocol!(holm_mqtt::Session, holm_mqtt::Event);
+protocol!(holm_amqp::Connection, holm_amqp::Event);
 
 /// A session and its socket.
 #[derive(Debug)]

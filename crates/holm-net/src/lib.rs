@@ -19,7 +19,7 @@ pub mod websocket;
 pub use alarm::Alarm;
 pub use clock::Clock;
 pub use connection::{Connection, Protocol};
-pub use dial::{Dial, Dialer, Stream};
+pub use dial::{Dial, Dialer, Dialing, Stream};
 pub use error_chain::error_chain;
 pub use listener::{Admitted, Listener, ListenerOptions};
 pub use peer::{Peer, UnixPeer};

@@ -2,11 +2,15 @@
 //! deadline.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// A task of any kind.
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The owner of a set of tasks. Clones are the same scope; a [`Scope::child`] stops with its parent.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +41,8 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        // What runs a task is in the program once for each kind of output, and not once for each kind of task.
+        let task: Task<F::Output> = Box::pin(task);
         self.tasks.spawn(task)
     }
 
@@ -46,8 +52,8 @@ impl Scope {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
-        // In a box: passed on by value, a task would take its size three times.
-        let task = Box::pin(task);
+        // In a box: passed on by value, a task would take its size three times, and a kind of task its place in the program.
+        let task: Task<()> = Box::pin(task);
         self.tasks.spawn(async move {
             stop.run_until_cancelled(task).await;
         });

@@ -3,6 +3,7 @@
 
 mod session;
 mod stream;
+mod turns;
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 pub use stream::TlsStream;
+use turns::Turns;
 
 use crate::{Dialer, Listener, Peer, Scope, Stream, error_chain};
 
@@ -81,16 +83,18 @@ where
     F: Fn(Box<TlsStream<TcpStream>>, Peer) -> W + Clone + Send + 'static,
     W: Future<Output = ()> + Send,
 {
+    let turns = Arc::new(Turns::new());
     loop {
         let admitted = tokio::select! {
             admitted = listener.accept() => admitted,
             () = scope.stopping() => return,
         };
         let (config, serve, stopping) = (Arc::clone(&config), serve.clone(), scope.clone());
+        let turns = Arc::clone(&turns);
         scope.spawn(async move {
             let _permit = admitted.permit;
             let shaken = tokio::select! {
-                shaken = Box::pin(accept(config, admitted.stream, admitted.peer)) => shaken,
+                shaken = Box::pin(turns.accept(config, admitted.stream, admitted.peer)) => shaken,
                 // Nobody has proved anything yet; who is slow, or silent, must not hold up the end.
                 () = stopping.stopping() => return,
             };
@@ -119,24 +123,58 @@ pub async fn connect(
     host: &str,
     port: u16,
 ) -> Result<Box<TlsStream<Box<dyn Stream>>>, HandshakeError> {
-    let peer = format!("{host}:{port}");
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::BadName(host.to_owned()))?;
     let attempt = async {
         let stream = dialer.dial(host, port).await;
         let stream = stream.map_err(|source| HandshakeError::Unreachable {
-            peer: peer.clone(),
+            peer: format!("{host}:{port}"),
             source,
         })?;
-        TlsStream::connect(config, name, stream)
-            .await
-            .map_err(|source| HandshakeError::Failed {
-                peer: peer.clone(),
-                source,
-            })
+        shake_hands(config, stream, host, port).await
+    };
+    in_time(attempt, host, port).await
+}
+
+/// Does the client's part of a handshake over a stream in hand, for protocols that begin without TLS: the certificate must be
+/// for `host`.
+///
+/// # Errors
+/// [`HandshakeError`], but for [`HandshakeError::Unreachable`].
+pub async fn connect_over<S: Stream>(
+    config: Arc<ClientConfig>,
+    stream: S,
+    host: &str,
+    port: u16,
+) -> Result<Box<TlsStream<S>>, HandshakeError> {
+    in_time(shake_hands(config, stream, host, port), host, port).await
+}
+
+async fn shake_hands<S: Stream>(
+    config: Arc<ClientConfig>,
+    stream: S,
+    host: &str,
+    port: u16,
+) -> Result<Box<TlsStream<S>>, HandshakeError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::BadName(host.to_owned()))?;
+    let shaken = TlsStream::connect(config, name, stream).await;
+    shaken.map_err(|source| HandshakeError::Failed {
+        peer: format!("{host}:{port}"),
+        source,
+    })
+}
+
+async fn in_time<T>(
+    attempt: impl Future<Output = Result<T, HandshakeError>>,
+    host: &str,
+    port: u16,
+) -> Result<T, HandshakeError> {
+    let late = |_| {
+        Err(HandshakeError::TimedOut {
+            peer: format!("{host}:{port}"),
+        })
     };
     tokio::time::timeout(HANDSHAKE_DEADLINE, attempt)
         .await
-        .unwrap_or_else(|_| Err(HandshakeError::TimedOut { peer: peer.clone() }))
+        .unwrap_or_else(late)
 }
 
 #[cfg(test)]

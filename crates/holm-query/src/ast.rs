@@ -129,6 +129,20 @@ pub enum Calculation {
     Remainder,
 }
 
+impl Calculation {
+    /// What it makes of two numbers; not a number is what has no value.
+    #[must_use]
+    pub fn of(self, left: f64, right: f64) -> f64 {
+        match self {
+            Self::Add => left + right,
+            Self::Subtract => left - right,
+            Self::Multiply => left * right,
+            Self::Divide => left / right,
+            Self::Remainder => left % right,
+        }
+    }
+}
+
 /// How tightly the levels bind, loosest first. Source: `edge-broker.md` §2.1.
 pub(crate) mod level {
     pub(crate) const COALESCE: u8 = 0;

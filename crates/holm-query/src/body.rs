@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::evaluate::Value;
 use crate::lexer::{columns, is_name_character};
@@ -67,7 +67,19 @@ impl Path {
         Ok(Self(steps))
     }
 
-    /// The value at the end of this path.
+    /// What stands at the end of this path, whatever it is.
+    #[must_use]
+    pub fn reach<'b>(&self, root: &'b Map<String, Json>) -> Option<&'b Json> {
+        let (first, rest) = self.0.split_first()?;
+        let Step::Key(key) = first else { return None };
+        let first = root.get(key.as_ref());
+        rest.iter().fold(first, |here, step| match step {
+            Step::Key(key) => here?.get(key.as_ref()),
+            Step::Index(index) => here?.get(index),
+        })
+    }
+
+    /// The value at the end of this path, as conditions of the edge see it.
     #[must_use]
     pub fn find<'b>(&self, root: &'b Json) -> Value<'b> {
         let mut here = root;

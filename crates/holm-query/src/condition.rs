@@ -41,7 +41,8 @@ impl Condition {
     }
 }
 
-fn read_whole(parser: &mut Parser<'_>) -> Result<Option<crate::ast::Expression>, Problem> {
+/// Reads a text that is one expression; nothing, if it is empty.
+pub(crate) fn read_whole(parser: &mut Parser<'_>) -> Result<Option<crate::ast::Expression>, Problem> {
     if parser.peek()?.token == Token::End {
         return Ok(None);
     }

@@ -27,6 +27,17 @@ pub enum Value<'v> {
     Number(f64),
     /// A text.
     Text(Cow<'v, str>),
+    /// An array or object of a dialect that knows them: it is there, and can be compared with nothing.
+    Structure(Structure),
+}
+
+/// What holds other values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structure {
+    /// A list of values.
+    Array,
+    /// Values with names.
+    Object,
 }
 
 /// What a condition gives.
@@ -66,6 +77,7 @@ impl<'v> Value<'v> {
             Self::Bool(value) => Self::Bool(*value),
             Self::Number(value) => Self::Number(*value),
             Self::Text(text) => Self::Text(Cow::Borrowed(text)),
+            Self::Structure(structure) => Self::Structure(*structure),
         }
     }
 
@@ -81,7 +93,7 @@ impl<'v> Value<'v> {
 
     const fn rank(&self) -> u8 {
         match self {
-            Self::Undefined => 0,
+            Self::Undefined | Self::Structure(_) => 0,
             Self::Bool(_) => 1,
             Self::Number(_) => 2,
             Self::Text(_) => 3,
@@ -89,10 +101,10 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// How two values are ordered; `None` when one is undefined.
+    /// How two values are ordered; `None` when one is undefined or a structure.
     fn order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
-            (Self::Undefined, _) | (_, Self::Undefined) => None,
+            (Self::Undefined | Self::Structure(_), _) | (_, Self::Undefined | Self::Structure(_)) => None,
             (Self::Bool(one), Self::Bool(other)) => Some(one.cmp(other)),
             (Self::Number(one), Self::Number(other)) => one.partial_cmp(other),
             (Self::Text(one), Self::Text(other)) => Some(one.cmp(other)),
@@ -197,13 +209,7 @@ fn calculate<'v>(calculation: Calculation, left: &Value<'_>, right: &Value<'_>) 
     let (Value::Number(left), Value::Number(right)) = (left, right) else {
         return Value::Undefined;
     };
-    Value::number(match calculation {
-        Calculation::Add => left + right,
-        Calculation::Subtract => left - right,
-        Calculation::Multiply => left * right,
-        Calculation::Divide => left / right,
-        Calculation::Remainder => left % right,
-    })
+    Value::number(calculation.of(*left, *right))
 }
 
 /// Joins texts: null counts as an empty one, anything else makes the result undefined.

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::evaluate::Value;
+use crate::evaluate::{Structure, Value};
 use crate::numbers;
 use crate::strings;
 use crate::types::Type;
@@ -71,7 +71,7 @@ const fn function(name: &'static str, parameters: &'static [Parameter], result: 
     }
 }
 
-/// Every function.
+/// Every function that all dialects have.
 pub static FUNCTIONS: &[Function] = &[
     function("abs", &[NUMBER], Type::Number, |values| number(values, f64::abs)),
     function("ceiling", &[NUMBER], Type::Number, |values| number(values, f64::ceil)),
@@ -138,19 +138,50 @@ pub static FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// The function of a name in any case.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Function> {
-    FUNCTIONS
-        .iter()
-        .find(|function| function.name.eq_ignore_ascii_case(name))
+/// What only a dialect with arrays and objects has. Source: `hub-service-api.md` §4.2.
+pub static STRUCTURE_FUNCTIONS: &[Function] = &[
+    function("is_array", &[Parameter::Any], Type::Bool, |values| {
+        test(values, |value| matches!(value, Value::Structure(Structure::Array)))
+    }),
+    function("is_object", &[Parameter::Any], Type::Bool, |values| {
+        test(values, |value| matches!(value, Value::Structure(Structure::Object)))
+    }),
+    function("is_primitive", &[Parameter::Any], Type::Bool, |values| {
+        test(values, |value| !matches!(value, Value::Structure(_) | Value::Undefined))
+    }),
+];
+
+/// The functions of a dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions(&'static [&'static [Function]]);
+
+impl Functions {
+    /// Those that all dialects have.
+    pub const COMMON: Self = Self(&[FUNCTIONS]);
+    /// Those of a dialect with arrays and objects.
+    pub const WITH_STRUCTURES: Self = Self(&[FUNCTIONS, STRUCTURE_FUNCTIONS]);
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = &'static Function> {
+        self.0.iter().copied().flatten()
+    }
+
+    /// The function of a name in any case.
+    #[must_use]
+    pub fn find(self, name: &str) -> Option<&'static Function> {
+        self.iter().find(|function| function.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The function whose name is spelt nearly like this one.
+    #[must_use]
+    pub fn nearest(self, name: &str) -> Option<&'static Function> {
+        nearest(self, name)
+    }
 }
 
-/// The function whose name is spelt nearly like this one.
-#[must_use]
-pub fn nearest(name: &str) -> Option<&'static Function> {
+fn nearest(functions: Functions, name: &str) -> Option<&'static Function> {
     let name = name.to_ascii_lowercase();
-    let (distance, function) = FUNCTIONS
+    let (distance, function) = functions
         .iter()
         .map(|function| (strings::distance(&name, function.name), function))
         .min_by_key(|&(distance, _)| distance)?;

@@ -148,6 +148,11 @@ impl Directory {
         Ok(Self { path })
     }
 
+    /// Names a directory that is there, or is none of which anything is found.
+    pub(crate) fn existing(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     fn join(&self, name: &str) -> PathBuf {
         self.path.join(Path::new(name))
     }

@@ -25,6 +25,7 @@ mod format;
 
 pub mod core;
 
+mod copy;
 mod pending;
 mod queue;
 mod reader;
@@ -34,6 +35,7 @@ mod writer;
 pub mod testing;
 mod volatile;
 
+pub use copy::{FilesHeld, files_to_copy};
 pub use error::{AcknowledgeError, AppendError, CommitError, LaneError, OpenError, ReadError};
 pub use file_system::{Directory, File, FileLock, FileSystem};
 pub use format::FORMAT_VERSION;

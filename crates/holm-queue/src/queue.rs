@@ -95,6 +95,7 @@ impl Queue {
                 is_closing: false,
                 flush: false,
                 acknowledge_by: None,
+                holds: 0,
                 maintain: false,
                 readers: BTreeMap::new(),
                 next_reader: 0,

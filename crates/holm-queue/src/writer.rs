@@ -238,7 +238,10 @@ impl<'s> Writer<'s> {
         let state = self.shared.lock();
         let Some(log) = &state.log else { return };
         let wants_reserve = log.wants_reserve() && Instant::now() >= self.reserve_at;
-        let (has_garbage, has_new_segment) = (log.has_garbage(), log.newest_segment() != self.newest);
+        // Files that are being copied stay, unless there is no space for anything else.
+        let may_remove = state.holds == 0 || *log.health() == Health::Full;
+        let has_garbage = may_remove && log.has_garbage();
+        let has_new_segment = log.newest_segment() != self.newest;
         drop(state);
         if wants_reserve {
             self.save_to_reserve();

@@ -2,16 +2,35 @@
 
 mod access;
 #[cfg(feature = "hub")]
+mod backup;
+#[cfg(feature = "hub")]
 mod bounds;
 mod c2d;
+#[cfg(feature = "hub")]
+mod changes;
+#[cfg(feature = "hub")]
+mod configuration;
 #[cfg(all(feature = "hub", feature = "edge"))]
 mod demo;
 mod device;
+#[cfg(feature = "hub")]
+mod dps;
 #[cfg(feature = "edge")]
 mod edge;
 mod file;
 #[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "hub")]
+mod job;
+mod module;
+#[cfg(feature = "hub")]
+mod policy;
+#[cfg(feature = "hub")]
+mod query;
+#[cfg(feature = "hub")]
+mod routing;
+#[cfg(feature = "hub")]
+mod simulate;
 pub(crate) mod values;
 
 use clap::builder::PossibleValuesParser;
@@ -22,15 +41,37 @@ use crate::logging::LogFormat;
 use crate::output::WrongUse;
 
 pub(crate) use access::{HubAccess, Login};
+#[cfg(feature = "hub")]
+pub(crate) use backup::{Backup, BackupVerb, Restore};
 pub(crate) use c2d::{Ack, C2d, Feedback, Send};
+#[cfg(feature = "hub")]
+pub(crate) use configuration::{Aim, Configuration};
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) use demo::Demo;
-pub(crate) use device::{Auth, Children, Deploy, Device, Method, Module, Monitor, Shown, Target, Twin};
+pub(crate) use device::{Auth, Children, Deploy, Device, DeviceStatus, Method, Monitor, Shown};
+#[cfg(feature = "hub")]
+pub(crate) use dps::{
+    Allocation, Common as DpsCommon, Dps, DpsCertificate, DpsHub, DpsRun, Enrollment, Group as DpsGroup,
+    Registration as DpsRegistration, Reprovision, Rules as DpsRules, Share,
+};
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};
 pub(crate) use file::File;
 #[cfg(feature = "hub")]
 pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
+#[cfg(feature = "hub")]
+pub(crate) use job::{Job, Schedule};
+pub(crate) use module::{Module, OneModule, Properties, RenewedKey, Target, Twin, TwinChange, WhichKey};
+#[cfg(feature = "hub")]
+pub(crate) use policy::{Audit, DpsRight, HubRight, Policy};
+#[cfg(feature = "hub")]
+pub(crate) use query::Query;
+#[cfg(feature = "hub")]
+pub(crate) use routing::{
+    Endpoint, EndpointSettings, Enrichment, EnrichmentRule, OneRule, Route, RouteRule, RouteTest,
+};
+#[cfg(feature = "hub")]
+pub(crate) use simulate::Simulate;
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
@@ -89,6 +130,13 @@ pub(crate) enum Command {
     /// Twins of devices and modules.
     #[command(subcommand)]
     Twin(Twin),
+    /// Ask which devices or modules there are, with which tags and properties: `SELECT * FROM devices WHERE …`.
+    #[cfg(feature = "hub")]
+    Query(Query),
+    /// Jobs: change twins or call a method of many devices, now or at a time.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Job(Job),
     /// Direct methods.
     #[command(subcommand)]
     Method(Method),
@@ -98,10 +146,50 @@ pub(crate) enum Command {
     /// Files of devices.
     #[command(subcommand)]
     File(File),
+    /// The provisioning service: devices that are expected, and what became of them.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Dps(Dps),
     /// Give one edge device its deployment.
     Deploy(Deploy),
+    /// Deployments to all edge devices for which a condition holds.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Deployment(Configuration),
+    /// Settings of all devices or modules for which a condition holds.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Configuration(Configuration),
     /// Read the messages that have reached the hub.
     Monitor(Monitor),
+    /// Routes of a hub: which messages go to which endpoint.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Route(Route),
+    /// Endpoints of message routing: where messages can go, and how they are.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// Properties that the hub adds to messages.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Enrichment(Enrichment),
+    /// Shared access policies of a hub: who may do what, and by which keys.
+    #[cfg(feature = "hub")]
+    #[command(subcommand)]
+    Policy(Policy<HubRight>),
+    /// Show who changed what at a hub, the oldest first.
+    #[cfg(feature = "hub")]
+    Audit(Audit),
+    /// Print what a shell needs to complete commands, such as `holm completions bash > /etc/bash_completion.d/holm`.
+    #[cfg(feature = "hub")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Simulate a fleet of devices and edges at a hub, over the real protocols.
+    #[cfg(feature = "hub")]
+    Simulate(Simulate),
     /// Run a ready-made module (as an edge does).
     Run {
         /// Which one.

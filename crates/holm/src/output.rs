@@ -64,6 +64,13 @@ pub(crate) fn note(text: &str) {
     writeln!(std::io::stderr().lock(), "{text}").ok();
 }
 
+/// Writes over the present line of standard error.
+#[cfg(feature = "hub")]
+pub(crate) fn over(text: &str) {
+    let mut error = std::io::stderr().lock();
+    write!(error, "\r{text}\x1b[K").and_then(|()| error.flush()).ok();
+}
+
 /// Something on the command line that can't be meant, found after it was read: a value that must not be shown, say.
 #[derive(Debug)]
 pub(crate) struct WrongUse(pub(crate) String);

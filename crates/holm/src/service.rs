@@ -1,5 +1,8 @@
 //! The operator's end of a hub's service API: a connection string, a token, a request, an answer or an error in words.
 
+#[cfg(feature = "hub")]
+mod fleet;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +17,8 @@ use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+#[cfg(feature = "hub")]
+use rustls::ClientConfig;
 use serde_json::Value;
 
 /// The version of the published API that is spoken.
@@ -29,12 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(620);
 #[derive(Debug)]
 pub(crate) struct Service {
     connection: ServiceConnectionString,
+    #[cfg(feature = "hub")]
+    tls: Arc<ClientConfig>,
     client: Client,
 }
 
 /// An answer of the hub.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "queries read it"))]
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 
@@ -55,8 +64,14 @@ impl Service {
         }
         let tls = client_config(roots, None).context("TLS can't be set up")?;
         let (host, port) = split_port(&connection.host_name);
-        let client = Client::new(Arc::new(tls), host, port);
-        Ok(Self { connection, client })
+        let tls = Arc::new(tls);
+        let client = Client::new(Arc::clone(&tls), host, port);
+        Ok(Self {
+            connection,
+            #[cfg(feature = "hub")]
+            tls,
+            client,
+        })
     }
 
     /// The hub's host name.
@@ -74,7 +89,7 @@ impl Service {
     ) -> anyhow::Result<Answer> {
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = self.request(method, path, headers, "application/json; charset=utf-8", body)?;
-        let (status, _, bytes) = self
+        let (status, headers, bytes) = self
             .client
             .send(request, MAX_ANSWER, PATIENCE)
             .await
@@ -87,7 +102,7 @@ impl Service {
         } else {
             serde_json::from_slice(&bytes).context("the hub's answer is not JSON")?
         };
-        Ok(Answer { body })
+        Ok(Answer { headers, body })
     }
 
     /// Sends a request whose answer comes piece by piece.
@@ -122,7 +137,17 @@ impl Service {
 
     /// Sends bytes with headers of the caller's.
     pub(crate) async fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> anyhow::Result<()> {
-        let request = self.request(Method::POST, path, headers, "application/octet-stream", body)?;
+        self.send_bytes(Method::POST, path, headers, body).await
+    }
+
+    async fn send_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<()> {
+        let request = self.request(method, path, headers, "application/octet-stream", body)?;
         let (status, _, bytes) = self
             .client
             .send(request, MAX_ANSWER, PATIENCE)
@@ -210,6 +235,9 @@ impl std::error::Error for Refused {}
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = parsed.get("Message").and_then(Value::as_str).unwrap_or_default();
+    if let (Some(code), Some(text)) = (parsed.get("errorCode"), parsed.get("message").and_then(Value::as_str)) {
+        return format!("{text} ({code}, HTTP {})", status.as_u16());
+    }
     if let Ok(inner) = serde_json::from_str::<Value>(message)
         && let Some(text) = inner.get("message").and_then(Value::as_str)
     {

@@ -2,6 +2,7 @@
 
 use holm_gateway::http::device::telemetry;
 use holm_hub::blobs::is_block_list;
+use holm_hub::routing::endpoints::hears_nats_the_same;
 
 /// A batch of events: what is read has no more bytes than it was made of.
 pub(super) fn event_batch(bytes: &[u8]) {
@@ -17,4 +18,9 @@ pub(super) fn block_list(bytes: &[u8]) {
     let mut spaced = bytes.to_vec();
     spaced.extend_from_slice(b"\n");
     assert_eq!(known, is_block_list(&spaced), "a line end behind it changes it");
+}
+
+/// A session answers the same and never panics, in whatever pieces the bytes come.
+pub(super) fn nats_client(bytes: &[u8]) {
+    assert!(hears_nats_the_same(bytes), "pieces make a difference");
 }

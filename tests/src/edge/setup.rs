@@ -15,6 +15,8 @@ pub struct Setup {
     pub engine: Option<PathBuf>,
     /// A command that runs it: the edge's own command line is added.
     pub under: Vec<String>,
+    /// Lines for `[provisioning]` of its configuration, instead of the device's connection string.
+    pub provisioning: Option<String>,
     /// Variables.
     pub env: Vec<(&'static str, String)>,
     /// What its data is on.

@@ -66,6 +66,25 @@ pub fn request(
     }
 }
 
+/// Sends GET and reads the status of the answer, and nothing after it: what asks for another protocol is not ended by the server.
+///
+/// # Errors
+/// When the connection breaks or the answer is not HTTP.
+pub fn status_of_get(mut stream: impl Read + Write, target: &str, headers: &[(&str, &str)]) -> Result<u16> {
+    let mut head = format!("GET {target} HTTP/1.1\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n")?;
+    }
+    head += "\r\n";
+    stream.write_all(head.as_bytes())?;
+    stream.flush()?;
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).context("no answer came")?;
+    let text = String::from_utf8_lossy(&line).into_owned();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.with_context(|| format!("`{text}` is no status of HTTP"))
+}
+
 /// Gets a page in plain HTTP.
 ///
 /// # Errors

@@ -132,13 +132,8 @@ fn an_engine_that_hangs_and_restarts_holds_up_nothing_but_its_containers_which_c
     edge::deploy(&scene.hub, &scene.device, &edge::manifest(&deployed, &scene::routes()));
     engine.go_on();
     patience::wait("the container of the new deployment", patience::long(), || {
-        let shown = engine.docker(&["ps", "--all", "--format", "{{.Names}}"]);
-        let is_there = shown.contains("drum");
-        let env = if is_there {
-            engine.docker(&["inspect", "--format", "{{.Config.Env}}", "drum"])
-        } else {
-            shown
-        };
+        // In between the old one is gone and the new one is not there yet.
+        let env = engine.try_docker(&["inspect", "--format", "{{.Config.Env}}", "drum"])?;
         if env.contains("SETTING=2") { Ok(()) } else { Err(env) }
     });
     wait_for_status(&scene.edge, "drum", "running");

@@ -3,6 +3,7 @@
 mod clients;
 mod disk;
 mod engine;
+mod hub_work;
 mod link;
 mod names;
 mod scene;

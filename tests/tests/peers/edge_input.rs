@@ -85,7 +85,12 @@ fn a_configuration_is_refused_by_the_name_and_place_of_what_is_wrong() {
         0o600,
         &["module_path", "module_paths"],
     );
-    bench.assert_refused(&good.replace("\"manual\"", "\"dps\""), 0o600, &["dps", "not yet"]);
+    bench.assert_refused(
+        &good.replace("\"manual\"", "\"dps\""),
+        0o600,
+        &["dps", "global_endpoint", "id_scope", "missing"],
+    );
+    bench.assert_refused(&good.replace("\"manual\"", "\"tpm\""), 0o600, &["tpm", "manual", "dps"]);
     bench.assert_refused(&good.replace("[holm]", "[holm"), 0o600, &["edge.toml"]);
     bench.assert_refused(&good.replace("SharedAccessKey=", "SharedKey="), 0o600, &["SharedKey"]);
     bench.assert_refused(&good, 0o644, &["edge.toml", "chmod"]);

@@ -256,6 +256,41 @@ fn a_command_line_logs_in_with_plain_and_is_sent_on_to_the_event_hub() {
     assert_eq!(bodies.get(1..), Some(&["old", "new"][..]), "{bodies:?}");
 }
 
+/// `az iot device c2d-message send` and `monitor-feedback`: each logs in with PLAIN and says nothing more of who it is.
+#[test]
+fn a_command_line_sends_a_message_and_reads_its_feedback_with_plain() {
+    if !Need::all(&[Need::Python, Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    let device = hub.create_device("d1");
+    let mut client = listening(&hub, &device);
+    let mut proton = Sdk::proton(&hub).start();
+    log_in(&hub, &mut proton);
+
+    let order =
+        json!({"to": "/devices/d1/messages/devicebound", "body": "{\"on\":true}", "ack": "full", "message_id": "m-1"});
+    let sent = proton.call("send", order);
+    let message = client.event("message", |_| true);
+    let told = proton.call(
+        "read",
+        json!({"address": "/messages/servicebound/feedback", "count": 1}),
+    );
+
+    assert_eq!(sent["outcome"], "accepted", "{sent}");
+    assert_eq!(message["message_id"], "m-1", "{message}");
+    let records: Value = serde_json::from_str(told[0]["body"].as_str().unwrap_or_default()).expect("a JSON array");
+    assert_eq!(
+        (
+            &records[0]["originalMessageId"],
+            &records[0]["deviceId"],
+            &records[0]["statusCode"]
+        ),
+        (&json!("m-1"), &json!("d1"), &json!("Success")),
+        "{told}"
+    );
+}
+
 /// Row 87.
 #[test]
 fn a_bad_token_is_answered_with_401_and_opens_nothing() {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::condition::AmqpError;
 use crate::link::{DeliveryId, LinkId, SessionId, Token};
-use crate::performative::{Attach, DeliveryTag, Open, Outcome, SaslCode};
+use crate::performative::{Attach, DeliveryTag, Open, Outcome, SaslCode, Secret};
 use crate::sasl::Credentials;
 use crate::text::Text;
 use crate::timer::Timer;
@@ -16,14 +16,16 @@ use crate::violation::Violation;
 /// What happened, in the order in which it happened. After [`Event::Closed`] nothing follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Server: a client gives its credentials. Answer by [`authenticate`](crate::Connection::authenticate); what the client
-    /// sends meanwhile waits. A client without SASL never gives any.
+    /// Server: a client gives its credentials. Answer by [`authenticate`](crate::Connection::authenticate), or first by a
+    /// [`challenge`](crate::Connection::challenge); what the client sends meanwhile waits. A client without SASL never gives any.
     Authenticate {
         /// What it gives.
         credentials: Credentials,
         /// Whom it wants to talk to.
         hostname: Option<Text>,
     },
+    /// Server: a client answers a [`challenge`](crate::Connection::challenge). Decide as after [`Event::Authenticate`].
+    SaslResponse(Secret),
     /// The peer opened the connection: sessions may begin. A server has answered.
     Opened(Box<Open>),
     /// The peer began a session, or answered ours. Its begin was answered.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::input::MIN_IDLE_TIME_OUT;
 use super::{Closed, Config, Connection, Event, Layer, Role, State};
 use crate::codec::{MIN_MAX_FRAME_SIZE, ProtocolHeader};
 use crate::map::Fields;
-use crate::performative::{Open, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome};
+use crate::performative::{Open, SaslChallenge, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, Secret};
 use crate::sasl::Credentials;
 use crate::text::{Symbol, Text};
 use crate::timer::Timer;
@@ -83,6 +85,10 @@ impl Connection {
         let name = frame.name();
         match (self.state, frame) {
             (State::AwaitingInit, SaslFrame::Init(init)) => self.handle_init(init),
+            (State::AwaitingResponse, SaslFrame::Response(response)) => {
+                self.wait_for_decision();
+                self.events.push(Event::SaslResponse(response.response));
+            }
             (State::AwaitingMechanisms, SaslFrame::Mechanisms(offered)) => self.choose(&offered.mechanisms),
             (State::AwaitingOutcome, SaslFrame::Outcome(outcome)) => self.handle_outcome(&outcome),
             _ => {
@@ -99,10 +105,7 @@ impl Connection {
         let offered = self.config.mechanisms.contains(&init.mechanism);
         match Credentials::try_from(&init) {
             Ok(credentials) if offered => {
-                self.state = State::Deciding;
-                let deadline = self.last_received + self.config.handshake_timeout;
-                self.timers.clear_all();
-                self.timers.set(Timer::Decision, deadline);
+                self.wait_for_decision();
                 self.events.push(Event::Authenticate {
                     credentials,
                     hostname: init.hostname,
@@ -111,6 +114,33 @@ impl Connection {
             // The client has no use for the difference between a wrong form and a wrong content.
             _ => self.end_sasl(SaslCode::Auth),
         }
+    }
+
+    fn wait_for_decision(&mut self) {
+        self.state = State::Deciding;
+        let deadline = self.last_received + self.config.handshake_timeout;
+        self.timers.clear_all();
+        self.timers.set(Timer::Decision, deadline);
+    }
+
+    /// Asks the client something before it is decided on: its answer is an [`Event::SaslResponse`], and must come within
+    /// `config.handshake_timeout`. How often that may be is for the application to bound.
+    ///
+    /// False, without effect, when no credentials wait for a decision (any more).
+    pub fn challenge(&mut self, now: Instant, challenge: Bytes) -> bool {
+        if self.state != State::Deciding {
+            return false;
+        }
+        self.timers.clear_all();
+        if !self.ended() {
+            self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        }
+        self.paused = false;
+        self.state = State::AwaitingResponse;
+        let challenge = Secret(challenge);
+        self.wire.sasl(&SaslFrame::Challenge(SaslChallenge { challenge }));
+        self.process();
+        true
     }
 
     /// Lets the client in by [`SaslCode::Ok`], or turns it away by any other code: [`SaslCode::Auth`] for wrong credentials,

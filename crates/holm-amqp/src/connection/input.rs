@@ -135,6 +135,7 @@ impl Connection {
     pub(super) const fn expected(&self) -> &'static str {
         match self.state {
             State::AwaitingInit => "sasl-init",
+            State::AwaitingResponse => "sasl-response",
             State::AwaitingMechanisms => "sasl-mechanisms",
             State::AwaitingOutcome => "sasl-outcome",
             State::AwaitingOpen => "open",

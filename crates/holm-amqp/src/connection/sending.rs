@@ -97,6 +97,12 @@ impl Connection {
         self.check_send(link, true).is_ok()
     }
 
+    /// Whether so many bytes wait on all links together that none of them takes more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queued_bytes > self.config.max_queued
+    }
+
     fn check_send(&self, link: LinkId, needs_credit: bool) -> Result<(), SendError> {
         if self.state != State::Open || self.ended() {
             return Err(SendError::NotAttached);
@@ -116,7 +122,7 @@ impl Connection {
         if sender.unsettled >= self.config.max_unsettled {
             return Err(SendError::WindowFull);
         }
-        if self.queued_bytes > self.config.max_queued || sender.queued_bytes > self.config.max_link_queue {
+        if self.is_full() || sender.queued_bytes > self.config.max_link_queue {
             return Err(SendError::QueueFull);
         }
         Ok(())

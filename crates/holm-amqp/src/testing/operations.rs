@@ -344,7 +344,7 @@ impl Side {
             Event::Delivery(delivery) => self.note_delivery(&delivery),
             Event::Settled { token, outcome } => self.note_settled(token, outcome.as_ref()),
             Event::Closed(_) => self.closed = true,
-            Event::Begun(_) | Event::Opened(_) | Event::Drained(_) => {}
+            Event::Begun(_) | Event::Opened(_) | Event::Drained(_) | Event::SaslResponse(_) => {}
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::codec::{FrameBody, ProtocolHeader};
-use crate::performative::{Open, Performative, SaslCode, SaslFrame, Secret};
+use crate::codec::{Frame, FrameBody, ProtocolHeader, encode_frame};
+use crate::performative::{Open, Performative, SaslCode, SaslFrame, SaslInit, SaslResponse, Secret};
 use crate::testing::{
     Pair, closed, epoch, events, frame, raw_frame, transmitted, transmitted_frames, transmitted_performatives,
 };
@@ -71,6 +71,55 @@ fn every_mechanism_is_told_to_the_application_with_its_credentials() {
             "one answer is enough"
         );
     }
+}
+
+#[test]
+fn a_client_that_is_challenged_answers_before_it_is_decided_on() {
+    let config = Config {
+        mechanisms: vec![Symbol::from_static("TPM")],
+        ..Config::default()
+    };
+    let mut server = Connection::server(epoch(), Arc::new(config));
+    let init = SaslFrame::Init(SaslInit {
+        mechanism: Symbol::from_static("TPM"),
+        initial_response: Some(Secret(Bytes::from_static(b"\0scope\0reg\0key"))),
+        hostname: None,
+    });
+    let of_sasl = |frame: SaslFrame| {
+        let (mut out, body) = (BytesMut::new(), FrameBody::Sasl(frame));
+        encode_frame(&Frame { channel: 0, body }, &mut out);
+        out
+    };
+    let answer = || {
+        of_sasl(SaslFrame::Response(SaslResponse {
+            response: Secret(Bytes::from_static(b"\0answer")),
+        }))
+    };
+
+    server.handle_bytes(epoch(), &ProtocolHeader::Sasl.bytes());
+    server.handle_bytes(epoch(), &of_sasl(init));
+    assert!(matches!(events(&mut server)[..], [Event::Authenticate { .. }]));
+    for _ in 0..2 {
+        assert!(server.challenge(epoch(), Bytes::from_static(&[0])));
+        assert!(!server.challenge(epoch(), Bytes::from_static(&[0])), "one at a time");
+        assert!(!server.authenticate(epoch(), SaslCode::Ok), "it has yet to answer");
+        let sent = transmitted_frames(&mut server);
+        let Some(FrameBody::Sasl(SaslFrame::Challenge(asked))) = sent.last().map(|frame| &frame.body) else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(asked.challenge.0.as_ref(), [0]);
+        server.handle_bytes(epoch(), &answer());
+        assert_eq!(
+            events(&mut server),
+            [Event::SaslResponse(Secret(Bytes::from_static(b"\0answer")))]
+        );
+    }
+
+    assert!(server.authenticate(epoch(), SaslCode::Ok));
+    let mut other = Connection::server(epoch(), Arc::new(Config::default()));
+    other.handle_bytes(epoch(), &ProtocolHeader::Sasl.bytes());
+    other.handle_bytes(epoch(), &answer());
+    assert!(closed(&events(&mut other)).is_some(), "an answer to nothing is none");
 }
 
 #[test]

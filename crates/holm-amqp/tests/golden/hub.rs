@@ -71,7 +71,7 @@ impl Hub {
                     .push(format!("closed: {reason}{}", cause.unwrap_or_default()));
                 return false;
             }
-            Event::Attached { .. } | Event::Drained(_) => {}
+            Event::Attached { .. } | Event::Drained(_) | Event::SaslResponse(_) => {}
         }
         true
     }

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use holm_gateway::{
-    Admission, CloseReason, Presence, Refusal, Resumed, Service, SessionHandle, SessionId, Subscriptions,
+    Admission, CloseReason, Presence, Provisioning, Refusal, Resumed, Service, SessionHandle, SessionId, Subscriptions,
 };
 use holm_model::manifest::{ClientReported, client_key};
 use holm_model::wire::Subscription;
@@ -122,6 +122,13 @@ fn unavailable(error: &StateError) -> Refusal {
 impl Service for Broker {
     type Events = Infallible;
     type Notices = Infallible;
+
+    const SERVES_BACK_ENDS: bool = false;
+}
+
+/// Devices are told by a hub where they belong.
+impl Provisioning for Broker {
+    const PROVISIONS: bool = false;
 }
 
 impl Presence for Broker {

@@ -8,15 +8,21 @@ use holm_model::Timestamp;
 use holm_net::error_chain;
 
 use super::{Check, Group, Looking, Subject, Verdict};
-use crate::config::{EdgeCa, EdgeConfig};
-use crate::security::read_device_key;
+use crate::config::{DeviceProof, EdgeCa, EdgeConfig};
+use crate::security::read_device_proof;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "key-pairs-read",
         group: Group::Certificates,
-        about: "the device's key can be read",
-        look: device_key,
+        about: "the device's key, or its certificate with its key, can be read",
+        look: device_proof,
+    },
+    Check {
+        id: "identity-certificate-expiry",
+        group: Group::Certificates,
+        about: "the device's certificate is valid for a while yet",
+        look: identity_expiry,
     },
     Check {
         id: "certs-match-private-keys",
@@ -38,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The checks that an edge must pass to start and work. Its own authority it replaces itself.
+/// The checks that an edge must pass to start and work. Its own authority it replaces itself, and without its hub it works too.
 pub(super) fn before_start(subject: &Subject) -> impl Iterator<Item = &'static Check> {
     let is_given = subject
         .config()
@@ -46,6 +52,7 @@ pub(super) fn before_start(subject: &Subject) -> impl Iterator<Item = &'static C
     CHECKS
         .iter()
         .filter(move |check| is_given || check.id != "local-ca-certificate-expiry")
+        .filter(|check| check.id != "identity-certificate-expiry")
 }
 
 /// What is left when somebody should look after it; the published figure.
@@ -55,17 +62,39 @@ fn at_once(verdict: Verdict) -> Looking<'static> {
     Box::pin(std::future::ready(verdict))
 }
 
-fn device_key(subject: &Subject) -> Looking<'_> {
-    let read = match subject.config() {
-        Ok(config) => read_device_key(&config.device_key),
+fn device_proof(subject: &Subject) -> Looking<'_> {
+    let proof = match subject.config() {
+        Ok(config) => &config.proof,
         Err(verdict) => return at_once(verdict),
     };
-    at_once(match read {
-        Ok(_) => Verdict::Fine(None),
-        Err(error) => Verdict::error(
+    at_once(match (read_device_proof(proof), proof) {
+        (Ok(_), _) => Verdict::Fine(None),
+        (Err(error), DeviceProof::Certificate(files)) => Verdict::error(
+            format!(
+                "`{}` and `{}`: {}",
+                files.cert.display(),
+                files.pk.display(),
+                error_chain(&error)
+            ),
+            "give the pair that was made together, as PEM that the edge's user may read, the key with mode 0600, in `identity_cert` and `identity_pk`",
+        ),
+        (Err(error), _) => Verdict::error(
             error_chain(&error),
             "give a file with the key in base64, with mode 0600, that this user may read, in `provisioning.authentication.device_id_pk.uri`",
         ),
+    })
+}
+
+fn identity_expiry(subject: &Subject) -> Looking<'_> {
+    let files = match subject.config().map(|config| &config.proof) {
+        Ok(DeviceProof::Certificate(files)) => files,
+        Ok(_) => return at_once(Verdict::Fine(Some("the device has a key".to_owned()))),
+        Err(verdict) => return at_once(verdict),
+    };
+    at_once(match read(&files.cert).as_deref() {
+        Ok([info, ..]) => validity(info, subject.now, "renew it: put the new pair in place of both files"),
+        Ok([]) => Verdict::Skipped(format!("`{}` holds no certificate", files.cert.display())),
+        Err(reason) => Verdict::error(reason.clone(), "see `key-pairs-read`"),
     })
 }
 

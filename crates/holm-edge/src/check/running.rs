@@ -123,9 +123,11 @@ fn link(status: &Value) -> Verdict {
     if status.pointer("/link/connected") == Some(&Value::Bool(true)) {
         return Verdict::Fine(Some(format!("since {since}; {waiting}")));
     }
-    let reason = text(status, "/link/reason");
+    // There is none before the first attempt has failed.
+    let reason = status.pointer("/link/reason").and_then(Value::as_str);
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     Verdict::warning(
-        format!("down since {since} ({reason}); {waiting} on disk"),
+        format!("down since {since}{reason}; {waiting} on disk"),
         "nothing, when the hub is out of reach on purpose: the edge goes on and comes back by itself; else see the checks below",
     )
 }
@@ -153,5 +155,26 @@ fn identities(status: &Value) -> Verdict {
         Verdict::Fine(None)
     } else {
         Verdict::warning(error, "what is known stays in force; see the checks of the hub")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_is_down_is_told_with_its_reason_if_there_is_one() {
+        let told = |reason: Value| {
+            let status =
+                json!({"link": {"connected": false, "since": "T", "reason": reason}, "upstream": {"messages": 2}});
+            format!("{:?}", link(&status))
+        };
+
+        let (unknown, known) = (told(Value::Null), told(json!("refused")));
+
+        assert!(unknown.contains("down since T; 2 messages wait"), "{unknown}");
+        assert!(known.contains("down since T (refused); 2 messages"), "{known}");
     }
 }

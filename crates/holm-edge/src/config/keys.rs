@@ -44,8 +44,8 @@ const fn key(
     }
 }
 
-const DPS: Treatment = NotYet("provision with `source = \"manual\"`");
-const X509: Treatment = NotYet("give the device a symmetric key (`method = \"sas\"`)");
+const NO_TPM: Treatment = NotYet("let the device prove itself by a symmetric key or a certificate");
+const ISSUED: Treatment = NotYet("have it issued by other means, and give its file");
 const ISSUANCE: Treatment =
     NotYet("let the edge make its CA (leave the key out), or give `edge_ca.cert` and `edge_ca.pk`");
 const ONE_PROCESS: Treatment = NoEffect("keys, certificates and identities are parts of this one process");
@@ -83,10 +83,10 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "provisioning.source",
-        "`\"manual\"`",
+        "`\"manual\"` or `\"dps\"`",
         "required",
         Used,
-        "Where the device's identity comes from.",
+        "Where the device's identity comes from: this file, or the provisioning service.",
     ),
     key(
         "provisioning.connection_string",
@@ -111,7 +111,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "provisioning.authentication.method",
-        "`\"sas\"`",
+        "`\"sas\"` or `\"x509\"`",
         "`\"sas\"`",
         Used,
         "How the device proves itself.",
@@ -360,8 +360,8 @@ pub const KEYS: &[Key] = &[
         "auto_reprovisioning_mode",
         "text",
         "`\"Dynamic\"`",
-        NoEffect("a device that was provisioned by hand has nowhere to ask again"),
-        "When the device provisions itself again.",
+        Used,
+        "When a device asks the provisioning service again by itself: `\"Dynamic\"` when its hub refuses it, `\"OnErrorOnly\"` only if its hub has let in none of its identities since the start, `\"AlwaysOnStartup\"` when its hub refuses it and at each start. Nothing with `source = \"manual\"`.",
     ),
     key(
         "cloud_retries",
@@ -390,7 +390,7 @@ pub const KEYS: &[Key] = &[
         "provisioning.dynamic_reprovisioning",
         "boolean",
         "`false`",
-        NoEffect("a device that was provisioned by hand has nowhere to ask again"),
+        NoEffect("use `auto_reprovisioning_mode`; a device that its hub refuses asks again in any case"),
         "Older form of `auto_reprovisioning_mode`.",
     ),
     key(
@@ -459,58 +459,100 @@ pub const KEYS: &[Key] = &[
     key(
         "provisioning.global_endpoint",
         "URI",
-        "",
-        DPS,
-        "The provisioning service.",
+        "required with `\"dps\"`",
+        Used,
+        "The provisioning service, `https://` and its host name; a port after it is that of its HTTPS.",
     ),
     key(
         "provisioning.id_scope",
         "text",
-        "",
-        DPS,
-        "The scope in the provisioning service.",
+        "required with `\"dps\"`",
+        Used,
+        "What the provisioning service is called: `holm hub id-scope` prints it.",
     ),
     key(
-        "provisioning.payload.*",
-        "table",
-        "",
-        DPS,
-        "What is sent to the provisioning service's allocation function.",
+        "provisioning.payload.uri",
+        "file",
+        "none",
+        Used,
+        "File with JSON that is sent to the provisioning service's allocation function.",
     ),
     key(
-        "provisioning.attestation.*",
-        "table",
-        "",
-        DPS,
+        "provisioning.attestation.method",
+        "`\"symmetric_key\"` or `\"x509\"`",
+        "`\"symmetric_key\"`",
+        Used,
         "How the device proves itself to the provisioning service.",
+    ),
+    key(
+        "provisioning.attestation.registration_id",
+        "text",
+        "with `\"x509\"` the common name of the certificate, else required",
+        Used,
+        "Under which id the device asks.",
+    ),
+    key(
+        "provisioning.attestation.symmetric_key.value",
+        "base64, secret",
+        "none",
+        Used,
+        "The device's key; of a group, the one derived for this device (`holm dps group device-key`).",
+    ),
+    key(
+        "provisioning.attestation.symmetric_key.uri",
+        "file",
+        "none",
+        Used,
+        "File with the device's key in base64, or as it is, with mode 0600.",
+    ),
+    key(
+        "provisioning.attestation.identity_cert",
+        "file",
+        "required with `\"x509\"`",
+        Used,
+        "PEM file with the device's certificate and the chain above it. One that was replaced is shown from the next connection on; its common name is the registration id.",
+    ),
+    key(
+        "provisioning.attestation.identity_cert.*",
+        "table",
+        "",
+        ISSUED,
+        "How the device's certificate is issued.",
+    ),
+    key(
+        "provisioning.attestation.identity_pk",
+        "file",
+        "required with `\"x509\"`",
+        Used,
+        "PEM file with the key of the device's certificate, with mode 0600.",
     ),
     key(
         "provisioning.always_reprovision_on_startup",
         "boolean",
-        "",
-        DPS,
-        "Older form of `auto_reprovisioning_mode`.",
+        "`false`",
+        Used,
+        "Older form of `auto_reprovisioning_mode = \"AlwaysOnStartup\"`.",
     ),
     key(
         "provisioning.authentication.identity_cert",
-        "file or table",
-        "",
-        X509,
-        "The device's certificate.",
+        "file",
+        "required with `\"x509\"`",
+        Used,
+        "PEM file with the device's certificate and the chain above it. One that was replaced is shown from the next connection on.",
     ),
     key(
         "provisioning.authentication.identity_cert.*",
         "table",
         "",
-        X509,
+        ISSUED,
         "How the device's certificate is issued.",
     ),
     key(
         "provisioning.authentication.identity_pk",
         "file",
-        "",
-        X509,
-        "The key of the device's certificate.",
+        "required with `\"x509\"`",
+        Used,
+        "PEM file with the key of the device's certificate, with mode 0600.",
     ),
     key(
         "cert_issuance.*",
@@ -576,7 +618,7 @@ pub const KEYS: &[Key] = &[
         NotYet("keep keys in files"),
         "Keys in a PKCS #11 module.",
     ),
-    key("tpm.*", "table", "", DPS, "The TPM that proves the device."),
+    key("tpm.*", "table", "", NO_TPM, "The TPM that proves the device."),
     key(
         "image_garbage_collection.*",
         "table",

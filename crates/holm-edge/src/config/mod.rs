@@ -13,7 +13,9 @@
 //!
 //! Source: `edge-agent.md` §5.
 
+mod certificate;
 mod check;
+mod dps;
 pub mod import;
 pub mod keys;
 mod nearest;
@@ -26,13 +28,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use holm_client::Transport;
+use holm_client::{Assignment, Transport};
 use holm_identity::SymmetricKey;
 use holm_identity::private_file::{self, PrivateFileError};
 use holm_model::DeviceId;
 use holm_runtime::LogLimits;
 use holm_runtime::docker::NetworkConfig;
 
+use crate::provisioning;
+
+pub use dps::{Again, Dps};
 pub use otel::{Otel, OtelEndpoint};
 pub use reference::reference_markdown;
 
@@ -48,8 +53,10 @@ pub struct EdgeConfig {
     pub hub: HubAddress,
     /// The device that this edge is.
     pub device: DeviceId,
-    /// Its key.
-    pub device_key: DeviceKey,
+    /// What it proves itself by.
+    pub proof: DeviceProof,
+    /// Whom to ask for hub and device; `None`: they stand in the configuration.
+    pub dps: Option<Dps>,
     /// More roots, for modules and for the hub's certificate.
     pub trust_bundle_cert: Option<PathBuf>,
     /// Where the edge's certificates come from.
@@ -133,13 +140,24 @@ impl HubAddress {
     }
 }
 
-/// The key of the device.
+/// What the device proves itself by.
 #[derive(Clone, Debug)]
-pub enum DeviceKey {
-    /// It stands in the configuration.
-    Given(SymmetricKey),
-    /// It is in a file, in base64.
-    File(PathBuf),
+pub enum DeviceProof {
+    /// A key that stands in the configuration.
+    Key(SymmetricKey),
+    /// A key in a file, in base64.
+    KeyFile(PathBuf),
+    /// A certificate.
+    Certificate(CertificateFiles),
+}
+
+/// The device's certificate. Who renews it replaces both files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, with the chain above it (PEM).
+    pub cert: PathBuf,
+    /// Its key (PEM), with mode 0600.
+    pub pk: PathBuf,
 }
 
 /// Where the certificates of the edge come from.
@@ -220,17 +238,26 @@ pub struct Loaded {
 }
 
 impl EdgeConfig {
-    /// Reads a file.
+    /// The same for the hub and device that the provisioning service has told.
+    #[must_use]
+    pub fn assigned(mut self, told: &Assignment) -> Self {
+        self.hub.host.clone_from(&told.hub);
+        self.device = told.device.clone();
+        self
+    }
+
+    /// Reads a file. An edge that asks the provisioning service is what it was told the last time.
     ///
     /// # Errors
     /// [`ConfigError`]; a file with a secret must have mode 0600.
     pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         let bytes = private_file::read_public(path, MAX_BYTES).map_err(ConfigError::File)?;
-        let loaded = Self::parse(&String::from_utf8_lossy(&bytes))?;
+        let mut loaded = Self::parse(&String::from_utf8_lossy(&bytes))?;
         if loaded.holds_secret {
             // Read once more, by the rule for secrets: that tells the mode, and the way out.
             private_file::read(path, MAX_BYTES).map_err(ConfigError::File)?;
         }
+        loaded.config = provisioning::recall(loaded.config);
         Ok(loaded)
     }
 

@@ -12,8 +12,10 @@ use holm_runtime::LogLimits;
 use holm_runtime::docker::{NetworkConfig, Subnet};
 use toml_edit::{Item, TableLike, Value};
 
+use super::certificate;
 use super::check::position;
-use super::{DeviceKey, EdgeCa, EdgeConfig, HubAddress, MetricsBind, Otel, Problem};
+use super::dps::{self, Dps};
+use super::{DeviceProof, EdgeCa, EdgeConfig, HubAddress, MetricsBind, Otel, Problem};
 
 const DEFAULT_DATA: &str = "/var/lib/holm/edge";
 const DEFAULT_MODULE_PATH: &str = "/usr/lib/holm/modules";
@@ -41,7 +43,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn item(&self, path: &str) -> Option<&'a Item> {
+    pub(super) fn item(&self, path: &str) -> Option<&'a Item> {
         let (mut table, mut segments) = (self.root, path.split('.').peekable());
         while let Some(segment) = segments.next() {
             let item = table.get(segment)?;
@@ -53,12 +55,12 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn problem(&mut self, item: Option<&Item>, text: impl Into<String>) {
+    pub(super) fn problem(&mut self, item: Option<&Item>, text: impl Into<String>) {
         let at = item.and_then(Item::span).map(|span| position(self.text, span.start));
         self.problems.push(Problem { at, text: text.into() });
     }
 
-    fn text(&mut self, path: &str) -> Option<&'a str> {
+    pub(super) fn text(&mut self, path: &str) -> Option<&'a str> {
         let item = self.item(path)?;
         let text = item.as_str();
         match text {
@@ -82,7 +84,7 @@ impl<'a> Reader<'a> {
         value
     }
 
-    fn boolean(&mut self, path: &str) -> Option<bool> {
+    pub(super) fn boolean(&mut self, path: &str) -> Option<bool> {
         let item = self.item(path)?;
         let value = item.as_bool();
         if value.is_none() {
@@ -114,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A `file://` URI or an absolute path.
-    fn file(&mut self, path: &str) -> Option<PathBuf> {
+    pub(super) fn file(&mut self, path: &str) -> Option<PathBuf> {
         let text = self.text(path)?;
         let file = text.strip_prefix("file://").unwrap_or(text);
         if Path::new(file).is_absolute() {
@@ -213,7 +215,8 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
             protocol,
         },
         device: provisioned.device,
-        device_key: provisioned.key,
+        proof: provisioned.proof,
+        dps: provisioned.dps,
         trust_bundle_cert,
         edge_ca: edge_ca?,
         allow_elevated_docker_permissions: allow_elevated,
@@ -239,11 +242,14 @@ pub(super) fn resolve(reader: &mut Reader<'_>) -> Option<EdgeConfig> {
     })
 }
 
-struct Provisioned {
-    host: String,
-    port: Option<u16>,
-    device: DeviceId,
-    key: DeviceKey,
+/// Which device the edge is, and of which hub.
+pub(super) struct Provisioned {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) device: DeviceId,
+    pub(super) proof: DeviceProof,
+    /// Whom to ask instead.
+    pub(super) dps: Option<Dps>,
 }
 
 fn provisioning(reader: &mut Reader<'_>) -> Option<Provisioned> {
@@ -251,14 +257,9 @@ fn provisioning(reader: &mut Reader<'_>) -> Option<Provisioned> {
     let item = reader.item("provisioning.source");
     match source {
         Some("manual") => {}
+        Some("dps") => return dps::read(reader),
         Some(other) => {
-            let text = match other {
-                "dps" => {
-                    "`provisioning.source = \"dps\"` is not yet supported; give `\"manual\"` with a connection string"
-                        .to_owned()
-                }
-                _ => format!("`provisioning.source` is `{other}`; give `\"manual\"`"),
-            };
+            let text = format!("`provisioning.source` is `{other}`; give `\"manual\"` or `\"dps\"`");
             reader.problem(item, text);
             return None;
         }
@@ -298,8 +299,14 @@ fn connection_string(reader: &mut Reader<'_>, item: &Item) -> Option<Provisioned
                     host,
                     port,
                     device: parsed.identity.device,
-                    key: DeviceKey::Given(key),
+                    proof: DeviceProof::Key(key),
+                    dps: None,
                 });
+            }
+            Credential::Certificate => {
+                "it has no key; give `provisioning.iothub_hostname`, `provisioning.device_id` and `provisioning.authentication` \
+                 with `method = \"x509\"`"
+                    .to_owned()
             }
             _ => "it must hold the device's own `SharedAccessKey`".to_owned(),
         },
@@ -312,13 +319,17 @@ fn connection_string(reader: &mut Reader<'_>, item: &Item) -> Option<Provisioned
 }
 
 fn by_parts(reader: &mut Reader<'_>) -> Option<Provisioned> {
-    let method = reader.text("provisioning.authentication.method").unwrap_or("sas");
-    if method != "sas" {
-        let item = reader.item("provisioning.authentication.method");
-        let text = format!("`provisioning.authentication.method = \"{method}\"` is not yet supported; give `\"sas\"`");
-        reader.problem(item, text);
-        return None;
-    }
+    const METHOD: &str = "provisioning.authentication.method";
+    let method = reader.text(METHOD).unwrap_or("sas");
+    let is_certificate = match method {
+        "sas" => false,
+        "x509" => true,
+        other => {
+            let item = reader.item(METHOD);
+            reader.problem(item, format!("`{METHOD}` is `{other}`; give `\"sas\"` or `\"x509\"`"));
+            return None;
+        }
+    };
     let mut required = |path: &str| {
         if reader.item(path).is_none() {
             let text = format!("a value for `{path}` is missing; give it, or `provisioning.connection_string`");
@@ -336,31 +347,36 @@ fn by_parts(reader: &mut Reader<'_>) -> Option<Provisioned> {
             None
         }
     });
-    let key = device_key(reader);
+    let proof = if is_certificate {
+        certificate::read(reader, "provisioning.authentication").map(DeviceProof::Certificate)
+    } else {
+        device_key(reader)
+    };
     let (host, port) = split_port(host?);
     Some(Provisioned {
         host,
         port,
         device: device?,
-        key: key?,
+        proof: proof?,
+        dps: None,
     })
 }
 
-fn device_key(reader: &mut Reader<'_>) -> Option<DeviceKey> {
+fn device_key(reader: &mut Reader<'_>) -> Option<DeviceProof> {
     const VALUE: &str = "provisioning.authentication.device_id_pk.value";
     const URI: &str = "provisioning.authentication.device_id_pk.uri";
     match (reader.item(VALUE), reader.item(URI)) {
         (Some(item), None) => {
             reader.holds_secret = true;
             match SymmetricKey::from_base64(reader.text(VALUE)?) {
-                Ok(key) => Some(DeviceKey::Given(key)),
+                Ok(key) => Some(DeviceProof::Key(key)),
                 Err(error) => {
                     reader.problem(Some(item), format!("`{VALUE}` is not a key: {error}"));
                     None
                 }
             }
         }
-        (None, Some(_)) => reader.file(URI).map(DeviceKey::File),
+        (None, Some(_)) => reader.file(URI).map(DeviceProof::KeyFile),
         (found, _) => {
             reader.holds_secret |= found.is_some();
             reader.problem(found, format!("give the device's key in one of `{VALUE}` and `{URI}`"));
@@ -369,7 +385,7 @@ fn device_key(reader: &mut Reader<'_>) -> Option<DeviceKey> {
     }
 }
 
-fn split_port(host: &str) -> (String, Option<u16>) {
+pub(super) fn split_port(host: &str) -> (String, Option<u16>) {
     match host.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') && port.parse::<u16>().is_ok() => {
             (name.to_owned(), port.parse().ok())

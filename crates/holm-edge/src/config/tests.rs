@@ -2,6 +2,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use holm_identity::CertificateAuthority;
+use holm_model::Timestamp;
+
 use super::keys::{KEYS, Treatment};
 use super::*;
 
@@ -68,7 +71,7 @@ fn a_complete_file_is_read_key_by_key() {
         (25671, Transport::AmqpWebSocket)
     );
     assert_eq!(config.hub.uplink_port(), 28443);
-    assert!(matches!(config.device_key, DeviceKey::File(path) if path == Path::new("/etc/holm/device.key")));
+    assert!(matches!(config.proof, DeviceProof::KeyFile(path) if path == Path::new("/etc/holm/device.key")));
     assert_eq!(
         config.edge_ca,
         EdgeCa::Files {
@@ -153,12 +156,73 @@ fn what_is_not_yet_supported_is_refused_by_name() {
             "{found:?}"
         );
     }
-    assert!(
-        problems("hostname = \"e\"\n[provisioning]\nsource = \"dps\"\n")[0]
-            .contains("`provisioning.source = \"dps\"` is not yet")
+    let tpm = "hostname = \"e\"\n[provisioning]\nsource = \"dps\"\nattestation.method = \"tpm\"\n";
+    assert!(problems(tpm)[0].contains("\"tpm\"` is not yet supported"));
+}
+
+#[test]
+fn a_certificate_is_two_files_and_names_its_device_where_nothing_else_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let authority = CertificateAuthority::create("Line", 10, now).unwrap();
+    let identity = authority.issue_client("box-17", &[""; 0], 10, now).unwrap();
+    let (cert, pk) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    identity.store(&cert, &pk).unwrap();
+    let lines = |cert: &str, pk: &str| format!("method = \"x509\"\nidentity_cert = {cert}\nidentity_pk = {pk}\n");
+    let files = lines(
+        &format!("\"file://{}\"", cert.display()),
+        &format!("\"file://{}\"", pk.display()),
     );
-    let x509 = "[provisioning]\nsource = \"manual\"\niothub_hostname = \"h\"\ndevice_id = \"d\"\nauthentication.method = \"x509\"\n";
-    assert!(problems(x509)[0].contains("\"x509\"` is not yet supported"));
+    let by_service = |attestation: &str| {
+        format!(
+            "hostname = \"e\"\n[provisioning]\nsource = \"dps\"\nglobal_endpoint = \"https://d.test\"\nid_scope = \"0ne1\"\n\
+             [provisioning.attestation]\n{attestation}"
+        )
+    };
+    let by_hand = |authentication: &str| {
+        format!(
+            "hostname = \"e\"\n[provisioning]\nsource = \"manual\"\niothub_hostname = \"h.test\"\ndevice_id = \"d\"\n\
+             [provisioning.authentication]\n{authentication}"
+        )
+    };
+
+    let asking = config(&by_service(&files));
+    let named = config(&by_service(&format!("registration_id = \"other\"\n{files}")));
+    let known = config(&by_hand(&files));
+
+    assert_eq!(asking.dps.unwrap().registration.as_str(), "box-17");
+    assert_eq!(named.dps.unwrap().registration.as_str(), "other");
+    let expected = CertificateFiles { cert, pk };
+    for proof in [asking.proof, named.proof, known.proof] {
+        assert!(matches!(proof, DeviceProof::Certificate(files) if files == expected));
+    }
+    let issued = lines("{ method = \"self_signed\", expiry_days = 30 }", "\"pkcs11:token=x\"");
+    for (text, expected) in [
+        (by_hand(&issued), "says how it is issued, which is not yet supported"),
+        (by_service(&issued), "says how it is issued, which is not yet supported"),
+        (
+            by_hand("method = \"x509\"\n"),
+            "`provisioning.authentication.identity_cert` is missing",
+        ),
+        (by_hand("method = \"token\"\n"), "give `\"sas\"` or `\"x509\"`"),
+        (
+            by_service(&lines("\"file:///none/c.pem\"", "\"file:///none/k.pem\"")),
+            "`/none/c.pem` can't be read",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {found:?}"
+        );
+    }
+    assert!(
+        problems(&by_hand(&issued))
+            .iter()
+            .any(|problem| problem.contains("PKCS #11"))
+    );
+    let string = "[provisioning]\nsource = \"manual\"\nconnection_string = \"HostName=h.test;DeviceId=d;x509=true\"\n";
+    assert!(problems(string)[0].contains("`method = \"x509\"`"));
 }
 
 #[test]
@@ -184,6 +248,10 @@ fn provisioning_names_what_is_missing() {
     let parts = problems("hostname = \"e\"\n[provisioning]\nsource = \"manual\"\n");
     for name in ["iothub_hostname", "device_id", "device_id_pk"] {
         assert!(parts.iter().any(|text| text.contains(name)), "{name} in {parts:?}");
+    }
+    let asks = problems("hostname = \"e\"\n[provisioning]\nsource = \"dps\"\n");
+    for name in ["global_endpoint", "id_scope", "registration_id", "symmetric_key.value"] {
+        assert!(asks.iter().any(|text| text.contains(name)), "{name} in {asks:?}");
     }
     let module = MANUAL.replace("DeviceId=dev1;", "DeviceId=dev1;ModuleId=m;");
     assert!(problems(&module)[0].contains("that of a module"));
@@ -274,6 +342,20 @@ fn the_complete_file_shows_every_key_that_is_used() {
         "provisioning.connection_string",
         "provisioning.authentication.device_id_pk.value",
         "edge_ca.auto_generated_edge_ca_expiry_days",
+        // Of an edge that asks the provisioning service.
+        "auto_reprovisioning_mode",
+        "provisioning.global_endpoint",
+        "provisioning.id_scope",
+        "provisioning.payload.uri",
+        "provisioning.attestation.registration_id",
+        "provisioning.attestation.symmetric_key.value",
+        "provisioning.attestation.symmetric_key.uri",
+        // Of an edge with a certificate.
+        "provisioning.attestation.identity_cert",
+        "provisioning.attestation.identity_pk",
+        "provisioning.authentication.identity_cert",
+        "provisioning.authentication.identity_pk",
+        "provisioning.always_reprovision_on_startup",
         "agent.env.UpstreamProtocol",
         // Of builds with a feature alone.
         "holm.otel_endpoint",

@@ -37,7 +37,7 @@ use crate::runtimes::Runtimes;
 use crate::security::{Security, SecurityError, SecurityOptions};
 use crate::state::{State, Vault};
 use crate::steady::SteadyClock;
-use crate::uplink::{Uplink, UplinkSettings};
+use crate::uplink::{Refusals, Uplink, UplinkSettings};
 use crate::usage::Usage;
 use crate::workload::Sockets;
 
@@ -182,6 +182,7 @@ impl Edge {
             labels,
             network: found,
             addresses,
+            refusals: uplink.refusals(),
             _lock: ground.lock,
         };
         #[cfg(feature = "otel")]
@@ -205,6 +206,8 @@ struct Ground {
     steady: Option<Arc<SteadyClock>>,
     /// Whom to trust upstream.
     upstream_tls: Arc<ClientConfig>,
+    /// Whom the hub refuses.
+    refusals: Refusals,
     /// The hub's REST side.
     hub: Client,
     identities: Arc<Identities>,
@@ -232,11 +235,16 @@ impl Ground {
         let upstream_tls = Arc::new(upstream_tls);
         let hub =
             Client::new(Arc::clone(&upstream_tls), &config.hub.host, config.hub.https_port).with_dialer(dialer.clone());
+        let mut device_tls = security.device_tls().map_err(StartEdgeError::Security)?;
+        device_tls.time_provider = Arc::new(clock.clone());
+        let as_device = Client::new(Arc::new(device_tls), &config.hub.host, config.hub.https_port);
+        let refusals = Refusals::default();
         let identities = IdentitiesOptions {
             cache: config.data.join("identities.json"),
-            hub: hub.clone(),
+            hub: as_device.with_dialer(dialer.clone()),
             timeout: config.cloud_timeout,
             clock: clock.clone(),
+            refusals: refusals.clone(),
         };
         let identities = Identities::open(Arc::clone(&security), identities).map_err(StartEdgeError::Identities)?;
         let identities = Arc::new(identities);
@@ -256,6 +264,7 @@ impl Ground {
             security,
             steady,
             upstream_tls,
+            refusals,
             hub,
             keys: Arc::<Identities>::clone(&identities),
             identities,
@@ -277,7 +286,7 @@ impl Ground {
             dialer: self.dialer.clone(),
             ..UplinkSettings::new(endpoint, Arc::clone(&self.upstream_tls))
         };
-        Uplink::new(settings, Arc::clone(&self.keys), self.scope.clone())
+        Uplink::new(settings, Arc::clone(&self.keys), self.scope.clone()).with_refusals(self.refusals.clone())
     }
 
     async fn broker(

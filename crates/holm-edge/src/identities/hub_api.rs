@@ -1,4 +1,4 @@
-//! The hub's registry as a device may use it: its own modules, with its own token.
+//! The hub's registry as a device may use it: its own modules, with its own token, or its certificate.
 
 use bytes::Bytes;
 use holm_identity::sas::resource_uri;
@@ -163,19 +163,17 @@ impl HubApi<'_> {
     ) -> Result<Request<Full<Bytes>>, IdentitiesError> {
         let device = self.security.device();
         let scope = resource_uri(self.security.hub_host(), &Identity::of_device(device.clone()));
-        let expiry = self.now.unix_seconds() + TOKEN_LIFE_SECONDS;
-        let signer = self.security.device_signer();
-        let token = SasToken::sign_with(&scope, expiry, None, &signer)
-            .await
-            .map_err(IdentitiesError::KeyStore)?;
         let path = format!(
             "/devices/{}/modules{below}?api-version={API_VERSION}",
             percent::encode(device.as_str())
         );
-        let mut request = Request::builder()
-            .method(method.clone())
-            .uri(path)
-            .header(AUTHORIZATION, token.to_text().expose());
+        let mut request = Request::builder().method(method.clone()).uri(path);
+        if let Some(signer) = self.security.device_signer() {
+            let expiry = self.now.unix_seconds() + TOKEN_LIFE_SECONDS;
+            let token = SasToken::sign_with(&scope, expiry, None, &signer);
+            let token = token.await.map_err(IdentitiesError::KeyStore)?;
+            request = request.header(AUTHORIZATION, token.to_text().expose());
+        }
         let is_update = body.as_ref().is_some_and(|(_, is_update)| *is_update);
         if is_update || method == Method::DELETE {
             request = request.header(IF_MATCH, "*");

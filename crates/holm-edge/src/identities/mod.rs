@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hub registry --list, create, set keys, delete--> Identities --generation--> key store: key = derive(master, m:gen:slot)
-//!                 (with the device's own token)         |  '--- sign, verify for broker, uplink, workload API
+//!       (with the device's token, or its certificate)   |  '--- sign, verify for broker, uplink, workload API
 //!                                                       '--- DATA/identities.json (0600): enough for a start without hub
 //! ```
 //!
@@ -29,7 +29,7 @@ use futures_util::FutureExt as _;
 use holm_identity::key_store::{KeyFuture, KeyStoreError};
 use holm_identity::private_file::PrivateFileError;
 use holm_identity::{KeyHandle, KeySlot};
-use holm_model::{DeviceId, ModuleId};
+use holm_model::{DeviceId, Identity, ModuleId};
 use holm_net::http::{Client, ClientError};
 use holm_net::{Clock, error_chain};
 use hyper::StatusCode;
@@ -40,6 +40,7 @@ use known::Known;
 
 use crate::keys::ModuleKeys;
 use crate::security::Security;
+use crate::uplink::Refusals;
 
 /// Why the identities could not be brought up to date. What was known stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,13 @@ pub enum IdentitiesError {
     CacheContent(PathBuf),
 }
 
+impl IdentitiesError {
+    /// Whether it is the device that the hub refuses, and not what it asked for.
+    fn is_of_proof(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(status))
+    }
+}
+
 /// Whether the identity of a module that is not wanted any more may be deleted now.
 pub type MayGo<'a> = &'a (dyn Fn(&ModuleId) -> bool + Send + Sync);
 
@@ -104,6 +112,8 @@ pub struct IdentitiesOptions {
     pub timeout: Duration,
     /// Tells the time of day.
     pub clock: Clock,
+    /// Where it is noted that the hub does not take the device's proof.
+    pub refusals: Refusals,
 }
 
 /// The modules of this device.
@@ -151,6 +161,7 @@ impl Identities {
         let _one_at_a_time = self.updating.lock().await;
         let mut next = self.read().clone();
         let outcome = update::update(&self.security, &self.options, &mut next, wanted, may_go).await;
+        self.note(&outcome);
         let is_changed = {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             let is_changed = known.generations() != next.generations();
@@ -165,6 +176,16 @@ impl Identities {
             self.changes.send_modify(|count| *count += 1);
         }
         outcome
+    }
+
+    /// The hub does not know this device, or not what it proves itself by: waiting alone does not end that.
+    fn note<T>(&self, outcome: &Result<T, IdentitiesError>) {
+        let device = Identity::of_device(self.security.device().clone());
+        match outcome {
+            Ok(_) => self.options.refusals.accept(&device),
+            Err(error) if error.is_of_proof() => self.options.refusals.refuse(&device, error.to_string()),
+            Err(_) => {}
+        }
     }
 
     /// Every module with what the management API tells of it.

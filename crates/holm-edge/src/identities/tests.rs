@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{DeviceKey, EdgeCa};
+use crate::config::{DeviceProof, EdgeCa};
 use crate::security::SecurityOptions;
 
 /// A registry with the shapes of the published one, over real HTTPS.
@@ -156,7 +156,7 @@ async fn open(data: &Path, hub: Client) -> Identities {
         data: data.to_owned(),
         device: DeviceId::new("dev1").unwrap(),
         hub_host: "hub.test".to_owned(),
-        device_key: DeviceKey::Given(device_key()),
+        proof: DeviceProof::Key(device_key()),
         edge_ca: EdgeCa::QuickStart { days: 10 },
         trust_bundle_cert: None,
         system_roots: None,
@@ -170,6 +170,7 @@ async fn open(data: &Path, hub: Client) -> Identities {
         hub,
         timeout: Duration::from_secs(20),
         clock: Clock::system(),
+        refusals: Refusals::default(),
     };
     Identities::open(Arc::new(security), options).unwrap()
 }

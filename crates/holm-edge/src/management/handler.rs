@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Managed, Wish, dead_letters, logs, system, view};
+use super::{Managed, NotReprovisioned, Wish, dead_letters, logs, system, view};
 use crate::agent::overview::is_built_in;
 use crate::local_api::answer::{no_content, ok};
 use crate::local_api::{Call, Failure};
@@ -95,11 +95,7 @@ impl Management {
                 )),
             },
             (&Method::GET, ["systeminfo", "supportbundle"]) => logs::bundle(&self.scope, &self.managed.agent, &call),
-            (&Method::POST, ["device", "reprovision"]) => {
-                let text = "this device was provisioned by hand, with its key or connection string, so there is nobody to ask \
-                            again; `holm edge config apply` puts a changed configuration into force";
-                Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text))
-            }
+            (&Method::POST, ["device", "reprovision"]) => self.reprovision().await,
             (&Method::GET, ["holm", "v1", "status"]) => Ok(ok(&(self.managed.status)())),
             (_, ["holm", "v1", "dead-letters", rest @ ..]) => {
                 dead_letters::answer(&self.managed.broker, &call, rest).await
@@ -184,6 +180,23 @@ impl Management {
         match answered.await {
             Ok(Ok(build)) => Ok(ok(&json!({ "build": build }))),
             Ok(Err(reason)) => Err(Failure::new(StatusCode::CONFLICT, reason)),
+            Err(_) => Err(Failure::internal("the edge is stopping")),
+        }
+    }
+
+    async fn reprovision(&self) -> Result<Response<ResponseBody>, Failure> {
+        tracing::info!("an operator wants the provisioning service to be asked where this device belongs");
+        let (answer, answered) = oneshot::channel();
+        if self.managed.wishing.try_send(Wish::Reprovision(answer)).is_err() {
+            let text = "something else is under way; ask again when it has ended";
+            return Err(Failure::new(StatusCode::CONFLICT, text));
+        }
+        match answered.await {
+            Ok(Ok(())) => Ok(no_content()),
+            Ok(Err(by_hand @ NotReprovisioned::ByHand)) => {
+                Err(Failure::new(StatusCode::NOT_IMPLEMENTED, by_hand.to_string()))
+            }
+            Ok(Err(not_told @ NotReprovisioned::NotTold(_))) => Err(Failure::internal(not_told.to_string())),
             Err(_) => Err(Failure::internal("the edge is stopping")),
         }
     }

@@ -57,6 +57,22 @@ pub struct Managed {
 pub enum Wish {
     /// To make room for the program that its file now holds. It answers with the build that goes on, or with why none does.
     Upgrade(oneshot::Sender<Result<String, String>>),
+    /// To ask the provisioning service where this device belongs. It answers when that has answered; an edge that belongs elsewhere
+    /// then begins anew as that.
+    Reprovision(oneshot::Sender<Result<(), NotReprovisioned>>),
+}
+
+/// Why a device was not provisioned anew.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReprovisioned {
+    /// There is nobody to ask.
+    #[error(
+        "this device was provisioned by hand, so there is nobody to ask; `holm edge config apply` puts a changed configuration into force"
+    )]
+    ByHand,
+    /// The service did not tell.
+    #[error("{0}")]
+    NotTold(String),
 }
 
 impl std::fmt::Debug for Managed {

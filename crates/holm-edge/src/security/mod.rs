@@ -2,7 +2,7 @@
 //! certificate, and whom it trusts.
 //!
 //! ```text
-//! DATA/keys/            device-id.key         the device's key, from the configuration
+//! DATA/keys/            device-id.key         the device's key, from the configuration; none where it has a certificate
 //!                       module-master.key     every module's key is derived from it
 //!                       module-encryption.key what modules encrypt through the workload API
 //! DATA/certificates/    edge-ca.pem, edge-ca.key.pem; edge-ca-next.*, edge-ca-previous.pem around a change
@@ -16,11 +16,14 @@
 //!   connection. It needs no file: a new one at each start is trusted as the old one was.
 //! - An authority that the edge made is followed by another, which is in the trust bundle from 80 % of the first one's life,
 //!   and signs from 95 %; the first stays in the bundle until its end. One that was given is never touched.
+//! - A device with a certificate shows it where it speaks as itself: to the provisioning service, and to the hub's registry.
+//!   Its modules, the runtime's own among them, have keys of their own whatever the device has.
 //! - Key bytes stay in the key store.
 //!
 //! Source: `edge-agent.md` §3.2, §5, §6.6.
 
 mod authority;
+mod device_certificate;
 mod kept;
 mod module_secrets;
 mod trust;
@@ -43,7 +46,8 @@ use holm_net::{Clock, Scope, error_chain};
 use rustls::ClientConfig;
 
 use self::authority::Authorities;
-use crate::config::{DeviceKey, EdgeCa, EdgeConfig};
+use self::device_certificate::DeviceCertificate;
+use crate::config::{DeviceProof, EdgeCa, EdgeConfig};
 
 /// The life of certificates that the edge issues; the published default.
 const LEAF_DAYS: u32 = 30;
@@ -65,6 +69,9 @@ pub enum SecurityError {
     /// The file of the device's key holds none.
     #[error("the file of the device's key holds no key")]
     DeviceKey(#[source] InvalidKey),
+    /// The device's certificate or its key can't be used.
+    #[error("the device's certificate can't be used")]
+    DeviceCertificate(#[source] InvalidCertificate),
     /// A directory can't be used.
     #[error("the directory for certificates can't be used")]
     Directory(#[source] PrivateFileError),
@@ -91,8 +98,8 @@ pub struct SecurityOptions {
     pub device: DeviceId,
     /// The hub's name.
     pub hub_host: String,
-    /// The device's key.
-    pub device_key: DeviceKey,
+    /// What the device proves itself by.
+    pub proof: DeviceProof,
     /// Where certificates come from.
     pub edge_ca: EdgeCa,
     /// The operator's own roots.
@@ -112,7 +119,7 @@ impl SecurityOptions {
             data: config.data.clone(),
             device: config.device.clone(),
             hub_host: config.hub.host.clone(),
-            device_key: config.device_key.clone(),
+            proof: config.proof.clone(),
             edge_ca: config.edge_ca.clone(),
             trust_bundle_cert: config.trust_bundle_cert.clone(),
             system_roots: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
@@ -136,12 +143,19 @@ pub fn server_names(config: &EdgeConfig) -> Vec<String> {
 pub struct Security {
     options: SecurityOptions,
     keys: Arc<dyn KeyStore>,
-    device_key: KeyHandle,
+    proof: Proof,
     master_key: KeyName,
     encryption_key: KeyHandle,
     server: Arc<ReloadableCertificate>,
     /// Held for copies and for the making of a certificate, never over an `.await`.
     issued: Mutex<Issued>,
+}
+
+/// What the device proves itself by.
+#[derive(Debug)]
+enum Proof {
+    Key(KeyHandle),
+    Certificate(Arc<DeviceCertificate>),
 }
 
 /// What changes while the edge runs.
@@ -160,10 +174,13 @@ impl Security {
     pub async fn open(options: SecurityOptions, now: Timestamp) -> Result<Self, SecurityError> {
         let keys = FileKeyStore::open(options.data.join("keys")).map_err(SecurityError::KeyStore)?;
         let keys: Arc<dyn KeyStore> = Arc::new(keys);
-        let device_key = keys
-            .import(&name("device-id"), read_device_key(&options.device_key)?)
-            .await
-            .map_err(SecurityError::KeyStore)?;
+        let proof = match read_device_proof(&options.proof)? {
+            Held::Key(key) => {
+                let handle = keys.import(&name("device-id"), key).await;
+                Proof::Key(handle.map_err(SecurityError::KeyStore)?)
+            }
+            Held::Certificate(certificate) => Proof::Certificate(certificate),
+        };
         let master_key = name("module-master");
         keys.ensure(&master_key).await.map_err(SecurityError::KeyStore)?;
         let encryption_key = keys
@@ -187,7 +204,7 @@ impl Security {
         Ok(Self {
             options,
             keys,
-            device_key,
+            proof,
             master_key,
             encryption_key,
             server: Arc::new(server),
@@ -213,12 +230,15 @@ impl Security {
         &self.options.hub_host
     }
 
-    /// What signs in the device's name.
+    /// What signs in the device's name; `None` where its certificate speaks, which [`Security::device_tls`] shows.
     #[must_use]
-    pub fn device_signer(&self) -> StoredKey {
-        StoredKey {
-            store: Arc::clone(&self.keys),
-            handle: self.device_key.clone(),
+    pub fn device_signer(&self) -> Option<StoredKey> {
+        match &self.proof {
+            Proof::Key(handle) => Some(StoredKey {
+                store: Arc::clone(&self.keys),
+                handle: handle.clone(),
+            }),
+            Proof::Certificate(_) => None,
         }
     }
 
@@ -243,6 +263,18 @@ impl Security {
             self.options.system_roots.as_deref(),
             self.options.trust_bundle_cert.as_deref(),
         )
+    }
+
+    /// TLS towards the hub for who speaks as the device itself: shows its certificate, if it has one, as that then is on disk.
+    ///
+    /// # Errors
+    /// As [`Security::upstream_tls`].
+    pub fn device_tls(&self) -> Result<ClientConfig, SecurityError> {
+        let tls = self.upstream_tls()?;
+        Ok(match &self.proof {
+            Proof::Key(_) => tls,
+            Proof::Certificate(certificate) => device_certificate::shown_by(tls, certificate),
+        })
     }
 
     /// The operator's own roots, which may vouch for devices below this edge; `None` when there are none.
@@ -311,13 +343,16 @@ impl Security {
         Ok(true)
     }
 
-    /// Reads again what an operator may have replaced: the given authority and the operator's roots. For SIGHUP. The authority
+    /// Reads again what an operator may have replaced: the device's certificate, the given authority and the operator's roots. For SIGHUP. The authority
     /// before stays in the trust bundle until its end.
     ///
     /// # Errors
     /// [`SecurityError`]; what was there stays.
     pub fn reload(&self, now: Timestamp) -> Result<(), SecurityError> {
         trust::read_operators(self.options.trust_bundle_cert.as_deref())?;
+        if let Proof::Certificate(certificate) = &self.proof {
+            certificate.reload().map_err(SecurityError::DeviceCertificate)?;
+        }
         let authorities = Authorities::open(&self.options, now)?;
         let mut issued = self.lock();
         let before = Arc::clone(&issued.authorities.current);
@@ -376,16 +411,41 @@ impl Security {
     }
 }
 
-/// The device's key, from the configuration or the file that it names.
-pub(crate) fn read_device_key(key: &DeviceKey) -> Result<SymmetricKey, SecurityError> {
-    let path = match key {
-        DeviceKey::Given(key) => return Ok(key.clone()),
-        DeviceKey::File(path) => path,
+/// What the device holds to prove itself.
+pub(crate) enum Held {
+    /// A key.
+    Key(SymmetricKey),
+    /// A certificate, as it is on disk.
+    Certificate(Arc<DeviceCertificate>),
+}
+
+/// TLS towards whoever is above an edge of this configuration, for who speaks as the device by `held`.
+pub(crate) fn device_tls_of(config: &EdgeConfig, held: &Held) -> Result<ClientConfig, SecurityError> {
+    let system = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let tls = trust::upstream(system.as_deref(), config.trust_bundle_cert.as_deref())?;
+    Ok(match held {
+        Held::Key(_) => tls,
+        Held::Certificate(certificate) => device_certificate::shown_by(tls, certificate),
+    })
+}
+
+/// The device's key or certificate, from the configuration or the files that it names.
+pub(crate) fn read_device_proof(proof: &DeviceProof) -> Result<Held, SecurityError> {
+    let path = match proof {
+        DeviceProof::Key(key) => return Ok(Held::Key(key.clone())),
+        DeviceProof::KeyFile(path) => path,
+        DeviceProof::Certificate(files) => {
+            let certificate = DeviceCertificate::open(files.clone());
+            return certificate
+                .map(|certificate| Held::Certificate(Arc::new(certificate)))
+                .map_err(SecurityError::DeviceCertificate);
+        }
     };
     let bytes = private_file::read(path, MAX_KEY_FILE_BYTES).map_err(SecurityError::DeviceKeyFile)?;
     let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
     SymmetricKey::from_base64(text)
         .or_else(|_| SymmetricKey::from_bytes(bytes.to_vec()))
+        .map(Held::Key)
         .map_err(SecurityError::DeviceKey)
 }
 

@@ -18,7 +18,7 @@ fn options(data: &Path) -> SecurityOptions {
         data: data.to_owned(),
         device: DeviceId::new("dev1").unwrap(),
         hub_host: "hub.test".to_owned(),
-        device_key: DeviceKey::Given(SymmetricKey::from_bytes(*b"0123456789abcdef").unwrap()),
+        proof: DeviceProof::Key(SymmetricKey::from_bytes(*b"0123456789abcdef").unwrap()),
         edge_ca: EdgeCa::QuickStart { days: 100 },
         trust_bundle_cert: None,
         system_roots: None,
@@ -355,7 +355,7 @@ async fn the_devices_key_may_be_in_a_private_file() {
     let path = data.path().join("device.key");
     private_file::write(&path, b"MDEyMzQ1Njc4OWFiY2RlZg==\n").unwrap();
     let with = |path: &Path| SecurityOptions {
-        device_key: DeviceKey::File(path.to_owned()),
+        proof: DeviceProof::KeyFile(path.to_owned()),
         ..options(data.path())
     };
 
@@ -366,7 +366,7 @@ async fn the_devices_key_may_be_in_a_private_file() {
     let expected = SymmetricKey::from_bytes(*b"0123456789abcdef")
         .unwrap()
         .hmac_sha256(b"x");
-    assert_eq!(security.device_signer().sign(b"x").await.unwrap(), expected);
+    assert_eq!(security.device_signer().unwrap().sign(b"x").await.unwrap(), expected);
     assert!(matches!(missing, Err(SecurityError::DeviceKeyFile(_))));
 }
 

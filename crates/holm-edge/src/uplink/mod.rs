@@ -115,6 +115,13 @@ impl Uplink {
         self.child_refusals.clone()
     }
 
+    /// The same, noting whom the node above refuses in a list that others keep too.
+    #[must_use]
+    pub fn with_refusals(mut self, refusals: Refusals) -> Self {
+        self.refusals = refusals;
+        self
+    }
+
     /// The modules of this device that the node above refuses.
     #[must_use]
     pub fn refusals(&self) -> Refusals {

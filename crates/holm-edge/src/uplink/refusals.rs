@@ -2,6 +2,7 @@
 //! whoever keeps the identities looks at them again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 /// An identity that the node above refuses now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// `device/module`.
+    /// `device/module`; the device alone, where the hub's registry refuses that.
     pub identity: String,
     /// Since when.
     pub since: Timestamp,
@@ -21,7 +22,7 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The identities that are refused now: at most one entry a module of this device. Clones are the same list.
+/// The identities that are refused now: at most one entry a module of this device, and one for itself. Clones are the same list.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(Arc<Inner>);
 
@@ -30,6 +31,8 @@ struct Inner {
     /// Held for map operations.
     refused: Mutex<BTreeMap<Identity, Refused>>,
     attempts: watch::Sender<u64>,
+    /// Whether anybody was let in.
+    let_in: AtomicBool,
 }
 
 impl Refusals {
@@ -45,20 +48,33 @@ impl Refusals {
         self.0.attempts.subscribe()
     }
 
+    /// Whether the node above has let in anybody.
+    #[must_use]
+    pub fn was_let_in(&self) -> bool {
+        self.0.let_in.load(Ordering::Relaxed)
+    }
+
     /// Follows a connection until it is closed.
     pub(super) async fn follow(self, identity: Identity, mut state: watch::Receiver<State>) {
         while state.changed().await.is_ok() {
             let state = state.borrow_and_update().clone();
             match state {
                 State::Refused(reason) => self.refuse(&identity, reason),
-                State::Connected => drop(self.refused().remove(&identity)),
+                State::Connected => self.accept(&identity),
                 State::Connecting | State::Disconnected(_) => {}
             }
         }
         self.refused().remove(&identity);
     }
 
-    fn refuse(&self, identity: &Identity, reason: String) {
+    /// Notes that somebody was let in.
+    pub(crate) fn accept(&self, identity: &Identity) {
+        self.0.let_in.store(true, Ordering::Relaxed);
+        self.refused().remove(identity);
+    }
+
+    /// Notes that somebody was refused.
+    pub(crate) fn refuse(&self, identity: &Identity, reason: String) {
         let mut refused = self.refused();
         if let Some(known) = refused.get_mut(identity) {
             known.reason = reason;

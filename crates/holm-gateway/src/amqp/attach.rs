@@ -25,6 +25,7 @@ use super::crowd::Name;
 use super::front::{Arrived, Arriving, Done, Front, Link, Use};
 use super::refusals;
 use crate::backend::{Announced, Attempt, Backend, Credential, Mailbox, Refusal};
+use crate::gateway::Gateway;
 use crate::metrics::ConnectRefusal;
 use crate::session::{SessionHandle, SessionId};
 
@@ -48,6 +49,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
             let session = self.connection.session_mut();
             return self.service.attach(session, link, (&attach, &service), &tokens);
+        }
+        if let Some(registrant) = self.registrant(address.as_str()) {
+            return self.attach_registrant(link, attach, registrant);
         }
         let wanted = LinkAddress::parse(address.as_str())
             .and_then(|address| Some((use_of(address.kind, attach.role, &address.identity)?, address)));
@@ -76,7 +80,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             self.connection.session_mut().refuse_link(link, error);
             return;
         }
-        let admitting = admit(Arc::clone(self.gateway.backend()), attempt);
+        let admitting = admit(self.gateway.clone(), attempt);
         self.arriving.insert(identity.clone(), vec![arriving]);
         self.tasks
             .push(admitting.map(|outcome| Done::Admitted(identity, outcome)).boxed());
@@ -142,11 +146,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let arrived = match outcome {
             Ok(arrived) => arrived,
             Err(refusal) => {
-                let counted = match &refusal {
-                    Refusal::NotAuthorized(_) => ConnectRefusal::NotAuthorized,
-                    Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
-                };
-                self.gateway.metrics.refused.of(counted).increment();
+                self.gateway
+                    .metrics
+                    .refused
+                    .of(ConnectRefusal::from(&refusal))
+                    .increment();
                 self.gateway
                     .complaints
                     .not_let_in(&refusal, self.peer.address, &identity);
@@ -242,6 +246,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// A link is gone.
     pub(super) async fn link_gone(&mut self, link: LinkId) {
         self.service.detached(link);
+        self.registrants.detached(link);
         self.answers.detached(link);
         for arriving in self.arriving.values_mut() {
             arriving.retain(|one| one.link != link);
@@ -380,9 +385,11 @@ fn acceptance(attach: &Attach, purpose: Use) -> Acceptance {
 
 /// Lets an identity in and opens its session. It is named before it is checked: of two that come, the later one is the newer,
 /// whoever is let in first.
-fn admit<B: Backend>(backend: Arc<B>, attempt: Attempt) -> impl Future<Output = Result<Arrived, Refusal>> + Send {
+fn admit<B: Backend>(gateway: Gateway<B>, attempt: Attempt) -> impl Future<Output = Result<Arrived, Refusal>> + Send {
     let session = SessionId::next();
     async move {
+        gateway.await_turn().await?;
+        let backend = gateway.backend();
         let admission = backend.authenticate(attempt).await?;
         let session = SessionHandle::named(session, admission.identity.clone());
         // What a session of another protocol left behind stays where it is.

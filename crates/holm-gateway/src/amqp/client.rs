@@ -13,6 +13,7 @@ use holm_net::{Alarm, Clock};
 use super::crowd::Party;
 use super::deliver::{Deliveries, MAILBOXES};
 use super::telemetry::Part;
+use super::untold::Untold;
 use crate::backend::{Admission, Backend, Delivery, IngestError, Mailbox, Refusal};
 use crate::intake::{Entrance, Receipts};
 use crate::method_calls::Calls;
@@ -51,6 +52,7 @@ pub(super) struct Client<B: Backend> {
     pub(super) twins: Requests<B, Asker>,
     pub(super) deliveries: Deliveries<B>,
     pub(super) calls: Calls,
+    pub(super) untold: Untold,
     /// How many links it has.
     pub(super) links: usize,
     /// The link for answers and changes of its twin.
@@ -83,6 +85,7 @@ impl<B: Backend> Client<B> {
             twins: Requests::new(Arc::clone(backend), of()),
             deliveries: Deliveries::new(Arc::clone(backend), of(), session, profile.delivery_window),
             calls: Calls::default(),
+            untold: Untold::default(),
             links: 0,
             twin: None,
             methods: None,
@@ -113,6 +116,11 @@ impl<B: Backend> Client<B> {
         (sent + self.patience <= now).then_some(link)
     }
 
+    /// Whether something for it waits for room on the connection.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.untold.waits() || self.deliveries.blocked().next().is_some()
+    }
+
     /// What it receives now.
     pub(super) fn subscriptions(&self) -> Subscriptions {
         let mut all = Subscriptions::NONE;
@@ -140,7 +148,7 @@ impl<B: Backend> Party for Client<B> {
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Self::News> {
         // A wish to close stays, and is told once.
         if !self.closing
-            && let Poll::Ready(command) = pin!(self.inbox.next()).poll(cx)
+            && let Poll::Ready(command) = self.inbox.poll_next(cx, self.untold.waits())
         {
             self.closing = matches!(command, Command::Close(_));
             return Poll::Ready(News::Command(command));
@@ -148,7 +156,9 @@ impl<B: Backend> Party for Client<B> {
         if let Poll::Ready((count, outcome)) = pin!(self.receipts.next()).poll(cx) {
             return Poll::Ready(News::Stored(count, outcome));
         }
-        if let Poll::Ready(answer) = pin!(self.twins.next()).poll(cx) {
+        if !self.untold.waits()
+            && let Poll::Ready(answer) = pin!(self.twins.next()).poll(cx)
+        {
             return Poll::Ready(News::Twin(answer));
         }
         if let Poll::Ready((mailbox, received)) = self.deliveries.poll_received(cx) {

@@ -53,6 +53,7 @@ pub(super) struct Deliveries<B> {
     session: SessionId,
     /// Deliveries of one mailbox that may wait for their outcome.
     window: usize,
+    tags: Tags,
     open: [Option<Open>; MAILBOXES.len()],
 }
 
@@ -84,6 +85,7 @@ impl<B: Backend> Deliveries<B> {
             admission,
             session,
             window,
+            tags: Tags::new(),
             open: [None, None],
         }
     }
@@ -188,7 +190,7 @@ impl<B: Backend> Deliveries<B> {
             while let Some(open) = self.open.get_mut(index).and_then(Option::as_mut)
                 && let Some(delivery) = open.unsent.pop_front()
             {
-                let (tag, lock) = tag();
+                let (tag, lock) = self.tags.next();
                 let outbound = Outbound {
                     tag,
                     format: 0,
@@ -272,8 +274,25 @@ impl<B: Backend> Deliveries<B> {
     }
 }
 
-/// A tag of 16 bytes, as C# needs it, and the same as the text of a UUID.
-fn tag() -> (DeliveryTag, String) {
-    let bits = tracking_id().bits().to_be_bytes();
-    (DeliveryTag::from(bits), MessageId::Uuid(bits).to_string())
+/// Gives tags of 16 bytes, as C# needs them, each once: 8 random bytes of this client's, then a number. The same as the text of
+/// a UUID is what a message says of its lock.
+struct Tags {
+    prefix: [u8; 8],
+    given: u64,
+}
+
+impl Tags {
+    fn new() -> Self {
+        let [prefix @ .., _, _, _, _, _, _, _, _] = tracking_id().bits().to_be_bytes();
+        Self { prefix, given: 0 }
+    }
+
+    fn next(&mut self) -> (DeliveryTag, String) {
+        self.given += 1;
+        let mut bits = [0; 16];
+        let (prefix, number) = bits.split_at_mut(self.prefix.len());
+        prefix.copy_from_slice(&self.prefix);
+        number.copy_from_slice(&self.given.to_be_bytes());
+        (DeliveryTag::from(bits), MessageId::Uuid(bits).to_string())
+    }
 }

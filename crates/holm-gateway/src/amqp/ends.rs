@@ -72,7 +72,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         }
         if is_due(self.unproved) {
             self.unproved = None;
-            if self.proofs.is_empty() && self.clients.is_empty() {
+            if self.proofs.is_empty() && self.clients.is_empty() && self.registrants.is_empty() {
                 tracing::info!(
                     peer = self.peer.address.map(tracing::field::display),
                     "nobody proved anything on a connection; closing"

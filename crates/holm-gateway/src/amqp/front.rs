@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use holm_amqp::performative::Attach;
 use holm_amqp::{Closed, Event, LinkId, SessionId as AmqpSession};
-use holm_model::Identity;
+use holm_model::{Identity, ProvisioningError};
 use holm_net::clock::instant;
 use holm_net::{Alarm, Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,10 +18,13 @@ use super::cbs::{self, Answers};
 use super::client::Client;
 use super::crowd::{Crowd, Name};
 use super::proofs::{Claim, Proofs};
+use super::provisioning::{self, Registrants};
 use super::service::ServiceLinks;
+use super::tpm;
 use crate::backend::{Admission, Backend, Mailbox, Refusal};
 use crate::gateway::Gateway;
 use crate::metrics::End;
+use crate::provisioning::{Applicant, Standing};
 use crate::session::{SessionHandle, SessionInbox};
 
 /// How long a connection may stand on which nobody proves anything (`hub-device-protocols.md` §3.1).
@@ -63,6 +66,14 @@ pub(super) enum Done {
     Put(cbs::Asker, Proved),
     /// An identity was let in, or not.
     Admitted(Identity, Result<Arrived, Refusal>),
+    /// A device that asks the provisioning service logged in, or did not.
+    RegistrantKnown(Applicant, Result<(), ProvisioningError>),
+    /// What only its TPM can open was made, or not.
+    TpmChallenged(Result<Vec<u8>, ProvisioningError>),
+    /// Its link is taken, or not.
+    RegistrantLink(LinkId, Box<Attach>, Arc<Applicant>, Result<(), ProvisioningError>),
+    /// Its request was answered.
+    Registration(provisioning::Asker, Result<Standing, ProvisioningError>),
     /// The backend knows that a session has ended.
     Left,
 }
@@ -94,6 +105,10 @@ pub(super) struct Front<'c, B: Backend, S> {
     pub(super) links: HashMap<LinkId, Link>,
     /// Those of back ends.
     pub(super) service: ServiceLinks<B>,
+    /// Those who ask the provisioning service.
+    pub(super) registrants: Registrants,
+    /// How far the one is that proves itself by a TPM.
+    pub(super) tpm: Option<tpm::Asked>,
     pub(super) arriving: HashMap<Identity, Vec<Arriving>>,
     pub(super) tasks: Tasks,
     /// Tokens that came to `$cbs` and are being checked.
@@ -131,6 +146,8 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             acting: HashMap::new(),
             links: HashMap::new(),
             service: ServiceLinks::new(Arc::clone(gateway.backend())),
+            registrants: Registrants::default(),
+            tpm: None,
             arriving: HashMap::new(),
             tasks: FuturesUnordered::new(),
             proving: 0,
@@ -157,8 +174,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         let mut stopping = std::pin::pin!(scope.stopping());
         loop {
             self.note_end();
-            let wait_for_room = self.wait_for_room();
-            let has_room = |session: &holm_amqp::Connection| wait_for_room.iter().any(|link| session.can_send(*link));
+            let has_room = self.awaited_room();
             let (waits, stops) = (self.takes_no_more(), self.last_acknowledgements.is_some());
             let give_up = self.give_up.filter(|_| !self.waiting.is_empty());
             let due = [
@@ -195,24 +211,32 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
         !self.waiting.is_empty() || self.service.is_choked()
     }
 
-    /// The links that wait for room on the connection.
-    fn wait_for_room(&self) -> Vec<LinkId> {
-        let clients = self.blocked.iter().filter_map(|name| self.clients.look(*name));
-        let of_clients = clients.flat_map(|client| client.deliveries.blocked());
-        self.service.wait_for_room().into_iter().chain(of_clients).collect()
+    /// Whether the connection has the room that something waits for: on links with credit, or at all.
+    fn awaited_room(&self) -> impl Fn(&holm_amqp::Connection) -> bool + use<B, S> {
+        let mut links: Vec<LinkId> = self.service.wait_for_room();
+        let mut untold = false;
+        for client in self.blocked.iter().filter_map(|name| self.clients.look(*name)) {
+            links.extend(client.deliveries.blocked());
+            untold |= client.untold.waits();
+        }
+        move |session| links.iter().any(|link| session.can_send(*link)) || untold && !session.is_full()
     }
 
     /// The connection has room again.
     fn room(&mut self) {
-        let session = self.connection.session_mut();
-        self.service.room(session);
-        let clients = &mut self.clients;
-        self.blocked.retain(|name| {
-            clients.get(*name).is_some_and(|client| {
-                client.deliveries.send(session);
-                client.deliveries.blocked().next().is_some()
-            })
-        });
+        self.service.room(self.connection.session_mut());
+        for name in std::mem::take(&mut self.blocked) {
+            let Some(client) = self.clients.get(name) else { continue };
+            let session = self.connection.session_mut();
+            client.deliveries.send(session);
+            let told = client.untold.tell_waiting(session);
+            if client.is_blocked() {
+                self.blocked.insert(name);
+            }
+            if let Err(error) = told {
+                self.expel_slow(name, &error);
+            }
+        }
     }
 
     /// Handles an event and those that are there behind it: what came in one read enters together and is answered in one
@@ -242,6 +266,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
     async fn handle_event(&mut self, event: Event) {
         match event {
             Event::Authenticate { credentials, .. } => self.authenticate(credentials),
+            Event::SaslResponse(response) => self.tpm_answered(&response.0),
             Event::Attach { link, attach } => self.attach(link, attach).await,
             Event::Detached { link, .. } => self.link_gone(link).await,
             Event::Ended { session, .. } => self.session_gone(session).await,
@@ -270,12 +295,19 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             Done::Plain(proved) => self.plain_proved(proved),
             Done::Put(asker, proved) => self.put(asker, proved),
             Done::Admitted(identity, outcome) => self.admitted(identity, outcome).await,
+            Done::RegistrantKnown(applicant, outcome) => self.registrant_known(applicant, outcome),
+            Done::TpmChallenged(sealed) => self.tpm_challenged(sealed),
+            Done::RegistrantLink(link, attach, applicant, outcome) => {
+                self.take_registrant_link(link, &attach, applicant, outcome);
+            }
+            Done::Registration(asker, outcome) => self.answer_registrant(asker, outcome),
             Done::Left => {}
         }
     }
 
     pub(super) async fn session_gone(&mut self, session: AmqpSession) {
         self.service.ended(session);
+        self.registrants.ended(session);
         let gone: Vec<LinkId> = self
             .links
             .keys()

@@ -37,7 +37,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 client
                     .deliveries
                     .received(mailbox, deliveries, self.connection.session_mut());
-                if client.deliveries.blocked().next().is_some() {
+                if client.is_blocked() {
                     self.blocked.insert(name);
                 }
             }
@@ -62,7 +62,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                     client
                         .deliveries
                         .credit(link, credit, drain, self.connection.session_mut());
-                    if client.deliveries.blocked().next().is_some() {
+                    if client.is_blocked() {
                         self.blocked.insert(name);
                     }
                 }

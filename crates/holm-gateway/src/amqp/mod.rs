@@ -16,7 +16,9 @@
 //! | `attach.rs` | links as they come and go |
 //! | `client.rs`, `crowd.rs` | one identity that acts here, and all of them |
 //! | `telemetry.rs`, `deliver.rs`, `requests.rs` | messages up, messages down, methods and twins |
+//! | `untold.rs` | what waits for room on the connection |
 //! | `message.rs`, `refusals.rs` | messages and errors as AMQP has them |
+//! | `provisioning.rs` | devices that ask the provisioning service |
 //! | `service/` | what back ends do: messages to devices, notices, the Event Hub |
 //!
 //! Source: `hub-device-protocols.md` §3, `hub-service-api.md` §5, §6.
@@ -31,15 +33,18 @@ mod front;
 mod happenings;
 mod message;
 mod proofs;
+mod provisioning;
 mod refusals;
 mod requests;
 mod service;
 mod telemetry;
 mod tokens;
+mod tpm;
+mod untold;
 
 use std::sync::{Arc, LazyLock};
 
-use holm_amqp::{Allowance, Closed, Config};
+use holm_amqp::{Allowance, Closed, Config, Symbol};
 use holm_net::clock::instant;
 use holm_net::{Connection, Peer, Scope};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -59,6 +64,13 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
     })
 });
 
+/// Of a node where devices can ask for their registration: some prove themselves by a TPM.
+static PROVISIONING: LazyLock<Arc<Config>> = LazyLock::new(|| {
+    let mut config = Config::clone(&CONFIG);
+    config.mechanisms.push(Symbol::from_static("TPM"));
+    Arc::new(config)
+});
+
 /// Serves one connection from its first byte to its last.
 pub(crate) async fn serve<B, S>(gateway: &Gateway<B>, scope: &Scope, stream: S, peer: Peer, protocol: Protocol)
 where
@@ -67,7 +79,11 @@ where
 {
     let metrics = &gateway.metrics;
     let _open = metrics.open(protocol);
-    let session = holm_amqp::Connection::server(instant(), Arc::clone(&CONFIG));
+    let config = match gateway.backend.id_scope() {
+        Some(_) => &PROVISIONING,
+        None => &CONFIG,
+    };
+    let session = holm_amqp::Connection::server(instant(), Arc::clone(config));
     let mut connection = Connection::new(session, stream);
     let (closed, end) = Box::pin(Front::new(gateway, &mut connection, &peer).run(scope)).await;
     tracing::debug!(peer = peer.address.map(tracing::field::display), reason = %closed, "a connection has ended");

@@ -25,7 +25,10 @@ use crate::session::CloseReason;
 use crate::tracking_id;
 
 /// What clients did not get right, by a name of the original's.
-const ARGUMENT_ERROR: &str = "com.microsoft:argument-error";
+pub(super) const ARGUMENT_ERROR: &str = "com.microsoft:argument-error";
+
+/// More comes than the node takes; clients try again later.
+pub(super) const THROTTLED: &str = "com.microsoft:device-container-throttled";
 
 /// An error with a tracking id.
 pub(super) fn error(condition: &'static str, description: impl Into<String>) -> AmqpError {
@@ -57,6 +60,7 @@ pub(super) fn of_refusal(refusal: &Refusal, identity: &Identity) -> AmqpError {
             format!("`{identity}` is not let in; the log of the node says why"),
         ),
         Refusal::Unavailable(_) => error(INTERNAL_ERROR, format!("`{identity}` can't be checked now; try again")),
+        Refusal::Throttled(why) => error(THROTTLED, why.as_str()),
     }
 }
 

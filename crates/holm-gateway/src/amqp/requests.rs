@@ -12,7 +12,7 @@
 use bytes::Bytes;
 use holm_amqp::{
     ApplicationProperties, Body, Delivery, DeliveryTag, Fields, Limits, LinkId, Message, MessageId, Outbound, Outcome,
-    Properties, Symbol, Text, Value,
+    Properties, SendError, Symbol, Text, Value,
 };
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::method::MethodRequest;
@@ -27,7 +27,7 @@ use super::{message, refusals};
 use crate::backend::Backend;
 use crate::gateway::now;
 use crate::method_calls::Caller;
-use crate::metrics::Throttle;
+use crate::metrics::{End, Throttle};
 use crate::session::CloseReason;
 use crate::tracking_id;
 use crate::twin_requests::{Answer, Asked, Request, Success};
@@ -174,8 +174,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         self.tell(name, link, &message);
     }
 
-    /// Sends a message that is not settled by its receiver. One that the client has no room for ends what it does here, since
-    /// nothing would bring it again. False if it was not sent.
+    /// Sends a message that is not settled by its receiver, now or when the connection has room. One that the client itself
+    /// has no room for ends what it does here, since nothing would bring it again. False then.
     fn tell(&mut self, name: Name, link: LinkId, message: &Message) -> bool {
         let Some(client) = self.clients.get(name) else {
             return false;
@@ -186,13 +186,23 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             payload: message.to_bytes(),
             settled: true,
         };
-        let sent = self.connection.session_mut().send_later(link, &outbound);
-        if let Err(error) = &sent {
-            let identity = client.admission.identity.clone();
-            tracing::info!(%identity, %error, "the client does not take what is sent to it; its links are detached");
-            self.expel(name, &refusals::of_close(CloseReason::TooSlow, &identity));
+        let told = client.untold.tell(self.connection.session_mut(), link, outbound);
+        if client.is_blocked() {
+            self.blocked.insert(name);
         }
-        sent.is_ok()
+        if let Err(error) = &told {
+            self.expel_slow(name, error);
+        }
+        told.is_ok()
+    }
+
+    /// A client does not take what is sent to it.
+    pub(super) fn expel_slow(&mut self, name: Name, error: &SendError) {
+        let Some(client) = self.clients.look(name) else { return };
+        let identity = client.admission.identity.clone();
+        tracing::info!(%identity, %error, "the client does not take what is sent to it; its links are detached");
+        self.gateway.metrics.ended.of(End::TooSlow).increment();
+        self.expel(name, &refusals::of_close(CloseReason::TooSlow, &identity));
     }
 }
 

@@ -31,6 +31,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         if self.service.holds(delivery.link) {
             return self.service.delivery(self.connection.session_mut(), delivery);
         }
+        if self.registrants.holds(delivery.link) {
+            return self.registrant_request(&delivery);
+        }
         // Of a link that is gone it comes again, if its sender wants.
         let Some(Link { purpose, client }) = self.links.get(&delivery.link).copied() else {
             return;

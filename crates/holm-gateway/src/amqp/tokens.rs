@@ -31,7 +31,18 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             }
             Credentials::External => return self.decide(SaslCode::Ok),
             Credentials::Plain { user, password } => (user, password),
+            Credentials::Tpm {
+                id_scope,
+                registration_id,
+                endorsement_key,
+            } => return self.ask_tpm(id_scope.as_str(), registration_id.as_str(), endorsement_key),
         };
+        if let Some(registrant) = self.registrant(user.as_str()) {
+            return match String::from_utf8(password.0.to_vec()) {
+                Ok(token) => self.log_in_registrant(registrant, token),
+                Err(_) => self.refuse_login(),
+            };
+        }
         let claim = match SaslUser::parse(user.as_str()) {
             Some(SaslUser::Identity(identity)) => Claim::Identity(identity),
             Some(SaslUser::Policy(policy)) => Claim::Policy(policy),
@@ -48,11 +59,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         self.tasks.push(proving.map(Done::Plain).boxed());
     }
 
-    fn decide(&mut self, code: SaslCode) {
+    pub(super) fn decide(&mut self, code: SaslCode) {
         self.connection.session_mut().authenticate(instant(), code);
     }
 
-    fn refuse_login(&mut self) {
+    pub(super) fn refuse_login(&mut self) {
         self.gateway
             .metrics
             .refused
@@ -97,7 +108,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let code = match &proved.outcome {
             Ok(_) => SaslCode::Ok,
             Err(Refusal::NotAuthorized(_)) => SaslCode::Auth,
-            Err(Refusal::Unavailable(_)) => SaslCode::SysTemp,
+            Err(Refusal::Unavailable(_) | Refusal::Throttled(_)) => SaslCode::SysTemp,
         };
         self.judge(proved);
         self.connection.session_mut().authenticate(instant(), code);
@@ -111,6 +122,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 Verdict::new(401, "the token is not good here; the log of the node says why")
             }
             Err(Refusal::Unavailable(_)) => Verdict::new(503, "the token can't be checked now; try again"),
+            Err(Refusal::Throttled(why)) => Verdict::new(429, why),
         };
         self.judge(proved);
         self.answer_put(asker, verdict);
@@ -137,11 +149,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
                 self.proofs.keep(claim, token);
             }
             Err(refusal) => {
-                let counted = match &refusal {
-                    Refusal::NotAuthorized(_) => ConnectRefusal::NotAuthorized,
-                    Refusal::Unavailable(_) => ConnectRefusal::Unavailable,
-                };
-                self.gateway.metrics.refused.of(counted).increment();
+                self.gateway
+                    .metrics
+                    .refused
+                    .of(ConnectRefusal::from(&refusal))
+                    .increment();
                 self.gateway.complaints.not_let_in(&refusal, self.peer.address, &claim);
             }
         }

@@ -4,5 +4,6 @@
 pub mod answer;
 pub mod device;
 pub mod method_call;
+pub(crate) mod provisioning;
 pub mod query;
 pub mod websocket;

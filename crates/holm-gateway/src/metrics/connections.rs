@@ -1,5 +1,6 @@
 //! What a front counts of its connections.
 
+use crate::backend::Refusal;
 use crate::label;
 use crate::metrics::{Counter, Exposition, Family};
 
@@ -27,6 +28,8 @@ label! {
         NotAuthorized = "not_authorized",
         /// The node could not tell.
         Unavailable = "unavailable",
+        /// More came than the node lets in.
+        Throttled = "throttled",
     }
 }
 
@@ -71,6 +74,18 @@ label! {
         Messages = "messages",
         /// Twin requests answered with 429.
         TwinRequests = "twin_requests",
+        /// Logins that had to wait for their turn, or were refused for now.
+        Logins = "logins",
+    }
+}
+
+impl From<&Refusal> for ConnectRefusal {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::NotAuthorized(_) => Self::NotAuthorized,
+            Refusal::Unavailable(_) => Self::Unavailable,
+            Refusal::Throttled(_) => Self::Throttled,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | code | when |
 //! | --- | --- |
-//! | 3 | the node can't tell now; SDKs come again |
+//! | 3 | the node can't tell now, or lets in no more for now; SDKs come again |
 //! | 4 | the user name has not the published form |
 //! | 5 | everything about authorisation: SDKs stop, or ask their owner |
 //!
@@ -29,27 +29,19 @@ pub(super) struct Admitted {
 /// Why one may not.
 pub(super) struct Refused {
     pub(super) code: Code,
+    pub(super) counted: ConnectRefusal,
     pub(super) reason: String,
-}
-
-impl Refused {
-    pub(super) const fn counted(&self) -> ConnectRefusal {
-        match self.code {
-            Code::NotAuthorized => ConnectRefusal::NotAuthorized,
-            Code::ServerUnavailable => ConnectRefusal::Unavailable,
-            _ => ConnectRefusal::Malformed,
-        }
-    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {
             Refusal::NotAuthorized(_) => Code::NotAuthorized,
-            Refusal::Unavailable(_) => Code::ServerUnavailable,
+            Refusal::Unavailable(_) | Refusal::Throttled(_) => Code::ServerUnavailable,
         };
         Self {
             code,
+            counted: ConnectRefusal::from(&refusal),
             reason: refusal.to_string(),
         }
     }
@@ -61,6 +53,7 @@ pub(super) async fn admit<B: Backend>(
     peer: &Peer,
 ) -> Result<Admitted, Refused> {
     let attempt = read(gateway, connect, peer)?;
+    gateway.await_turn().await?;
     let admission = gateway.backend.authenticate(attempt).await?;
     Ok(Admitted {
         admission,
@@ -71,10 +64,12 @@ pub(super) async fn admit<B: Backend>(
 fn read<B>(gateway: &Gateway<B>, connect: &Connect, peer: &Peer) -> Result<Attempt, Refused> {
     let not_authorized = |reason: String| Refused {
         code: Code::NotAuthorized,
+        counted: ConnectRefusal::NotAuthorized,
         reason,
     };
     let malformed = |reason: String| Refused {
         code: Code::BadUserNameOrPassword,
+        counted: ConnectRefusal::Malformed,
         reason,
     };
 
@@ -110,7 +105,7 @@ fn read<B>(gateway: &Gateway<B>, connect: &Connect, peer: &Peer) -> Result<Attem
 }
 
 /// A password is a token; without one, the certificate of the TLS handshake speaks.
-fn credential(password: Option<&[u8]>, peer: &Peer) -> Result<Credential, String> {
+pub(super) fn credential(password: Option<&[u8]>, peer: &Peer) -> Result<Credential, String> {
     match password {
         Some(password) if !password.is_empty() => match std::str::from_utf8(password) {
             Ok(token) => Ok(Credential::Token(token.to_owned())),

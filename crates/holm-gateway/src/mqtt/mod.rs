@@ -4,11 +4,14 @@
 //!   CONNECT --admit--> who, by which proof, resumed or not --serve--> requests, deliveries, commands --> end, will
 //! ```
 //!
+//! A device that asks the provisioning service is told by its user name, and served by `provisioning.rs`.
+//!
 //! One task owns a connection: everything the client sends is handled in order, and everything that is sent to it leaves
 //! in the order decided here, so nothing can arrive before the SUBACK that allows it.
 
 mod admit;
 mod deliver;
+mod provisioning;
 mod publish;
 mod serve;
 mod subscribe;
@@ -59,6 +62,14 @@ where
     let end = match first {
         // Steps that every session takes once are in boxes: they are gone while it lives.
         Event::Connect(connect) => {
+            if B::PROVISIONS
+                && let Some(registrant) = provisioning::registrant(gateway, &connect)
+            {
+                let asking = (registrant, connect);
+                let served = provisioning::run(gateway, scope, &mut connection, &peer, asking);
+                metrics.ended.of(Box::pin(served).await).increment();
+                return connection.finish().await;
+            }
             // Named now: of two that greet, the later one is the newer, whoever is let in first.
             let name = SessionId::next();
             match Box::pin(admit::admit(gateway, &connect, &peer)).await {
@@ -77,7 +88,7 @@ where
                 Err(refusal) => {
                     tracing::info!(client = %connect.client_id, peer = peer.address.map(tracing::field::display), reason = %refusal.reason, "a client was refused");
                     connection.session_mut().refuse(refusal.code);
-                    metrics.refused.of(refusal.counted()).increment();
+                    metrics.refused.of(refusal.counted).increment();
                     End::Refused
                 }
             }

@@ -44,7 +44,7 @@ where
             tracing::info!(identity = %admission.identity, reason = %refusal, "a client was refused");
             let refused = admit::Refused::from(refusal);
             connection.session_mut().refuse(refused.code);
-            gateway.metrics.refused.of(refused.counted()).increment();
+            gateway.metrics.refused.of(refused.counted).increment();
             return End::Refused;
         }
     };

@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +17,8 @@ use holm_gateway::{
 };
 use holm_model::error::ServiceError;
 use holm_model::wire::UserName;
-use holm_model::{Identity, Message, Timestamp};
+use holm_model::wire::provisioning::Registrant;
+use holm_model::{Identity, Message, ProvisioningError, Timestamp};
 use holm_mqtt::{
     Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
 };
@@ -40,6 +42,8 @@ pub struct Node {
     pub disk: Mutex<Option<watch::Receiver<usize>>>,
     /// The message of this number, counted from 1, does not get to the disk, when it is set.
     pub lost: Mutex<Option<usize>>,
+    /// It provisions devices whose TPMs open this, when it is set.
+    pub sealed: OnceLock<Vec<u8>>,
     /// There are policies, whose tokens open everything and end then, when it is set.
     pub policies: Mutex<Option<Timestamp>>,
 }
@@ -215,6 +219,30 @@ impl Inbox for Node {
     }
 }
 
+impl holm_gateway::Provisioning for Node {
+    fn id_scope(&self) -> Option<&str> {
+        self.sealed.get().map(|_| "0ne1")
+    }
+
+    async fn attest(&self, applicant: &holm_gateway::provisioning::Applicant) -> Result<(), ProvisioningError> {
+        match &applicant.credential {
+            Credential::Token(token) if token == "good" => Ok(()),
+            _ => Err(ProvisioningError::unauthorized()),
+        }
+    }
+
+    async fn challenge(
+        &self,
+        registrant: &Registrant,
+        endorsement: Bytes,
+        root: Bytes,
+    ) -> Result<Vec<u8>, ProvisioningError> {
+        let is_known = registrant.registration_id == "reg-1" && endorsement == "EK" && root == "SRK";
+        let sealed = self.sealed.get().filter(|_| is_known).cloned();
+        sealed.ok_or_else(ProvisioningError::unauthorized)
+    }
+}
+
 impl Service for Node {
     type Events = Infallible;
     type Notices = Infallible;
@@ -297,6 +325,13 @@ impl Fixture {
 
     pub fn edge() -> Self {
         Self::new(Profile::edge())
+    }
+
+    /// A hub that lets in so many each second.
+    pub fn hub_with_logins(per_second: u32) -> Self {
+        let mut fixture = Self::hub();
+        fixture.gateway = fixture.gateway.with_logins_per_second(NonZeroU32::new(per_second));
+        fixture
     }
 
     fn new(profile: Profile) -> Self {

@@ -17,8 +17,9 @@ use holm_model::wire::percent;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
+use super::containers::container_of;
 use super::fault::{Fault, FaultCode};
-use super::{Blobs, CONTAINER};
+use super::{Blobs, CONTAINER, CONTAINERS};
 use crate::storage::Rights;
 
 /// The version of the interface that signatures name.
@@ -64,6 +65,16 @@ impl Signature {
         }
     }
 
+    /// To store, read and delete the blobs of a container.
+    pub(super) fn of_container(expires: Timestamp) -> Self {
+        Self {
+            rights: "rwd".to_owned(),
+            expires: to_the_second(expires),
+            version: VERSION.to_owned(),
+            resource: "c".to_owned(),
+        }
+    }
+
     fn of_query(query: &Query) -> Self {
         let text = |name: &str| query.get(name).unwrap_or_default().to_owned();
         Self {
@@ -81,7 +92,11 @@ impl Signature {
             version,
             resource,
         } = self;
-        format!("{rights}\n{expires}\n{version}\n{resource}\n{CONTAINER}/{blob}")
+        let place = match container_of(blob) {
+            Some(container) if resource == "c" => format!("{CONTAINERS}/{container}"),
+            _ => format!("{CONTAINER}/{blob}"),
+        };
+        format!("{rights}\n{expires}\n{version}\n{resource}\n{place}")
     }
 }
 
@@ -130,17 +145,25 @@ impl Blobs {
         Ok(())
     }
 
-    /// Back ends read and delete; what is stored comes from devices.
+    /// Back ends read and delete what devices have stored. What jobs read and write holds keys: it is open to who may read and write
+    /// the registry.
     fn permit_service(&self, right: Right, blob: &str, headers: &HeaderMap) -> Result<(), Fault> {
         let Some(token) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
             let text = "the request has neither a signature (`sig`) nor a token of a policy (`Authorization`)";
             return Err(Fault::new(FaultCode::NoAuthenticationInformation, text));
         };
-        let path = format!("{CONTAINER}/{blob}");
+        let is_of_device = container_of(blob).is_none();
+        let (path, rights) = match is_of_device {
+            true => (format!("{CONTAINER}/{blob}"), Rights::SERVICE_CONNECT),
+            false => (
+                format!("{CONTAINERS}{blob}"),
+                Rights::REGISTRY_READ.with(Rights::REGISTRY_WRITE),
+            ),
+        };
         self.authority
-            .permit_service(Some(token), &path, &[Rights::SERVICE_CONNECT])
+            .permit_service(Some(token), &path, &[rights])
             .map_err(|error| Fault::new(FaultCode::AuthenticationFailed, error.message))?;
-        if right == Right::Write {
+        if right == Right::Write && is_of_device {
             let text = "a service token reads and deletes; files are stored with the signature that a device gets";
             return Err(Fault::new(FaultCode::AuthorizationPermissionMismatch, text));
         }

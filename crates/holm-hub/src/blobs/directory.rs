@@ -28,6 +28,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::away::{Away, AwayError, Copied};
 use super::fault::{Fault, FaultCode};
+use super::held::{BlobsHeld, Garbage, Holds};
 use super::owner;
 
 /// How long the next piece of a body may take.
@@ -47,6 +48,7 @@ pub(super) struct Directory {
     used: Arc<AtomicU64>,
     /// The first digits of the files of this process.
     begin: Arc<str>,
+    holds: Holds,
 }
 
 /// A file that was received whole and is on disk; it goes with this value unless it is kept.
@@ -134,6 +136,7 @@ impl Directory {
             quota,
             used: Arc::new(AtomicU64::new(used)),
             begin: hexadecimal(&begin).into(),
+            holds: Holds::default(),
         })
     }
 
@@ -226,26 +229,40 @@ impl Directory {
         }
     }
 
-    /// Removes files that no name is left for.
-    pub(super) async fn remove(&self, garbage: Vec<(String, u64)>) {
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps all files until what is given is dropped.
+    pub(super) fn hold(&self) -> BlobsHeld {
+        let (path, used) = (Arc::clone(&self.path), Arc::clone(&self.used));
+        self.holds.hold(move |garbage| remove_now(&path, &used, garbage))
+    }
+
+    /// Removes files that no name is left for; while files are held, later.
+    pub(super) async fn remove(&self, garbage: Garbage) {
+        let garbage = self.holds.may_go(garbage);
         if garbage.is_empty() {
             return;
         }
         let (path, used) = (Arc::clone(&self.path), Arc::clone(&self.used));
-        let removed = tokio::task::spawn_blocking(move || {
-            for (file, bytes) in garbage {
-                // As what was received and not kept.
-                drop(Held {
-                    path: path.join(file),
-                    bytes: counted(bytes),
-                    used: Arc::clone(&used),
-                    is_kept: false,
-                });
-            }
-        });
+        let removed = tokio::task::spawn_blocking(move || remove_now(&path, &used, garbage));
         if let Err(error) = removed.await {
             tracing::warn!(%error, "files of the blob store stay until the next start");
         }
+    }
+}
+
+fn remove_now(path: &Path, used: &Arc<AtomicU64>, garbage: Garbage) {
+    for (file, bytes) in garbage {
+        // As what was received and not kept.
+        drop(Held {
+            path: path.join(file),
+            bytes: counted(bytes),
+            used: Arc::clone(used),
+            is_kept: false,
+        });
     }
 }
 

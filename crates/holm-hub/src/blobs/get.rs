@@ -126,7 +126,7 @@ impl Blobs {
     }
 
     /// Bytes of a blob, read as they are sent.
-    fn content(&self, parts: &[Part], from: u64, length: u64) -> ResponseBody {
+    pub(super) fn content(&self, parts: &[Part], from: u64, length: u64) -> ResponseBody {
         let pieces = pieces(parts, from, length);
         let (sender, receiver) = mpsc::channel(WAITING);
         let (directory, away) = (self.directory.clone(), self.away.clone());

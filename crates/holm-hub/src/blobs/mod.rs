@@ -7,6 +7,7 @@
 //! PUT    /uploads/{blob}?comp=blocklist&{sas}              Put Block List           the blob is those blocks
 //! GET    /uploads/{blob}?comp=blocklist&{sas}              Get Block List
 //! GET, HEAD, DELETE /uploads/{blob}?{sas}                  or with a service token instead of the signature
+//! the same below /containers/{name}, see containers.rs
 //!
 //! request -> request.rs -> access.rs (may it?) -> put.rs | get.rs -> directory.rs (bytes), storage (names) -> answer.rs
 //! ```
@@ -24,9 +25,11 @@ mod away;
 mod block_list;
 #[cfg(feature = "s3")]
 mod bucket;
+mod containers;
 mod directory;
 mod fault;
 mod get;
+mod held;
 mod owner;
 mod put;
 mod request;
@@ -50,12 +53,16 @@ use access::{Signature, sign};
 use away::Away;
 #[doc(hidden)]
 pub use block_list::is_block_list;
+pub(crate) use containers::{check_blob_name, check_container_name};
 use directory::Directory;
+pub(crate) use held::BlobsHeld;
 pub(crate) use request::check_name;
 use turns::Turns;
 
 /// The one container: uploads of devices. No resource of the service API begins with it.
 pub const CONTAINER: &str = "uploads";
+/// Containers of back ends, for import and export jobs, are below this.
+pub const CONTAINERS: &str = "containers";
 /// Uploads that are received at once; each has its buffers, some 300 KiB. Who comes beyond it is told to come again.
 const MAX_RECEIVING: usize = 512;
 /// Uploads of one device that are received at once: several times what SDKs send beside each other.
@@ -201,6 +208,16 @@ impl Blobs {
     /// The query by which its holder may store and read one blob until `expires`, with the `?` before it.
     pub(crate) fn upload_signature(&self, blob: &str, expires: Timestamp) -> String {
         sign(&self.key, &Signature::of_upload(expires), blob)
+    }
+
+    /// Keeps all files of the store for a copy, until what is given is dropped.
+    pub(crate) fn hold_files(&self) -> BlobsHeld {
+        self.directory.hold()
+    }
+
+    /// Where the files are.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Bytes of all blobs and waiting blocks.

@@ -175,7 +175,7 @@ impl Blobs {
         }
     }
 
-    async fn receive<B>(&self, body: &mut B, limit: u64, asked: &Asked) -> Result<Received, Fault>
+    pub(super) async fn receive<B>(&self, body: &mut B, limit: u64, asked: &Asked) -> Result<Received, Fault>
     where
         B: Body<Data = Bytes> + Send + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -192,7 +192,7 @@ impl Blobs {
         Ok(received)
     }
 
-    fn blob(&self, asked: &Asked, size: u64, said: &Map<String, Value>) -> Result<Blob, Fault> {
+    pub(super) fn blob(&self, asked: &Asked, size: u64, said: &Map<String, Value>) -> Result<Blob, Fault> {
         let etag = u64::from_be_bytes(crate::random::bytes()?);
         Ok(Blob {
             name: asked.blob.clone(),

@@ -1,5 +1,6 @@
 //! What a request asks of the blob store.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use hyper::body::Body;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 
+use super::containers::{blob_name, check_container_name};
 use super::fault::{Fault, FaultCode};
-use super::{Blobs, CONTAINER, answer};
+use super::{Blobs, CONTAINER, CONTAINERS, answer};
 
 /// The most signs of a blob's name. Source: the published rules of names.
 const MAX_NAME: usize = 1024;
@@ -27,10 +29,21 @@ pub(super) struct Asked {
 impl Asked {
     fn read(head: &Parts) -> Result<Self, Fault> {
         let wrong = |text: String| Fault::new(FaultCode::InvalidUri, text);
-        let rest = below_container(head.uri.path()).unwrap_or_default();
-        let blob = percent::try_decode(rest.trim_start_matches('/'))
-            .ok_or_else(|| wrong("the path is not percent-encoded UTF-8".to_owned()))?
-            .into_owned();
+        let path = head.uri.path();
+        let decoded = |rest: &str| {
+            let text = percent::try_decode(rest.trim_start_matches('/')).map(Cow::into_owned);
+            text.ok_or_else(|| wrong("the path is not percent-encoded UTF-8".to_owned()))
+        };
+        let blob = match below(path, CONTAINERS) {
+            None => decoded(below(path, CONTAINER).unwrap_or_default())?,
+            Some(rest) => {
+                let rest = decoded(rest)?;
+                let (container, blob) = rest.split_once('/').unwrap_or((&rest, ""));
+                check_container_name(container).map_err(|error| wrong(error.message))?;
+                check_name(blob).map_err(|why| wrong(format!("the name of the blob {why}")))?;
+                blob_name(container, blob)
+            }
+        };
         check_name(&blob).map_err(|why| wrong(format!("the name of the blob {why}")))?;
         Ok(Self {
             blob,
@@ -45,9 +58,9 @@ impl Asked {
     }
 }
 
-/// What stands behind the container in a path.
-fn below_container(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix('/')?.strip_prefix(CONTAINER)?;
+/// What stands behind a first part of a path.
+fn below<'p>(path: &'p str, first: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix('/')?.strip_prefix(first)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
@@ -73,7 +86,7 @@ impl Blobs {
     /// Whether a path is one of the store's.
     #[must_use]
     pub fn has(path: &str) -> bool {
-        below_container(path).is_some()
+        below(path, CONTAINER).or_else(|| below(path, CONTAINERS)).is_some()
     }
 
     /// Answers a request to the store.

@@ -44,7 +44,9 @@ impl Mailboxes {
                 for message in &waiting {
                     endings.end(&device, &entry.generation, message, Outcome::Purged)?;
                 }
-                Ok((waiting.len(), endings.feedback()))
+                let feedback = endings.feedback();
+                transaction.record("messages.purge", &device, None, now)?;
+                Ok((waiting.len(), feedback))
             },
             move |(_, feedback)| notices.announce(feedback),
         );

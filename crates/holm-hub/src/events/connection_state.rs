@@ -8,6 +8,7 @@
 //! not told when a hub ends is not told any more: at a start nobody is connected. Source: `hub-service-api.md` §4.2.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holm_model::{Identity, Timestamp};
@@ -19,7 +20,7 @@ const LEAST_MILLIS: i64 = 60_000;
 #[derive(Clone, Debug)]
 pub struct ConnectionStates {
     /// Whether anybody wants to know.
-    is_on: bool,
+    is_on: Arc<AtomicBool>,
     seen: Arc<Mutex<HashMap<Identity, Seen>>>,
 }
 
@@ -49,13 +50,21 @@ impl ConnectionStates {
     /// Nobody is connected. Without `is_on` nothing is kept, and nothing told.
     #[must_use]
     pub fn new(is_on: bool) -> Self {
-        let seen = Arc::default();
+        let (is_on, seen) = (Arc::new(AtomicBool::new(is_on)), Arc::default());
         Self { is_on, seen }
+    }
+
+    /// From now on somebody wants to know, or nobody.
+    pub(crate) fn turn(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Relaxed);
+        if !is_on {
+            self.lock().clear();
+        }
     }
 
     /// The first session of an identity opened, or its last closed.
     pub fn changed(&self, identity: &Identity, generation: &str, connected: bool, now: Timestamp) {
-        if !self.is_on {
+        if !self.is_on.load(Ordering::Relaxed) {
             return;
         }
         let mut seen = self.lock();

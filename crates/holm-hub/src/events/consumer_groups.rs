@@ -93,7 +93,8 @@ impl ConsumerGroups {
                 let text = format!("there are {MAX_GROUPS} consumer groups, the most allowed; remove one first");
                 return Err(ServiceError::new(ErrorCode::InvalidOperation, text));
             }
-            transaction.add_consumer_group(&wanted, now)
+            transaction.add_consumer_group(&wanted, now)?;
+            transaction.record("consumerGroup.add", &wanted, None, now)
         })
         .await
     }
@@ -107,9 +108,15 @@ impl ConsumerGroups {
             let text = format!("the consumer group `{DEFAULT}` is always there");
             return Err(ServiceError::new(ErrorCode::InvalidOperation, text));
         }
-        let wanted = name.to_owned();
-        self.change(move |transaction| transaction.remove_consumer_group(&wanted))
-            .await
+        let (wanted, now) = (name.to_owned(), self.clock.now());
+        self.change(move |transaction| {
+            let was_there = transaction.remove_consumer_group(&wanted)?;
+            if was_there {
+                transaction.record("consumerGroup.remove", &wanted, None, now)?;
+            }
+            Ok(was_there)
+        })
+        .await
     }
 
     async fn change<T: Send + 'static>(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_model::{DeviceId, Timestamp};
 use holm_queue::{
-    AppendError, CommitError, LaneError, LaneId, LaneKind, NewRecord, OpenError, Options, Pending, Queue, ReadError,
+    AppendError, Commit, CommitError, LaneError, LaneId, LaneKind, NewRecord, OpenError, Options, Queue, ReadError,
     Reader, Record, Start, Visibility,
 };
 
@@ -47,6 +47,9 @@ pub enum LogError {
     /// Nothing could be read.
     #[error("events can't be read")]
     Read(#[source] ReadError),
+    /// Where an event goes depends on its sender's twin, and that can't be read.
+    #[error("the twin of the sender can't be read, and routes look at it")]
+    Twin(#[source] holm_model::ServiceError),
     /// There is no such partition.
     #[error("there is no partition {partition}; there are {partitions}, counted from 0")]
     NoPartition {
@@ -97,15 +100,43 @@ pub struct EventLog {
     lanes: Arc<[LaneId]>,
 }
 
-/// Resolves when an event is on disk.
+/// Resolves when an event is on disk; at once for one that goes nowhere.
 #[derive(Debug)]
-pub struct Receipt(Pending);
+pub struct Receipt(Option<Commit>);
+
+impl Receipt {
+    /// Of an event that goes nowhere.
+    pub(crate) const NOTHING: Self = Self(None);
+}
+
+/// A record of the log, and where it is filed.
+#[derive(Clone, Debug)]
+pub(crate) struct Filing {
+    /// Lanes with the time when it is given up there, in milliseconds since 1970; 0: never.
+    pub(crate) lanes: Vec<(LaneId, u64)>,
+    /// The message, encoded.
+    pub(crate) payload: Bytes,
+}
+
+impl Filing {
+    fn record<'a>(&'a self, sender: &'a str, at: Timestamp) -> NewRecord<'a> {
+        NewRecord {
+            sender,
+            lanes: &self.lanes,
+            enqueued_at: unix_millis(at),
+            payload: self.payload.clone(),
+        }
+    }
+}
 
 impl Future for Receipt {
     type Output = Result<(), LogError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(Pin::new(&mut self.0).poll(context)).map_err(LogError::Commit))
+        let Some(commit) = &mut self.0 else {
+            return Poll::Ready(Ok(()));
+        };
+        Poll::Ready(ready!(Pin::new(commit).poll(context)).map_err(LogError::Commit))
     }
 }
 
@@ -177,7 +208,8 @@ impl EventLog {
             enqueued_at: unix_millis(at),
             payload,
         };
-        self.queue.append(&record).map(Receipt).map_err(LogError::Append)
+        let pending = self.queue.append(&record).map_err(LogError::Append)?;
+        Ok(Receipt(Some(pending.into())))
     }
 
     /// As [`EventLog::append`], but waits where too much waits for the disk. Cancel-safe: nothing is appended if it is
@@ -199,6 +231,43 @@ impl EventLog {
         }
     }
 
+    /// Files records of one sender, one behind the other, and waits where too much waits for the disk. The receipt is that of all.
+    /// Dropping it may leave the first of several behind.
+    ///
+    /// # Errors
+    /// [`LogError::Append`]; `UnknownLane` when one of the lanes was removed meanwhile.
+    pub(crate) async fn file_when_room(
+        &self,
+        sender: &str,
+        at: Timestamp,
+        filings: &[Filing],
+    ) -> Result<Receipt, LogError> {
+        let (mut left, mut receipt) = (filings, Receipt::NOTHING);
+        while !left.is_empty() {
+            let records: Vec<_> = left.iter().map(|filing| filing.record(sender, at)).collect();
+            match self.queue.append_all(&records) {
+                // What is on disk is always a prefix of what was appended, so the last commit speaks for those before it.
+                Ok((count, commit)) => {
+                    receipt = Receipt(Some(commit));
+                    left = left.get(count..).unwrap_or_default();
+                }
+                Err(AppendError::Busy { .. }) => self.queue.room().await,
+                Err(error) => return Err(LogError::Append(error)),
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// The lane of a device's partition.
+    pub(crate) fn lane_of(&self, device: &DeviceId) -> Result<LaneId, LogError> {
+        self.lane(partition_of(device, self.partitions()))
+    }
+
+    /// The queue below, for lanes that are no partitions. Their names must not end in `/` and a number.
+    pub(crate) const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Looks at once at what is kept no longer, and not only in the next half minute. What it lets go is gone with the next commit.
     pub fn maintain(&self) {
         self.queue.maintain();
@@ -210,6 +279,14 @@ impl EventLog {
     /// [`LogError::Commit`]: not yet.
     pub async fn flush(&self) -> Result<(), LogError> {
         self.queue.flush().await.map_err(LogError::Commit)
+    }
+
+    /// Keeps all files of the log for a copy, until what is given is dropped. Everything appended so far is on disk then.
+    ///
+    /// # Errors
+    /// [`LogError::Commit`]: it is not.
+    pub async fn hold_files(&self) -> Result<holm_queue::FilesHeld, LogError> {
+        self.queue.hold_files().await.map_err(LogError::Commit)
     }
 
     /// A reader of a partition; it sees only what is on disk.
@@ -341,10 +418,10 @@ fn stored(record: Record) -> Stored {
     }
 }
 
-fn unix_millis(at: Timestamp) -> u64 {
+pub(crate) fn unix_millis(at: Timestamp) -> u64 {
     u64::try_from(at.unix_millis()).unwrap_or(0)
 }
 
-fn timestamp(millis: u64) -> Timestamp {
+pub(crate) fn timestamp(millis: u64) -> Timestamp {
     Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }

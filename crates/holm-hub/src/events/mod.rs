@@ -19,6 +19,7 @@ mod relay;
 pub use connection_state::ConnectionStates;
 pub use consumer_groups::ConsumerGroups;
 pub use log::{EventLog, EventReader, From, LogError, Receipt, Stored};
+pub(crate) use log::{Filing, timestamp, unix_millis};
 pub use readers::{Readers, Seat};
 pub use relay::Relay;
 

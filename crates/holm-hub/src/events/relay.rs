@@ -15,7 +15,7 @@ use holm_model::{Message, ServiceError, SystemProperty};
 
 use super::log::{EventLog, From, LogError};
 use crate::Signals;
-use crate::config::EventSources;
+use crate::routing::{Routing, Source};
 use crate::storage::Repository;
 
 /// Events moved in one round.
@@ -33,15 +33,16 @@ pub struct Relay {
     repository: Repository,
     log: EventLog,
     signals: Signals,
-    /// Events of other sources are not told.
-    sources: EventSources,
+    /// Says where each goes, if it goes anywhere.
+    routing: Routing,
     /// Keys of events that the log has taken in and the outbox still holds; filled by the first round.
     told: Option<HashSet<String>>,
 }
 
 /// The source of an event by its key, which begins with it.
-fn source_of(key: &str) -> &str {
-    key.split_once('/').map_or(key, |(source, _)| source)
+fn source_of(key: &str) -> Source {
+    let name = key.split_once('/').map_or(key, |(source, _)| source);
+    Source::of_message_source(name).unwrap_or(Source::DeviceMessages)
 }
 
 /// Why events could not be moved; they stay in the outbox.
@@ -56,14 +57,14 @@ pub enum RelayError {
 }
 
 impl Relay {
-    /// A relay from a repository to a log.
+    /// A relay from a repository to where routes say.
     #[must_use]
-    pub fn new(repository: Repository, log: EventLog, signals: Signals, sources: EventSources) -> Self {
+    pub fn new(repository: Repository, routing: Routing, signals: Signals) -> Self {
         Self {
             repository,
-            log,
+            log: routing.log().clone(),
             signals,
-            sources,
+            routing,
             told: None,
         }
     }
@@ -110,12 +111,16 @@ impl Relay {
         let mut keys = Vec::new();
         for emitted in waiting {
             let event = emitted.event;
-            let is_wanted = self.sources.has(source_of(&event.key));
-            if is_wanted && !told.contains(&event.key) {
-                let appended = self
-                    .log
-                    .append_when_room(&event.device, event.at, event.message.into())
-                    .await;
+            if !told.contains(&event.key) {
+                let message = match Message::decode(event.message.into()) {
+                    Ok(message) => message,
+                    Err(error) => {
+                        tracing::error!(event = event.key, %error, "an event can't be read back and is not told");
+                        continue;
+                    }
+                };
+                let source = source_of(&event.key);
+                let appended = self.routing.append(&event.device, source, &message, event.at).await;
                 // What was appended is written as soon as the disk allows, whatever comes of this round.
                 drop(appended.map_err(RelayError::Log)?);
                 told.insert(event.key.clone());

@@ -11,6 +11,7 @@ use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::{CertificateAuthority, Credential, Secret, ServiceConnectionString, SymmetricKey, TlsIdentity};
 use holm_model::Timestamp;
 
+use crate::provisioning::Provisioning;
 use crate::service::event_hub_name;
 
 /// How long the hub's authority lives, in days.
@@ -19,6 +20,12 @@ const AUTHORITY_DAYS: u32 = 3650;
 const SERVER_DAYS: u32 = 397;
 /// The most bytes of a connection string's file.
 const MAX_CONNECTION_STRING: u64 = 4096;
+/// The file with the connection string of the provisioning service.
+const PROVISIONING_CONNECTION_STRING: &str = "provisioning-connection-string";
+/// The file that is there while a restore goes on.
+pub(crate) const RESTORING: &str = "restoring";
+/// The file with the id scope.
+const ID_SCOPE: &str = "id-scope";
 
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +62,12 @@ pub enum DataDirectoryError {
         /// The file.
         path: PathBuf,
     },
+    /// A restore into it did not end.
+    #[error("a restore into `{path}` did not end; run `holm hub restore` again, which begins anew")]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds no hub.
     #[error("`{path}` holds no hub; start one there first")]
     NoHub {
@@ -67,7 +80,60 @@ pub enum DataDirectoryError {
 #[derive(Clone, Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
-    _lock: Arc<File>,
+    _lock: Lock,
+}
+
+/// Keeps others out of a data directory until it is dropped. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lock {
+    _file: Arc<File>,
+}
+
+/// Makes a data directory if it is not there, and locks it, whatever is in it.
+///
+/// # Errors
+/// [`DataDirectoryError::InUse`], [`DataDirectoryError::Io`].
+pub(crate) fn lock_directory(path: &Path) -> Result<Lock, DataDirectoryError> {
+    let failed = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| DataDirectoryError::Io {
+            operation,
+            path,
+            source,
+        }
+    };
+    private_file::ensure_directory(path)?;
+    let name = path.join("lock");
+    let lock = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(failed("open", &name))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Lock { _file: Arc::new(lock) }),
+        Err(fs::TryLockError::WouldBlock) => Err(DataDirectoryError::InUse { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
+    }
+}
+
+/// As [`lock_directory`], for a directory that holds a hub or nothing.
+///
+/// # Errors
+/// As [`lock_directory`]; [`DataDirectoryError::Unfinished`].
+pub(crate) fn lock_data(path: &Path) -> Result<Lock, DataDirectoryError> {
+    let lock = lock_directory(path)?;
+    if path.join(RESTORING).exists() {
+        return Err(DataDirectoryError::Unfinished { path: path.to_owned() });
+    }
+    Ok(lock)
+}
+
+/// What clients call the hub in a data directory, if that can be read; with the port, where it is not the published one.
+#[must_use]
+pub fn host_name(data: &Path) -> Option<String> {
+    let text = connection_string(data).ok()?;
+    Some(ServiceConnectionString::parse(text.expose()).ok()?.host_name)
 }
 
 /// Reads the service connection string of the hub in a data directory; the hub may be running.
@@ -77,6 +143,30 @@ pub(super) struct DataDirectory {
 pub fn connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
     match private_file::read(&data.join("connection-string"), MAX_CONNECTION_STRING) {
         Ok(bytes) => Ok(Secret::new(String::from_utf8_lossy(&bytes).trim_end())),
+        Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the service connection string of the provisioning service of the hub in a data directory; the hub may be running.
+///
+/// # Errors
+/// [`DataDirectoryError`].
+pub fn provisioning_connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
+    match private_file::read(&data.join(PROVISIONING_CONNECTION_STRING), MAX_CONNECTION_STRING) {
+        Ok(bytes) => Ok(Secret::new(String::from_utf8_lossy(&bytes).trim_end())),
+        Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads what devices call the provisioning service of the hub in a data directory; the hub may be running.
+///
+/// # Errors
+/// [`DataDirectoryError`].
+pub fn id_scope(data: &Path) -> Result<String, DataDirectoryError> {
+    match private_file::read_public(&data.join(ID_SCOPE), MAX_CONNECTION_STRING) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
         Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
         Err(error) => Err(error.into()),
     }
@@ -112,7 +202,8 @@ pub fn event_hub_connection_string(data: &Path) -> Result<Secret, DataDirectoryE
     )))
 }
 
-pub(super) fn connection_string_of(hostname: &str, policy: &str, key: &SymmetricKey) -> Secret {
+/// The service connection string of a policy.
+pub(crate) fn connection_string_of(hostname: &str, policy: &str, key: &SymmetricKey) -> Secret {
     let string = ServiceConnectionString {
         host_name: hostname.to_owned(),
         credential: Credential::Key {
@@ -127,32 +218,17 @@ impl DataDirectory {
     /// Makes the directory if it is not there, and locks it.
     ///
     /// # Errors
-    /// [`DataDirectoryError::InUse`], [`DataDirectoryError::Io`].
+    /// As [`lock_data`].
     pub(super) fn lock(path: &Path) -> Result<Self, DataDirectoryError> {
-        let failed = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| DataDirectoryError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
-        private_file::ensure_directory(path)?;
-        let name = path.join("lock");
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&name)
-            .map_err(failed("open", &name))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: Arc::new(lock),
-            }),
-            Err(fs::TryLockError::WouldBlock) => Err(DataDirectoryError::InUse { path: path.to_owned() }),
-            Err(fs::TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
-        }
+        Ok(Self {
+            _lock: lock_data(path)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The directory itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where files of devices are, if nobody says otherwise.
@@ -168,6 +244,25 @@ impl DataDirectory {
         self.path.join("events")
     }
 
+    /// The hub's own authority, which is made at the first start.
+    ///
+    /// # Errors
+    /// [`DataDirectoryError`].
+    pub(super) fn authority(
+        &self,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<CertificateAuthority, DataDirectoryError> {
+        let authority = CertificateAuthority::load_or_create(
+            &self.path.join("ca.pem"),
+            &self.path.join("ca-key.pem"),
+            &format!("Holm hub {}", names.first().map_or("", String::as_str)),
+            AUTHORITY_DAYS,
+            now,
+        );
+        Ok(authority?)
+    }
+
     /// The server's certificate for these names: the one in the directory, or a new one of the hub's own authority where
     /// that has other names or is near its end. The authority is made at the first start.
     ///
@@ -175,13 +270,7 @@ impl DataDirectory {
     /// [`DataDirectoryError`].
     pub(super) fn server_identity(&self, names: &[String], now: Timestamp) -> Result<TlsIdentity, DataDirectoryError> {
         let file = |name: &str| self.path.join(name);
-        let authority = CertificateAuthority::load_or_create(
-            &file("ca.pem"),
-            &file("ca-key.pem"),
-            &format!("Holm hub {}", names.first().map_or("", String::as_str)),
-            AUTHORITY_DAYS,
-            now,
-        )?;
+        let authority = self.authority(names, now)?;
         let (chain, key, listed) = (file("server.pem"), file("server-key.pem"), file("server-names"));
         // The names stand beside the certificate, so that nothing needs to be read back from its extensions; the authority's
         // thumbprint with them, for an authority that was replaced.
@@ -210,6 +299,21 @@ impl DataDirectory {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Writes what clients of the provisioning service need, where the files say something else.
+    pub(super) fn write_provisioning(&self, service: &Provisioning) -> Result<(), DataDirectoryError> {
+        let scope = format!("{}\n", service.id_scope());
+        let path = self.path.join(ID_SCOPE);
+        match private_file::read_public(&path, MAX_CONNECTION_STRING) {
+            Ok(known) if *known == *scope.as_bytes() => {}
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => private_file::write_public(&path, scope.as_bytes())?,
+        }
+        match service.connection_string() {
+            Some(text) => self.write_secret(PROVISIONING_CONNECTION_STRING, &format!("{}\n", text.expose())),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the connection string where the file says something else.
     pub(super) fn write_connection_string(
         &self,
@@ -218,7 +322,11 @@ impl DataDirectory {
         key: &SymmetricKey,
     ) -> Result<(), DataDirectoryError> {
         let wanted = format!("{}\n", connection_string_of(hostname, policy, key).expose());
-        let path = self.path.join("connection-string");
+        self.write_secret("connection-string", &wanted)
+    }
+
+    fn write_secret(&self, name: &str, wanted: &str) -> Result<(), DataDirectoryError> {
+        let path = self.path.join(name);
         match private_file::read(&path, MAX_CONNECTION_STRING) {
             Ok(known) if **known == *wanted.as_bytes() => return Ok(()),
             Ok(_) => {}

@@ -6,7 +6,7 @@
 
 use holm_identity::SymmetricKey;
 use holm_identity::x509_auth::Thumbprint;
-use holm_model::{ErrorCode, ServiceError};
+use holm_model::{ErrorCode, ServiceError, strict_json};
 use serde_json::{Map, Value, json};
 
 use super::{Authentication, Entry, Keys, Thumbprints};
@@ -52,10 +52,10 @@ impl Wish {
     /// # Errors
     /// `ArgumentInvalid` naming the member that breaks a rule; `DeserializationError` when the body is not JSON.
     pub fn from_json(body: &[u8]) -> Result<Self, ServiceError> {
-        let document: Value = serde_json::from_slice(body).map_err(|error| {
+        let document = strict_json::parse(body).map_err(|error| {
             ServiceError::new(
                 ErrorCode::DeserializationError,
-                format!("the body is not JSON: {error}"),
+                format!("the body can't be read: {error}"),
             )
         })?;
         let Value::Object(document) = document else {
@@ -150,7 +150,8 @@ pub fn to_json(entry: &Entry, activity: &Activity, waiting: u32) -> Value {
     document
 }
 
-fn authentication_json(authentication: &Authentication) -> Value {
+/// A proof as a service reads it.
+pub(crate) fn authentication_json(authentication: &Authentication) -> Value {
     let (mut keys, mut prints) = ((None, None), (None, None));
     match authentication {
         Authentication::Sas(both) => {

@@ -107,6 +107,13 @@ impl Entry {
         })
     }
 
+    /// When it was made, as its generation tells.
+    #[must_use]
+    pub fn made(&self) -> Option<Timestamp> {
+        let millis = self.generation.get(..self.generation.len().checked_sub(4)?)?;
+        Some(Timestamp::NEVER.plus_millis(millis.parse().ok()?))
+    }
+
     /// The etag as it stands in bodies.
     #[must_use]
     pub fn etag_text(&self) -> String {

@@ -145,7 +145,12 @@ pub(crate) fn is_below(view: &View<'_>, device: &DeviceId, actor: &DeviceId) -> 
 /// Whether `entry` may stand below `parent`, whose scope is `scope`.
 pub(super) fn check_place(view: &View<'_>, parent: &Entry, scope: &str, entry: &Entry) -> Result<(), ServiceError> {
     let mut above = Some(parent.clone());
-    let mut levels = u32::from(entry.edge);
+    // What stands below comes along.
+    let mut levels = if entry.edge {
+        1 + view.edges_below(&entry.identity.device)?
+    } else {
+        0
+    };
     while let Some(edge) = above {
         levels += 1;
         if edge.identity == entry.identity {

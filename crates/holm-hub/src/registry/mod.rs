@@ -13,15 +13,25 @@
 //!
 //! Source: `hub-service-api.md` §2.1, §2.3.
 
+mod bulk;
+mod change;
 mod document;
 mod entry;
 mod family;
+mod keys;
+mod provisioned;
 mod rules;
 
+pub use bulk::{BulkError, BulkItem, BulkOutcome, MAX_BULK};
+pub(crate) use bulk::{Manner, items as bulk_items};
+pub(crate) use change::{Context, Effects};
+pub(crate) use document::authentication_json;
 pub use document::{Wish, to_json};
 pub use entry::{Authentication, Entry, Keys, Thumbprints};
 pub(crate) use family::is_below;
 pub use family::{MAX_CHILDREN, MAX_LEVELS, ScopePage};
+pub use keys::{PolicyKey, Rotated};
+pub(crate) use provisioned::{ProvisionedDevice, provision};
 
 use holm_model::{DeviceId, ErrorCode, Identity, ModuleId, ServiceError, Twin, etag};
 
@@ -96,15 +106,15 @@ impl Registry {
         Ok(self.with_presence(found))
     }
 
-    /// The first devices in order of their ids.
+    /// The devices after `after`, in order of their ids, at most `most`.
     ///
     /// # Errors
     /// When the registry can't be read.
-    pub async fn devices(&self, most: u32) -> Result<Vec<Described>, ServiceError> {
+    pub async fn devices(&self, after: String, most: u32) -> Result<Vec<Described>, ServiceError> {
         let found = self
             .repository
-            .read(move |view| {
-                let devices = view.devices(most)?;
+            .read_list(move |view| {
+                let devices = view.devices(&after, most)?;
                 describe_all(view, devices)
             })
             .await?;
@@ -132,7 +142,7 @@ impl Registry {
     /// # Errors
     /// When the registry can't be read.
     pub async fn device_counts(&self) -> Result<(u32, u32), ServiceError> {
-        self.repository.read(|view| view.device_counts()).await
+        self.repository.read_list(|view| view.device_counts()).await
     }
 
     /// Creates or (with `if_match`) updates a device or module.
@@ -148,38 +158,14 @@ impl Registry {
         caller: Caller,
     ) -> Result<Described, ServiceError> {
         rules::check_ids(&identity, &wish)?;
-        let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
-        let (described, _) = self
-            .repository
-            .change_then(
-                move |transaction| {
-                    let current = transaction.entry(&identity)?;
-                    let (entry, revoked) = match (current, if_match) {
-                        (current, None) => {
-                            rules::check_new(transaction, &identity, current.as_ref(), caller)?;
-                            let entry = rules::created(transaction, identity, wish, now)?;
-                            insert(transaction, &entry, &hub_name, now)?;
-                            (entry, Vec::new())
-                        }
-                        (None, Some(_)) => return Err(not_found(transaction, &identity)?),
-                        (Some(current), Some(if_match)) => {
-                            check_etag(&current, Some(&if_match))?;
-                            rules::check_change(&current, caller)?;
-                            let entry = rules::updated(transaction, &current, wish, now)?;
-                            let lost = family::who_loses(transaction, &current, Some(&entry))?;
-                            family::free_if_childless(transaction, &current, Some(&entry))?;
-                            transaction.put_entry(&entry)?;
-                            (entry, lost)
-                        }
-                    };
-                    add_system_modules(transaction, &entry, &hub_name, now)?;
-                    Ok((describe(transaction, entry)?, revoked))
-                },
-                move |(_, revoked)| {
-                    revoked.iter().for_each(|identity| signals.revoked(identity));
-                    signals.outbox_filled();
-                },
-            )
+        let described = self
+            .change(caller, move |transaction, context, effects| {
+                let entry = match if_match {
+                    None => change::create(transaction, identity, wish, context)?,
+                    Some(etag) => change::update(transaction, &identity, Some(&etag), wish, context, effects)?,
+                };
+                describe(transaction, entry)
+            })
             .await?;
         Ok(self.with_presence(described))
     }
@@ -194,30 +180,33 @@ impl Registry {
         if_match: Option<String>,
         caller: Caller,
     ) -> Result<(), ServiceError> {
-        let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
-        let presence = self.presence.clone();
-        self.repository
-            .change_then(
-                move |transaction| {
-                    let entry = existing(transaction, &identity)?;
-                    check_etag(&entry, if_match.as_deref())?;
-                    if entry.identity.module.as_ref().is_some_and(ModuleId::is_system) {
-                        return Err(rules::system_module(&identity));
-                    }
-                    rules::check_change(&entry, caller)?;
-                    let lost = family::who_loses(transaction, &entry, None)?;
-                    family::free_if_childless(transaction, &entry, None)?;
-                    delete(transaction, &entry, &hub_name, now)?;
-                    Ok((identity, lost))
-                },
-                move |(identity, lost)| {
-                    lost.iter().for_each(|identity| signals.revoked(identity));
-                    presence.forget(identity);
-                    signals.outbox_filled();
-                },
-            )
-            .await
-            .map(|_| ())
+        self.change(caller, move |transaction, context, effects| {
+            change::remove(transaction, &identity, if_match.as_deref(), context, effects)
+        })
+        .await
+    }
+
+    /// Makes changes in one transaction, and tells of them.
+    async fn change<T: Send + 'static>(
+        &self,
+        caller: Caller,
+        change: impl FnOnce(&Transaction<'_>, &Context<'_>, &mut Effects) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (now, hub_name) = (self.clock.now(), self.hub_name.clone());
+        let (signals, presence) = (self.signals.clone(), self.presence.clone());
+        let changed = self.repository.change_then(
+            move |transaction| {
+                let mut effects = Effects::default();
+                let context = Context {
+                    caller,
+                    hub_name: &hub_name,
+                    now,
+                };
+                Ok((change(transaction, &context, &mut effects)?, effects))
+            },
+            move |(_, effects)| effects.tell(&signals, &presence),
+        );
+        changed.await.map(|(done, _)| done)
     }
 
     fn with_presence(&self, mut described: Described) -> Described {
@@ -289,6 +278,16 @@ pub(crate) fn insert(
     let twin = Twin::new(entry.identity.clone(), now);
     transaction.put_entry(entry)?;
     transaction.put_twin(&twin)?;
+    if entry.identity.is_module() {
+        // A deployment may give it a section.
+        transaction.distrust_deployments(&entry.identity.device)?;
+    }
+    let operation = if entry.identity.is_module() {
+        "module.create"
+    } else {
+        "device.create"
+    };
+    transaction.record(operation, &entry.identity, Some(&entry.etag_text()), now)?;
     transaction.emit(&notice::lifecycle(
         hub_name,
         entry,
@@ -314,6 +313,12 @@ pub(crate) fn delete(
             now,
         ))?;
     }
+    let operation = if entry.identity.is_module() {
+        "module.delete"
+    } else {
+        "device.delete"
+    };
+    transaction.record(operation, &entry.identity, Some(&entry.etag_text()), now)?;
     transaction.remove_entry(&entry.identity)
 }
 

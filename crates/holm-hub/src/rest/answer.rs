@@ -74,14 +74,39 @@ pub(super) fn json(document: &Value) -> Answer {
     answer::json(StatusCode::OK, document)
 }
 
+/// A JSON document with a status of the caller's.
+pub(super) fn json_as(status: StatusCode, document: &Value) -> Answer {
+    answer::json(status, document)
+}
+
+/// A failure whose body is not that of an error.
+pub(super) fn failed_with(code: ErrorCode, document: &Value) -> Answer {
+    answer::error(&ServiceError::new(code, ""), document)
+}
+
 /// A JSON document with its etag as a header: C# takes that as authoritative and needs the quotes.
 pub(super) fn json_with_etag(document: &Value) -> Answer {
     let mut response = json(document);
-    let etag = document.get("etag").and_then(Value::as_str).unwrap_or_default();
+    put_etag(
+        &mut response,
+        document.get("etag").and_then(Value::as_str).unwrap_or_default(),
+    );
+    response
+}
+
+/// Sets the header of an etag.
+pub(super) fn put_etag(response: &mut Answer, etag: &str) {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
         response.headers_mut().insert(ETAG, value);
     }
-    response
+}
+
+/// Gives an answer the name by which its caller can speak of it.
+pub(super) fn name(response: &mut Answer) {
+    let name = holm_gateway::tracking_id().to_string();
+    if let Ok(value) = HeaderValue::from_str(&name) {
+        response.headers_mut().insert("x-ms-request-id", value);
+    }
 }
 
 /// Done, with nothing to say.

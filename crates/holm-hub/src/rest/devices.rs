@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Failure};
-use super::{Call, RestApi, not_allowed};
+use super::{Call, RestApi, not_allowed, page_size};
 use crate::registry::{Described, Wish};
 
 /// The most devices of one answer. Source: `hub-service-api.md` §2.2.
@@ -14,8 +14,10 @@ const MAX_LISTED: u32 = 1000;
 
 impl RestApi {
     pub(super) async fn devices(&self, call: Call) -> Result<Answer, Failure> {
-        if call.method != Method::GET {
-            return Err(not_allowed(&call, "GET"));
+        match call.method {
+            Method::GET => {}
+            Method::POST => return self.bulk(call).await,
+            _ => return Err(not_allowed(&call, "GET or POST")),
         }
         let top = match call.query.get("top").or_else(|| call.query.get("maxCount")) {
             None | Some("") => MAX_LISTED,
@@ -25,7 +27,17 @@ impl RestApi {
                 .filter(|top| (1..=MAX_LISTED).contains(top))
                 .ok_or_else(|| ServiceError::argument_invalid(format!("`top` is `{text}`; give 1 to {MAX_LISTED}")))?,
         };
-        Ok(listed(&self.registry.devices(top).await?))
+        Ok(listed(&self.registry.devices(String::new(), top).await?))
+    }
+
+    /// Devices page by page: the next one begins `after` the last id of this one. Ours: at the original one asks by a query.
+    pub(super) async fn device_pages(&self, call: Call) -> Result<Answer, Failure> {
+        if call.method != Method::GET {
+            return Err(not_allowed(&call, "GET"));
+        }
+        let after = call.query.get("after").unwrap_or_default().to_owned();
+        let top = page_size(&call, MAX_LISTED)?;
+        Ok(listed(&self.registry.devices(after, top).await?))
     }
 
     pub(super) async fn modules(&self, call: Call, device: DeviceId) -> Result<Answer, Failure> {

@@ -1,15 +1,28 @@
 //! The service API: what back ends, SDKs and operators ask over HTTPS, and what edge devices ask about their modules.
 //!
 //! ```text
-//! request -> Target (path) -> permission -> api-version -> the resource's file -> answer
+//! request -> Target (path) -> permission -> api-version -> body (bodies.rs) -> the resource's file -> answer
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
+//!   bulk.rs        POST /devices, /devices/keys/regenerate
 //!   twins.rs       /twins/{id}, …/methods
+//!   configurations.rs  /configurations; /holm/v1/configurations/plan, /holm/v1/devices/{id}/configurations (ours)
+//!   query.rs       /devices/query
+//!   scheduled_jobs.rs  /jobs/v2
+//!   digital_twins.rs  /digitaltwins/{id}, …/commands
 //!   messages.rs    …/messages/deviceBound, …/commands
 //!   notices.rs     /messages/serviceBound/feedback, …/filenotifications; /holm/v1/feedback (ours)
 //!   scope.rs       what edge devices ask about the devices below them; /holm/v1/devices/{id}/children (ours)
 //!   files.rs       /devices/{id}/files, …/files/notifications; /holm/v1/files (ours)
 //!   events.rs      /holm/v1/events, /holm/v1/partitions (ours)
 //!   consumer_groups.rs  /holm/v1/consumer-groups (ours)
+//!   policies.rs    /holm/v1/policies (ours)
+//!   audit.rs       /holm/v1/audit (ours)
+//!   backup.rs      /holm/v1/backup (ours)
+//!   routing.rs     /holm/v1/routing (ours)
+//!   twin_history.rs  /holm/v1/twins/{id}/history (ours)
+//!   transfers.rs   /jobs/create, /jobs, /jobs/{id}; /holm/v1/containers (ours)
+//!   provisioning.rs  /enrollments, /enrollmentGroups, /registrations: with permissions and errors of its own
+//!   provisioning_settings.rs  /holm/v1/provisioning/… (ours), likewise
 //! ```
 //!
 //! Any date is accepted as `api-version`, and no answer depends on it.
@@ -17,14 +30,28 @@
 //! Source: `hub-service-api.md` §1, §2.
 
 mod answer;
+mod audit;
+mod backup;
+mod bodies;
+mod bulk;
+mod configurations;
 mod consumer_groups;
 mod devices;
+mod digital_twins;
 mod events;
 mod files;
 mod messages;
 mod notices;
+mod policies;
+mod provisioning;
+mod provisioning_settings;
+mod query;
+mod routing;
+mod scheduled_jobs;
 mod scope;
 mod target;
+mod transfers;
+mod twin_history;
 mod twins;
 
 use std::sync::Arc;
@@ -33,29 +60,40 @@ use bytes::Bytes;
 use holm_gateway::Credential;
 use holm_gateway::http::query::Query;
 use holm_model::message::MAX_CLOUD_TO_DEVICE_BYTES;
-use holm_model::{ErrorCode, Identity, ModuleId, ServiceError};
+use holm_model::{Identity, ModuleId, ServiceError};
 use holm_net::Peer;
-use holm_net::http::{self, BodyError, Handler, ResponseBody};
-use hyper::body::Incoming;
+use holm_net::http::{Handler, ResponseBody};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, IF_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 
 use crate::HubBackend;
+use crate::actor::Actor;
 use crate::authority::Authority;
+use crate::backup::Backups;
 use crate::blobs::Blobs;
+use crate::configurations::Configurations;
 use crate::deployment::Deployments;
 use crate::files::Files;
+use crate::jobs::Jobs;
 use crate::methods::Methods;
 use crate::notices::ReaderId;
+use crate::queries::Queries;
 use crate::registry::{Caller, Registry};
 use crate::storage::Rights;
+use crate::transfer::Transfers;
 
 use answer::{Answer, Failure};
+pub(crate) use bodies::Bodies;
+use bodies::{Room, Unread};
 use target::{Target, Unroutable};
 
 /// The largest body, but for deployments: a twin with its metadata is several times its counted size.
 const MAX_BODY: usize = 1024 * 1024;
+/// The largest bulk request: a hundred devices with full twins, and some air.
+const MAX_BULK_BODY: usize = 8 * 1024 * 1024;
 /// The largest deployment: 50 modules with 32 KiB each, and some air.
 const MAX_CONTENT_BODY: usize = 4 * 1024 * 1024;
 
@@ -65,14 +103,24 @@ pub struct RestApi {
     pub(crate) backend: HubBackend,
     pub(crate) registry: Registry,
     pub(crate) methods: Methods,
+    pub(crate) queries: Queries,
+    pub(crate) jobs: Jobs,
     pub(crate) deployments: Deployments,
+    pub(crate) configurations: Configurations,
     /// `None` at a hub that takes no files.
     pub(crate) files: Option<Files>,
+    /// `None` at a hub without a blob store.
+    pub(crate) transfers: Option<Transfers>,
+    /// `None` while the hub is put together.
+    pub(crate) backups: Option<Backups>,
+    /// The names that the hub goes by in addresses.
+    pub(crate) hosts: Arc<[String]>,
     pub(crate) scope: holm_net::Scope,
     /// Answers that follow the event log, or wait for notices.
     pub(crate) streams: holm_net::Scope,
     /// All who read notices over HTTPS.
     pub(crate) notice_reader: ReaderId,
+    pub(crate) bodies: Bodies,
 }
 
 /// A request that is allowed, read as far as all resources have in common.
@@ -81,6 +129,8 @@ struct Call {
     query: Query,
     head: hyper::http::request::Parts,
     body: Bytes,
+    /// Kept until the call is carried out.
+    _room: Room,
     caller: Caller,
 }
 
@@ -103,28 +153,17 @@ impl Handler for RestApi {
             self.answered(answer.status());
             return answer;
         }
-        let (head, incoming) = request.into_parts();
-        let limit = match Target::parse(head.uri.path()) {
-            Ok((Target::ApplyContent(_), _)) => MAX_CONTENT_BODY,
-            Ok((Target::CloudToDevice(_), _)) => MAX_CLOUD_TO_DEVICE_BYTES,
-            _ => MAX_BODY,
-        };
-        match http::body::read_request(incoming, limit).await {
-            Ok(body) => self.answer(Request::from_parts(head, body), &peer.certificates).await,
-            Err(error) => {
-                let code = match error {
-                    BodyError::TooLarge(_) => ErrorCode::MessageTooLarge,
-                    BodyError::TimedOut | BodyError::Broken(_) => ErrorCode::IotHubFormatError,
-                };
-                let answer = Failure::from(ServiceError::new(code, error.to_string())).answer(self.backend.clock.now());
-                self.backend.metrics.request(answer.status());
-                answer
-            }
-        }
+        self.answer_as_it_comes(request, &peer.certificates).await
     }
 }
 
 impl RestApi {
+    /// Whether a path is of the provisioning service, or tells what was changed there: what a process answers that is no hub.
+    #[must_use]
+    pub fn is_provisioning(path: &str) -> bool {
+        provisioning::has(path) || path == "/holm/v1/audit"
+    }
+
     /// Counts a request that was answered for the hub on its port.
     pub fn answered(&self, status: StatusCode) {
         self.backend.metrics.request(status);
@@ -136,49 +175,89 @@ impl RestApi {
         request: Request<Bytes>,
         certificates: &Arc<[CertificateDer<'static>]>,
     ) -> Response<ResponseBody> {
-        let answer = match self.carry_out(request, certificates).await {
-            Ok(answer) => answer,
-            Err(failure) => failure.answer(self.backend.clock.now()),
+        self.answer_as_it_comes(request.map(Full::new), certificates).await
+    }
+
+    /// Answers one request; its body is read when it is known that the caller may send it.
+    async fn answer_as_it_comes<B>(
+        &self,
+        request: Request<B>,
+        certificates: &Arc<[CertificateDer<'static>]>,
+    ) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let mut body = self.bodies.unread(body);
+        let mut answer = if provisioning::has(head.uri.path()) {
+            self.provisioning(&head, &mut body).await
+        } else {
+            match self.carry_out(head, &mut body, certificates).await {
+                Ok(answer) => answer,
+                Err(failure) => failure.answer(self.backend.clock.now()),
+            }
         };
+        body.drop_rest().await;
+        answer::name(&mut answer);
         self.backend.metrics.request(answer.status());
         answer
     }
 
-    async fn carry_out(
+    async fn carry_out<B>(
         &self,
-        request: Request<Bytes>,
+        head: hyper::http::request::Parts,
+        body: &mut Unread<B>,
         certificates: &Arc<[CertificateDer<'static>]>,
-    ) -> Result<Answer, Failure> {
-        let (head, body) = request.into_parts();
+    ) -> Result<Answer, Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (target, path) = Target::parse(head.uri.path()).map_err(|why| unroutable(why, head.uri.path()))?;
         let method = effective_method(&head);
-        let caller = self.permit(&target, &method, &path, &head, certificates).await?;
+        let (caller, actor) = self.permit(&target, &method, &path, &head, certificates).await?;
         let query = Query::parse(head.uri.query().unwrap_or_default());
         if !target.is_own() {
             query.api_version()?;
         }
+        let (body, room) = body.read(most_of_body(&target)).await?;
         let call = Call {
             method,
             query,
             head,
             body,
+            _room: room,
             caller,
         };
+        actor.does(self.dispatch(target, call)).await
+    }
+
+    async fn dispatch(&self, target: Target, call: Call) -> Result<Answer, Failure> {
         match target {
             Target::Devices => self.devices(call).await,
+            Target::DevicePages => self.device_pages(call).await,
+            Target::RegenerateKeys => self.regenerate_keys(call).await,
             Target::Identity(identity) => self.identity(call, identity).await,
             Target::Modules(device) => self.modules(call, device).await,
             Target::Scope(device, what) => self.scope_call(call, device, what).await,
             Target::Children(device) => self.children(call, device).await,
             Target::ApplyContent(device) => self.apply_content(call, device).await,
+            Target::Configurations => self.list_configurations(call).await,
+            Target::Configuration(id) => self.configuration(call, id).await,
+            Target::TestQueries => self.test_queries(&call),
+            Target::PlanConfiguration => self.plan_configuration(call).await,
+            Target::Explanation(identity) => self.explain_configurations(call, identity).await,
             Target::DeviceStatistics => self.device_statistics(call).await,
             Target::ServiceStatistics => self.service_statistics(&call),
-            Target::Query => Err(Failure::with_status(
-                StatusCode::NOT_IMPLEMENTED,
-                "queries over twins are not supported in this release; read devices with `GET /devices` and twins with `GET /twins/{id}`",
-            )),
+            Target::Query => self.query(call).await,
+            Target::ScheduledJob(id) => self.scheduled_job(call, id).await,
+            Target::CancelScheduledJob(id) => self.cancel_scheduled_job(call, id).await,
+            Target::ScheduledJobs => self.list_scheduled_jobs(call).await,
             Target::Twin(identity) => self.twin(call, identity).await,
             Target::Methods(identity) => self.method_call(call, identity).await,
+            Target::DigitalTwin(device) => self.digital_twin(call, device).await,
+            Target::Command(device, name) => self.command(call, device, name).await,
             Target::CloudToDevice(device) => self.send_to_device(call, device).await,
             Target::Commands(device) => self.purge(call, device).await,
             Target::Upload(device) => self.begin_upload(call, device).await,
@@ -191,10 +270,21 @@ impl RestApi {
             Target::Partitions => self.partitions(&call),
             Target::ConsumerGroups => self.consumer_groups(&call),
             Target::ConsumerGroup(name) => self.consumer_group(call, name).await,
+            Target::Policies => self.policies(&call),
+            Target::Policy(name) => self.policy(call, name).await,
+            Target::RotatePolicy(name) => self.rotate_policy(call, name).await,
+            Target::Audit => self.audit(call).await,
+            Target::Backup => self.backup(call).await,
+            Target::Routing(what) => self.routing(call, what).await,
+            Target::CreateTransfer => self.create_transfer(call).await,
+            Target::Transfers => self.list_transfers(call).await,
+            Target::Transfer(id) => self.transfer(call, id).await,
+            Target::Container(name) => self.container(&call, &name),
+            Target::TwinHistory(identity, what) => self.twin_history(call, identity, what).await,
         }
     }
 
-    /// Whether the caller may do this. A device may look after its own modules with its own proof, and the module `$edgeHub`
+    /// Whether the caller may do this, and who it is. A device may look after its own modules with its own proof, and the module `$edgeHub`
     /// of an edge device asks about the devices below it, and nobody else does.
     async fn permit(
         &self,
@@ -203,7 +293,7 @@ impl RestApi {
         path: &str,
         head: &hyper::http::request::Parts,
         certificates: &Arc<[CertificateDer<'static>]>,
-    ) -> Result<Caller, Failure> {
+    ) -> Result<(Caller, Actor), Failure> {
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let own = match target {
             Target::Modules(device) => Some(Identity::of_device(device.clone())),
@@ -227,29 +317,66 @@ impl RestApi {
                 None if certificates.is_empty() => Credential::None,
                 None => Credential::Certificate(Arc::clone(certificates)),
             };
-            self.backend.authority.permit_device(identity, credential).await?;
-            return Ok(Caller::Device);
+            let admission = self.backend.authority.permit_device(identity, credential).await?;
+            return Ok((Caller::Device, Actor::from(&admission.principal)));
         }
         let rights = rights(target, method);
-        self.backend.authority.permit_service(authorization, path, rights)?;
-        Ok(Caller::Service)
+        let policy = self.backend.authority.permit_service(authorization, path, rights)?;
+        Ok((Caller::Service, Actor::Policy(policy)))
     }
 }
+
+/// The most bytes of a body.
+const fn most_of_body(target: &Target) -> usize {
+    match target {
+        Target::ApplyContent(_) | Target::Configuration(_) | Target::PlanConfiguration => MAX_CONTENT_BODY,
+        Target::Devices => MAX_BULK_BODY,
+        Target::CloudToDevice(_) => MAX_CLOUD_TO_DEVICE_BYTES,
+        _ => MAX_BODY,
+    }
+}
+
+/// To export is to read keys, and to import is to write them.
+const TRANSFER: Rights = Rights::REGISTRY_READ.with(Rights::REGISTRY_WRITE);
+
+/// Who says where messages go reads them all.
+const ROUTING: Rights = Rights::REGISTRY_WRITE.with(Rights::SERVICE_CONNECT);
 
 /// The rights of which one is enough. Source: `hub-service-api.md` §1.
 fn rights(target: &Target, method: &Method) -> &'static [Rights] {
     match (target, method) {
         (Target::Devices | Target::Identity(_) | Target::Modules(_), &Method::GET)
-        | (Target::Children(_) | Target::DeviceStatistics | Target::ServiceStatistics, _) => &[Rights::REGISTRY_READ],
+        | (
+            Target::DevicePages
+            | Target::Children(_)
+            | Target::DeviceStatistics
+            | Target::ServiceStatistics
+            | Target::Audit,
+            _,
+        )
+        | (Target::Transfers | Target::Transfer(_), &Method::GET) => &[Rights::REGISTRY_READ],
+        (Target::Routing(what), method) if what.is_read(method) => &[Rights::REGISTRY_READ, Rights::SERVICE_CONNECT],
+        (Target::Routing(_), _) => &[ROUTING],
+        (Target::Configurations | Target::Configuration(_), &Method::GET)
+        | (Target::TestQueries | Target::PlanConfiguration | Target::Explanation(_), _) => {
+            &[Rights::REGISTRY_READ, Rights::SERVICE_CONNECT]
+        }
         (
             Target::Devices
             | Target::Identity(_)
             | Target::Modules(_)
+            | Target::Configurations
+            | Target::Configuration(_)
             | Target::Scope(..)
             | Target::ApplyContent(_)
+            | Target::RegenerateKeys
             | Target::ConsumerGroup(_),
             _,
         ) => &[Rights::REGISTRY_WRITE],
+        // What is exported are keys too.
+        (Target::CreateTransfer | Target::Transfers | Target::Transfer(_) | Target::Container(_), _) => &[TRANSFER],
+        // A backup holds all keys.
+        (Target::Policies | Target::Policy(_) | Target::RotatePolicy(_) | Target::Backup, _) => &[Rights::ALL],
         (Target::Upload(_) | Target::UploadReport(..), _) => &[Rights::DEVICE_CONNECT],
         (
             Target::CloudToDevice(_)
@@ -258,8 +385,14 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             | Target::Notice(..)
             | Target::Feedback
             | Target::Query
+            | Target::ScheduledJob(_)
+            | Target::CancelScheduledJob(_)
+            | Target::ScheduledJobs
             | Target::Twin(_)
             | Target::Methods(_)
+            | Target::DigitalTwin(_)
+            | Target::Command(..)
+            | Target::TwinHistory(..)
             | Target::Files
             | Target::Events
             | Target::Partitions
@@ -289,6 +422,7 @@ fn unroutable(why: Unroutable, path: &str) -> Failure {
             format!("there is no resource `{shown}` at this hub"),
         ),
         Unroutable::Id(error) => ServiceError::argument_invalid(error.to_string()).into(),
+        Unroutable::ConfigurationId(error) => ServiceError::argument_invalid(error.to_string()).into(),
         Unroutable::Encoding => {
             ServiceError::argument_invalid(format!("`{shown}` is not percent-encoded UTF-8")).into()
         }

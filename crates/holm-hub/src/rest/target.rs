@@ -5,10 +5,13 @@
 
 use std::borrow::Cow;
 
+use holm_model::configuration::{ConfigurationId, InvalidConfigurationId};
 use holm_model::wire::percent;
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
+use super::routing::RoutingCall;
 use super::scope::ScopeCall;
+use super::twin_history::HistoryCall;
 use crate::notices::{LockToken, NoticeKind};
 
 /// A resource of the service API.
@@ -16,6 +19,10 @@ use crate::notices::{LockToken, NoticeKind};
 pub(super) enum Target {
     /// `/devices`
     Devices,
+    /// `/holm/v1/devices`
+    DevicePages,
+    /// `/devices/keys/regenerate`
+    RegenerateKeys,
     /// `/devices/{id}`, `/devices/{id}/modules/{m}`
     Identity(Identity),
     /// `/devices/{id}/modules`
@@ -36,12 +43,42 @@ pub(super) enum Target {
     Feedback,
     /// `/devices/{id}/applyConfigurationContent`
     ApplyContent(DeviceId),
+    /// `/configurations`
+    Configurations,
+    /// `/configurations/{id}`
+    Configuration(ConfigurationId),
+    /// `/configurations/testQueries`
+    TestQueries,
+    /// `/holm/v1/configurations/plan`
+    PlanConfiguration,
+    /// `/holm/v1/devices/{id}/configurations`, `/holm/v1/devices/{id}/modules/{m}/configurations`
+    Explanation(Identity),
     /// `/devices/query`
     Query,
+    /// `/jobs/v2/{id}`
+    ScheduledJob(String),
+    /// `/jobs/v2/{id}/cancel`
+    CancelScheduledJob(String),
+    /// `/jobs/v2/query`
+    ScheduledJobs,
     /// `/twins/{id}`, `/twins/{id}/modules/{m}`
     Twin(Identity),
     /// `/twins/{id}/methods`, `/twins/{id}/modules/{m}/methods`
     Methods(Identity),
+    /// `/digitaltwins/{id}`
+    DigitalTwin(DeviceId),
+    /// `/digitaltwins/{id}/commands/{c}`, and `/digitaltwins/{id}/components/{p}/commands/{c}` as method `p*c`
+    Command(DeviceId, String),
+    /// `/jobs/create`
+    CreateTransfer,
+    /// `/jobs`
+    Transfers,
+    /// `/jobs/{id}`
+    Transfer(String),
+    /// `/holm/v1/containers/{name}`
+    Container(String),
+    /// `/holm/v1/twins/{id}/history`, `/holm/v1/twins/{id}/modules/{m}/history`, and what is below
+    TwinHistory(Identity, HistoryCall),
     /// `/statistics/devices`
     DeviceStatistics,
     /// `/statistics/service`
@@ -60,6 +97,18 @@ pub(super) enum Target {
     ConsumerGroups,
     /// `/holm/v1/consumer-groups/{name}`
     ConsumerGroup(String),
+    /// `/holm/v1/policies`
+    Policies,
+    /// `/holm/v1/policies/{name}`
+    Policy(String),
+    /// `/holm/v1/policies/{name}/rotate`
+    RotatePolicy(String),
+    /// `/holm/v1/audit`
+    Audit,
+    /// `/holm/v1/backup`
+    Backup,
+    /// `/holm/v1/routing`, and what is below
+    Routing(RoutingCall),
 }
 
 /// What a path below a lock is for.
@@ -76,6 +125,8 @@ pub(super) enum Unroutable {
     Unknown,
     /// An id in it breaks the rules.
     Id(InvalidId),
+    /// The id of a configuration in it does.
+    ConfigurationId(InvalidConfigurationId),
     /// It is not percent-encoded UTF-8.
     Encoding,
 }
@@ -83,6 +134,12 @@ pub(super) enum Unroutable {
 impl From<InvalidId> for Unroutable {
     fn from(error: InvalidId) -> Self {
         Self::Id(error)
+    }
+}
+
+impl From<InvalidConfigurationId> for Unroutable {
+    fn from(error: InvalidConfigurationId) -> Self {
+        Self::ConfigurationId(error)
     }
 }
 
@@ -119,6 +176,12 @@ impl Target {
         Ok(match parts.as_slice() {
             [a] if is(a, "devices") => Self::Devices,
             [a, b] if is(a, "devices") && is(b, "query") => Self::Query,
+            [a, b, c] if is(a, "jobs") && is(b, "v2") && is(c, "query") => Self::ScheduledJobs,
+            [a, b, id] if is(a, "jobs") && is(b, "v2") => Self::ScheduledJob((*id).to_owned()),
+            [a, b, id, d] if is(a, "jobs") && is(b, "v2") && is(d, "cancel") => {
+                Self::CancelScheduledJob((*id).to_owned())
+            }
+            [a, b, c] if is(a, "devices") && is(b, "keys") && is(c, "regenerate") => Self::RegenerateKeys,
             [a, id] if is(a, "devices") => Self::Identity(Identity::of_device(device(id)?)),
             [a, id, b] if is(a, "devices") && is(b, "modules") => Self::Modules(device(id)?),
             [a, id, b] if is(a, "devices") && is(b, "commands") => Self::Commands(device(id)?),
@@ -137,6 +200,9 @@ impl Target {
             [a, id, b, c, upload] if is(a, "devices") && is(b, "files") && is(c, "notifications") => {
                 Self::UploadReport(device(id)?, Some((*upload).to_owned()))
             }
+            [a] if is(a, "configurations") => Self::Configurations,
+            [a, b] if is(a, "configurations") && is(b, "testQueries") => Self::TestQueries,
+            [a, id] if is(a, "configurations") => Self::Configuration(ConfigurationId::new(id)?),
             [a, b, kind] if is(a, "messages") && is(b, "serviceBound") => Self::Notices(notice_kind(kind)?),
             [a, b, kind, lock] if is(a, "messages") && is(b, "serviceBound") => {
                 Self::Notice(notice_kind(kind)?, lock.parse().ok(), Verb::Complete)
@@ -148,14 +214,39 @@ impl Target {
             [a, id, b] if is(a, "twins") && is(b, "methods") => Self::Methods(Identity::of_device(device(id)?)),
             [a, id, b, m] if is(a, "twins") && is(b, "modules") => Self::Twin(module(id, m)?),
             [a, id, b, m, c] if is(a, "twins") && is(b, "modules") && is(c, "methods") => Self::Methods(module(id, m)?),
+            [a, id] if is(a, "digitaltwins") => Self::DigitalTwin(device(id)?),
+            [a, id, b, c] if is(a, "digitaltwins") && is(b, "commands") => Self::Command(device(id)?, (*c).to_owned()),
+            [a, id, b, p, d, c] if is(a, "digitaltwins") && is(b, "components") && is(d, "commands") => {
+                Self::Command(device(id)?, format!("{p}*{c}"))
+            }
+            [a, b] if is(a, "jobs") && is(b, "create") => Self::CreateTransfer,
+            [a] if is(a, "jobs") => Self::Transfers,
+            [a, id] if is(a, "jobs") => Self::Transfer((*id).to_owned()),
             [a, b] if is(a, "statistics") && is(b, "devices") => Self::DeviceStatistics,
             [a, b] if is(a, "statistics") && is(b, "service") => Self::ServiceStatistics,
+            ["holm", "v1", "devices"] => Self::DevicePages,
             ["holm", "v1", "devices", id, "children"] => Self::Children(device(id)?),
+            ["holm", "v1", "configurations", "plan"] => Self::PlanConfiguration,
+            ["holm", "v1", "devices", id, "configurations"] => Self::Explanation(Identity::of_device(device(id)?)),
+            ["holm", "v1", "devices", id, "modules", m, "configurations"] => Self::Explanation(module(id, m)?),
             ["holm", "v1", "files"] => Self::Files,
             ["holm", "v1", "events"] => Self::Events,
             ["holm", "v1", "partitions"] => Self::Partitions,
             ["holm", "v1", "consumer-groups"] => Self::ConsumerGroups,
             ["holm", "v1", "consumer-groups", name] => Self::ConsumerGroup((*name).to_owned()),
+            ["holm", "v1", "containers", name] => Self::Container((*name).to_owned()),
+            ["holm", "v1", "twins", id, "modules", m, "history", rest @ ..] => {
+                Self::TwinHistory(module(id, m)?, history_call(rest)?)
+            }
+            ["holm", "v1", "twins", id, "history", rest @ ..] => {
+                Self::TwinHistory(Identity::of_device(device(id)?), history_call(rest)?)
+            }
+            ["holm", "v1", "policies"] => Self::Policies,
+            ["holm", "v1", "policies", name] => Self::Policy((*name).to_owned()),
+            ["holm", "v1", "policies", name, "rotate"] => Self::RotatePolicy((*name).to_owned()),
+            ["holm", "v1", "audit"] => Self::Audit,
+            ["holm", "v1", "backup"] => Self::Backup,
+            ["holm", "v1", "routing", rest @ ..] => Self::Routing(RoutingCall::of(rest).ok_or(Unroutable::Unknown)?),
             ["holm", "v1", "feedback"] => Self::Feedback,
             _ => return Err(Unroutable::Unknown),
         })
@@ -167,14 +258,34 @@ impl Target {
         matches!(
             self,
             Self::Events
+                | Self::PlanConfiguration
+                | Self::Backup
+                | Self::Explanation(_)
                 | Self::Partitions
                 | Self::Children(_)
                 | Self::Files
                 | Self::Feedback
                 | Self::ConsumerGroups
                 | Self::ConsumerGroup(_)
+                | Self::DevicePages
+                | Self::Policies
+                | Self::Policy(_)
+                | Self::RotatePolicy(_)
+                | Self::Audit
+                | Self::Container(_)
+                | Self::TwinHistory(..)
+                | Self::Routing(_)
         )
     }
+}
+
+fn history_call(rest: &[&str]) -> Result<HistoryCall, Unroutable> {
+    let call = match rest {
+        [] => HistoryCall::of(None),
+        [word] => HistoryCall::of(Some(word)),
+        _ => None,
+    };
+    call.ok_or(Unroutable::Unknown)
 }
 
 fn notice_kind(word: &str) -> Result<NoticeKind, Unroutable> {
@@ -243,7 +354,11 @@ mod tests {
     #[test]
     fn what_names_nothing_is_told_from_a_broken_id() {
         assert_eq!(Target::parse("/"), Err(Unroutable::Unknown));
-        assert_eq!(Target::parse("/configurations"), Err(Unroutable::Unknown));
+        assert_eq!(Target::parse("/jobs/v3/x"), Err(Unroutable::Unknown));
+        assert!(matches!(
+            Target::parse("/configurations/A"),
+            Err(Unroutable::ConfigurationId(_))
+        ));
         assert!(matches!(Target::parse("/devices/dev%201"), Err(Unroutable::Id(_))));
         // An escape that is none stays as it stands: ids may hold `%`.
         assert_eq!(target("/devices/%zz"), Target::Identity(identity("%zz")));

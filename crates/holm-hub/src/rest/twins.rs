@@ -1,6 +1,6 @@
 //! Twins, and method calls to whose twins they are.
 
-use holm_model::{ErrorCode, Identity, MethodRequest, TwinUpdate};
+use holm_model::{ErrorCode, Identity, MethodRequest, MethodResponse, TwinUpdate};
 use hyper::Method;
 
 use super::answer::{self, Answer, Failure};
@@ -31,6 +31,11 @@ impl RestApi {
             return Err(not_allowed(&call, "POST"));
         }
         let request = MethodRequest::from_json(&call.body)?;
+        Ok(answer::json(&self.invoke(identity, request).await?.to_json()))
+    }
+
+    /// Calls a method, and counts how it went.
+    pub(super) async fn invoke(&self, identity: Identity, request: MethodRequest) -> Result<MethodResponse, Failure> {
         let (connect, response) = (request.connect_timeout, request.response_timeout);
         let answered = self.methods.call(identity, request).await;
         let outcome = match &answered {
@@ -39,13 +44,12 @@ impl RestApi {
             Err(error) => CallOutcome::of_error(error.code),
         };
         self.backend.metrics.calls.of(outcome).increment();
-        let response = answered.map_err(|error| {
+        answered.map_err(|error| {
             let waited = match error.code {
                 ErrorCode::DeviceNotOnline => connect,
                 _ => response,
             };
             Failure::of_call(error, waited)
-        })?;
-        Ok(answer::json(&response.to_json()))
+        })
     }
 }

@@ -59,13 +59,15 @@ impl View<'_> {
         self.one(&sql, [name], read_blob)
     }
 
-    /// Blobs in order of their names after `after`, of one device if one is given; at most `most`.
+    /// Blobs of devices in order of their names after `after`, of one device if one is given; at most `most`. Those of other containers
+    /// begin with `/`.
     ///
     /// # Errors
     /// When the database can't be read.
     pub fn blobs(&self, device: Option<&DeviceId>, after: &str, most: u32) -> Result<Vec<Blob>, ServiceError> {
-        let sql =
-            format!("SELECT {BLOB} FROM blobs WHERE name > ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4");
+        let sql = format!(
+            "SELECT {BLOB} FROM blobs WHERE name > ?1 AND name >= ?2 AND name < ?3 AND substr(name, 1, 1) != '/' ORDER BY name LIMIT ?4"
+        );
         // `0` is the sign behind `/`; no name begins with more than the last of all signs.
         let (from, to) = match device {
             Some(device) => (format!("{device}/"), format!("{device}0")),

@@ -12,7 +12,7 @@ use holm_model::{DeviceId, ServiceError};
 use rusqlite::params;
 
 use super::identities::{COLUMNS, read};
-use super::{Transaction, View, damaged};
+use super::{Transaction, View, damaged, identity_of};
 use crate::registry::{Entry, MAX_LEVELS};
 
 /// The devices below `?1`, itself first: their ids, and how far down they are.
@@ -70,6 +70,18 @@ impl View<'_> {
         found.into_iter().collect()
     }
 
+    /// How many edge devices stand below one another below an edge device.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn edges_below(&self, edge: &DeviceId) -> Result<u32, ServiceError> {
+        let sql = format!("{FAMILY} SELECT max(level) FROM family WHERE scope IS NOT NULL");
+        let level = self.one(&sql, params![edge.as_str(), MAX_LEVELS], |row| {
+            row.get::<_, Option<u32>>(0)
+        })?;
+        Ok(level.flatten().unwrap_or_default())
+    }
+
     /// The ids of all devices below an edge device, without itself.
     ///
     /// # Errors
@@ -101,9 +113,15 @@ impl Transaction<'_> {
     /// # Errors
     /// When the database can't be written to.
     pub fn free_children(&self, scope: &str) -> Result<(), ServiceError> {
+        let scopes = stored_scopes(&[scope.to_owned()])?;
+        let children =
+            "SELECT device FROM identities WHERE parent_scopes = ?1 AND parent_scopes != '[]' AND module = ''";
+        for child in self.all(children, [&scopes], |row| row.get::<_, String>(0))? {
+            self.touch(&identity_of(&child, "")?);
+        }
         let sql = "UPDATE identities SET parent_scopes = '[]', \
                    device_scope = CASE edge WHEN 1 THEN device_scope END, etag = random() & 9223372036854775807 \
                    WHERE parent_scopes = ?1 AND parent_scopes != '[]' AND module = ''";
-        self.write(sql, [stored_scopes(&[scope.to_owned()])?]).map(|_| ())
+        self.write(sql, [scopes]).map(|_| ())
     }
 }

@@ -25,13 +25,15 @@ impl View<'_> {
         .transpose()
     }
 
-    /// The first devices in order of their ids, at most `most`.
+    /// The devices after `after`, in order of their ids, at most `most`.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub fn devices(&self, most: u32) -> Result<Vec<Entry>, ServiceError> {
-        let sql = format!("SELECT {COLUMNS} FROM identities WHERE module = '' ORDER BY device LIMIT ?1");
-        self.all(&sql, [most], |row| Ok(read(row)))?.into_iter().collect()
+    pub fn devices(&self, after: &str, most: u32) -> Result<Vec<Entry>, ServiceError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM identities WHERE module = '' AND device > ?1 ORDER BY device LIMIT ?2");
+        let found = self.all(&sql, params![after, most], |row| Ok(read(row)))?;
+        found.into_iter().collect()
     }
 
     /// The modules of a device, in order of their ids.
@@ -95,17 +97,35 @@ impl Transaction<'_> {
                 entry.managed_by,
             ],
         )?;
+        self.touch(&entry.identity);
         Ok(())
     }
 
-    /// Removes an identity with its twin, its session, what is known of its connection and what waits for it; of a device,
+    /// Removes an identity with its twin and what became of it, its session, what is known of its connection and what waits for it; of a device,
     /// also its modules.
     ///
     /// # Errors
     /// When the database can't be written to.
     pub fn remove_entry(&self, identity: &Identity) -> Result<(), ServiceError> {
         let device = identity.device.as_str();
-        for table in ["identities", "twins", "sessions", "activities"] {
+        if identity.is_module() {
+            self.touch(identity);
+            // A deployment may give it a section: it is made again, with that.
+            self.distrust_deployments(&identity.device)?;
+        } else {
+            for module in self.modules(&identity.device)? {
+                self.touch(&module.identity);
+            }
+            self.touch(identity);
+        }
+        for table in [
+            "identities",
+            "twins",
+            "sessions",
+            "activities",
+            "twin_changes",
+            "twin_configurations",
+        ] {
             match &identity.module {
                 None => self.write(&format!("DELETE FROM {table} WHERE device = ?1"), [device])?,
                 Some(module) => self.write(

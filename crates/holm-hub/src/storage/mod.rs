@@ -1,5 +1,5 @@
 //! The hub's state in SQLite: identities, twins, policies, waiting cloud-to-device messages, notices for
-//! back ends and the outbox of events.
+//! back ends, the outbox of events, enrollments and registrations.
 //!
 //! ```text
 //! registry, twins, c2d, …  --change(|transaction| …)-->  writer thread: savepoint each, one commit for all that wait
@@ -8,36 +8,59 @@
 //!
 //! - No SQL outside this folder: a [`View`] reads nouns, a [`Transaction`] also writes them.
 //! - Every change is one transaction, which also writes the events that it causes ([`Transaction::emit`]).
+//! - Who was changed is told after each commit to the one who watches ([`Repository::watch`]), whoever changed it.
 //! - What a change answers is on disk (WAL, `synchronous = FULL`).
 //!
 //! Rules are decided by the callers on what they read *inside* the transaction, so that they hold whoever else writes. An
 //! engine for many nodes can stand behind the same two types.
 
 mod activities;
+mod audit;
 mod blobs;
 mod c2d;
+mod configurations;
 mod consumer_groups;
 mod family;
 mod identities;
+mod jobs;
+mod kept_certificates;
+mod linked_hubs;
 mod notices;
 mod outbox;
 mod policies;
+mod provisioning;
+mod queries;
 mod repository;
+mod routing;
 mod schema;
 mod sessions;
+mod snapshot;
 mod transaction;
+mod transfers;
+mod twin_changes;
 mod twins;
 mod writer;
 
 pub use activities::Activity;
+pub use audit::{AuditFilter, AuditRecord};
 pub use blobs::{Blob, OpenUpload, Part};
 pub use c2d::Waiting;
+pub use configurations::{Candidate, TwinConfigurations, row_identity};
+pub use jobs::{JobCounts, JobDevice, JobRecord};
+pub use kept_certificates::KeptCertificate;
+pub use linked_hubs::{Leftover, LinkedHub, MoveRow};
 pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};
-pub use policies::{Policy, Rights};
+pub use policies::{Policy, RightSet, Rights};
+pub use provisioning::ProvisioningSettings;
+pub use queries::{FleetRow, RowKey, Scan};
 pub use repository::Repository;
+pub use routing::{RoutingKind, RoutingRow};
 pub use schema::{FORMAT_VERSION, OpenError};
-pub use transaction::{Transaction, View};
+pub use snapshot::{Snapshot, SnapshotError};
+pub use transaction::{Touched, Transaction, View};
+pub use transfers::Transfer;
+pub use twin_changes::TwinChangeRow;
 
 use holm_model::{DeviceId, Identity, ModuleId, ServiceError};
 use rusqlite::ErrorCode;
@@ -45,6 +68,9 @@ use rusqlite::ErrorCode;
 /// What the database could not do, told without internals; the cause goes to the log. A disk that is full, failing or
 /// read-only is named: whoever asked can do nothing about it, but can tell who can.
 fn fault(error: &rusqlite::Error) -> ServiceError {
+    if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+        return given_up();
+    }
     tracing::error!(%error, "the database refused an operation");
     ServiceError::unavailable(match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "the hub's disk is full; free space on it, changes then go on by themselves",
@@ -52,6 +78,11 @@ fn fault(error: &rusqlite::Error) -> ServiceError {
         Some(ErrorCode::ReadOnly) => "the hub's disk is read-only; make it writable and restart the hub",
         _ => "the hub's database can't be used now; try again",
     })
+}
+
+/// A read was ended because its caller has gone away.
+fn given_up() -> ServiceError {
+    ServiceError::unavailable("nobody waits for this read any more")
 }
 
 /// What is stored but can't be read back: a defect or a damaged file.

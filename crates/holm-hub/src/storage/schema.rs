@@ -202,9 +202,172 @@ CREATE TABLE IF NOT EXISTS blob_key (
 );
 ";
 
+/// Who changed what. Made at every opening, as [`ADDED`] is: a release without it changes things unrecorded.
+const AUDIT: &str = "
+CREATE TABLE IF NOT EXISTS audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,                        -- hub, policy:NAME, device:ID, module:DEVICE/MODULE, job:ID
+    operation TEXT NOT NULL,
+    target TEXT NOT NULL,
+    mark TEXT                                   -- etag or version that the change made
+);
+CREATE INDEX IF NOT EXISTS audit_by_target ON audit (target);
+";
+
+/// What became of twins. Made at every opening, as [`ADDED`] is.
+const TWIN_CHANGES: &str = "
+CREATE TABLE IF NOT EXISTS twin_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,
+    change INTEGER NOT NULL,                    -- the twin's version plus that of its reported properties, after it
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    undo TEXT NOT NULL                          -- JSON, what leads back
+);
+CREATE UNIQUE INDEX IF NOT EXISTS twin_changes_by_twin ON twin_changes (device, module, change);
+";
+
+/// Import and export jobs. Made at every opening, as [`ADDED`] is.
+const TRANSFERS: &str = "
+CREATE TABLE IF NOT EXISTS transfers (
+    id TEXT PRIMARY KEY,
+    job TEXT NOT NULL,                          -- JSON, what was ordered
+    status TEXT NOT NULL,                       -- enqueued, running, completed, failed, cancelled
+    created INTEGER NOT NULL,
+    ended INTEGER,
+    done INTEGER NOT NULL,                      -- bytes of the input, or devices written
+    total INTEGER NOT NULL,
+    lines INTEGER NOT NULL,                     -- of the input, carried out
+    failure TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS transfer_errors (    -- until the job ends
+    transfer TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    text TEXT NOT NULL,                         -- JSON
+    PRIMARY KEY (transfer, line)
+) WITHOUT ROWID;
+";
+
+/// Configurations, and what they have made of each twin. Made at every opening, as [`ADDED`] is: a release without them leaves them
+/// alone, and they are put into force again by the next one with them.
+const CONFIGURATIONS: &str = "
+CREATE TABLE IF NOT EXISTS configurations (
+    id TEXT PRIMARY KEY,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    etag INTEGER NOT NULL,
+    document TEXT NOT NULL                      -- the model's stored form, JSON
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS twin_configurations (
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,                       -- '$edgeAgent' for what is deployed to an edge device
+    statuses TEXT NOT NULL,                     -- JSON object: configuration -> Targeted, Applied
+    fingerprint TEXT NOT NULL,                  -- names what was applied
+    written TEXT NOT NULL,                      -- JSON array of paths
+    trusted INTEGER NOT NULL,                   -- 0: somebody else has written to the desired properties since
+    PRIMARY KEY (device, module)
+) WITHOUT ROWID;
+";
+
+/// The provisioning service. Made at every opening, as [`ADDED`] is.
+const PROVISIONING: &str = "
+CREATE TABLE IF NOT EXISTS provisioning (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    id_scope TEXT NOT NULL,
+    secret TEXT NOT NULL                        -- base64; signs names of operations
+);
+CREATE TABLE IF NOT EXISTS provisioning_policies (
+    name TEXT PRIMARY KEY,
+    primary_key TEXT NOT NULL,
+    secondary_key TEXT NOT NULL,
+    rights INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS enrollments (
+    kind TEXT NOT NULL,                         -- enrollment, enrollmentGroup
+    id TEXT NOT NULL,                           -- in lower case
+    document TEXT NOT NULL,                     -- JSON, as published, with its secrets
+    etag INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS registrations (
+    id TEXT PRIMARY KEY,                        -- in lower case
+    spelled TEXT NOT NULL,
+    group_id TEXT,                              -- in lower case; NULL: an enrollment of its own
+    status TEXT NOT NULL,                       -- assigned, failed, disabled
+    substatus TEXT NOT NULL,
+    hub TEXT,
+    device TEXT,
+    error_code INTEGER,
+    error_message TEXT,
+    payload TEXT,                               -- JSON
+    proof TEXT NOT NULL,                        -- JSON
+    etag INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS registrations_by_group ON registrations (group_id, id) WHERE group_id IS NOT NULL;
+";
+
+/// Hubs that the provisioning service knows, and what is on its way to them. Made at every opening, as [`ADDED`] is: a release without
+/// them gives devices to its own hub alone.
+const LINKED_HUBS: &str = "
+CREATE TABLE IF NOT EXISTS linked_hubs (
+    host TEXT PRIMARY KEY,                      -- in lower case
+    spelled TEXT NOT NULL,
+    connection_string TEXT,                     -- NULL: the hub of this process
+    authority TEXT,                             -- PEM; NULL: the system's
+    weight INTEGER NOT NULL,
+    is_allocated INTEGER NOT NULL,
+    etag INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS moves (
+    id TEXT PRIMARY KEY,                        -- that of the registration
+    document TEXT NOT NULL,                     -- JSON
+    revision INTEGER NOT NULL,
+    began INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leftovers (
+    hub TEXT NOT NULL,                          -- in lower case
+    device TEXT NOT NULL,
+    if_unfinished INTEGER NOT NULL,             -- 1: goes only if it was never finished there
+    PRIMARY KEY (hub, device)
+) WITHOUT ROWID;
+";
+
+/// Certificates of authorities that enrollments name. Made at every opening, as [`ADDED`] is: a release without them refuses who is let
+/// in by one.
+const KEPT_CERTIFICATES: &str = "
+CREATE TABLE IF NOT EXISTS kept_certificates (
+    name TEXT PRIMARY KEY COLLATE NOCASE,
+    certificate BLOB NOT NULL,                  -- DER
+    is_verified INTEGER NOT NULL,
+    code TEXT,                                  -- what is to be signed to show that its key is its owner's
+    etag INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// Message routing. Made at every opening, as [`ADDED`] is: a release without it sends everything to `events`.
+const ROUTING: &str = "
+CREATE TABLE IF NOT EXISTS routing (
+    kind TEXT NOT NULL,                         -- route, endpoint, enrichment, fallback
+    name TEXT NOT NULL COLLATE NOCASE,
+    revision INTEGER NOT NULL,                  -- grows with each change of any of them
+    made INTEGER NOT NULL,                      -- the revision with which it was made; names the lane of an endpoint
+    document TEXT NOT NULL,                     -- JSON, with its secrets
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+";
+
 /// Makes the file with mode 0600 before SQLite would make it with a wider one: it holds the keys of all devices. SQLite gives
 /// the files beside it the same mode.
-fn make_private(path: &Path) -> Result<(), OpenError> {
+pub(super) fn make_private(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Private {
         path: path.to_owned(),
         source,
@@ -258,6 +421,17 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     }
     connection.execute_batch(ADDED).map_err(sqlite)?;
     connection.execute_batch(FILES).map_err(sqlite)?;
+    connection.execute_batch(CONFIGURATIONS).map_err(sqlite)?;
+    super::queries::make_index(&connection).map_err(sqlite)?;
+    super::jobs::make_tables(&connection).map_err(sqlite)?;
+    connection.execute_batch(AUDIT).map_err(sqlite)?;
+    connection.execute_batch(super::audit::INDEX).map_err(sqlite)?;
+    connection.execute_batch(TRANSFERS).map_err(sqlite)?;
+    connection.execute_batch(TWIN_CHANGES).map_err(sqlite)?;
+    connection.execute_batch(PROVISIONING).map_err(sqlite)?;
+    connection.execute_batch(LINKED_HUBS).map_err(sqlite)?;
+    connection.execute_batch(KEPT_CERTIFICATES).map_err(sqlite)?;
+    connection.execute_batch(ROUTING).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)

@@ -1,12 +1,14 @@
 //! What can be read in a snapshot and what can be changed in a transaction. The verbs stand in the files of their nouns.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use holm_model::ServiceError;
+use holm_model::{Identity, ServiceError};
 
 use super::fault;
+use crate::actor::Actor;
 
 /// Reads one state of the database.
 #[derive(Debug)]
@@ -18,6 +20,18 @@ pub struct View<'c> {
 #[derive(Debug)]
 pub struct Transaction<'c> {
     view: View<'c>,
+    actor: Actor,
+    keeps_history: bool,
+    touched: RefCell<Vec<Touched>>,
+}
+
+/// What a transaction has changed of what decides about targets of configurations.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Touched {
+    /// An identity: it came, went, or its entry or twin changed.
+    Identity(Identity),
+    /// A configuration.
+    Configurations,
 }
 
 impl<'c> View<'c> {
@@ -51,10 +65,66 @@ impl<'c> View<'c> {
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) const fn new(connection: &'c Connection) -> Self {
+    pub(super) const fn new(connection: &'c Connection, actor: Actor, keeps_history: bool) -> Self {
         Self {
             view: View::new(connection),
+            actor,
+            keeps_history,
+            touched: RefCell::new(Vec::new()),
         }
+    }
+
+    /// Whether what became of twins is kept.
+    #[must_use]
+    pub const fn keeps_history(&self) -> bool {
+        self.keeps_history
+    }
+
+    /// Who makes this change.
+    #[must_use]
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Makes a part of the change that may fail by itself: nothing of it is then kept, and the rest goes on. The inner outcome is
+    /// the part's.
+    ///
+    /// # Errors
+    /// When the database can't be written to; then nothing of the whole change is kept.
+    pub fn attempt<T>(
+        &self,
+        part: impl FnOnce(&Self) -> Result<T, ServiceError>,
+    ) -> Result<Result<T, ServiceError>, ServiceError> {
+        let connection = self.view.connection;
+        let execute = |sql| connection.execute_batch(sql).map_err(|error| fault(&error));
+        execute("SAVEPOINT part")?;
+        let outcome = part(self);
+        match &outcome {
+            Ok(_) => execute("RELEASE part")?,
+            // At a full or failing disk SQLite may have ended the whole transaction.
+            Err(error) if connection.is_autocommit() => return Err(error.clone()),
+            Err(_) => execute("ROLLBACK TO part; RELEASE part")?,
+        }
+        Ok(outcome)
+    }
+
+    /// Notes that an identity, its entry or its twin is another now.
+    pub(crate) fn touch(&self, identity: &Identity) {
+        let mut touched = self.touched.borrow_mut();
+        let what = Touched::Identity(identity.clone());
+        // A change of entry and twin is told once.
+        if touched.last() != Some(&what) {
+            touched.push(what);
+        }
+    }
+
+    /// Notes that configurations changed.
+    pub(super) fn touch_configurations(&self) {
+        self.touched.borrow_mut().push(Touched::Configurations);
+    }
+
+    pub(super) fn into_touched(self) -> Vec<Touched> {
+        self.touched.into_inner()
     }
 
     /// Writes; gives the number of rows that changed.

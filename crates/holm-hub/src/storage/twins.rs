@@ -37,6 +37,7 @@ impl Transaction<'_> {
                 document
             ],
         )?;
+        self.touch(twin.identity());
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use holm_gateway::service::{EventPosition, NoticeKind, NoticeReader, PartitionReader, PartitionRequest, ReadRefusal};
 use holm_gateway::{Ingest, Service, Settlement, Subscriptions};
+use holm_hub::EventSources;
 use holm_hub::service::{HubReader, event_hub_name};
 use holm_identity::SasToken;
 use holm_model::{ErrorCode, Identity, Message, SystemProperty, Timestamp};
@@ -138,7 +139,13 @@ async fn a_reader_that_loses_its_partition_reads_no_more() {
 
 #[tokio::test]
 async fn a_reader_slower_than_the_retention_goes_on_at_the_oldest_event_and_that_is_counted() {
-    let hub = TestHub::start().await;
+    // That the device was made is told at any time, and would be counted too.
+    let silent = EventSources {
+        twin_changes: false,
+        lifecycle: false,
+        connection_states: false,
+    };
+    let hub = TestHub::start_with(|config| config.event_sources = silent).await;
     hub.device("d1").await;
     let partition = send(&hub, "d1", &["a"]).await;
     let backend = hub.hub.backend();

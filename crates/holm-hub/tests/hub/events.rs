@@ -1,10 +1,12 @@
 //! Events that the hub makes: told once, in the log, with their source.
 
 use holm_gateway::{Subscriptions, Twins};
-use holm_hub::events::{EventLog, Relay};
+use holm_hub::events::{ConnectionStates, EventLog, Relay};
+use holm_hub::routing::{Parts, Routing};
 use holm_hub::storage::{Event, Repository};
 use holm_hub::{Clock, EventSources, Signals};
 use holm_model::{DeviceId, Message, SystemProperty, Timestamp};
+use holm_net::Scope;
 use serde_json::{Value, json};
 
 use crate::support::{START, TestHub};
@@ -100,8 +102,19 @@ impl Outbox {
         }
     }
 
-    fn relay(&self, sources: EventSources) -> Relay {
-        Relay::new(self.repository.clone(), self.log.clone(), Signals::default(), sources)
+    async fn relay(&self, sources: EventSources) -> Relay {
+        let parts = Parts {
+            repository: self.repository.clone(),
+            log: self.log.clone(),
+            clock: Clock::new(|| Timestamp::from_unix_millis(START)),
+            scope: Scope::new(),
+            connections: ConnectionStates::new(false),
+            defaults: sources,
+            hub_name: "hub".to_owned(),
+            files: self.directory.path().join("routed"),
+        };
+        let routing = Routing::open(parts).await.unwrap();
+        Relay::new(self.repository.clone(), routing, Signals::default())
     }
 
     fn event(key: &str) -> Event {
@@ -149,7 +162,7 @@ async fn an_event_that_is_in_the_log_already_is_not_told_again() {
         .unwrap();
     receipt.await.unwrap();
 
-    let mut relay = outbox.relay(EventSources::default());
+    let mut relay = outbox.relay(EventSources::default()).await;
     assert_eq!(relay.round().await.unwrap(), 2);
     assert_eq!(relay.round().await.unwrap(), 0);
 
@@ -163,7 +176,7 @@ async fn an_event_that_cannot_be_deleted_from_the_outbox_is_told_once_all_the_sa
     database
         .execute_batch("CREATE TRIGGER stuck BEFORE DELETE ON outbox BEGIN SELECT RAISE(FAIL, 'no'); END")
         .unwrap();
-    let mut relay = outbox.relay(EventSources::default());
+    let mut relay = outbox.relay(EventSources::default()).await;
     outbox.emit(&["v3"]).await;
 
     for _ in 0..3 {
@@ -189,7 +202,7 @@ async fn events_of_a_source_that_nobody_wants_are_not_told() {
         ..EventSources::default()
     };
 
-    assert_eq!(outbox.relay(sources).round().await.unwrap(), 2);
+    assert_eq!(outbox.relay(sources).await.round().await.unwrap(), 2);
 
     assert_eq!(outbox.told(), ["deviceLifecycleEvents/d1/1/created"]);
 }

@@ -329,3 +329,26 @@ async fn an_operator_lists_children_in_pages() {
         .await
         .assert_error(404, "DeviceNotFound");
 }
+
+#[tokio::test]
+async fn an_edge_that_is_moved_brings_along_the_levels_below_it() {
+    let hub = TestHub::start().await;
+    let mut scopes = Vec::new();
+    for id in ["a1", "a2", "a3", "b1", "b2", "b3"] {
+        scopes.push(hub.edge_device(id).await["deviceScope"].clone());
+    }
+    let below = async |id: &str, scope: &Value| {
+        let body = json!({"deviceId": id, "capabilities": {"iotEdge": true}, "parentScopes": [scope]});
+        hub.update(&format!("/devices/{id}"), "*", body).await
+    };
+    below("a2", &scopes[0]).await.ok();
+    below("a3", &scopes[1]).await.ok();
+    below("b2", &scopes[3]).await.ok();
+    below("b3", &scopes[4]).await.ok();
+
+    let too_deep = below("a1", &scopes[5]).await;
+    let deep_enough = below("a1", &scopes[4]).await;
+
+    too_deep.assert_error(400, "InvalidDeviceScope");
+    deep_enough.ok();
+}

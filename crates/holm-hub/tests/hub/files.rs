@@ -26,6 +26,11 @@ impl TestHub {
             .await
     }
 
+    /// Ends an upload that was begun.
+    pub(crate) async fn close_upload(&self, device: &str, correlation: &Value) {
+        assert_eq!(self.report(device, correlation, true).await.status, 204);
+    }
+
     async fn report(&self, device: &str, correlation: &Value, is_success: bool) -> Reply {
         let body = json!({"correlationId": correlation, "isSuccess": is_success, "statusCode": 200, "statusDescription": "ok"});
         self.as_device(device, &format!("/devices/{device}/files/notifications"), body)

@@ -122,7 +122,8 @@ impl TestHub {
 
     pub(crate) async fn token_of(&self, policy: &str) -> String {
         let key = self.policy_key(policy).await;
-        let token = SasToken::sign(HOST, self.now_seconds() + 3600, Some(policy), &key);
+        let host = &self.hub.config().hostname;
+        let token = SasToken::sign(host, self.now_seconds() + 3600, Some(policy), &key);
         token.to_text().expose().to_owned()
     }
 

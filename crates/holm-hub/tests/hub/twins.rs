@@ -249,3 +249,118 @@ async fn an_integer_beyond_52_bits_is_refused_by_its_path_however_long_it_is() {
     let twin = hub.get("/twins/d1").await.ok();
     assert_eq!(twin["properties"]["desired"]["a"], Value::Null);
 }
+
+#[tokio::test]
+async fn ten_writers_of_one_twin_make_as_many_versions_and_none_is_lost() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let hub = &hub;
+
+    let writers = (0..10).map(|writer| async move {
+        let (mut written, mut refused) = (0, 0);
+        while written < 10 {
+            let etag = hub.get("/twins/d1").await.header("etag").unwrap().to_owned();
+            let patch = json!({"tags": {format!("w{writer}"): written}}).to_string();
+            let reply = hub
+                .call(Method::PATCH, "/twins/d1", &[("if-match", &etag)], patch)
+                .await;
+            match reply.status {
+                200 => written += 1,
+                _ => {
+                    reply.assert_error(412, "PreconditionFailed");
+                    refused += 1;
+                }
+            }
+        }
+        refused
+    });
+    let refused: i32 = futures_util::future::join_all(writers).await.into_iter().sum();
+
+    let twin = hub.get("/twins/d1").await.ok();
+    assert_eq!(twin["version"], 102);
+    assert!(refused > 0, "nobody met anybody");
+    for writer in 0..10 {
+        assert_eq!(twin["tags"][format!("w{writer}")], 9);
+    }
+}
+
+#[tokio::test]
+async fn numbers_and_members_that_would_not_be_kept_as_they_are_are_refused() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let patch = async |body: &str| hub.call(Method::PATCH, "/twins/d1", &[], body.to_owned()).await;
+
+    for number in [
+        "4503599627370496",
+        "-4503599627370497",
+        "9223372036854775808",
+        "99999999999999999999",
+        "1e999",
+    ] {
+        let reply = patch(&format!(r#"{{"tags":{{"n":{number}}}}}"#)).await;
+        reply.assert_error(400, "ArgumentInvalid");
+    }
+    for body in [
+        r#"{"tags":{"a":1,"a":2}}"#,
+        r#"{"tags":{"a":1},"tags":{"b":2}}"#,
+        r#"{"properties":{"desired":{"o":{"a":1,"\u0061":1}}}}"#,
+    ] {
+        let reply = patch(body).await;
+        reply.assert_error(400, "ArgumentInvalid");
+        assert!(reply.json()["Message"].as_str().unwrap().contains("stands twice"));
+    }
+    hub.call(
+        Method::PUT,
+        "/devices/d2",
+        &[],
+        r#"{"status":"enabled","status":"disabled"}"#,
+    )
+    .await
+    .assert_error(400, "DeserializationError");
+    let good = patch(r#"{"tags":{"n":4503599627370495,"m":-4503599627370496,"f":1.5e300}}"#)
+        .await
+        .ok();
+    assert_eq!(
+        good["tags"],
+        json!({"n": 4_503_599_627_370_495_i64, "m": -4_503_599_627_370_496_i64, "f": 1.5e300})
+    );
+}
+
+#[tokio::test]
+async fn tags_fill_their_limit_to_the_byte() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    // Names count, and the texts: 3 + 3 × 2729 + 2 = 8192.
+    let text = |bytes: usize| "x".repeat(bytes);
+    let fits = json!({"tags": {"a": text(2729), "b": text(2729), "c": text(2731)}});
+    let more = json!({"tags": {"a": text(2729), "b": text(2729), "c": text(2732)}});
+
+    let full = hub.put("/twins/d1", fits).await;
+    let refused = hub.put("/twins/d1", more).await;
+
+    full.ok();
+    refused.assert_error(403, "DeviceModelMaxPropertiesExceeded");
+    assert!(
+        refused.json()["Message"]
+            .as_str()
+            .unwrap()
+            .contains("`tags` would have 8193 bytes")
+    );
+}
+
+#[tokio::test]
+async fn ten_levels_are_taken_and_an_eleventh_is_not() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"o": inner}));
+
+    let deep = hub
+        .patch("/twins/d1", json!({"properties": {"desired": nested(11)}}))
+        .await;
+    let deeper = hub
+        .patch("/twins/d1", json!({"properties": {"desired": nested(12)}}))
+        .await;
+
+    deep.ok();
+    deeper.assert_error(400, "ArgumentInvalid");
+}

@@ -43,8 +43,8 @@ impl DeploymentContent {
     /// `InvalidConfigurationContent` naming what is missing, repeated or of the wrong kind; `ArgumentInvalid` naming an integer
     /// that no twin can hold.
     pub fn from_json(body: &[u8]) -> Result<Self, ServiceError> {
-        let Unique(document) = serde_json::from_slice(body)
-            .map_err(|error| invalid(format!("the manifest is not valid JSON: {error}")))?;
+        let document =
+            parse_unique(body).map_err(|error| invalid(format!("the manifest is not valid JSON: {error}")))?;
         twin::rules::check_literals(body, "", |_| true)?;
         Self::from_value(&document)
     }
@@ -113,7 +113,7 @@ impl ModuleContent {
             Self::Paths(paths) => {
                 let mut desired = current.clone();
                 for (path, value) in paths {
-                    set(&mut desired, path, value);
+                    set_path(&mut desired, path, value);
                 }
                 desired
             }
@@ -121,7 +121,8 @@ impl ModuleContent {
     }
 }
 
-fn set(target: &mut Map<String, Value>, path: &[String], value: &Value) {
+/// Sets what a path names; null removes it.
+pub(crate) fn set_path(target: &mut Map<String, Value>, path: &[String], value: &Value) {
     match path {
         [] => {}
         [name] if value.is_null() => {
@@ -140,10 +141,36 @@ fn set(target: &mut Map<String, Value>, path: &[String], value: &Value) {
                 *slot = Value::Object(Map::new());
             }
             if let Value::Object(inner) = slot {
-                set(inner, rest, value);
+                set_path(inner, rest, value);
             }
         }
     }
+}
+
+/// Removes what a path names, and the objects around it that are empty then.
+pub(crate) fn remove_path(target: &mut Map<String, Value>, path: &[String]) {
+    match path {
+        [] => {}
+        [name] => {
+            target.remove(name);
+        }
+        [name, rest @ ..] => {
+            let Some(Value::Object(inner)) = target.get_mut(name) else {
+                return;
+            };
+            remove_path(inner, rest);
+            if inner.is_empty() {
+                target.remove(name);
+            }
+        }
+    }
+}
+
+/// Reads a key such as `properties.desired.a.b` as the path below the section; `None` where it is no such.
+pub(crate) fn desired_path(key: &str) -> Option<Vec<String>> {
+    let below = key.strip_prefix(DESIRED)?.strip_prefix('.')?;
+    let path: Vec<String> = below.split('.').map(str::to_owned).collect();
+    path.iter().all(|name| !name.is_empty()).then_some(path)
 }
 
 fn module(name: &str, value: &Value) -> Result<ModuleContent, ServiceError> {
@@ -167,18 +194,20 @@ fn module(name: &str, value: &Value) -> Result<ModuleContent, ServiceError> {
 }
 
 fn path(module: &str, key: &str) -> Result<Vec<String>, ServiceError> {
-    let below = key.strip_prefix(DESIRED).and_then(|rest| rest.strip_prefix('.'));
-    let path: Vec<String> = below.unwrap_or_default().split('.').map(str::to_owned).collect();
-    if path.iter().any(String::is_empty) {
-        return Err(invalid(format!(
+    desired_path(key).ok_or_else(|| {
+        invalid(format!(
             "`{key}` in `modulesContent.{module}` is not `{DESIRED}` or a path that begins with `{DESIRED}.`"
-        )));
-    }
-    Ok(path)
+        ))
+    })
 }
 
 fn invalid(message: impl Into<String>) -> ServiceError {
     ServiceError::new(ErrorCode::InvalidConfigurationContent, message)
+}
+
+/// Reads JSON in which no object names a member twice.
+pub(crate) fn parse_unique(body: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(body).map(|Unique(value)| value)
 }
 
 /// A JSON value in which no object names a member twice: of two modules of one name the second would silently win.

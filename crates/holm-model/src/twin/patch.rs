@@ -54,6 +54,29 @@ pub fn diff(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, V
     patch
 }
 
+/// The patch that leads back over one: of what `undo` makes of `now`, to `now`. It is as large as what `undo` touches.
+#[must_use]
+pub fn invert(now: &Map<String, Value>, undo: &Map<String, Value>) -> Map<String, Value> {
+    let mut patch = Map::new();
+    for (name, undo) in undo {
+        let back = match (now.get(name), undo) {
+            (None, Value::Null) => continue,
+            (None, _) => Value::Null,
+            (Some(Value::Object(now)), Value::Object(undo)) => {
+                let inner = invert(now, undo);
+                if inner.is_empty() {
+                    continue;
+                }
+                Value::Object(inner)
+            }
+            (Some(now), undo) if now == undo => continue,
+            (Some(now), _) => now.clone(),
+        };
+        patch.insert(name.clone(), back);
+    }
+    patch
+}
+
 /// One patch for two that follow each other; nulls are kept, so that what they delete is still deleted.
 #[must_use]
 pub fn merge(first: &Map<String, Value>, second: &Map<String, Value>) -> Map<String, Value> {
@@ -140,6 +163,11 @@ mod tests {
             let mut patched = old.clone();
             apply(&mut patched, &diff(&old, &new));
             prop_assert_eq!(patched, new);
+        }
+
+        #[test]
+        fn what_leads_back_over_the_way_back_is_the_difference(old in objects(false), new in objects(false)) {
+            prop_assert_eq!(invert(&new, &diff(&new, &old)), diff(&old, &new));
         }
 
         #[test]

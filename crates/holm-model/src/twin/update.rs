@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::rules;
 use crate::error::ServiceError;
+use crate::strict_json;
 
 /// A change of tags and desired properties; `None` leaves that part alone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,7 +63,7 @@ pub fn reported_from_json(body: &[u8]) -> Result<Map<String, Value>, ServiceErro
 }
 
 fn parse(body: &[u8], what: &str) -> Result<Value, ServiceError> {
-    serde_json::from_slice(body).map_err(|error| ServiceError::argument_invalid(format!("{what} is not JSON: {error}")))
+    strict_json::parse(body).map_err(|error| ServiceError::argument_invalid(format!("{what} can't be read: {error}")))
 }
 
 fn object(value: Value, what: &str) -> Result<Option<Map<String, Value>>, ServiceError> {

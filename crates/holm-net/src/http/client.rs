@@ -1,19 +1,20 @@
 //! HTTP requests over TLS, over TCP alone where it is asked for, or over a stream in hand. A connection serves one request: what Holm asks over HTTP is rare, and a
 //! kept connection would be one more thing that can be half open on a bad link.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::{self, BodyError};
+use super::AnyStream;
+use super::body::{self, BodyError, ResponseBody};
 use crate::Dialer;
 use crate::tls::{self, HandshakeError};
 
@@ -138,10 +139,19 @@ impl Client {
 /// [`ClientError::Broken`].
 pub async fn send_over<S, B>(stream: S, request: Request<B>) -> Result<Response<Incoming>, ClientError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AnyStream + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
+    send_any(Box::new(stream), request).await
+}
+
+/// Sends any request over any stream: so the engine is in the program once, and not for each pair of these.
+async fn send_any(
+    stream: Box<dyn AnyStream>,
+    request: Request<ResponseBody>,
+) -> Result<Response<Incoming>, ClientError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(ClientError::Broken)?;

@@ -8,3 +8,9 @@ pub mod server;
 pub use body::{BodyError, ResponseBody};
 pub use client::{Client, ClientError};
 pub use server::{Handler, serve_connection, serve_tls};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A stream that HTTP can be spoken on.
+pub trait AnyStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> AnyStream for T {}

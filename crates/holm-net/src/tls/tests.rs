@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 
 /// The settings of both ends, with a certificate for `names`.
-fn settings(
+pub(super) fn settings(
     names: Vec<String>,
     version: &'static rustls::SupportedProtocolVersion,
 ) -> (Arc<ServerConfig>, Arc<ClientConfig>) {

@@ -1,7 +1,7 @@
 //! Escapes inside quoted texts: `\"`, `\'`, `\\` and `\uXXXX`, nothing else.
 
 /// The byte of the first backslash that begins no escape.
-pub(super) fn first_unknown(raw: &str) -> Option<usize> {
+pub(crate) fn first_unknown(raw: &str) -> Option<usize> {
     let mut rest = raw.char_indices();
     while let Some((index, c)) = rest.next() {
         if c != '\\' {
@@ -21,7 +21,7 @@ pub(super) fn first_unknown(raw: &str) -> Option<usize> {
 
 /// Two passes, as in the original: `\uXXXX` first, wherever it stands, then `\"`, `\'` and `\\` in what came out. `None` when
 /// half of a surrogate pair is left over.
-pub(super) fn decode(raw: &str) -> Option<String> {
+pub(crate) fn decode(raw: &str) -> Option<String> {
     if !raw.contains('\\') {
         return Some(raw.to_owned());
     }

@@ -13,7 +13,7 @@
 //! Names such as `e10` are names (there: a broken number). Comments `/* … */` are white space, except where a path is read:
 //! [`Lexer::path`] knows that `/*` begins the path of everything.
 
-mod escape;
+pub(crate) mod escape;
 
 use crate::ast::{Calculation, Comparison, Operator};
 use crate::numbers;

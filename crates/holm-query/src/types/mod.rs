@@ -24,7 +24,7 @@ mod refusal;
 
 use crate::ast::{Binary, Calculation, Comparison, Expression, Kind, Name, Operator};
 use crate::evaluate::Value;
-use crate::functions::{self, Action, Compute, Function, Parameter};
+use crate::functions::{Action, Compute, Function, Functions, Parameter};
 use crate::problem::{Position, Problem};
 
 /// What is known of a value before there is a message.
@@ -54,6 +54,11 @@ pub trait Dialect {
     /// # Errors
     /// A [`Problem`] when the name can mean nothing.
     fn resolve(&self, name: &Name, at: Position) -> Result<(Self::Name, Type), Problem>;
+
+    /// The functions that can be called.
+    fn functions(&self) -> Functions {
+        Functions::COMMON
+    }
 }
 
 /// A checked expression, ready to run: see `evaluate`.
@@ -79,7 +84,7 @@ pub enum Program<N> {
     Coalesce(Box<(Self, Self)>),
     /// Texts joined.
     Concat(Vec<Self>),
-    /// A function of at most [`functions::MAX_PARAMETERS`] arguments.
+    /// A function of at most [`crate::functions::MAX_PARAMETERS`] arguments.
     Call(&'static Function, Compute, Vec<Self>),
 }
 
@@ -223,8 +228,9 @@ impl<D: Dialect> Checker<'_, D> {
     fn call(&mut self, name: &str, at: Position, arguments: &[Expression]) -> Checked<D::Name> {
         // The arguments are checked first, so that their own problems are told as well.
         let checked: Vec<_> = arguments.iter().map(|argument| self.expression(argument)).collect();
-        let Some(function) = functions::find(name) else {
-            return self.report(refusal::unknown_function(name, at));
+        let functions = self.dialect.functions();
+        let Some(function) = functions.find(name) else {
+            return self.report(refusal::unknown_function(functions, name, at));
         };
         if !function.takes(arguments.len()) {
             let message = format!("`{}` cannot take {} arguments", function.name, arguments.len());

@@ -2,7 +2,7 @@
 
 use super::Type;
 use crate::ast::{Binary, Calculation, Comparison, Expression, Kind, Operator};
-use crate::functions::{self, Function, Parameter};
+use crate::functions::{Function, Functions, Parameter};
 use crate::problem::{Position, Problem};
 
 /// What a side of an operator is, for messages.
@@ -241,10 +241,10 @@ pub(super) fn wrong_argument(function: &Function, index: usize, argument: &Expre
     Problem::new(argument.at, message, remedy)
 }
 
-pub(super) fn unknown_function(name: &str, at: Position) -> Problem {
-    let remedy = functions::nearest(name).map_or_else(
+pub(super) fn unknown_function(functions: Functions, name: &str, at: Position) -> Problem {
+    let remedy = functions.nearest(name).map_or_else(
         || {
-            let names: Vec<&str> = functions::FUNCTIONS.iter().map(|function| function.name).collect();
+            let names: Vec<&str> = functions.iter().map(|function| function.name).collect();
             format!("the functions are {}", names.join(", "))
         },
         |function| format!("write `{}`", function.usage()),

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) flush: bool,
     /// When acknowledgements that wait for an append are committed without one; the writer sets it.
     pub(crate) acknowledge_by: Option<Instant>,
+    /// How many copy the files now: none goes meanwhile.
+    pub(crate) holds: usize,
     /// Maintenance is asked for.
     pub(crate) maintain: bool,
     pub(crate) readers: BTreeMap<(LaneId, u64), WaitingReader>,
@@ -72,7 +74,7 @@ impl Shared {
     }
 
     /// Lets go of the lock and tells the writer that there is work.
-    pub(super) fn wake_writer(&self, state: MutexGuard<'_, State>) {
+    pub(crate) fn wake_writer(&self, state: MutexGuard<'_, State>) {
         let is_idle = state.is_idle;
         drop(state);
         if is_idle {

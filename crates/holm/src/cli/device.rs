@@ -1,14 +1,14 @@
-//! Commands at a hub: devices, modules, twins, methods, events and deployments.
+//! Commands at a hub: devices, methods, events and deployments.
 
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use holm_identity::Thumbprint;
 use serde_json::Value;
 
-use super::HubAccess;
 use super::values::{self, Begin};
+use super::{HubAccess, RenewedKey, Target, WhichKey};
 
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,15 @@ pub(crate) enum Auth {
     Sas,
     /// A certificate, known by its thumbprint.
     X509Thumbprint,
+}
+
+/// Whether a device may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceStatus {
+    /// It may.
+    Enabled,
+    /// It may not.
+    Disabled,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +56,75 @@ pub(crate) enum Device {
     },
     /// List devices.
     List {
+        /// At most so many, the first of them.
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        max: Option<u64>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Change a device: what is not given stays.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Update {
+        /// Its id.
+        id: String,
+        /// Whether it may connect; sessions of a device that is disabled end.
+        #[arg(long, value_enum, group = "change")]
+        status: Option<DeviceStatus>,
+        /// Why; at most 128 characters, and an empty text takes the reason away.
+        #[arg(long, value_name = "TEXT", group = "change")]
+        reason: Option<String>,
+        /// Whether it runs an edge: `true` or `false`.
+        #[arg(long, value_name = "BOOL", group = "change")]
+        edge: Option<bool>,
+        /// The thumbprint of its certificate, by which it logs in from now on.
+        #[arg(long, value_name = "HEX", group = "change", value_parser = values::thumbprint)]
+        thumbprint: Option<Thumbprint>,
+        /// That of the certificate to change to.
+        #[arg(long, value_name = "HEX", requires = "thumbprint", value_parser = values::thumbprint)]
+        secondary_thumbprint: Option<Thumbprint>,
+        /// Only if the device still has this etag.
+        #[arg(long, value_name = "ETAG")]
+        etag: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Give a device a new key. Its sessions end, and it connects by a key that is good.
+    RenewKey {
+        /// Its id.
+        id: String,
+        /// Which key.
+        #[arg(long, value_enum)]
+        key: RenewedKey,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Print the connection string of a device, and nothing else.
+    ConnectionString {
+        /// Its id.
+        id: String,
+        /// By which key.
+        #[arg(long, value_enum, default_value_t)]
+        key: WhichKey,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Write all devices and modules with their keys and twins to a file, an object a line.
+    #[cfg(feature = "hub")]
+    Export {
+        /// Where to write it; `-` is standard output.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Leave out the keys.
+        #[arg(long)]
+        exclude_keys: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Make or change devices and modules as a file says that `export` has written. The exit code is 1 if a line failed.
+    #[cfg(feature = "hub")]
+    Import {
+        /// The file.
+        file: PathBuf,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -94,56 +172,6 @@ pub(crate) enum Children {
     List {
         /// The edge device.
         parent: String,
-        #[command(flatten)]
-        hub: HubAccess,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Module {
-    /// List the modules of a device.
-    List {
-        /// The device.
-        #[arg(long)]
-        device: String,
-        #[command(flatten)]
-        hub: HubAccess,
-    },
-}
-
-/// Whose twin or method.
-#[derive(Debug, Args)]
-pub(crate) struct Target {
-    /// The device.
-    #[arg(long)]
-    pub(crate) device: String,
-    /// The module; without it, the device itself.
-    #[arg(long)]
-    pub(crate) module: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Twin {
-    /// Show a twin.
-    Show {
-        #[command(flatten)]
-        of: Target,
-        #[command(flatten)]
-        hub: HubAccess,
-    },
-    /// Merge a patch into a twin: null removes a key.
-    Update {
-        #[command(flatten)]
-        of: Target,
-        /// Desired properties, as JSON.
-        #[arg(long, value_name = "JSON", required_unless_present = "tags", value_parser = values::json)]
-        desired: Option<Value>,
-        /// Tags, as JSON.
-        #[arg(long, value_name = "JSON", value_parser = values::json)]
-        tags: Option<Value>,
-        /// Only if the twin still has this etag.
-        #[arg(long, value_name = "ETAG")]
-        etag: Option<String>,
         #[command(flatten)]
         hub: HubAccess,
     },

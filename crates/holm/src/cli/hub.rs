@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
+use holm_hub::HubConfig;
 
 use super::bounds::{self, Bounds};
-use super::{HubAccess, values};
+use super::changes::Changes;
+use super::{Backup, HubAccess, Restore, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// Run the hub. At the first start it makes its authority, its certificate and its policies.
     Run(Box<HubRun>),
+    /// Write all that a hub is to one file, while it runs. See docs/backup.md.
+    Backup(Box<Backup>),
+    /// Make a data directory of a backup.
+    Restore(Restore),
     /// Print the service connection string.
     ConnectionString {
         /// The hub's data directory.
@@ -21,6 +27,18 @@ pub(crate) enum Hub {
         /// That of the Event-Hubs-compatible endpoint, for clients of Event Hubs.
         #[arg(long)]
         event_hub: bool,
+        /// That of the provisioning service.
+        #[arg(long, conflicts_with = "event_hub")]
+        dps: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the id scope, by which devices ask the provisioning service.
+    IdScope {
+        /// The hub's data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -84,10 +102,14 @@ pub(crate) struct HubRun {
     /// The port of HTTPS and WebSocket; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     pub(crate) https_port: u16,
-    /// Of what the hub tells by events of its own, beside what devices send; several are separated by commas.
+    /// Of what the hub tells by events of its own, beside what devices send; several are separated by commas. Where routes name a
+    /// source, they decide.
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = PossibleValuesParser::new(EVENT_SOURCES),
         default_value = "twinChangeEvents,deviceLifecycleEvents")]
     pub(crate) event_sources: Vec<String>,
+    /// Below it endpoints of message routing may write files [default: routed in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) routed_files: Option<PathBuf>,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,
@@ -123,9 +145,22 @@ pub(crate) struct HubRun {
     /// Take no files of devices.
     #[arg(long, conflicts_with_all = ["blobs", "blob_quota", "upload_life", "no_file_notifications"])]
     pub(crate) no_files: bool,
+    /// The most devices and modules let in each second, 100 or more; those above wait up to 10 s, then are told to come again
+    /// [default: as many as the machine bears]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(i64::from(HubConfig::LEAST_LOGINS)..))]
+    pub(crate) max_logins_per_second: Option<u32>,
+    /// The most devices that register each minute with the provisioning service; those above are told when to come again
+    /// [default: as many as the machine bears]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_registrations_per_minute: Option<u32>,
+    /// How many days the certificates live that are made for devices which register, 1 to 3650.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) issued_certificate_days: u32,
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
 }

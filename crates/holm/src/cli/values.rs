@@ -68,7 +68,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a time: a number with `s`, `m`, `h` or `d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
     let read = units.iter().find_map(|(unit, seconds)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -76,6 +76,25 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     });
     read.map(Duration::from_secs)
         .ok_or_else(|| "it is no time; give a number with `s`, `m`, `h` or `d`, such as `90s`".to_owned())
+}
+
+/// Reads a time, or how long ago it was; gives it as ISO 8601.
+pub(super) fn since(text: &str) -> Result<String, String> {
+    let moment = Timestamp::parse(text).or_else(|| {
+        let ago = i64::try_from(duration(text).ok()?.as_millis()).ok()?;
+        Some(Timestamp::from(std::time::SystemTime::now()).plus_millis(-ago))
+    });
+    let moment = moment.ok_or("it is no time; give one as 2026-01-02T03:04:05Z, or how long ago, such as `2h`")?;
+    Ok(moment.to_string())
+}
+
+/// Reads a point in the history of a twin: a version of it, a time, or how long ago.
+pub(super) fn point(text: &str) -> Result<String, String> {
+    if text.parse::<u64>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    since(text)
+        .map_err(|_| "it is no point; give a version of the twin, a time, or how long ago, such as `2h`".to_owned())
 }
 
 /// Reads the thumbprint of a certificate.
@@ -215,6 +234,18 @@ mod tests {
         for text in ["", "s", "5", "1.5h", "1w", "-1s", "99999999999999999d"] {
             assert!(duration(text).is_err_and(|error| error.contains("`90s`")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_point_is_a_version_a_time_or_how_long_ago() {
+        assert_eq!(point("17").as_deref(), Ok("17"));
+        assert_eq!(
+            point("2026-01-02T03:04:05Z").as_deref(),
+            Ok("2026-01-02T03:04:05.0000000Z")
+        );
+        assert!(point("2h").is_ok_and(|time| Timestamp::parse(&time).is_some()));
+        assert!(point("yesterday").is_err_and(|error| error.contains("version")));
+        assert!(since("17").is_err());
     }
 
     #[test]

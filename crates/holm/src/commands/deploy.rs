@@ -4,6 +4,8 @@ mod file;
 mod options;
 mod template;
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use holm_model::manifest::EdgeHubDesired;
 use holm_model::wire::percent;
@@ -17,17 +19,7 @@ use crate::output;
 
 pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let shown = options.manifest.display();
-    let manifest = file::read(&options.manifest)?;
-    // Tools wrap the same content differently.
-    let content = manifest.get("content").unwrap_or(&manifest);
-    let Some(modules) = content.get("modulesContent").or_else(|| content.get("moduleContent")) else {
-        bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
-    };
-    template::refuse(&manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
-    check_routes(modules)
-        .with_context(|| format!("`{shown}` is wrong in what it says of `$edgeHub`; nothing was deployed"))?;
-    let mut modules = modules.clone();
-    options::fit(&mut modules);
+    let modules = modules_of(&read(&options.manifest)?, &options.manifest)?;
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;
     let path = format!(
@@ -44,6 +36,28 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Reads a file of JSON.
+pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
+    file::read(path)
+}
+
+/// What a manifest says of modules, checked as far as an edge would refuse it, in the form that twins can hold. `file` is where it
+/// came from.
+pub(super) fn modules_of(manifest: &Value, file: &Path) -> anyhow::Result<Value> {
+    let shown = file.display();
+    // Tools wrap the same content differently.
+    let content = manifest.get("content").unwrap_or(manifest);
+    let Some(modules) = content.get("modulesContent").or_else(|| content.get("moduleContent")) else {
+        bail!("`{shown}` has no `modulesContent`; it is no deployment manifest");
+    };
+    template::refuse(manifest).with_context(|| format!("`{shown}` can't be deployed"))?;
+    check_routes(modules)
+        .with_context(|| format!("`{shown}` is wrong in what it says of `$edgeHub`; nothing was deployed"))?;
+    let mut modules = modules.clone();
+    options::fit(&mut modules);
+    Ok(modules)
 }
 
 /// Compiles the routes of a manifest as its edge will: better told here than on the device.

@@ -1,22 +1,27 @@
 //! `holm device …`.
 
 mod children;
+#[cfg(feature = "hub")]
+mod transfer;
 
-use anyhow::{Context, anyhow};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
 use holm_identity::Thumbprint;
 use holm_model::wire::percent;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::hub_access;
-use crate::cli::{Auth, Device};
+use super::keys::{self, Who};
+use super::{hub_access, module};
+use crate::cli::{Auth, Device, DeviceStatus};
 use crate::output;
 use crate::service::{Refused, Service};
 
-/// How many devices `list` shows at most: what the published call gives.
-const LIST_LIMIT: usize = 1000;
+/// Devices of one page.
+const PAGE: u64 = 1000;
 
-pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
+pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
     match command {
         Device::Create {
             id,
@@ -40,11 +45,62 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
             let device = service.call(Method::GET, &path(&id), &[], None).await?.body;
             show(&service, &device, hub.json);
         }
-        Device::List { hub } => {
+        Device::List { max, hub } => {
+            let devices = all(&hub_access::open(&hub)?, max.unwrap_or(u64::MAX)).await?;
+            list(&Value::Array(devices), hub.json)?;
+        }
+        Device::Update {
+            id,
+            status,
+            reason,
+            edge,
+            thumbprint,
+            secondary_thumbprint,
+            etag,
+            hub,
+        } => {
             let service = hub_access::open(&hub)?;
-            let path = format!("/devices?top={LIST_LIMIT}");
-            let devices = service.call(Method::GET, &path, &[], None).await?.body;
-            list(&devices, hub.json, true)?;
+            let mut body = json!({ "deviceId": id });
+            if let Some(status) = status {
+                body["status"] = json!(word(status));
+            }
+            if let Some(reason) = reason {
+                body["statusReason"] = json!(Some(reason).filter(|reason| !reason.is_empty()));
+            }
+            if let Some(edge) = edge {
+                body["capabilities"] = json!({ "iotEdge": edge });
+            }
+            if let Some(thumbprint) = thumbprint {
+                let secondary = secondary_thumbprint.as_ref().map(Thumbprint::as_str);
+                body["authentication"] = authentication(Auth::X509Thumbprint, Some(thumbprint.as_str()));
+                body["authentication"]["x509Thumbprint"]["secondaryThumbprint"] = json!(secondary);
+            }
+            let etag = format!("\"{}\"", etag.as_deref().unwrap_or("*"));
+            let headers = [("If-Match", etag.as_str())];
+            let device = service.call(Method::PUT, &path(&id), &headers, Some(&body)).await?.body;
+            show(&service, &device, hub.json);
+        }
+        Device::RenewKey { id, key, hub } => {
+            let service = hub_access::open(&hub)?;
+            let device = keys::renew(&service, who(&id), key).await?;
+            show(&service, &device, hub.json);
+        }
+        Device::ConnectionString { id, key, hub } => {
+            let service = hub_access::open(&hub)?;
+            let device = service.call(Method::GET, &path(&id), &[], None).await?.body;
+            module::told(&keys::connection_string(&service, &device, key)?, hub.json);
+        }
+        #[cfg(feature = "hub")]
+        Device::Export {
+            output,
+            exclude_keys,
+            hub,
+        } => transfer::export(&output, exclude_keys, &hub).await?,
+        #[cfg(feature = "hub")]
+        Device::Import { file, hub } => {
+            if !transfer::import(&file, &hub).await? {
+                return Ok(ExitCode::from(output::EXIT_FAILED));
+            }
         }
         Device::Delete { id, hub } => {
             let service = hub_access::open(&hub)?;
@@ -55,7 +111,45 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<()> {
         }
         Device::Children(command) => children::run(command).await?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first devices, page by page.
+async fn all(service: &Service, most: u64) -> anyhow::Result<Vec<Value>> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let top = most.saturating_sub(all.len() as u64).min(PAGE);
+        let last = all
+            .last()
+            .and_then(|last| last["deviceId"].as_str())
+            .unwrap_or_default();
+        let path = format!("/holm/v1/devices?top={top}&after={}", percent::encode(last));
+        if top == 0 {
+            return Ok(all);
+        }
+        let Value::Array(page) = service.call(Method::GET, &path, &[], None).await?.body else {
+            bail!("the hub's answer is not a list")
+        };
+        let is_last = (page.len() as u64) < top;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+const fn word(status: DeviceStatus) -> &'static str {
+    match status {
+        DeviceStatus::Enabled => "enabled",
+        DeviceStatus::Disabled => "disabled",
+    }
+}
+
+const fn who(id: &str) -> Who<'_> {
+    Who {
+        device: id,
+        module: None,
+    }
 }
 
 /// What the API answers to a device that is there already is for programs: "send `If-Match`".
@@ -124,7 +218,7 @@ fn show(service: &Service, device: &Value, as_json: bool) {
     ));
 }
 
-fn list(devices: &Value, as_json: bool, is_limited: bool) -> anyhow::Result<()> {
+fn list(devices: &Value, as_json: bool) -> anyhow::Result<()> {
     let devices = devices.as_array().context("the hub's answer is not a list")?;
     if as_json {
         output::json(&json!(devices));
@@ -147,8 +241,5 @@ fn list(devices: &Value, as_json: bool, is_limited: bool) -> anyhow::Result<()> 
         })
         .collect();
     output::table(&["DEVICE", "STATUS", "CONNECTION", "KIND"], &rows);
-    if is_limited && devices.len() >= LIST_LIMIT {
-        output::note(&format!("only the first {LIST_LIMIT} are shown"));
-    }
     Ok(())
 }

@@ -118,7 +118,7 @@ fn show(files: &[Value]) {
 }
 
 /// Writes to a file that has its name only when all of it is there.
-async fn write(mut body: Incoming, target: &Path) -> anyhow::Result<u64> {
+pub(super) async fn write(mut body: Incoming, target: &Path) -> anyhow::Result<u64> {
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -144,7 +144,7 @@ async fn write(mut body: Incoming, target: &Path) -> anyhow::Result<u64> {
 }
 
 /// Writes to standard output.
-async fn print(mut body: Incoming) -> anyhow::Result<u64> {
+pub(super) async fn print(mut body: Incoming) -> anyhow::Result<u64> {
     let mut bytes = 0;
     while let Some(piece) = next(&mut body).await? {
         bytes += piece.len() as u64;

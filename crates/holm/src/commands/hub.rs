@@ -1,13 +1,15 @@
-//! `holm hub …`: run the hub, or read what belongs to its data directory.
+//! `holm hub …`: run the hub, or read what belongs to its data directory. `holm dps run` runs the same without the hub.
 
+mod backup;
 mod consumer_group;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use holm_gateway::http::websocket;
+use holm_gateway::http::{answer, websocket};
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
 use holm_hub::files::Files;
@@ -17,7 +19,7 @@ use holm_identity::tls::server_config;
 use holm_net::http::{Handler, ResponseBody, serve_tls};
 use holm_net::{Listener, ListenerOptions, ListeningSockets, Peer, Scope};
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::cli;
@@ -27,16 +29,35 @@ use crate::status_page::{self, Status};
 
 /// How long running work may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-/// The paths of WebSockets at a hub: that of devices and back ends, and that of clients of Event Hubs.
-const WEBSOCKET_PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocket"];
+/// The paths of WebSockets at a hub: that of devices and back ends, that of clients of Event Hubs, and those of devices that ask the
+/// provisioning service with C# and Java.
+const WEBSOCKET_PATHS: [&str; 4] = ["/$iothub/websocket", "/$servicebus/websocket", "", "/mqtt"];
 
 pub(crate) async fn run(command: cli::Hub) -> anyhow::Result<()> {
     match command {
         cli::Hub::Run(options) => serve(*options).await,
+        cli::Hub::Backup(command) => backup::run(*command).await,
+        cli::Hub::Restore(options) => backup::restore(&options),
         cli::Hub::ConsumerGroup(command) => consumer_group::run(command).await,
-        cli::Hub::ConnectionString { data, event_hub, json } => {
+        cli::Hub::IdScope { data, json } => {
+            let scope = holm_hub::hub::id_scope(&data).context("no id scope")?;
+            if json {
+                output::json(&json!({ "idScope": scope }));
+            } else {
+                output::line(&scope);
+            }
+            Ok(())
+        }
+        cli::Hub::ConnectionString {
+            data,
+            event_hub,
+            dps,
+            json,
+        } => {
             let text = if event_hub {
                 holm_hub::hub::event_hub_connection_string(&data)
+            } else if dps {
+                holm_hub::hub::provisioning_connection_string(&data)
             } else {
                 holm_hub::hub::connection_string(&data)
             };
@@ -71,6 +92,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         lifecycle: tells("deviceLifecycleEvents"),
         connection_states: tells("deviceConnectionStateEvents"),
     };
+    config.routed_files.clone_from(&options.routed_files);
     config.files = (!options.no_files).then(|| FileConfig {
         directory: options.blobs.clone(),
         #[cfg(feature = "s3")]
@@ -79,21 +101,37 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         upload_life: options.upload_life,
         notifications: !options.no_file_notifications,
     });
+    config.logins_per_second = options.max_logins_per_second.and_then(NonZeroU32::new);
+    config.registrations_per_minute = options.max_registrations_per_minute.and_then(NonZeroU32::new);
+    config.issued_certificate_days = options.issued_certificate_days;
+    config.audit = options.changes.audit();
+    config.twin_history = options.changes.twins();
     config.c2d = options.bounds.c2d();
     config.feedback = options.bounds.feedback();
     config.file_notifications = options.bounds.file_notifications();
-    if options.check {
+    run_until_told(config, options.status, options.check, &mut signals).await
+}
+
+/// Runs a hub, or a provisioning service that is none.
+pub(crate) async fn run_until_told(
+    config: HubConfig,
+    status: SocketAddr,
+    is_check: bool,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    if is_check {
+        let data = config.data.clone();
         let hub = Hub::open(config).await.context("the hub can't start")?;
         hub.close().await;
-        output::line(&format!("`{}` is in order", options.data.display()));
+        output::line(&format!("`{}` is in order", data.display()));
         return Ok(());
     }
     // Before anything is written: a hub that can't be reached leaves no data directory behind.
-    let ports = Ports::bind(&options).await?;
+    let ports = Ports::bind(&config, status).await?;
     let hub = Hub::open(config).await.context("the hub can't start")?;
 
     let scope = Scope::new();
-    let outcome = serve_until_told(&options, ports, &hub, &scope, &mut signals).await;
+    let outcome = serve_until_told(ports, &hub, &scope, signals).await;
     notify("STOPPING=1");
     hub.end_streams();
     if let Err(left) = scope.drain(DRAIN_DEADLINE).await {
@@ -132,24 +170,18 @@ struct Ports {
 }
 
 impl Ports {
-    async fn bind(options: &cli::HubRun) -> anyhow::Result<Self> {
-        let bind = |port| Listener::bind(SocketAddr::new(options.bind, port), ListenerOptions::default());
+    async fn bind(config: &HubConfig, status: SocketAddr) -> anyhow::Result<Self> {
+        let bind = |port| Listener::bind(SocketAddr::new(config.bind, port), ListenerOptions::default());
         Ok(Self {
-            mqtt: bind(options.mqtt_port).await?,
-            amqp: bind(options.amqp_port).await?,
-            https: bind(options.https_port).await?,
-            status: status_page::bind(&ListeningSockets::default(), options.status)?,
+            mqtt: bind(config.mqtt_port).await?,
+            amqp: bind(config.amqp_port).await?,
+            https: bind(config.https_port).await?,
+            status: status_page::bind(&ListeningSockets::default(), status)?,
         })
     }
 }
 
-async fn serve_until_told(
-    options: &cli::HubRun,
-    ports: Ports,
-    hub: &Hub,
-    scope: &Scope,
-    signals: &mut Signals,
-) -> anyhow::Result<()> {
+async fn serve_until_told(ports: Ports, hub: &Hub, scope: &Scope, signals: &mut Signals) -> anyhow::Result<()> {
     let Ports {
         mqtt,
         amqp,
@@ -163,12 +195,14 @@ async fn serve_until_told(
     let tls = Arc::new(tls);
     let backend = Arc::new(hub.backend().clone());
     let directory = hub.signals().directory().clone();
-    let gateway = Gateway::new(backend, directory, Profile::hub(), scope.clone());
+    let gateway = Gateway::new(backend, directory, Profile::hub(), scope.clone())
+        .with_logins_per_second(hub.config().logins_per_second);
     scope.spawn(gateway.clone().serve_mqtt(mqtt, Arc::clone(&tls)));
     scope.spawn(gateway.clone().serve_amqp(amqp, Arc::clone(&tls)));
     let front = Arc::new(Front {
         gateway,
         rest: hub.rest_handler().clone(),
+        is_hub: !hub.config().provisioning_only,
     });
     scope.spawn(serve_tls(scope.clone(), https, tls, Arc::clone(&front)));
     let page = HubStatus {
@@ -178,7 +212,7 @@ async fn serve_until_told(
     };
     let status = status_page::serve(scope, status, page)?;
 
-    tracing::info!(mqtt = %mqtt_address, amqp = %amqp_address, https = %https_address, status = %status, hostname = options.hostname, "the hub is ready");
+    tracing::info!(mqtt = %mqtt_address, amqp = %amqp_address, https = %https_address, status = %status, hostname = hub.config().hostname, "the hub is ready");
     output::line(&format!(
         "ready mqtt={mqtt_address} amqp={amqp_address} https={https_address} status={status}"
     ));
@@ -201,6 +235,8 @@ async fn serve_until_told(
 struct Front {
     gateway: Gateway<HubBackend>,
     rest: RestApi,
+    /// Else it is a provisioning service alone.
+    is_hub: bool,
 }
 
 impl Handler for Front {
@@ -209,6 +245,20 @@ impl Handler for Front {
         let is_websocket = WEBSOCKET_PATHS.iter().any(|known| path.eq_ignore_ascii_case(known));
         if is_websocket && websocket::is_upgrade(&request) {
             return self.gateway.upgrade(request, peer);
+        }
+        let request = match self.gateway.answer_provisioning(request, &peer).await {
+            Ok(answer) => {
+                self.rest.answered(answer.status());
+                return answer;
+            }
+            Err(request) => request,
+        };
+        if !self.is_hub {
+            if RestApi::is_provisioning(request.uri().path()) {
+                return self.rest.handle(request, peer).await;
+            }
+            let text = "this is a provisioning service and no hub; ask the hub that it names";
+            return answer::json(StatusCode::NOT_FOUND, &json!({ "errorCode": 404_001, "message": text }));
         }
         match self.gateway.answer_device(request, &peer).await {
             Ok(answer) => {

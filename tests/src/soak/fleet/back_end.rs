@@ -85,12 +85,16 @@ fn listen(program: &mut Program) -> Result<(), Trouble> {
     program.ask("listen", json!({"what": "feedback"})).map(drop)
 }
 
+/// How much of what an SDK says is shown of a refusal: the rest names times and ids.
+const SHOWN: usize = 60;
+
 /// What a sender of messages did.
 #[derive(Debug, Default)]
 struct Did {
     /// Messages that the hub took, with their device and text.
     taken: BTreeMap<String, (String, String)>,
-    refused: u64,
+    /// How often it was refused, by what the SDK said first.
+    refused: BTreeMap<String, u64>,
 }
 
 /// What the operator did.
@@ -137,11 +141,13 @@ impl BackEnd {
     #[track_caller]
     pub(super) fn settle(self, hub: &Hub, sent: &BTreeMap<String, Sent>) -> Vec<String> {
         let mut taken = BTreeMap::new();
-        let mut refused = 0;
+        let mut refused: BTreeMap<String, u64> = BTreeMap::new();
         for sender in self.senders {
             let did = sender.join().expect("a sender of messages works to the end");
             taken.extend(did.taken);
-            refused += did.refused;
+            for (reason, count) in did.refused {
+                *refused.entry(reason).or_default() += count;
+            }
         }
         let operated = self.operator.join().expect("the operator works to the end");
         self.wanted
@@ -186,7 +192,7 @@ impl BackEnd {
         let tries: u64 = sent.values().map(|sent| sent.refused).sum();
         vec![
             format!(
-                "messages to devices taken {}, {counts:?}, {refused} refused; devices saw {received} of {} texts",
+                "messages to devices taken {}, {counts:?}, refused {refused:?}; devices saw {received} of {} texts",
                 taken.len(),
                 texts.len()
             ),
@@ -211,7 +217,10 @@ fn send(name: &str, mut sdk: Worker, devices: &[String], stop: &AtomicBool) -> D
             Ok(_) => {
                 did.taken.insert(id, (device.clone(), text));
             }
-            Err(_) => did.refused += 1,
+            Err(trouble) => {
+                let reason: String = trouble.text().chars().take(SHOWN).collect();
+                *did.refused.entry(reason).or_default() += 1;
+            }
         }
         std::thread::sleep(PERIOD);
     }

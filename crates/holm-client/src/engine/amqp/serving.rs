@@ -192,7 +192,11 @@ impl Serving<'_> {
             }
             // What may be sent is looked at each time.
             Happened::Credit { .. } | Happened::Drained(_) | Happened::Begun(_) => None,
-            Happened::Authenticate { .. } | Happened::Opened(_) | Happened::Attach { .. } | Happened::Closed(_) => {
+            Happened::Authenticate { .. }
+            | Happened::SaslResponse(_)
+            | Happened::Opened(_)
+            | Happened::Attach { .. }
+            | Happened::Closed(_) => {
                 tracing::debug!("an event of another role or time was dropped");
                 None
             }

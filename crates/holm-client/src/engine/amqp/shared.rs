@@ -248,7 +248,7 @@ impl Inner {
                 self.connection.refuse_link(*link, error);
                 return;
             }
-            Event::Authenticate { .. } | Event::Closed(_) => return,
+            Event::Authenticate { .. } | Event::SaslResponse(_) | Event::Closed(_) => return,
             Event::Begun(session) | Event::Ended { session, .. } => *session,
             Event::Attached { link, .. }
             | Event::Detached { link, .. }

@@ -178,6 +178,8 @@ impl Inbox for Node {
     }
 }
 
+impl holm_gateway::Provisioning for Node {}
+
 impl Service for Node {
     type Events = Infallible;
     type Notices = Infallible;

@@ -12,7 +12,7 @@ use super::notice_link::NoticeLink;
 use super::{errors, position};
 use crate::backend::Refusal;
 use crate::profile::CLOCK_SKEW;
-use crate::service::{EventHub, PartitionRequest, ReadRefusal, Service};
+use crate::service::{EventHub, PartitionRequest, ReadRefusal, Service, not_here};
 
 /// The largest delivery with a message to a device; what it may really have is less, and told with its outcome.
 const MAX_DELIVERY: u64 = 256 * 1024;
@@ -30,7 +30,12 @@ impl<B: Service> ServiceLinks<B> {
         (attach, address): (&Attach, &ServiceAddress),
         tokens: &[&str],
     ) {
-        if let Err(error) = self.try_attach(connection, link, (attach, address), tokens) {
+        let attached = if B::SERVES_BACK_ENDS {
+            self.try_attach(connection, link, (attach, address), tokens)
+        } else {
+            Err(errors::of_refusal(&not_here()))
+        };
+        if let Err(error) = attached {
             tracing::debug!(%error, "a service link was refused");
             connection.refuse_link(link, error);
         }
@@ -116,11 +121,17 @@ impl<B: Service> ServiceLinks<B> {
     /// When [`ServiceLinks::expire`] wants to be called next.
     #[must_use]
     pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        if !B::SERVES_BACK_ENDS {
+            return None;
+        }
         self.links.values().map(|link| with_skew(link.ends)).min()
     }
 
     /// Detaches the links whose token has ended, unless another one of the connection opens them.
     pub(crate) fn expire(&mut self, connection: &mut Connection, now: Timestamp, tokens: &[&str]) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         let ended = self.links.iter().filter(|(_, link)| with_skew(link.ends) <= now);
         let ended: Vec<(LinkId, Vec<String>)> = ended.map(|(id, link)| (*id, link.paths.clone())).collect();
         for (link, paths) in ended {

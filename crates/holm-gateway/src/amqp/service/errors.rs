@@ -4,7 +4,7 @@
 use holm_amqp::{AmqpError, Symbol, Value, condition};
 use holm_model::error::{ErrorCode, ServiceError};
 
-use super::super::refusals::error as error_of;
+use super::super::refusals::{THROTTLED, error as error_of};
 use crate::backend::Refusal;
 use crate::service::{EventHub, ReadRefusal};
 
@@ -32,6 +32,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> AmqpError {
     match refusal {
         Refusal::NotAuthorized(why) => error_of(condition::UNAUTHORIZED_ACCESS, why.as_str()),
         Refusal::Unavailable(why) => error_of(condition::INTERNAL_ERROR, why.as_str()),
+        Refusal::Throttled(why) => error_of(THROTTLED, why.as_str()),
     }
 }
 

@@ -12,6 +12,7 @@
 //! for [`ServiceLinks::next`], hands that to [`ServiceLinks::handle`], and calls [`ServiceLinks::room`] when one of those that
 //! [`ServiceLinks::wait_for_room`] names can send again.
 //!
+//! - Where no back ends connect ([`Service::SERVES_BACK_ENDS`]) there never is a link, and each of these begins by saying so.
 //! - A link lives as long as a token that opens it: when the one that let it in ends, another one of the connection takes its
 //!   place, or the link is detached.
 //! - What waits here is bounded: messages to devices by [`MAX_SENDS`], at which the owner brings nothing more
@@ -117,7 +118,7 @@ impl<B: Service> ServiceLinks<B> {
     /// Whether a link is one of these.
     #[must_use]
     pub(crate) fn holds(&self, link: LinkId) -> bool {
-        self.links.contains_key(&link)
+        B::SERVES_BACK_ENDS && self.links.contains_key(&link)
     }
 
     /// Whether there are none.
@@ -135,6 +136,9 @@ impl<B: Service> ServiceLinks<B> {
 
     /// A delivery came on one of these links.
     pub(crate) fn delivery(&mut self, connection: &mut Connection, delivery: Delivery) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         match self.links.get(&delivery.link).map(|link| &link.node) {
             Some(Node::CloudToDevice) => self.send_to_device(connection, &delivery),
             Some(Node::Questions) => {
@@ -224,6 +228,9 @@ impl<B: Service> ServiceLinks<B> {
 
     /// The peer of one of these links takes more, or less.
     pub(crate) fn credit(&mut self, connection: &mut Connection, link: LinkId, credit: u32, drain: bool) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         match self.links.get_mut(&link).map(|held| &mut held.node) {
             Some(Node::Events(events)) => {
                 events.credit(credit, drain);
@@ -239,6 +246,9 @@ impl<B: Service> ServiceLinks<B> {
 
     /// A delivery on one of these links has its outcome.
     pub(crate) fn settled(&mut self, token: Token, outcome: Option<&Outcome>) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         if let Some(Node::Notices(notices)) = self.links.get_mut(&token.link()).map(|held| &mut held.node) {
             notices.settled(token, outcome);
         }
@@ -260,6 +270,9 @@ impl<B: Service> ServiceLinks<B> {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<News> {
+        if !B::SERVES_BACK_ENDS {
+            return Poll::Pending;
+        }
         if let Poll::Ready(Some(sent)) = self.sends.poll_next_unpin(context) {
             return Poll::Ready(News(Happened::Sent(sent)));
         }
@@ -283,6 +296,9 @@ impl<B: Service> ServiceLinks<B> {
 
     /// Does what [`ServiceLinks::next`] told of.
     pub(crate) fn handle(&mut self, connection: &mut Connection, news: News) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         match news.0 {
             Happened::Sent((id, outcome)) => {
                 settle(connection, id, outcome);
@@ -311,6 +327,9 @@ impl<B: Service> ServiceLinks<B> {
     /// credit and closes its window has no room, however little there is to write.
     #[must_use]
     pub(crate) fn wait_for_room(&self) -> Vec<LinkId> {
+        if !B::SERVES_BACK_ENDS {
+            return Vec::new();
+        }
         let waits = |link: &Link<B>| match &link.node {
             Node::Events(events) => events.wants_room(),
             Node::Notices(notices) => notices.wants_room(),
@@ -322,6 +341,9 @@ impl<B: Service> ServiceLinks<B> {
 
     /// The connection has room again.
     pub(crate) fn room(&mut self, connection: &mut Connection) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
         let mut failed = Vec::new();
         for (id, link) in &mut self.links {
             match &mut link.node {

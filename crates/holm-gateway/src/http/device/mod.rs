@@ -116,6 +116,7 @@ pub(super) fn refused(refusal: Refusal) -> ServiceError {
     match refusal {
         Refusal::NotAuthorized(reason) => ServiceError::unauthorized(reason),
         Refusal::Unavailable(reason) => ServiceError::unavailable(reason),
+        Refusal::Throttled(reason) => ServiceError::new(ErrorCode::ThrottlingException, reason),
     }
 }
 

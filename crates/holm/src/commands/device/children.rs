@@ -51,7 +51,7 @@ pub(super) async fn run(command: Children) -> anyhow::Result<()> {
         Children::List { parent, hub } => {
             let service = hub_access::open(&hub)?;
             let children = all_of(&service, &parent).await?;
-            list(&Value::Array(children), hub.json, false)?;
+            list(&Value::Array(children), hub.json)?;
         }
     }
     Ok(())

@@ -8,18 +8,23 @@ use anyhow::{Context, bail};
 use holm_edge::check::{self, Subject, Verdict};
 use holm_edge::config::{EdgeConfig, MetricsBind};
 use holm_edge::edge::{Edge, Program};
-use holm_edge::management::Wish;
+use holm_edge::management::{NotReprovisioned, Wish};
 use holm_edge::metrics::EdgeMetrics;
 use holm_edge::own_log::OwnLog;
+use holm_edge::provisioning::{Asked, Provisioner};
 use holm_edge::security::{Security, SecurityOptions};
 use holm_edge::{data_directory, formats};
-use holm_net::{Listener, ListeningSockets};
+use holm_net::{Clock, Listener, ListeningSockets};
+use tokio::sync::{mpsc, oneshot};
 
 use super::successor;
 use crate::build;
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
 use crate::{logging, output};
+
+/// Operators who may wait at once for what the provisioning service says.
+const MAX_ASKING: usize = 4;
 
 /// Runs the edge until it is told to stop.
 pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
@@ -29,7 +34,9 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
         output::line(&format!("`{}` is in order", file.display()));
         return Ok(());
     }
-    let config = load(file)?;
+    let Some((config, provisioner)) = provisioned(load(file)?, &mut signals).await? else {
+        return Ok(());
+    };
     let sockets = successor::inherited()?;
     let metrics_bind = config.metrics_bind;
     let page = status_listener(metrics_bind, &sockets)?;
@@ -45,7 +52,9 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
         sockets: sockets.clone(),
         own_log,
     };
-    let mut edge = Edge::start(config, started).await.context("the edge can't start")?;
+    let mut edge = Edge::start(config.clone(), started)
+        .await
+        .context("the edge can't start")?;
     let status = match page {
         Some(listener) => Some(status_page::serve(edge.scope(), listener, EdgeStatus::of(&edge))?),
         None => None,
@@ -60,7 +69,16 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     let status = status.map_or_else(String::new, |address| format!(" status={address}"));
     output::line(&format!("ready mqtt={mqtt} amqp={amqp} https={https}{status}"));
     notify("READY=1");
-    if !until_told_to_stop(&mut signals, &mut edge, &program, file).await {
+    let refusals = edge.refusals().clone();
+    let (asking, asked) = mpsc::channel(MAX_ASKING);
+    let elsewhere = async {
+        match &provisioner {
+            Some(provisioner) => provisioner.told_otherwise(&config, &refusals, asked).await,
+            None => std::future::pending().await,
+        }
+    };
+    let asking = provisioner.is_some().then_some(asking);
+    if !until_told_to_stop(&mut signals, &mut edge, &program, file, elsewhere, asking).await {
         let sockets = edge.hand_over().await;
         return Err(successor::go_on(&program, &sockets));
     }
@@ -70,12 +88,53 @@ pub(super) async fn run(file: &Path, check_only: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Obeys signals and wishes; whether it was told to stop, and not to make room for another program.
-async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Path, config: &Path) -> bool {
+/// The configuration with hub and device, which the provisioning service may have to tell first; `None` if the edge was told to
+/// stop meanwhile.
+async fn provisioned(
+    config: EdgeConfig,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<(EdgeConfig, Option<Provisioner>)>> {
+    let Some(provisioner) = Provisioner::of(&config, Clock::system())? else {
+        return Ok(Some((config, None)));
+    };
+    let settled = {
+        let mut settling = std::pin::pin!(provisioner.settle(config));
+        loop {
+            tokio::select! {
+                settled = &mut settling => break settled?,
+                told = signals.next() => {
+                    if matches!(told, Told::Stop) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    };
+    Ok(Some((settled, Some(provisioner))))
+}
+
+/// Obeys signals and wishes; whether it was told to stop, and not to make room for another program. The same program goes on anew
+/// when it is told that it belongs `elsewhere`, of which whoever is `asking` lets it ask.
+async fn until_told_to_stop(
+    signals: &mut Signals,
+    edge: &mut Edge,
+    program: &Path,
+    config: &Path,
+    elsewhere: impl Future<Output = ()>,
+    asking: Option<mpsc::Sender<Asked>>,
+) -> bool {
+    tokio::pin!(elsewhere);
     loop {
         let (told, answer) = tokio::select! {
             told = signals.next() => (told, None),
-            Wish::Upgrade(answer) = edge.wish() => (Told::Upgrade, Some(answer)),
+            wish = edge.wish() => match wish {
+                Wish::Upgrade(answer) => (Told::Upgrade, Some(answer)),
+                Wish::Reprovision(answer) => {
+                    reprovision(edge, asking.as_ref(), answer);
+                    continue;
+                }
+            },
+            () = &mut elsewhere => return false,
         };
         match told {
             Told::Stop => return true,
@@ -102,6 +161,34 @@ async fn until_told_to_stop(signals: &mut Signals, edge: &mut Edge, program: &Pa
             }
         }
     }
+}
+
+/// Lets the provisioning service be asked, and passes on what comes of it.
+fn reprovision(
+    edge: &Edge,
+    asking: Option<&mpsc::Sender<Asked>>,
+    answer: oneshot::Sender<Result<(), NotReprovisioned>>,
+) {
+    let (asked, told) = oneshot::channel();
+    let refused = match asking.map(|asking| asking.try_send(asked)) {
+        Some(Ok(())) => None,
+        Some(Err(_)) => Some(NotReprovisioned::NotTold(
+            "the service is being asked already".to_owned(),
+        )),
+        None => Some(NotReprovisioned::ByHand),
+    };
+    edge.scope().spawn_until_stopped(async move {
+        let outcome = match refused {
+            Some(refused) => Err(refused),
+            None => match told.await {
+                Ok(told) => told.map_err(NotReprovisioned::NotTold),
+                Err(_) => Err(NotReprovisioned::NotTold("the edge is stopping".to_owned())),
+            },
+        };
+        if answer.send(outcome).is_err() {
+            tracing::debug!("who wanted the device to be provisioned anew did not wait for the answer");
+        }
+    });
 }
 
 /// Looks at a configuration, the files that it names and the formats of the data; says everything that is wrong.

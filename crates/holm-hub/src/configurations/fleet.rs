@@ -1,0 +1,257 @@
+//! All lanes together, and what the commits of the hub have made uncertain.
+//!
+//! ```text
+//! commit --watcher, on the writer's thread--> Unsettled: who changed --step, on a reader's thread--> lanes know again
+//! ```
+//!
+//! The watcher costs nothing while there are no configurations.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationKind};
+use holm_model::{Identity, ServiceError};
+use tokio::sync::Notify;
+
+use super::lane::{Counts, Job, Lane};
+use crate::storage::{Touched, View};
+
+/// From so many changed identities on, everything is read anew: that is quicker, and the list does not grow.
+const MANY: usize = 50_000;
+
+/// What changed since the lanes last looked. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unsettled(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether anyone cares for identities: there is a lane, or there will be one.
+    watching: AtomicBool,
+    changes: Mutex<Changes>,
+    /// Whether something was taken and not looked at yet.
+    looking: AtomicBool,
+    woken: Notify,
+}
+
+/// Who and what.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    configurations: bool,
+    everyone: bool,
+    identities: HashSet<Identity>,
+}
+
+impl Unsettled {
+    /// Learns of a commit; must not block.
+    pub(super) fn told(&self, touched: &[Touched]) {
+        let has_configurations = touched.contains(&Touched::Configurations);
+        if has_configurations {
+            self.0.watching.store(true, Ordering::SeqCst);
+        } else if !self.0.watching.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut changes = self.lock();
+        changes.configurations |= has_configurations;
+        for what in touched {
+            if let Touched::Identity(identity) = what
+                && !changes.everyone
+            {
+                changes.identities.insert(identity.clone());
+            }
+        }
+        if changes.identities.len() > MANY {
+            changes.everyone = true;
+            changes.identities = HashSet::new();
+        }
+        drop(changes);
+        self.0.woken.notify_one();
+    }
+
+    /// Makes everything uncertain: at a start.
+    pub(super) fn begin(&self) {
+        self.0.watching.store(true, Ordering::SeqCst);
+        let mut changes = self.lock();
+        (changes.configurations, changes.everyone) = (true, true);
+        drop(changes);
+        self.0.woken.notify_one();
+    }
+
+    /// Wakes the one who waits.
+    pub(super) fn wake(&self) {
+        self.0.woken.notify_one();
+    }
+
+    /// Waits until something is uncertain. Cancel-safe.
+    pub(super) async fn woken(&self) {
+        self.0.woken.notified().await;
+    }
+
+    /// Whether nothing is uncertain.
+    pub(super) fn is_empty(&self) -> bool {
+        let changes = self.lock();
+        !self.0.looking.load(Ordering::SeqCst)
+            && !changes.configurations
+            && !changes.everyone
+            && changes.identities.is_empty()
+    }
+
+    fn take(&self) -> Changes {
+        let mut now = self.lock();
+        let changes = std::mem::take(&mut *now);
+        self.0.looking.store(true, Ordering::SeqCst);
+        drop(now);
+        if changes.configurations {
+            // Before the lanes read: what is committed from now on is told.
+            self.0.watching.store(true, Ordering::SeqCst);
+        }
+        changes
+    }
+
+    fn give_back(&self, changes: Changes) {
+        let mut now = self.lock();
+        now.configurations |= changes.configurations;
+        now.everyone |= changes.everyone;
+        now.identities.extend(changes.identities);
+    }
+
+    fn nobody_cares(&self) {
+        let changes = self.lock();
+        if !changes.configurations {
+            self.0.watching.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Changes> {
+        // Held for operations on a set only, never across an await.
+        self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of all targets.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    lanes: BTreeMap<ConfigurationKind, Lane>,
+    /// How many steps were made, for those who wait for one.
+    steps: u64,
+    /// How many jobs were taken and are not done.
+    in_hand: usize,
+}
+
+impl Fleet {
+    /// Looks at all that is uncertain, on a view that is opened before the call and so no older than what is told.
+    ///
+    /// # Errors
+    /// When the database can't be read; then it stays uncertain.
+    pub(super) fn step(
+        &mut self,
+        view: &View<'_>,
+        unsettled: &Unsettled,
+        changes: Changes,
+    ) -> Result<(), ServiceError> {
+        let result = self.look(view, &changes);
+        if result.is_err() {
+            unsettled.give_back(changes);
+        }
+        unsettled.0.looking.store(false, Ordering::SeqCst);
+        match result {
+            Ok(()) => {
+                self.lanes.retain(|_, lane| !lane.is_idle());
+                if self.lanes.is_empty() {
+                    unsettled.nobody_cares();
+                }
+                self.steps += 1;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn look(&mut self, view: &View<'_>, changes: &Changes) -> Result<(), ServiceError> {
+        if changes.configurations || changes.everyone {
+            let all: Vec<Arc<Configuration>> = view.configurations()?.into_iter().map(Arc::new).collect();
+            for kind in ConfigurationKind::ALL {
+                let of_kind: Vec<_> = all.iter().filter(|it| it.kind() == kind).cloned().collect();
+                if of_kind.is_empty() && !self.lanes.contains_key(&kind) && !view.is_configured(kind)? {
+                    continue;
+                }
+                let lane = self.lanes.entry(kind).or_insert_with(|| Lane::new(kind));
+                lane.compile(&of_kind);
+                if changes.everyone || !lane.is_loaded() {
+                    lane.load(view)?;
+                }
+                lane.evaluate();
+            }
+        }
+        for lane in self.lanes.values_mut() {
+            for identity in &changes.identities {
+                lane.refresh(view, identity)?;
+            }
+            if lane.is_worn() {
+                lane.load(view)?;
+                lane.evaluate();
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to `most` things to apply.
+    pub(super) fn take(&mut self, most: usize) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for lane in self.lanes.values_mut() {
+            jobs.extend(lane.take(most.saturating_sub(jobs.len())));
+        }
+        self.in_hand += jobs.len();
+        jobs
+    }
+
+    /// Learns that a job is done, well or not.
+    pub(super) fn done(&mut self) {
+        self.in_hand = self.in_hand.saturating_sub(1);
+    }
+
+    /// Learns that something could not be applied.
+    pub(super) fn refuse(&mut self, job: &Job, error: ServiceError) {
+        if let Some(lane) = self.lanes.get_mut(&job.kind) {
+            lane.refuse(job, error);
+        }
+    }
+
+    /// Lets what was refused for a passing reason be tried again; says whether there is such.
+    pub(super) fn retry(&mut self, is_passing: impl Fn(&ServiceError) -> bool) -> bool {
+        let mut some = false;
+        for lane in self.lanes.values_mut() {
+            some |= lane.retry(&is_passing);
+        }
+        some
+    }
+
+    /// How many things are to be applied, or on their way.
+    pub(super) fn pending(&self) -> usize {
+        self.in_hand + self.lanes.values().map(Lane::pending).sum::<usize>()
+    }
+
+    /// Why what is wanted at a target is not applied.
+    pub(super) fn refusal(&self, kind: ConfigurationKind, identity: &Identity) -> Option<&ServiceError> {
+        self.lanes.get(&kind)?.refusal(identity)
+    }
+
+    /// The figures of every configuration.
+    pub(super) fn counts(&self) -> BTreeMap<ConfigurationId, Counts> {
+        let mut all = BTreeMap::new();
+        for lane in self.lanes.values() {
+            all.extend(lane.counts());
+        }
+        all
+    }
+
+    /// How many steps were made.
+    pub(super) const fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+/// Takes what is uncertain; to be called before the view is opened on which it is looked at.
+pub(super) fn take(unsettled: &Unsettled) -> Changes {
+    unsettled.take()
+}

@@ -1,0 +1,458 @@
+//! Where a device belongs, and the registration that says so: decided and written in one transaction with the device itself.
+//!
+//! | it has been | policy of its enrollment | then |
+//! | --- | --- | --- |
+//! | never registered | | a hub by the allocation; a device with the initial twin, or the one of that id with its new proof |
+//! | registered | update, migrate | a hub by the allocation; its data stays or goes with it |
+//! | registered | update, no migration | a hub by the allocation; the device is made anew, with the initial twin |
+//! | registered | no update | what it was told the last time; a new certificate is known from then on |
+//!
+//! A device of the hub of this process is made within the transaction; for any other hub, or from one, a move begins, see
+//! [`moving`](super::moving).
+//!
+//! Source: `hub-service-api.md` §7.
+
+use std::sync::Arc;
+
+use holm_model::{Identity, ProvisioningCode, ProvisioningError, ServiceError, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::allocation::allocate;
+use super::attest::Attested;
+use super::document::{self, Shown, certificate_info};
+use super::enrollment::{Allocation, Enrollment, Reprovision, initial_twin};
+use super::moving::{self, Data, Move, Spot};
+use super::registration::{Assignment, Registration, Status, Substatus};
+use super::webhook::{self, Verdict};
+use super::{Shared, enrollment::Kind};
+use crate::actor::Actor;
+use crate::registry::{self, Authentication, ProvisionedDevice};
+use crate::storage::{LinkedHub, Transaction};
+
+/// What a registration does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// The device is new to this service.
+    First,
+    /// It stays what and where it is; its proof is brought up to date.
+    Keep,
+    /// It is told what it was told, and nothing else happens.
+    Repeat,
+    /// It begins anew.
+    Reset,
+}
+
+/// What came of it.
+pub(super) struct Assigned {
+    pub(super) registration: Registration,
+    /// Whose proofs no longer hold.
+    lost: Vec<Identity>,
+    /// Whether these have gone with all that was known of them.
+    is_reset: bool,
+}
+
+impl Assigned {
+    /// Where nothing of the device has changed.
+    const fn as_it_was(registration: Registration) -> Self {
+        Self {
+            registration,
+            lost: Vec::new(),
+            is_reset: false,
+        }
+    }
+}
+
+impl Shared {
+    /// Gives a device its hub; `issued` is what it is shown of a certificate that was made for it. `None` where the enrollment has gone
+    /// or changed since the proof was checked: it must be proved again.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub(super) async fn assign(
+        self: &Arc<Self>,
+        attested: Attested,
+        payload: Option<&Value>,
+        issued: Option<Map<String, Value>>,
+    ) -> Result<Option<Registration>, ProvisioningError> {
+        let choice = self.choose(&attested, payload).await?;
+        let actor = Actor::Enrollment(attested.enrollment.id.to_string());
+        let (now, shared, after) = (self.clock.now(), Arc::clone(self), Arc::clone(self));
+        let assigned = self.repository.change_then(
+            move |transaction| shared.write(transaction, &attested, &choice, issued, now),
+            move |assigned| {
+                if let Some(assigned) = assigned {
+                    assigned
+                        .lost
+                        .iter()
+                        .for_each(|identity| after.signals.revoked(identity));
+                    if assigned.is_reset {
+                        assigned
+                            .lost
+                            .iter()
+                            .for_each(|identity| after.presence.forget(identity));
+                    }
+                    after.signals.outbox_filled();
+                    if assigned.registration.status == Status::Assigning {
+                        after.moving.notify_one();
+                    }
+                }
+            },
+        );
+        let Some(assigned) = actor.does(assigned).await? else {
+            return Ok(None);
+        };
+        let registration = assigned.registration;
+        tracing::info!(registration = %registration.id, status = registration.status.name(), substatus = registration.substatus.name(), "a device has registered");
+        Ok(Some(registration))
+    }
+
+    /// `None` where the enrollment has gone or changed since the proof was checked.
+    fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        attested: &Attested,
+        choice: &Choice,
+        issued: Option<Map<String, Value>>,
+        now: Timestamp,
+    ) -> Result<Option<Assigned>, ServiceError> {
+        let proved_by = &attested.enrollment;
+        let found = transaction.enrollment(proved_by.kind, &proved_by.id)?;
+        let Some(enrollment) = found.filter(|found| found.etag == proved_by.etag) else {
+            return Ok(None);
+        };
+        let before = transaction.registration(&attested.id)?;
+        let mut registration = begun(attested, &enrollment, before.as_ref(), now);
+        registration.renew_etag()?;
+        self.know_again(transaction, &mut registration)?;
+        if !enrollment.enabled {
+            let text = format!("the enrollment `{}` is disabled", enrollment.id);
+            let code = ProvisioningCode::Unauthorized;
+            return ended(transaction, registration, Status::Disabled, Some((code, text))).map(Some);
+        }
+        let plan = plan(&enrollment, registration.assignment.as_ref());
+        if plan == Plan::Repeat {
+            if let Some(before) = before {
+                registration.payload = before.payload;
+                // By a TPM it keeps the key that it was given; a certificate is its own, and may be a new one.
+                if attested.sealed.is_some() {
+                    registration.proof = before.proof;
+                }
+            }
+            return self
+                .repeat(transaction, registration, attested, &enrollment, issued, now)
+                .map(Some);
+        }
+        let (hub, verdict) = match choice {
+            Choice::Given { hub, verdict } => (hub, verdict),
+            Choice::Failed(code, why) => {
+                let error = Some((*code, why.clone()));
+                return ended(transaction, registration, Status::Failed, error).map(Some);
+            }
+        };
+        registration.payload = verdict.payload.clone();
+        show_issued(&mut registration, issued);
+        let device = enrollment.device.clone().unwrap_or_else(|| match enrollment.kind {
+            Kind::Individual => enrollment.id.device(),
+            Kind::Group => registration.id.device(),
+        });
+        let to = Assignment {
+            hub: hub.clone(),
+            device,
+        };
+        let wanted = Wanted {
+            authentication: &attested.authentication,
+            enrollment: &enrollment,
+            twin: verdict.initial_twin.as_ref().or(enrollment.initial_twin.as_ref()),
+            plan,
+        };
+        if self.is_local(transaction, &registration, &to)? {
+            return self.assign_here(transaction, registration, to, &wanted, now).map(Some);
+        }
+        self.assign_elsewhere(transaction, registration, to, &wanted, now)
+            .map(Some)
+    }
+
+    /// It stays what and where it is. A device whose certificate is a new one is known by that from now on, wherever it still is: else
+    /// it would be told where it belongs and not be let in there.
+    fn repeat(
+        &self,
+        transaction: &Transaction<'_>,
+        mut registration: Registration,
+        attested: &Attested,
+        enrollment: &Enrollment,
+        issued: Option<Map<String, Value>>,
+        now: Timestamp,
+    ) -> Result<Assigned, ServiceError> {
+        let is_by_certificate = matches!(attested.authentication, Authentication::SelfSigned(_));
+        let Some(to) = registration.assignment.clone().filter(|_| is_by_certificate) else {
+            return ended(transaction, registration, Status::Assigned, None);
+        };
+        show_issued(&mut registration, issued);
+        let wanted = Wanted {
+            authentication: &attested.authentication,
+            enrollment,
+            twin: None,
+            plan: Plan::Repeat,
+        };
+        if !self.is_local(transaction, &registration, &to)? {
+            return self.assign_elsewhere(transaction, registration, to, &wanted, now);
+        }
+        if transaction.entry(&Identity::of_device(to.device.clone()))?.is_none() {
+            return ended(transaction, registration, Status::Assigned, None);
+        }
+        self.assign_here(transaction, registration, to, &wanted, now)
+    }
+
+    /// A hub that is not known and whose device is here was this one, under an earlier name.
+    fn know_again(&self, transaction: &Transaction<'_>, registration: &mut Registration) -> Result<(), ServiceError> {
+        let (Some(before), Some(own)) = (&mut registration.assignment, self.hubs.own()) else {
+            return Ok(());
+        };
+        let identity = Identity::of_device(before.device.clone());
+        if self.hubs.find(&before.hub).is_none() && transaction.entry(&identity)?.is_some() {
+            before.hub = own.to_owned();
+        }
+        Ok(())
+    }
+
+    /// Whether a device comes to the hub of this process, and from no other.
+    fn is_local(
+        &self,
+        transaction: &Transaction<'_>,
+        registration: &Registration,
+        to: &Assignment,
+    ) -> Result<bool, ServiceError> {
+        let from = registration.assignment.as_ref();
+        let comes_from_here = from.is_none_or(|from| self.hubs.is_own(&from.hub));
+        Ok(comes_from_here
+            && self.hubs.is_own(&to.hub)
+            && transaction.pending_move(&registration.id)?.is_none()
+            && !transaction.is_leftover(&to.hub, to.device.as_str())?)
+    }
+
+    fn assign_here(
+        &self,
+        transaction: &Transaction<'_>,
+        mut registration: Registration,
+        to: Assignment,
+        wanted: &Wanted<'_>,
+        now: Timestamp,
+    ) -> Result<Assigned, ServiceError> {
+        let twin = wanted.twin.map(initial_twin).transpose();
+        let is_reset = wanted.plan == Plan::Reset;
+        let device = ProvisionedDevice {
+            device: to.device.clone(),
+            authentication: wanted.authentication.clone(),
+            edge: wanted.enrollment.edge,
+            initial_twin: twin.map_err(|error| ServiceError::argument_invalid(error.message))?,
+            is_reset,
+        };
+        let lost = registry::provision(transaction, device, &self.hub_name, now)?;
+        registration.assignment = Some(to);
+        match wanted.plan {
+            Plan::First => registration.substatus = Substatus::Initial,
+            Plan::Reset => registration.substatus = Substatus::Reset,
+            Plan::Keep | Plan::Repeat => {}
+        }
+        transaction.put_registration(&registration)?;
+        Ok(Assigned {
+            registration,
+            lost,
+            is_reset,
+        })
+    }
+
+    fn assign_elsewhere(
+        &self,
+        transaction: &Transaction<'_>,
+        mut registration: Registration,
+        to: Assignment,
+        wanted: &Wanted<'_>,
+        now: Timestamp,
+    ) -> Result<Assigned, ServiceError> {
+        let before = registration.assignment.as_ref();
+        let from = before.filter(|from| self.hubs.find(&from.hub).is_some());
+        let (data, substatus) = match (wanted.plan, before, from) {
+            (Plan::First, ..) | (_, None, _) => (Data::Begins, Substatus::Initial),
+            // Nothing can be had from a hub that is no longer linked.
+            (Plan::Reset, ..) | (_, Some(_), None) => (Data::BeginsAnew, Substatus::Reset),
+            (_, _, Some(from)) if from.hub.eq_ignore_ascii_case(&to.hub) => (Data::Begins, registration.substatus),
+            (_, _, Some(_)) => (Data::Goes, Substatus::Migrated),
+        };
+        let moving = Move {
+            id: registration.id.to_string(),
+            enrollment: wanted.enrollment.id.to_string(),
+            group: registration.group.clone(),
+            data,
+            from: from.map(Spot::of),
+            to: Spot::of(&to),
+            authentication: registry::authentication_json(wanted.authentication),
+            edge: wanted.enrollment.edge,
+            initial_twin: wanted.twin.cloned(),
+            substatus: substatus.name().to_owned(),
+            payload: registration.payload.clone(),
+            proof: registration.proof.clone(),
+            created: registration.created.unix_millis(),
+        };
+        moving::begin(transaction, &moving, now)?;
+        registration.status = Status::Assigning;
+        Ok(Assigned::as_it_was(registration))
+    }
+}
+
+/// What a device is to be.
+struct Wanted<'w> {
+    authentication: &'w Authentication,
+    enrollment: &'w Enrollment,
+    twin: Option<&'w Value>,
+    plan: Plan,
+}
+
+/// Shows a device the certificate that was made for it.
+fn show_issued(registration: &mut Registration, issued: Option<Map<String, Value>>) {
+    if let (Value::Object(proof), Some(issued)) = (&mut registration.proof, issued) {
+        proof.extend(issued);
+    }
+}
+
+/// Writes a registration that has come to its end without a change of the device; a move that was under way is over.
+fn ended(
+    transaction: &Transaction<'_>,
+    mut registration: Registration,
+    status: Status,
+    error: Option<(ProvisioningCode, String)>,
+) -> Result<Assigned, ServiceError> {
+    registration.status = status;
+    registration.error = error.map(|(code, text)| (code.number(), text));
+    transaction.remove_move(&registration.id)?;
+    transaction.put_registration(&registration)?;
+    Ok(Assigned::as_it_was(registration))
+}
+
+impl Shared {
+    /// Chooses the hub, by the allocation of the enrollment or by asking its webhook.
+    async fn choose(&self, attested: &Attested, payload: Option<&Value>) -> Result<Choice, ProvisioningError> {
+        let enrollment = &attested.enrollment;
+        let Some(webhook) = enrollment
+            .webhook
+            .as_ref()
+            .filter(|_| enrollment.allocation == Allocation::Custom)
+        else {
+            let hubs = self.hubs.all();
+            let given = allocate(enrollment.allocation, attested.id.key(), &enrollment.hubs, &hubs);
+            return Ok(match given {
+                Some(hub) => Choice::Given {
+                    hub: hub.host.clone(),
+                    verdict: Verdict::default(),
+                },
+                None => {
+                    let text = "no hub is linked that the enrollment may give devices to".to_owned();
+                    Choice::Failed(ProvisioningCode::HubFailed, text)
+                }
+            });
+        };
+        let id = attested.id.clone();
+        let before = self.repository.read(move |view| view.registration(&id)).await?;
+        let before = before.and_then(|before| before.assignment);
+        if !enrollment.enabled || plan(enrollment, before.as_ref()) == Plan::Repeat {
+            let text = "its webhook was not asked; register again".to_owned();
+            return Ok(Choice::Failed(ProvisioningCode::CustomAllocationFailed, text));
+        }
+        let question = self.question(attested, before.as_ref(), payload);
+        let verdict = self.asking.ask(webhook, &question).await;
+        let given = verdict.and_then(|verdict| {
+            let named = verdict.hub.as_deref().unwrap_or_default();
+            match self.hubs.find(named) {
+                Some(hub) => Ok(Choice::Given { hub: hub.host, verdict }),
+                None => Err(format!("it names the hub `{named}`, which is not linked")),
+            }
+        });
+        Ok(given.unwrap_or_else(|why| {
+            tracing::warn!(registration = %attested.id, webhook = webhook::shown(&webhook.url), why, "a webhook did not say where a device belongs");
+            let text = format!("the custom allocation gave no usable answer: {why}");
+            Choice::Failed(ProvisioningCode::CustomAllocationFailed, text)
+        }))
+    }
+
+    /// The hubs that a webhook may choose from: those that the enrollment names, else all that take part.
+    fn candidates(&self, enrollment: &Enrollment) -> Vec<String> {
+        let hubs = self.hubs.all();
+        let takes_part = |hub: &&LinkedHub| match enrollment.hubs.as_slice() {
+            [] => hub.is_allocated,
+            named => named.iter().any(|name| name.eq_ignore_ascii_case(&hub.host)),
+        };
+        hubs.iter().filter(takes_part).map(|hub| hub.host.clone()).collect()
+    }
+
+    fn question(&self, attested: &Attested, before: Option<&Assignment>, payload: Option<&Value>) -> Value {
+        let enrollment = &attested.enrollment;
+        let member = match enrollment.kind {
+            Kind::Individual => "individualEnrollment",
+            Kind::Group => "enrollmentGroup",
+        };
+        json!({
+            member: document::write(enrollment, Shown::Public, None),
+            "deviceRuntimeContext": {
+                "registrationId": attested.id.as_str(),
+                "currentIotHubHostName": before.map(|before| &before.hub),
+                "currentDeviceId": before.map(|before| &before.device),
+                "x509": attested.certificate.as_ref().map(certificate_info),
+                "payload": payload,
+            },
+            "linkedHubs": self.candidates(enrollment),
+        })
+    }
+}
+
+/// Which hub was chosen.
+enum Choice {
+    /// This one, and what the webhook said beside it.
+    Given { hub: String, verdict: Verdict },
+    /// None, for this reason.
+    Failed(ProvisioningCode, String),
+}
+
+/// The record as it begins: what it was, by what it is proved now.
+fn begun(attested: &Attested, enrollment: &Enrollment, before: Option<&Registration>, now: Timestamp) -> Registration {
+    let group = enrollment.group();
+    let mut proof = match &attested.certificate {
+        Some(certificate) => json!({ "x509": { "certificateInfo": certificate_info(certificate) } }),
+        None if attested.sealed.is_some() => json!({ "tpm": { "authenticationKey": attested.sealed } }),
+        None => json!({ "symmetricKey": {} }),
+    };
+    if let (Some(group), Some(Value::Object(of_kind))) =
+        (group, proof.as_object_mut().and_then(|proof| proof.values_mut().next()))
+    {
+        of_kind.insert("enrollmentGroupId".to_owned(), json!(group.as_str()));
+    }
+    Registration {
+        id: before.map_or_else(|| attested.id.clone(), |before| before.id.clone()),
+        group: group.map(|group| group.key().to_owned()),
+        status: Status::Assigned,
+        substatus: before.map_or(Substatus::Initial, |before| before.substatus),
+        assignment: before.and_then(|before| before.assignment.clone()),
+        error: None,
+        payload: None,
+        proof,
+        etag: before.map_or(0, |before| before.etag),
+        created: before.map_or(now, |before| before.created),
+        updated: now,
+    }
+}
+
+fn plan(enrollment: &Enrollment, before: Option<&Assignment>) -> Plan {
+    let Some(_) = before else {
+        return Plan::First;
+    };
+    match enrollment.reprovision {
+        Reprovision {
+            update_hub_assignment: false,
+            ..
+        } => Plan::Repeat,
+        Reprovision {
+            migrate_device_data: true,
+            ..
+        } => Plan::Keep,
+        Reprovision { .. } => Plan::Reset,
+    }
+}

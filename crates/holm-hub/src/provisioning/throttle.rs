@@ -1,0 +1,191 @@
+//! How often devices may ask, where an operator has set a limit. Off by default.
+//!
+//! ```text
+//! registrations   a bucket that fills with `per minute` / 60 a second and holds what comes in ten
+//! questions       of one device a second apart, for how its registration is going
+//! ```
+//!
+//! Who is beyond is told 429 and when to come again. Only who has proved itself counts, so nobody else can use it up.
+//!
+//! Source: `hub-device-protocols.md` §5.8, row 84.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use holm_model::{ProvisioningCode, ProvisioningError};
+
+/// How many seconds' worth may come at once.
+const BURST_SECONDS: f64 = 10.0;
+/// How far apart questions of one device must be: less than any SDK leaves, which wait 2 s and more.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+/// Of how many devices the last question is known; more in a second are told to come again.
+const MAX_KNOWN: usize = 16 * 1024;
+/// The longest that a device is sent away for: what the C SDK takes.
+const LONGEST: f64 = 300.0;
+
+/// Lets devices ask, or tells them when to come again.
+#[derive(Debug, Default)]
+pub(super) struct Throttle(Option<Limit>);
+
+#[derive(Debug)]
+struct Limit {
+    per_second: f64,
+    /// Held for a few lines.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What is left, and since when.
+    left: f64,
+    since: Option<Instant>,
+    /// How many were sent away since the bucket was last empty: each is sent behind those before it.
+    sent_away: f64,
+    asked: HashMap<String, Instant>,
+}
+
+impl Throttle {
+    pub(super) fn new(per_minute: Option<NonZeroU32>) -> Self {
+        Self(per_minute.map(|per_minute| {
+            let per_second = f64::from(per_minute.get()) / 60.0;
+            Limit {
+                per_second,
+                state: Mutex::new(State {
+                    left: burst(per_second),
+                    since: None,
+                    sent_away: 0.0,
+                    asked: HashMap::new(),
+                }),
+            }
+        }))
+    }
+
+    /// Counts a registration.
+    ///
+    /// # Errors
+    /// `TooManyRequests`.
+    pub(super) fn register(&self, now: Instant) -> Result<(), ProvisioningError> {
+        let Some(limit) = &self.0 else { return Ok(()) };
+        let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = state
+            .since
+            .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+        let filled = state.left + passed * limit.per_second;
+        // Those who were sent away come back at what has come in meanwhile.
+        state.sent_away = (state.sent_away - passed * limit.per_second).max(0.0);
+        (state.left, state.since) = (filled.min(burst(limit.per_second)), Some(now));
+        if state.left >= 1.0 {
+            state.left -= 1.0;
+            return Ok(());
+        }
+        let wait = (1.0 - state.left + state.sent_away) / limit.per_second;
+        state.sent_away += 1.0;
+        Err(too_many(
+            "devices register faster than this service is to let them",
+            wait,
+        ))
+    }
+
+    /// Counts a question of a device, whose registration id in lower case is `id`.
+    ///
+    /// # Errors
+    /// `TooManyRequests`.
+    pub(super) fn ask(&self, id: &str, now: Instant) -> Result<(), ProvisioningError> {
+        let Some(limit) = &self.0 else { return Ok(()) };
+        let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |asked: &Instant| now.saturating_duration_since(*asked) < BETWEEN_QUESTIONS;
+        if state.asked.get(id).is_some_and(is_recent) {
+            return Err(too_many(
+                "this device asks too often",
+                BETWEEN_QUESTIONS.as_secs_f64() * 2.0,
+            ));
+        }
+        if state.asked.len() >= MAX_KNOWN {
+            state.asked.retain(|_, asked| is_recent(asked));
+        }
+        if state.asked.len() >= MAX_KNOWN {
+            return Err(too_many("too many devices ask", BETWEEN_QUESTIONS.as_secs_f64() * 2.0));
+        }
+        state.asked.insert(id.to_owned(), now);
+        Ok(())
+    }
+}
+
+fn burst(per_second: f64) -> f64 {
+    (per_second * BURST_SECONDS).max(1.0)
+}
+
+fn too_many(why: &str, seconds: f64) -> ProvisioningError {
+    let seconds = seconds.ceil().clamp(1.0, LONGEST);
+    let mut error = ProvisioningError::new(ProvisioningCode::TooManyRequests, format!("{why}; come again later"));
+    error.retry_after = Some(Duration::from_secs_f64(seconds));
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(refused: Result<(), ProvisioningError>) -> u64 {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code, ProvisioningCode::TooManyRequests);
+        refused.retry_after.unwrap().as_secs()
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_sent_away_one_behind_the_other_and_finds_room_then() {
+        let throttle = Throttle::new(NonZeroU32::new(60));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+
+        let first: Vec<_> = (0..10).map(|_| throttle.register(at(0))).collect();
+        let waits: Vec<_> = (0..3).map(|_| wait(throttle.register(at(0)))).collect();
+        let later: Vec<_> = (1..4).map(|second| throttle.register(at(second))).collect();
+
+        assert!(first.iter().chain(&later).all(Result::is_ok));
+        assert_eq!(waits, [1, 2, 3]);
+        assert_eq!(wait(throttle.register(at(3))), 1, "who was sent away has come");
+    }
+
+    #[test]
+    fn a_limit_of_less_than_one_a_second_lets_one_in_and_never_sends_away_for_long() {
+        let throttle = Throttle::new(NonZeroU32::new(1));
+        let start = Instant::now();
+
+        throttle.register(start).unwrap();
+        let waits: Vec<_> = (0..8).map(|_| wait(throttle.register(start))).collect();
+
+        assert_eq!(waits, [60, 120, 180, 240, 300, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_device_that_asks_without_pause_is_told_and_others_are_not() {
+        let throttle = Throttle::new(NonZeroU32::new(60));
+        let start = Instant::now();
+
+        throttle.ask("a", start).unwrap();
+        let again = throttle.ask("a", start + Duration::from_millis(900));
+        throttle.ask("b", start).unwrap();
+        throttle.ask("a", start + Duration::from_secs(1)).unwrap();
+        let off = Throttle::default();
+
+        assert_eq!(wait(again), 2);
+        assert!((0..1000).all(|_| off.ask("a", start).is_ok() && off.register(start).is_ok()));
+    }
+
+    #[test]
+    fn what_is_known_of_devices_is_bounded() {
+        let throttle = Throttle::new(NonZeroU32::new(60));
+        let start = Instant::now();
+        for number in 0..MAX_KNOWN {
+            throttle.ask(&number.to_string(), start).unwrap();
+        }
+
+        let beyond = throttle.ask("one more", start);
+        let later = throttle.ask("one more", start + BETWEEN_QUESTIONS);
+
+        assert_eq!((wait(beyond), later.is_ok()), (2, true));
+    }
+}

@@ -1,0 +1,216 @@
+//! Answers queries over twins, page by page.
+//!
+//! ```text
+//! text ──parse──> Query ──> rows in order of their keys ──matches──> page of at most 1000, and where the next begins
+//!                              │ each page is one snapshot
+//!                              └ given up when the caller goes; ended when its time is over
+//! ```
+//!
+//! - A page begins behind the identity that the page before ended with, and identities come in the order of their ids: who is
+//!   there throughout is shown exactly once, however many come and go in between.
+//! - A page that has read for 10 s ends where it is, with what it has found: the next one goes on from there. What can't
+//!   be continued (groups, a sorted result) is refused then.
+//! - Memory is bounded: a page by [`MAX_ITEMS`] and 8 MiB, 20,000 groups, a sorted result by a page of keys.
+//!
+//! Queries have connections of their own to the database, so that reading a million twins does not keep a device waiting. Those that
+//! read a few thousand rows at most, because an index knows them or a page has no more, don't wait for those that read a fleet.
+//!
+//! Source: `hub-service-api.md` §2.7, §4.1.
+
+mod continuation;
+mod document;
+mod jobs;
+mod pages;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use holm_model::ServiceError;
+use holm_query::twin::{Collection, Query};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::presence::Presence;
+use crate::storage::{Repository, View};
+
+use continuation::Continuation;
+
+/// The most results of a page, and how many there are if nobody says. Source: `hub-service-api.md` §2.7.
+pub const MAX_ITEMS: usize = 1000;
+/// The most bytes of JSON in a page, one result more or less: a thousand twins at their limits would be a hundred megabytes.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long a page reads.
+const MAX_TIME: Duration = Duration::from_secs(10);
+/// How long a result reads that can't be continued.
+const MAX_WHOLE_TIME: Duration = Duration::from_secs(30);
+/// How long a page that is full looks whether there is more behind it, before it says that there may be.
+const MAX_LOOK: Duration = Duration::from_millis(100);
+/// How long a query waits for others to end.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The most groups of a result.
+const MAX_GROUPS: usize = 20_000;
+/// The most bytes of JSON in what groups are known by and show.
+const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+/// Queries over the fleet. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    repository: Repository,
+    presence: Presence,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PageRequest {
+    /// The query.
+    pub text: String,
+    /// How many results at most, 1 to [`MAX_ITEMS`].
+    pub most: Option<usize>,
+    /// Where to go on, as an earlier page said.
+    pub continuation: Option<String>,
+}
+
+/// A part of a result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The published word for what the items are.
+    pub item_type: &'static str,
+    /// The results.
+    pub items: Vec<Value>,
+    /// Where the next page begins; `None`: there is no more.
+    pub continuation: Option<String>,
+}
+
+/// How long reading may go on.
+struct Limits {
+    most: usize,
+    until: Instant,
+    look: Duration,
+    given_up: Arc<AtomicBool>,
+}
+
+/// What is asked for, understood.
+struct Asked {
+    query: Query,
+    from: Continuation,
+    most: usize,
+    presence: Presence,
+    given_up: Arc<AtomicBool>,
+}
+
+type Read = (&'static str, Vec<Value>, Option<Continuation>);
+
+/// Tells the thread that reads that nobody waits any more.
+struct GiveUpOnDrop(Arc<AtomicBool>);
+
+impl Drop for GiveUpOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Queries {
+    /// Queries over a repository.
+    #[must_use]
+    pub const fn new(repository: Repository, presence: Presence) -> Self {
+        Self { repository, presence }
+    }
+
+    /// Reads one page. Dropping the future ends the reading.
+    ///
+    /// # Errors
+    /// `ArgumentInvalid` with the place where the text is wrong, where the continuation is not one of this query, and where
+    /// the result is too large to be made; `ThrottlingBacklogTimeout` when too many queries are running.
+    pub async fn page(&self, request: PageRequest) -> Result<Page, ServiceError> {
+        let query = Query::parse(&request.text)
+            .map_err(|problem| ServiceError::argument_invalid(format!("the query can't be read: {problem}")))?;
+        let from = match &request.continuation {
+            None => Continuation::start(&query),
+            Some(text) => Continuation::parse(text, &request.text)?,
+        };
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _end = GiveUpOnDrop(Arc::clone(&given_up));
+        let asked = Arc::new(Asked {
+            query,
+            from,
+            most: request.most.unwrap_or(MAX_ITEMS).clamp(1, MAX_ITEMS),
+            presence: self.presence.clone(),
+            given_up,
+        });
+        let first = Arc::clone(&asked);
+        let quick = self
+            .repository
+            .read_list(move |view| match first.is_quick(view)? {
+                true => first.read(view).map(Some),
+                false => Ok(None),
+            })
+            .await?;
+        let (item_type, items, next) = match quick {
+            Some(read) => read,
+            None => {
+                self.repository
+                    .read_long(MAX_WAIT, move |view| asked.read(view))
+                    .await?
+            }
+        };
+        Ok(Page {
+            item_type,
+            items,
+            continuation: next.map(|next| next.to_text(&request.text)),
+        })
+    }
+}
+
+impl Asked {
+    /// Whether a few thousand rows are read at most.
+    fn is_quick(&self, view: &View<'_>) -> Result<bool, ServiceError> {
+        let query = &self.query;
+        if query.collection() == Collection::Jobs {
+            return Ok(false);
+        }
+        if !query.has_condition() {
+            return Ok(!query.is_grouped() && !query.is_sorted());
+        }
+        view.is_indexed(&query.filter(), query.collection() == Collection::Modules)
+    }
+
+    fn read(&self, view: &View<'_>) -> Result<Read, ServiceError> {
+        let query = &self.query;
+        let time = if query.is_grouped() || query.is_sorted() {
+            MAX_WHOLE_TIME
+        } else {
+            MAX_TIME
+        };
+        let limits = Limits {
+            most: self.most,
+            until: Instant::now() + time,
+            look: MAX_LOOK,
+            given_up: Arc::clone(&self.given_up),
+        };
+        let (items, next) = pages::read(view, &self.presence, query, &self.from, &limits)?;
+        Ok((query.item_type(), items, next))
+    }
+}
+
+impl Limits {
+    /// Whether the caller is still there.
+    fn check(&self) -> Result<(), ServiceError> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(ServiceError::unavailable("nobody waits for this query any more"));
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+/// A result that is made as a whole took too long.
+fn too_much() -> ServiceError {
+    ServiceError::argument_invalid(format!(
+        "the query reads more than {} seconds can; add a condition on tags or `deviceId`, or leave out GROUP BY and ORDER BY",
+        MAX_WHOLE_TIME.as_secs()
+    ))
+}

@@ -1,0 +1,47 @@
+//! What a certificate says of itself beyond name and dates, as the provisioning service publishes it.
+
+use rustls::pki_types::CertificateDer;
+
+use super::{CertificateInfo, InvalidCertificate, parse};
+
+/// Names, number and version of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateDetails {
+    /// Common name, dates, thumbprints.
+    pub info: CertificateInfo,
+    /// The subject, such as `CN=reg-1, O=Example`.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// The serial number in upper-case hexadecimal.
+    pub serial_number: String,
+    /// 1 or 3.
+    pub version: u32,
+    subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
+}
+
+impl CertificateDetails {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// [`InvalidCertificate::Der`].
+    pub fn read(der: &CertificateDer<'_>) -> Result<Self, InvalidCertificate> {
+        let certificate = parse(der)?;
+        Ok(Self {
+            info: CertificateInfo::read(der)?,
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            serial_number: certificate.raw_serial_as_string().replace(':', "").to_ascii_uppercase(),
+            version: certificate.version().0.saturating_add(1),
+            subject_der: certificate.subject().as_raw().to_vec(),
+            issuer_der: certificate.issuer().as_raw().to_vec(),
+        })
+    }
+
+    /// Whether `self` names `other` as its issuer; no signature is looked at.
+    #[must_use]
+    pub fn is_named_issuer(&self, other: &Self) -> bool {
+        self.issuer_der == other.subject_der
+    }
+}

@@ -1,0 +1,83 @@
+//! Jobs: one thing for many devices.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{HubAccess, Properties, values};
+
+/// For whom and when.
+#[derive(Debug, Args)]
+pub(crate) struct Schedule {
+    /// The job's id, another for each job.
+    pub(crate) id: String,
+    /// For whom: what may stand behind WHERE in a query, such as "tags.site = 'north'"; `*` for all devices; for modules with
+    /// "FROM devices.modules WHERE" before it.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) condition: String,
+    /// When it begins, such as 2026-01-02T03:04:05Z; without it, now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<String>,
+    /// How long it may go on, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub(crate) max_seconds: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Merge a patch into the twins of all devices that meet a condition.
+    UpdateTwins {
+        #[command(flatten)]
+        schedule: Schedule,
+        #[command(flatten)]
+        properties: Properties,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Call a method of all devices that meet a condition.
+    Call {
+        #[command(flatten)]
+        schedule: Schedule,
+        /// Which method.
+        name: String,
+        /// Its argument, as JSON.
+        #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
+        payload: Value,
+        /// How long to wait for each answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
+        timeout: u64,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Show a job and how far it is.
+    Show {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List jobs.
+    List {
+        /// Those in this state alone: scheduled, queued, running, completed, failed, cancelled.
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List the devices of a job, and what became of each.
+    Devices {
+        /// Its id.
+        id: String,
+        /// Those in this state alone: pending, running, completed, failed, canceled.
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Cancel a job: devices that it has not begun with are left alone.
+    Cancel {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}

@@ -1,0 +1,223 @@
+//! Commands on modules and their twins, and on whose twin or method it is.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use super::{HubAccess, values};
+
+/// Which key of an identity is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RenewedKey {
+    /// A new primary key.
+    Primary,
+    /// A new secondary key.
+    Secondary,
+    /// Both anew.
+    Both,
+    /// Each becomes the other; none is new.
+    Swap,
+}
+
+/// Which key of an identity or policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhichKey {
+    /// The one in use.
+    #[default]
+    Primary,
+    /// The one to change to.
+    Secondary,
+}
+
+impl WhichKey {
+    /// Its member in documents.
+    pub(crate) const fn member(self) -> &'static str {
+        match self {
+            Self::Primary => "primaryKey",
+            Self::Secondary => "secondaryKey",
+        }
+    }
+}
+
+/// A module of a device.
+#[derive(Debug, Args)]
+pub(crate) struct OneModule {
+    /// The device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The module.
+    pub(crate) module: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// Register a module.
+    Create {
+        #[command(flatten)]
+        which: OneModule,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Show a module, with its connection string.
+    Show {
+        #[command(flatten)]
+        which: OneModule,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// List the modules of a device.
+    List {
+        /// The device.
+        #[arg(long)]
+        device: String,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Delete a module with its twin.
+    Delete {
+        #[command(flatten)]
+        which: OneModule,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Give a module a new key. Sessions that were opened by one that is gone end.
+    RenewKey {
+        #[command(flatten)]
+        which: OneModule,
+        /// Which key.
+        #[arg(long, value_enum)]
+        key: RenewedKey,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Print the connection string of a module, and nothing else.
+    ConnectionString {
+        #[command(flatten)]
+        which: OneModule,
+        /// By which key.
+        #[arg(long, value_enum, default_value_t)]
+        key: WhichKey,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}
+
+/// Whose twin or method.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The device.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// The module; without it, the device itself.
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+}
+
+/// Whose twin, the device as the argument or by its name.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgument {
+    /// The device.
+    #[arg(value_name = "DEVICE", required_unless_present = "named")]
+    device: Option<String>,
+    /// The device, as other commands name it.
+    #[arg(
+        id = "named",
+        long = "device",
+        value_name = "DEVICE",
+        conflicts_with = "device",
+        hide = true
+    )]
+    named: Option<String>,
+    /// The module; without it, the device itself.
+    #[arg(long)]
+    module: Option<String>,
+}
+
+impl TargetArgument {
+    /// Whose twin it is.
+    pub(crate) fn target(self) -> Target {
+        Target {
+            // One of them is there.
+            device: self.device.or(self.named).unwrap_or_default(),
+            module: self.module,
+        }
+    }
+}
+
+/// What of twins is written.
+#[derive(Debug, Args)]
+pub(crate) struct Properties {
+    /// Desired properties, as JSON.
+    #[arg(long, value_name = "JSON", required_unless_present = "tags", value_parser = values::json)]
+    pub(crate) desired: Option<Value>,
+    /// Tags, as JSON.
+    #[arg(long, value_name = "JSON", value_parser = values::json)]
+    pub(crate) tags: Option<Value>,
+}
+
+/// A change of one twin.
+#[derive(Debug, Args)]
+pub(crate) struct TwinChange {
+    #[command(flatten)]
+    pub(crate) of: Target,
+    #[command(flatten)]
+    pub(crate) properties: Properties,
+    /// Only if the twin still has this etag.
+    #[arg(long, value_name = "ETAG")]
+    pub(crate) etag: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubAccess,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Twin {
+    /// Show a twin.
+    Show {
+        #[command(flatten)]
+        of: TargetArgument,
+        /// As it was: a version of the twin, a time (2026-01-02T03:04:05Z), or how long ago (90s, 2h, 1d).
+        #[arg(long, value_name = "POINT", value_parser = values::point)]
+        at: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Merge a patch into a twin: null removes a key.
+    Update(TwinChange),
+    /// Replace tags or desired properties as wholes.
+    Replace(TwinChange),
+    /// Show who changed a twin, when and how, the newest first.
+    History {
+        #[command(flatten)]
+        of: TargetArgument,
+        /// At most so many changes.
+        #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        max: u32,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Show what differs between two points in a twin's history, as merge patches.
+    Diff {
+        #[command(flatten)]
+        of: Target,
+        /// From: a version of the twin, a time, or how long ago.
+        #[arg(value_name = "FROM", value_parser = values::point)]
+        from: String,
+        /// To [default: now]
+        #[arg(value_name = "TO", value_parser = values::point)]
+        to: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Set tags and desired properties to what they were.
+    Restore {
+        #[command(flatten)]
+        of: Target,
+        /// When: a version of the twin, a time, or how long ago.
+        #[arg(value_name = "POINT", value_parser = values::point)]
+        point: String,
+        /// Only if the twin still has this etag.
+        #[arg(long, value_name = "ETAG")]
+        etag: Option<String>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+}

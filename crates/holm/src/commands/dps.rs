@@ -1,0 +1,387 @@
+//! `holm dps …`, at a running hub.
+
+mod certificates;
+mod devices;
+mod hubs;
+#[cfg(feature = "hub")]
+mod serve;
+
+use std::path::Path;
+
+use anyhow::Context;
+use holm_identity::SymmetricKey;
+use holm_model::wire::percent;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{hub_access, policy};
+use crate::cli::{Allocation, Dps, DpsCommon, DpsGroup, DpsRegistration, DpsRules, Enrollment, HubAccess, Reprovision};
+use crate::output;
+use crate::service::Service;
+
+/// How many items are asked for at a time.
+const PAGE: &str = "500";
+
+/// Of one device, or of many.
+#[derive(Clone, Copy)]
+enum Kind {
+    Individual,
+    Group,
+}
+
+impl Kind {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Individual => "/enrollments",
+            Self::Group => "/enrollmentGroups",
+        }
+    }
+
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Individual => "registrationId",
+            Self::Group => "enrollmentGroupId",
+        }
+    }
+}
+
+pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
+    match command {
+        #[cfg(feature = "hub")]
+        Dps::Run(options) => serve::run(*options).await,
+        Dps::Enrollment(Enrollment::Create {
+            id,
+            device_id,
+            certificate,
+            secondary_certificate,
+            signed_by,
+            tpm_endorsement_key,
+            tpm_storage_root_key,
+            rules,
+            hub,
+        }) => {
+            let attestation = match (tpm_endorsement_key, signed_by) {
+                (Some(endorsement), _) => json!({
+                    "type": "tpm",
+                    "tpm": { "endorsementKey": endorsement, "storageRootKey": tpm_storage_root_key },
+                }),
+                (None, Some(name)) => by_kept(&name, None),
+                (None, None) => attestation(
+                    "clientCertificates",
+                    certificate.as_deref(),
+                    secondary_certificate.as_deref(),
+                )?,
+            };
+            let mut document = document(*rules, attestation);
+            document["registrationId"] = json!(id);
+            if let Some(device) = device_id {
+                document["deviceId"] = json!(device);
+            }
+            create(Kind::Individual, &id, &document, &hub).await
+        }
+        Dps::Enrollment(Enrollment::Common(command)) => common(Kind::Individual, command).await,
+        Dps::Group(DpsGroup::Create {
+            id,
+            signing_certificate,
+            secondary_signing_certificate,
+            signed_by,
+            secondary_signed_by,
+            rules,
+            hub,
+        }) => {
+            let (first, second) = (signing_certificate.as_deref(), secondary_signing_certificate.as_deref());
+            let attestation = match signed_by {
+                Some(name) => by_kept(&name, secondary_signed_by.as_deref()),
+                None => attestation("signingCertificates", first, second)?,
+            };
+            let mut document = document(rules, attestation);
+            document["enrollmentGroupId"] = json!(id);
+            create(Kind::Group, &id, &document, &hub).await
+        }
+        Dps::Group(DpsGroup::DeviceKey { id, registration, hub }) => device_key(&id, &registration, &hub).await,
+        Dps::Group(DpsGroup::Common(command)) => common(Kind::Group, command).await,
+        Dps::Registration(command) => registration(command).await,
+        Dps::Hub(command) => hubs::run(command).await,
+        Dps::Certificate(command) => certificates::run(command).await,
+        Dps::Policy(command) => policy::run(command, policy::OF_DPS).await,
+    }
+}
+
+fn attestation(member: &str, first: Option<&Path>, second: Option<&Path>) -> anyhow::Result<Value> {
+    let read = |file: &Path| {
+        let text = std::fs::read_to_string(file);
+        text.with_context(|| format!("`{}` can't be read", file.display()))
+    };
+    let Some(first) = first else {
+        return Ok(json!({ "type": "symmetricKey" }));
+    };
+    let mut pair = json!({ "primary": { "certificate": read(first)? } });
+    if let Some(second) = second {
+        pair["secondary"] = json!({ "certificate": read(second)? });
+    }
+    Ok(json!({ "type": "x509", "x509": { member: pair } }))
+}
+
+/// By a certificate that one has signed which is kept by this name.
+fn by_kept(first: &str, second: Option<&str>) -> Value {
+    json!({ "type": "x509", "x509": { "caReferences": { "primary": first, "secondary": second } } })
+}
+
+fn document(rules: DpsRules, attestation: Value) -> Value {
+    let mut document = json!({
+        "attestation": attestation,
+        "capabilities": { "iotEdge": rules.edge },
+        "provisioningStatus": if rules.disabled { "disabled" } else { "enabled" },
+        "allocationPolicy": match rules.allocation {
+            Allocation::Hashed => "hashed",
+            Allocation::Static => "static",
+            Allocation::Custom => "custom",
+        },
+        "reprovisionPolicy": {
+            "updateHubAssignment": rules.reprovision != Reprovision::Never,
+            "migrateDeviceData": rules.reprovision == Reprovision::Migrate,
+        },
+    });
+    if !rules.hubs.is_empty() {
+        document["iotHubs"] = json!(rules.hubs);
+    }
+    if let Some(url) = rules.webhook {
+        document["customAllocationDefinition"] = json!({ "webhookUrl": url, "apiVersion": "2021-10-01" });
+    }
+    if rules.issue_certificates {
+        document["clientCertificateIssuancePolicy"] = json!({ "certificateAuthorityName": "hub" });
+    }
+    if let Some(twin) = rules.initial_twin {
+        document["initialTwin"] = twin;
+    }
+    document
+}
+
+fn path(kind: Kind, id: &str) -> String {
+    format!("{}/{}", kind.path(), percent::encode(id))
+}
+
+async fn create(kind: Kind, id: &str, document: &Value, hub: &HubAccess) -> anyhow::Result<()> {
+    let service = hub_access::open(hub)?;
+    let made = service
+        .call(Method::PUT, &path(kind, id), &[], Some(document))
+        .await?
+        .body;
+    show(&service, kind, &made, true, hub.json).await
+}
+
+async fn common(kind: Kind, command: DpsCommon) -> anyhow::Result<()> {
+    match command {
+        DpsCommon::Show { id, keys, hub } => {
+            let service = hub_access::open(&hub)?;
+            let found = service.call(Method::GET, &path(kind, &id), &[], None).await?.body;
+            show(&service, kind, &found, keys, hub.json).await
+        }
+        DpsCommon::List { hub } => list(kind, &hub).await,
+        DpsCommon::Enable { id, with_device, hub } => set_all(kind, &id, "enabled", with_device, &hub).await,
+        DpsCommon::Disable { id, with_device, hub } => set_all(kind, &id, "disabled", with_device, &hub).await,
+        DpsCommon::Delete { id, hub } => {
+            let service = hub_access::open(&hub)?;
+            service
+                .call(Method::DELETE, &path(kind, &id), &[("If-Match", "*")], None)
+                .await?;
+            said(&id, "deleted", hub.json);
+            Ok(())
+        }
+    }
+}
+
+async fn set_all(kind: Kind, id: &str, status: &str, with_device: bool, hub: &HubAccess) -> anyhow::Result<()> {
+    if !with_device {
+        return set_status(kind, id, status, hub).await;
+    }
+    // Asked before and after: what registers meanwhile shows its device before the change or not at all.
+    let service = hub_access::open(hub)?;
+    let mut registrations = devices::registrations(&service, kind, id).await?;
+    set_status(kind, id, status, hub).await?;
+    registrations.extend(devices::registrations(&service, kind, id).await?);
+    devices::set_status(&service, &registrations, status, hub.json).await
+}
+
+async fn set_status(kind: Kind, id: &str, status: &str, hub: &HubAccess) -> anyhow::Result<()> {
+    let (service, path) = (hub_access::open(hub)?, path(kind, id));
+    let mut document = service.call(Method::GET, &path, &[], None).await?.body;
+    let etag = document["etag"].as_str().unwrap_or("*").to_owned();
+    document["provisioningStatus"] = json!(status);
+    let headers = [("If-Match", etag.as_str())];
+    service.call(Method::PUT, &path, &headers, Some(&document)).await?;
+    said(id, status, hub.json);
+    Ok(())
+}
+
+fn said(id: &str, what: &str, as_json: bool) {
+    if as_json {
+        output::json(&json!({ "id": id, what: true }));
+    } else {
+        output::note(&format!("`{id}` is {what}"));
+    }
+}
+
+/// The published JSON, or what a person needs; the keys, which are asked for by themselves, in either.
+async fn show(service: &Service, kind: Kind, found: &Value, keys: bool, as_json: bool) -> anyhow::Result<()> {
+    let id = text(found, kind.id());
+    let mut found = found.clone();
+    let by_keys = found["attestation"]["type"] == "symmetricKey";
+    if keys && by_keys {
+        let path = format!("{}/attestationmechanism", path(kind, &id));
+        found["attestation"] = service.call(Method::POST, &path, &[], None).await?.body;
+    }
+    if as_json {
+        output::json(&found);
+        return Ok(());
+    }
+    let policy = &found["reprovisionPolicy"];
+    let reprovision = match (
+        policy["updateHubAssignment"].as_bool(),
+        policy["migrateDeviceData"].as_bool(),
+    ) {
+        (Some(false), _) => "never",
+        (_, Some(false)) => "reset",
+        _ => "migrate",
+    };
+    output::line(&format!("id             {id}"));
+    output::line(&format!("status         {}", text(&found, "provisioningStatus")));
+    output::line(&format!("proof          {}", text(&found["attestation"], "type")));
+    output::line(&format!("allocation     {}", text(&found, "allocationPolicy")));
+    output::line(&format!("reprovision    {reprovision}"));
+    let is_edge = found["capabilities"]["iotEdge"] == true;
+    output::line(&format!("edge           {}", if is_edge { "yes" } else { "no" }));
+    if let Some(state) = found.get("registrationState") {
+        output::line(&format!("registration   {}", in_words(state)));
+    }
+    if keys && by_keys {
+        let keys = &found["attestation"]["symmetricKey"];
+        output::line(&format!("primary key    {}", text(keys, "primaryKey")));
+        output::line(&format!("secondary key  {}", text(keys, "secondaryKey")));
+    }
+    Ok(())
+}
+
+/// `assigned to hub.test as dev1`, or why not.
+fn in_words(state: &Value) -> String {
+    let status = text(state, "status");
+    match (state.get("assignedHub"), state.get("errorMessage")) {
+        (Some(_), _) => format!(
+            "{status} to {} as {}",
+            text(state, "assignedHub"),
+            text(state, "deviceId")
+        ),
+        (None, Some(_)) => format!("{status}: {}", text(state, "errorMessage")),
+        (None, None) => status,
+    }
+}
+
+async fn list(kind: Kind, hub: &HubAccess) -> anyhow::Result<()> {
+    let service = hub_access::open(hub)?;
+    let items = pages(&service, &format!("{}/query", kind.path())).await?;
+    if hub.json {
+        output::json(&json!(items));
+        return Ok(());
+    }
+    let rows: Vec<_> = items
+        .iter()
+        .map(|item| {
+            vec![
+                text(item, kind.id()),
+                text(item, "provisioningStatus"),
+                text(&item["attestation"], "type"),
+                text(item, "allocationPolicy"),
+                item.get("registrationState").map_or_else(|| "-".to_owned(), in_words),
+            ]
+        })
+        .collect();
+    match kind {
+        Kind::Individual => {
+            output::table(&["ENROLLMENT", "STATUS", "PROOF", "ALLOCATION", "REGISTRATION"], &rows);
+        }
+        Kind::Group => {
+            let rows: Vec<_> = rows.into_iter().map(|row| row.into_iter().take(4).collect()).collect();
+            output::table(&["GROUP", "STATUS", "PROOF", "ALLOCATION"], &rows);
+        }
+    }
+    Ok(())
+}
+
+async fn pages(service: &Service, path: &str) -> anyhow::Result<Vec<Value>> {
+    let (mut items, mut next) = (Vec::new(), String::new());
+    loop {
+        let mut headers = vec![("x-ms-max-item-count", PAGE)];
+        if !next.is_empty() {
+            headers.push(("x-ms-continuation", next.as_str()));
+        }
+        let (page, told) = service.page(path, &headers).await?;
+        let Value::Array(page) = page else {
+            anyhow::bail!("the hub's answer is not a list");
+        };
+        items.extend(page);
+        match told {
+            Some(told) => next = told,
+            None => return Ok(items),
+        }
+    }
+}
+
+async fn device_key(id: &str, registration: &str, hub: &HubAccess) -> anyhow::Result<()> {
+    let service = hub_access::open(hub)?;
+    let path = format!("{}/attestationmechanism", path(Kind::Group, id));
+    let attestation = service.call(Method::POST, &path, &[], None).await?.body;
+    let key = attestation["symmetricKey"]["primaryKey"].as_str();
+    let key = key.with_context(|| format!("the devices of `{id}` prove themselves by certificates, not by keys"))?;
+    let key = SymmetricKey::from_base64(key).context("the group's key can't be used")?;
+    let derived = key.derive_for_registration(registration).to_base64();
+    if hub.json {
+        output::json(&json!({ "registrationId": registration, "key": derived.expose() }));
+    } else {
+        output::line(derived.expose());
+    }
+    Ok(())
+}
+
+async fn registration(command: DpsRegistration) -> anyhow::Result<()> {
+    match command {
+        DpsRegistration::Show { id, hub } => {
+            let path = format!("/registrations/{}", percent::encode(&id));
+            let found = hub_access::open(&hub)?.call(Method::GET, &path, &[], None).await?.body;
+            if hub.json {
+                output::json(&found);
+            } else {
+                output::indented(&found);
+            }
+        }
+        DpsRegistration::List { group, hub } => {
+            let path = format!("/registrations/{}/query", percent::encode(&group));
+            let items = pages(&hub_access::open(&hub)?, &path).await?;
+            if hub.json {
+                output::json(&json!(items));
+                return Ok(());
+            }
+            let row = |item: &Value| {
+                vec![
+                    text(item, "registrationId"),
+                    text(item, "status"),
+                    text(item, "assignedHub"),
+                    text(item, "deviceId"),
+                    text(item, "lastUpdatedDateTimeUtc"),
+                ]
+            };
+            let rows: Vec<_> = items.iter().map(row).collect();
+            output::table(&["REGISTRATION", "STATUS", "HUB", "DEVICE", "UPDATED"], &rows);
+        }
+        DpsRegistration::Delete { id, hub } => {
+            let path = format!("/registrations/{}", percent::encode(&id));
+            let service = hub_access::open(&hub)?;
+            service.call(Method::DELETE, &path, &[("If-Match", "*")], None).await?;
+            said(&id, "forgotten", hub.json);
+        }
+    }
+    Ok(())
+}
+
+fn text(item: &Value, name: &str) -> String {
+    item.get(name).and_then(Value::as_str).unwrap_or("-").to_owned()
+}
