@@ -18,6 +18,7 @@
     reason = "a development tool talks to the terminal"
 )]
 
+mod again;
 mod arrows;
 mod check;
 mod device;

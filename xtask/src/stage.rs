@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::run;
+use crate::again;
 
 /// The stages of one command, in order. The table is printed on drop, so also after a failure; below it, as the last lines of
-/// all, the summaries of the test runners in their own words.
+/// all, the summaries of the test runners in their own words, and the tests that were flaky.
 #[derive(Debug)]
 pub(crate) struct Stages {
     began: Instant,
@@ -37,7 +37,7 @@ impl Stages {
         outcome.with_context(|| format!("stage `{name}` failed"))
     }
 
-    /// Runs test runners as one stage; their summaries are repeated at the end.
+    /// Runs test runners as one stage; their summaries, and what was flaky, are repeated at the end.
     ///
     /// # Errors
     /// When one fails, with the name of the stage; the others have run.
@@ -46,7 +46,7 @@ impl Stages {
         let outcome = self.run(name, || {
             let outcomes: Vec<Result<()>> = commands
                 .into_iter()
-                .map(|command| run::noting(command, is_summary, &mut summaries))
+                .map(|command| again::run_tests(command, &mut summaries))
                 .collect();
             outcomes.into_iter().collect()
         });
@@ -72,10 +72,4 @@ impl Drop for Stages {
             println!("{line}");
         }
     }
-}
-
-/// Whether a line is a runner's own count: of cargo's, or of nextest.
-fn is_summary(line: &str) -> bool {
-    let ran_some = !line.contains(" 0 passed; 0 failed; 0 ignored");
-    (line.starts_with("test result: ") && ran_some) || line.trim_start().starts_with("Summary [")
 }
