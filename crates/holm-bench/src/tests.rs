@@ -122,7 +122,10 @@ async fn a_message_that_is_delivered_twice_is_a_duplicate() {
     let outcome = outcome(faults, Pace::Open { per_second: 400 }).await;
 
     assert!(outcome.sent > 5, "{outcome:?}");
-    assert_eq!((outcome.received, outcome.duplicates, outcome.lost), (outcome.sent, 1, 0));
+    assert_eq!(
+        (outcome.received, outcome.duplicates, outcome.lost),
+        (outcome.sent, 1, 0)
+    );
 }
 
 #[tokio::test]

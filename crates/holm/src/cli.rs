@@ -102,7 +102,7 @@ impl Cli {
     }
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more, or the message\n\
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more, or the message \
                           that was waited for is not with its device; 2 wrong command line; 3 the demo lost a message.\n\
                           HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
 

@@ -33,7 +33,7 @@ pub(crate) enum C2d {
     #[command(after_help = PURGE_EXAMPLES)]
     Purge {
         /// The device.
-        #[arg(long)]
+        #[arg(long, short)]
         device: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -71,7 +71,7 @@ impl Ack {
 #[derive(Debug, Args)]
 pub(crate) struct Send {
     /// The device.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: String,
     /// Its text; `-` reads it from standard input.
     #[arg(required_unless_present = "file", conflicts_with = "file")]
@@ -116,7 +116,7 @@ pub(crate) struct Feedback {
     #[arg(long)]
     pub(crate) peek: bool,
     /// Only on messages to this device; with --peek.
-    #[arg(long, requires = "peek")]
+    #[arg(long, short, requires = "peek")]
     pub(crate) device: Option<String>,
     /// Stop when nothing has come for so many seconds; 0 shows what is there.
     #[arg(long, value_name = "SECONDS")]

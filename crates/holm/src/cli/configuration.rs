@@ -85,10 +85,10 @@ pub(crate) enum Configuration {
     /// Tell why a device has what it has: who won, who lost, and why.
     Explain {
         /// The device.
-        #[arg(long)]
+        #[arg(long, short)]
         device: String,
         /// The module, for configurations of modules.
-        #[arg(long)]
+        #[arg(long, short)]
         module: Option<String>,
         #[command(flatten)]
         hub: HubAccess,

@@ -200,7 +200,7 @@ pub(crate) enum Method {
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
     /// The edge device.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: String,
     /// The deployment manifest.
     pub(crate) manifest: PathBuf,
@@ -233,10 +233,10 @@ pub(crate) enum Shown {
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
     /// Only messages of this device and its modules.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: Option<String>,
     /// Only messages of this module of the device.
-    #[arg(long, requires = "device")]
+    #[arg(long, short, requires = "device")]
     pub(crate) module: Option<String>,
     /// Only this partition of the event log.
     #[arg(long, value_name = "NUMBER", conflicts_with = "device")]

@@ -11,7 +11,7 @@ pub(crate) enum File {
     /// List files that devices have uploaded.
     List {
         /// Only those of this device.
-        #[arg(long)]
+        #[arg(long, short)]
         device: Option<String>,
         #[command(flatten)]
         hub: HubAccess,

@@ -42,7 +42,7 @@ impl WhichKey {
 #[derive(Debug, Args)]
 pub(crate) struct OneModule {
     /// The device.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: String,
     /// The module.
     pub(crate) module: String,
@@ -67,7 +67,7 @@ pub(crate) enum Module {
     /// List the modules of a device.
     List {
         /// The device.
-        #[arg(long)]
+        #[arg(long, short)]
         device: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -105,10 +105,10 @@ pub(crate) enum Module {
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The device.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: String,
     /// The module; without it, the device itself.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) module: Option<String>,
 }
 
@@ -122,13 +122,14 @@ pub(crate) struct TargetArgument {
     #[arg(
         id = "named",
         long = "device",
+        short = 'd',
         value_name = "DEVICE",
         conflicts_with = "device",
         hide = true
     )]
     named: Option<String>,
     /// The module; without it, the device itself.
-    #[arg(long)]
+    #[arg(long, short)]
     module: Option<String>,
 }
 

@@ -95,10 +95,10 @@ pub(crate) struct RouteTest {
     #[arg(long = "system", value_name = "NAME=VALUE", value_parser = values::property)]
     pub(crate) system: Vec<Property>,
     /// The device that would send it; its twin counts.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) device: Option<String>,
     /// The module that would send it.
-    #[arg(long, requires = "device")]
+    #[arg(long, short, requires = "device")]
     pub(crate) module: Option<String>,
     /// What kind of message it is [else DeviceMessages]
     #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(SOURCES))]

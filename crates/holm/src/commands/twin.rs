@@ -71,8 +71,8 @@ async fn change(method: Method, path: &str, body: &Value, etag: Option<&str>, hu
         output::json(&twin);
     } else {
         output::line(&format!(
-            "desired properties at version {}",
-            twin["properties"]["desired"]["$version"]
+            "the twin is at version {}, its desired properties at {}",
+            twin["version"], twin["properties"]["desired"]["$version"]
         ));
     }
     Ok(())
