@@ -22,7 +22,7 @@ use holm_mqtt::{
 use holm_net::clock::instant;
 use holm_net::{Connection, error_chain};
 
-use super::address::{Address, TlsSettings};
+use super::address::Address;
 use super::link::{Heard, Link, NotNow, Publisher, Publishes};
 use super::record;
 use super::template::{Dialect, Template};
@@ -47,8 +47,8 @@ impl MqttEndpoint {
     pub(super) fn new(settings: &MqttSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
         let broker = Broker::new(settings, surroundings)?;
         Ok(Self {
-            publisher: Publisher::new(broker, settings.timeout),
-            description: format!("PUBLISH {} at {}", settings.topic, settings.url),
+            publisher: Publisher::new(broker, settings.broker.server.timeout),
+            description: format!("PUBLISH {} at {}", settings.topic, settings.broker.server.url),
         })
     }
 }
@@ -89,21 +89,17 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     fn new(settings: &MqttSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let tls = TlsSettings {
-            ca: settings.ca.as_deref(),
-            certificate: settings.client_certificate.as_deref(),
-            key: settings.client_key.as_ref(),
-        };
+        let broker = &settings.broker;
         let port = |is_secure| if is_secure { 8883 } else { 1883 };
         let topic = Template::parse(&settings.topic, Dialect::Topic);
         let text = |member: &str, value: &str| {
             Text::try_from(value).map_err(|error| DefinitionError::new(member, error.to_string()))
         };
-        let credentials = match &settings.user {
+        let credentials = match &broker.user {
             None => None,
             Some(user) => Some(Credentials {
                 user_name: text("user", user)?,
-                password: settings.password.as_ref().map(|it| it.expose().to_owned().into()),
+                password: broker.password.as_ref().map(|it| it.expose().to_owned().into()),
             }),
         };
         let client_id = match &settings.client_id {
@@ -112,7 +108,7 @@ impl Broker {
             None => format!("holm-{}-{}", surroundings.hub_name, surroundings.lane).replace('/', "-"),
         };
         Ok(Self {
-            address: Address::read(&settings.url, "mqtts", port, tls)?,
+            address: Address::read(broker, "mqtts", port)?,
             topic: topic.map_err(|why| DefinitionError::new("topic", why))?,
             properties: settings.properties,
             hub: surroundings.hub_name.to_string(),
@@ -125,9 +121,9 @@ impl Broker {
                 credentials,
             },
             config: Config {
-                outbound_window: settings.max_in_flight,
-                connect_timeout: settings.timeout,
-                ping_timeout: settings.timeout,
+                outbound_window: broker.max_in_flight,
+                connect_timeout: broker.server.timeout,
+                ping_timeout: broker.server.timeout,
                 ..Config::default()
             },
         })

@@ -31,7 +31,7 @@ use holm_net::{Connection, Stream, error_chain, tls};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
-use super::address::{Address, TlsSettings};
+use super::address::Address;
 use super::link::{Heard, Link, NotNow, Publisher, Publishes};
 use super::template::{Dialect, Template};
 use crate::routing::definition::{DefinitionError, NatsSettings};
@@ -59,8 +59,8 @@ impl NatsEndpoint {
     pub(super) fn new(settings: &NatsSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
         let server = Server::new(settings, surroundings)?;
         Ok(Self {
-            publisher: Publisher::new(server, settings.timeout),
-            description: format!("publish {} at {}", settings.subject, settings.url),
+            publisher: Publisher::new(server, settings.broker.server.timeout),
+            description: format!("publish {} at {}", settings.subject, settings.broker.server.url),
         })
     }
 }
@@ -107,11 +107,6 @@ struct Info {
 
 impl Server {
     fn new(settings: &NatsSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let tls = TlsSettings {
-            ca: settings.ca.as_deref(),
-            certificate: settings.client_certificate.as_deref(),
-            key: settings.client_key.as_ref(),
-        };
         let subject = Template::parse(&settings.subject, Dialect::Subject);
         if let Some(stream) = &settings.stream
             && !headers::is_plain(stream)
@@ -122,13 +117,13 @@ impl Server {
             ));
         }
         Ok(Self {
-            address: Address::read(&settings.url, "tls", |_| PORT, tls)?,
+            address: Address::read(&settings.broker, "tls", |_| PORT)?,
             subject: subject.map_err(|why| DefinitionError::new("subject", why))?,
             stream: settings.stream.clone(),
             login: Login::read(settings)?,
             hub: surroundings.hub_name.to_string(),
             lane: Arc::clone(&surroundings.lane),
-            window: usize::from(settings.max_in_flight),
+            window: usize::from(settings.broker.max_in_flight),
         })
     }
 
