@@ -27,48 +27,23 @@ use super::link::{Heard, Link, NotNow, Publisher, Publishes};
 use super::record;
 use super::template::{Dialect, Template};
 use crate::routing::definition::{DefinitionError, MqttProperties, MqttSettings};
-use crate::routing::{Endpoint, Limits, Routed, SendError, Surroundings};
+use crate::routing::{Endpoint, Routed, Surroundings};
 
 /// How often the broker hears of us while there is nothing to send.
 const KEEP_ALIVE_SECONDS: u16 = 30;
 
-/// An MQTT broker.
-#[derive(Debug)]
-pub(super) struct MqttEndpoint {
-    publisher: Publisher<Broker>,
-    description: String,
-}
-
-impl MqttEndpoint {
-    /// An endpoint of settings.
-    ///
-    /// # Errors
-    /// [`DefinitionError`] with the member.
-    pub(super) fn new(settings: &MqttSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let broker = Broker::new(settings, surroundings)?;
-        Ok(Self {
-            publisher: Publisher::new(broker, settings.broker.server.timeout),
-            description: format!("PUBLISH {} at {}", settings.topic, settings.broker.server.url),
-        })
-    }
-}
-
-impl Endpoint for MqttEndpoint {
-    fn send<'a>(&'a mut self, batch: &'a [Routed]) -> BoxFuture<'a, Result<(), SendError>> {
-        Box::pin(self.publisher.send(batch))
-    }
-
-    fn limits(&self) -> Limits {
-        Limits::USUAL
-    }
-
-    fn describe(&self) -> String {
-        self.description.clone()
-    }
-
-    fn close(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(self.publisher.close())
-    }
+/// An endpoint of settings.
+///
+/// # Errors
+/// [`DefinitionError`] with the member.
+pub(super) fn endpoint(
+    settings: &MqttSettings,
+    surroundings: &Surroundings,
+) -> Result<impl Endpoint + use<>, DefinitionError> {
+    let broker = Broker::new(settings, surroundings)?;
+    let server = &settings.broker.server;
+    let description = format!("PUBLISH {} at {}", settings.topic, server.url);
+    Ok(Publisher::new(broker, description, server.timeout))
 }
 
 /// How to speak with the broker.

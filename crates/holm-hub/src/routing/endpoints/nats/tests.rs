@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 
 use super::super::testing::{World, routed};
 use super::*;
+use crate::routing::SendError;
 
 const INFO: &str = "INFO {\"server_id\":\"x\",\"headers\":true,\"max_payload\":400,\"nonce\":\"n\"} \r\n";
 
