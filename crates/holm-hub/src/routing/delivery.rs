@@ -182,6 +182,8 @@ impl Delivery {
                 return Ok(());
             }
             if batch.messages.is_empty() {
+                // The lane may have given up what there was to read, and nothing may come for long.
+                self.account(ledger);
                 reader.wait().await?;
                 continue;
             }
