@@ -227,8 +227,10 @@ async fn messages_go_where_routes_say_and_the_rest_to_events() {
     assert_eq!(hot.bodies(1).await, [json!({ "n": 3 })]);
     assert_eq!(hub.events().await, [json!(0), json!(2), json!({ "n": 3 }), json!(5)]);
     assert_eq!(hub.hub.backend().routing().unrouted(), 1);
-    let health = hub.until("hot", |health| health["delivered"] == 2).await;
-    assert_eq!((&health["status"], &health["waiting"]), (&json!("healthy"), &json!(0)));
+    let health = hub
+        .until("hot", |health| health["delivered"] == 2 && health["waiting"] == 0)
+        .await;
+    assert_eq!(health["status"], "healthy");
 }
 
 #[tokio::test]
@@ -372,23 +374,30 @@ async fn what_waits_too_long_or_is_too_much_is_dropped_and_counted() {
     })
     .await;
     hub.turn_clock(61);
-    device.send(json!("young"), "a").await;
+    // Until then a request may be on its way with what is old by now.
+    hub.until("away", |health| health["dropped"] == 5 && health["waiting"] == 0)
+        .await;
     away.set(|state| state.status = None);
+    device.send(json!("young"), "a").await;
     let first = away.bodies(1).await;
-    let old = hub
-        .until("away", |health| health["delivered"] == 1 && health["dropped"] == 5)
+    hub.until("away", |health| health["delivered"] == 1 && health["waiting"] == 0)
         .await;
     away.set(|state| state.status = Some(500));
     for number in 0..12 {
         let body = json!({ "number": number, "filler": "x".repeat(200_000) });
         device.send(body, "a").await;
     }
-    let many = hub.until("away", |health| health["dropped"].as_u64() > Some(5)).await;
+    // Some were dropped before the last came; what that brought above the limit is dropped at the next look.
+    let many = hub
+        .until("away", |health| {
+            health["dropped"].as_u64() > Some(5) && health["waitingBytes"].as_u64() <= Some(1 << 20)
+        })
+        .await;
 
     assert_eq!(first, [json!("young")]);
-    assert_eq!(old["waiting"], 0);
-    let bytes = many["waitingBytes"].as_u64().unwrap();
-    assert!(bytes <= (1 << 20) + 400_000, "{many}");
+    // The newest stay.
+    assert_eq!(many["delivered"], 1);
+    assert!(many["waiting"].as_u64() > Some(0), "{many}");
 }
 
 #[tokio::test]

@@ -100,10 +100,12 @@ impl TestHub {
         Self::start_at(self.directory, self.now.load(Ordering::SeqCst), |_| ()).await
     }
 
-    /// Starts a second hub on what the disk holds now, as after a power cut: nothing of the first is closed in good order.
+    /// Starts a second hub on what the disk holds now, as after a power cut: nothing of that was closed in good order.
     pub(crate) async fn cut_power(self) -> Self {
         let copy = tempfile::tempdir().unwrap();
         copy_all(self.directory.path(), copy.path());
+        // Its tasks would go on beside those of the second, and tell the same servers the same things.
+        self.hub.close().await;
         Self::start_at(copy, self.now.load(Ordering::SeqCst), |_| ()).await
     }
 
