@@ -30,6 +30,8 @@ mod query;
 #[cfg(feature = "hub")]
 mod routing;
 #[cfg(feature = "hub")]
+mod serving;
+#[cfg(feature = "hub")]
 mod simulate;
 pub(crate) mod values;
 

@@ -283,25 +283,8 @@ pub(crate) struct Share {
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 pub(crate) struct DpsRun {
-    /// Where everything is kept.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The host name by which devices know the service; it stands in its certificate and in connection strings. An IP address
-    /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) hostname: String,
-    /// The address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub(crate) bind: std::net::IpAddr,
-    /// The port of MQTT over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 8883)]
-    pub(crate) mqtt_port: u16,
-    /// The port of AMQP over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 5671)]
-    pub(crate) amqp_port: u16,
-    /// The port of HTTPS and WebSocket; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 443)]
-    pub(crate) https_port: u16,
+    #[command(flatten)]
+    pub(crate) serving: super::serving::Serving,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,

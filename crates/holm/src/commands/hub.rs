@@ -79,11 +79,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         ));
     }
     let mut signals = Signals::listen()?;
-    let mut config = HubConfig::new(&options.data, &options.hostname);
-    config.bind = options.bind;
-    config.mqtt_port = options.mqtt_port;
-    config.amqp_port = options.amqp_port;
-    config.https_port = options.https_port;
+    let mut config = options.serving.config();
     #[cfg(feature = "s3")]
     let s3 = s3(&options)?;
     let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
