@@ -32,7 +32,7 @@ use crate::c2d::Mailboxes;
 use crate::config::ChangeBounds;
 use crate::configurations::Configurations;
 use crate::deployment::Deployments;
-use crate::events::{ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Relay};
+use crate::events::{ConnectionStates, ConsumerGroups, EventLog, Interest, LogError, Readers, Relay};
 use crate::files::Files;
 use crate::jobs::Jobs;
 use crate::methods::Methods;
@@ -449,6 +449,7 @@ async fn assemble(
         issuer: certificates,
     };
     let provisioning = Provisioning::open(config, parts).await?;
+    repository.follow(Interest::new(presence.clone()));
     let connections = ConnectionStates::new(config.event_sources.connection_states);
     let parts = routing::Parts {
         repository: repository.clone(),
@@ -478,6 +479,7 @@ async fn assemble(
             queries.clone(),
             signals.clone(),
             clock.clone(),
+            &hub_name,
         ),
         methods,
         queries: queries.clone(),

@@ -357,10 +357,9 @@ impl Routing {
         *self.0.told.write().unwrap_or_else(PoisonError::into_inner) = rows.iter().filter_map(told).collect();
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
         self.0.is_plain.store(table.is_plain(), Ordering::Release);
-        let connections = Source::DeviceConnectionStateEvents;
-        self.0
-            .connections
-            .turn(self.0.defaults.connection_states || table.has_route_for(connections));
+        let is_wanted = |source: Source| self.0.defaults.has(source.message_source()) || table.has_route_for(source);
+        self.0.connections.turn(is_wanted(Source::DeviceConnectionStateEvents));
+        self.0.repository.interest().turn(is_wanted);
         if !Source::ALL.into_iter().any(|source| table.reads_twin(source)) {
             self.0.twins.clear();
         }

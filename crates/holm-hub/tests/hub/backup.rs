@@ -12,7 +12,7 @@ use holm_hub::hub::DataDirectoryError;
 use holm_hub::{Hub, HubConfig};
 use holm_model::{Message, Timestamp};
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::files::target;
 use crate::support::TestHub;
@@ -38,12 +38,6 @@ impl TestHub {
         assert_eq!(self.put_blob(&target(&begun), body).await.status, 201);
         // Ten may be open at a time.
         self.close_upload(device, &begun["correlationId"]).await;
-    }
-
-    async fn events_of(&self, query: &str) -> Vec<Value> {
-        let reply = self.get(&format!("/holm/v1/events?{query}")).await;
-        let text = String::from_utf8(reply.body.to_vec()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits until all that the hub tells by events is in its log.

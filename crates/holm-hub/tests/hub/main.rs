@@ -17,6 +17,7 @@ mod deployment;
 mod digital_twins;
 mod endpoints;
 mod etags;
+mod event_forms;
 mod event_hub;
 mod events;
 mod family;

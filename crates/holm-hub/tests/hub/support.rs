@@ -147,6 +147,19 @@ impl TestHub {
         self.raw(method, &path, &all, body.into()).await
     }
 
+    /// What the log holds, as our own interface tells it.
+    pub(crate) async fn events_of(&self, query: &str) -> Vec<Value> {
+        let reply = self.get(&format!("/holm/v1/events?{query}")).await;
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What the log holds of a device, as soon as that is so many events.
+    pub(crate) async fn told_of(&self, device: &str, count: usize) -> Vec<Value> {
+        self.events_of(&format!("device={device}&follow=true&max={count}"))
+            .await
+    }
+
     /// A request with exactly these headers and this address.
     pub(crate) async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
@@ -231,8 +244,19 @@ impl TestHub {
 
     /// Connects a device as a protocol front would.
     pub(crate) async fn connect(&self, identity: &str, subscriptions: Subscriptions) -> Client<'_> {
+        self.connect_as(identity, subscriptions, None).await
+    }
+
+    /// Connects a device that announces a model.
+    pub(crate) async fn connect_as(
+        &self,
+        identity: &str,
+        subscriptions: Subscriptions,
+        model: Option<&str>,
+    ) -> Client<'_> {
         let token = self.device_token(identity).await;
-        let admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
+        let mut admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
+        admission.announced.model_id = model.map(str::to_owned);
         let (handle, inbox) = SessionHandle::new(admission.identity.clone());
         self.hub.backend().opened(&handle, &admission, false).await.unwrap();
         self.hub.signals().directory().enter(&handle);

@@ -74,10 +74,12 @@ pub(crate) enum ConsumerGroup {
 }
 
 /// What the hub itself may tell by events.
-pub(crate) const EVENT_SOURCES: [&str; 4] = [
+pub(crate) const EVENT_SOURCES: [&str; 6] = [
     "twinChangeEvents",
     "deviceLifecycleEvents",
     "deviceConnectionStateEvents",
+    "deviceJobLifecycleEvents",
+    "digitalTwinChangeEvents",
     "none",
 ];
 

@@ -91,6 +91,8 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         twin_changes: tells("twinChangeEvents"),
         lifecycle: tells("deviceLifecycleEvents"),
         connection_states: tells("deviceConnectionStateEvents"),
+        device_jobs: tells("deviceJobLifecycleEvents"),
+        digital_twin_changes: tells("digitalTwinChangeEvents"),
     };
     config.routed_files.clone_from(&options.routed_files);
     config.files = (!options.no_files).then(|| FileConfig {
