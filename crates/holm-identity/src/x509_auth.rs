@@ -109,7 +109,8 @@ impl PartialEq for Thumbprint {
 
 impl Eq for Thumbprint {}
 
-/// Checks a client certificate against the thumbprints of an identity (primary and secondary; at least one should be set).
+/// Checks a client certificate against the thumbprints of an identity (primary and secondary; at least one should be set); gives the
+/// one by which it is known.
 ///
 /// # Errors
 /// [`CertificateRefused`].
@@ -117,12 +118,10 @@ pub fn thumbprint_matches(
     chain: &[CertificateDer<'_>],
     thumbprints: &[Thumbprint],
     now: Timestamp,
-) -> Result<(), CertificateRefused> {
+) -> Result<Thumbprint, CertificateRefused> {
     let certificate = leaf_valid_at(chain, now)?;
-    if thumbprints.iter().any(|thumbprint| thumbprint.matches(&certificate)) {
-        return Ok(());
-    }
-    Err(CertificateRefused::Thumbprint {
+    let found = thumbprints.iter().find(|thumbprint| thumbprint.matches(&certificate));
+    found.cloned().ok_or(CertificateRefused::Thumbprint {
         sha256: certificate.sha256,
     })
 }

@@ -8,6 +8,7 @@ mod amqp_messages;
 mod backup;
 mod bad_input;
 mod c2d_commands;
+mod certificate_renewal;
 mod command_line;
 mod connect_rules;
 mod demo;

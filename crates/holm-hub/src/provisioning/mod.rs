@@ -35,6 +35,7 @@ mod moving;
 mod operations;
 mod place;
 mod registration;
+mod renewal;
 mod requests;
 mod settings;
 mod throttle;

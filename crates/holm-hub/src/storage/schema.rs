@@ -311,6 +311,7 @@ CREATE TABLE IF NOT EXISTS registrations (
     updated INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registrations_by_group ON registrations (group_id, id) WHERE group_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS registrations_by_device ON registrations (device, id) WHERE device IS NOT NULL;
 ";
 
 /// Hubs that the provisioning service knows, and what is on its way to them. Made at every opening, as [`ADDED`] is: a release without

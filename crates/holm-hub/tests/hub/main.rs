@@ -37,6 +37,7 @@ mod provisioning;
 mod provisioning_access;
 mod queries;
 mod registry;
+mod renewal;
 mod routing;
 mod storage;
 mod support;
