@@ -6,7 +6,7 @@
 //! devices --HTTPS, MQTT, AMQP--> attest --> assign --> registration --> hub, device id
 //!             (attest.rs)   (webhook.rs decides, if it is to)     a TPM is given something to open first (challenge.rs)
 //!                           (assign.rs: hub, device, twin: one transaction)   (registration.rs)
-//!                           (moving.rs: the device at another hub, or from one)
+//!                           (moving/: the device at another hub, or from one)
 //! ```
 //!
 //! - It lives in a hub's process, or in one of its own, where no device is ever given to it ([`HubConfig::provisioning_only`]).
