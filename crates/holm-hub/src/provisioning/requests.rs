@@ -23,7 +23,8 @@ use serde_json::{Map, Value, json};
 use super::enrollment::Tpm;
 use super::fields::Fields;
 use super::issuance::{self, Asked};
-use super::{Provisioning, Status, challenge, moving, no_registration};
+use super::registrations::no_registration;
+use super::{Provisioning, Status, challenge, moving};
 use crate::HubBackend;
 use crate::registry::Authentication;
 
