@@ -7,6 +7,8 @@
 //!
 //! - Answers show no keys and no certificates, only what certificates say of themselves; the attestation mechanism, asked for
 //!   by itself, shows all.
+//! - A body is read so that nothing in it is lost: a member that stands twice and an integer of more than 64 bits are refused, as in
+//!   twins, where parts of it go.
 //! - So what is written back as it was read has holes: keys and certificates that are missing there stay what they were.
 //!
 //! Source: `hub-service-api.md` §7.
@@ -17,7 +19,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holm_identity::certificate::certificates_from_pem;
 use holm_identity::{CertificateDetails, SymmetricKey};
-use holm_model::{DeviceId, ProvisioningError, RegistrationId, Timestamp};
+use holm_model::twin::rules;
+use holm_model::{DeviceId, ProvisioningError, RegistrationId, Timestamp, strict_json};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 
@@ -27,6 +30,20 @@ use super::enrollment::{
 use super::fields::Fields;
 use crate::registry::Keys;
 use crate::tpm::PublicArea;
+
+/// Reads the body of a request: a JSON object in which nothing can be lost.
+///
+/// # Errors
+/// `ArgumentInvalid` naming the member that stands twice, or whose integer has more than 64 bits.
+pub(crate) fn read_body(body: &[u8]) -> Result<Map<String, Value>, ProvisioningError> {
+    let unreadable = |why: &str| ProvisioningError::argument_invalid(format!("the body can't be read: {why}"));
+    let document = strict_json::parse(body).map_err(|error| unreadable(&error.to_string()))?;
+    rules::check_literals(body, "", |_| true).map_err(|error| ProvisioningError::argument_invalid(error.message))?;
+    match document {
+        Value::Object(document) => Ok(document),
+        _ => Err(unreadable("it is not a JSON object")),
+    }
+}
 
 /// Reads the id of an enrollment from its document.
 pub(super) fn id_of(kind: Kind, document: &Map<String, Value>) -> Result<RegistrationId, ProvisioningError> {

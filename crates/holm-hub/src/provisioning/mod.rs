@@ -24,7 +24,7 @@ mod assign;
 mod attest;
 mod certificates;
 mod challenge;
-mod document;
+pub(crate) mod document;
 mod enrollment;
 mod enrollments;
 mod fields;

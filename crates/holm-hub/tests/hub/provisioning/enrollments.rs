@@ -234,3 +234,56 @@ async fn a_bulk_does_what_it_can_and_tells_the_rest() {
     assert_refused(&mode, 400_004);
     assert_eq!(gone, json!({ "isSuccessful": true, "errors": [] }));
 }
+
+#[tokio::test]
+async fn what_could_be_lost_in_reading_is_refused_with_the_member_named_and_nothing_is_made() {
+    let hub = TestHub::start().await;
+    let by_keys = r#""attestation": { "type": "symmetricKey" }"#;
+    let bulk = |item: &str| format!(r#"{{ "mode": "create", "enrollments": [{item}] }}"#);
+    let one = |more: &str| format!(r#"{{ {by_keys}, {more} }}"#);
+    let huge = r#""initialTwin": { "properties": { "desired": { "limit": 92233720368547758080 } } }"#;
+    let cases = [
+        (
+            Method::PUT,
+            "/enrollments/r",
+            one(r#""provisioningStatus": "disabled", "provisioningStatus": "enabled""#),
+            "provisioningStatus",
+        ),
+        (
+            Method::PUT,
+            "/enrollments/r",
+            one(r#""initialTwin": { "tags": { "a": 1, "a": 2 } }"#),
+            "a",
+        ),
+        (
+            Method::PUT,
+            "/enrollments/r",
+            one(huge),
+            "initialTwin.properties.desired.limit",
+        ),
+        (Method::PUT, "/enrollmentGroups/r", one(by_keys), "attestation"),
+        (
+            Method::POST,
+            "/enrollments",
+            bulk(&one(r#""registrationId": "r", "registrationId": "s""#)),
+            "registrationId",
+        ),
+        (
+            Method::POST,
+            "/enrollments",
+            bulk(&one(&format!(r#""registrationId": "r", {huge}"#))),
+            "enrollments.initialTwin.properties.desired.limit",
+        ),
+    ];
+
+    for (method, path, body, member) in cases {
+        let refused = hub.call(method, path, &[], body).await;
+
+        assert_refused(&refused, 400_004);
+        let text = refused.json()["message"].as_str().unwrap().to_owned();
+        assert!(text.contains(&format!("`{member}`")), "{member}: {text}");
+    }
+    for path in ["/enrollments/r", "/enrollments/s", "/enrollmentGroups/r"] {
+        assert_refused(&hub.get(path).await, 404_201);
+    }
+}
