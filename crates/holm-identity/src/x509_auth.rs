@@ -55,6 +55,12 @@ pub enum CertificateRefused {
     /// It does not lead to an authority that is registered.
     #[error("the client's certificate leads to no certificate authority that is registered")]
     Chain(#[source] rustls::Error),
+    /// What is between it and the authority may not be there.
+    #[error(
+        "the client's certificate leads to the authority only by intermediates that may not sign certificates, or by more than its \
+         path length allows; show a chain that obeys both"
+    )]
+    Constraints(#[source] rustls::Error),
     /// There is no authority to lead to.
     #[error("no certificate authority can be used; register one")]
     Roots(#[source] rustls::server::VerifierBuilderError),

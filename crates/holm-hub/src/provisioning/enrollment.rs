@@ -165,6 +165,11 @@ impl Signer {
                 "it is not marked as that of a certificate authority; give the one that signs".to_owned(),
             ));
         }
+        if !certificate.details.may_sign {
+            return Err(refused(
+                "the uses of its key do not include `keyCertSign`; give one that may sign certificates".to_owned(),
+            ));
+        }
         let verifier = SigningCertificate::new(&certificate.der);
         let verifier = verifier.map_err(|error: CertificateRefused| refused(holm_net::error_chain(&error)))?;
         Ok(Self {

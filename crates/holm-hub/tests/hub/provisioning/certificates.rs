@@ -1,7 +1,9 @@
 //! Devices that register by certificates: of their own, or signed by a group's.
 
+use holm_gateway::Credential;
 use holm_identity::{CertificateAuthority, TlsIdentity};
 use holm_model::Timestamp;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::{Device, assert_refused};
@@ -151,4 +153,52 @@ async fn devices_of_a_group_register_by_certificates_that_its_authority_signed()
         assert_eq!(Device::refused(refused), 401_002);
     }
     assert_refused(&leaf_as_signer, 400_004);
+}
+
+#[tokio::test]
+async fn what_an_authority_says_of_itself_holds_for_the_devices_of_its_group() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let made = |name: &str, is_ca: IsCa, usages: &[KeyUsagePurpose], by: Option<(&CertificateParams, &KeyPair)>| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.is_ca, params.key_usages) = (is_ca, usages.to_vec());
+        let key = KeyPair::generate().unwrap();
+        let certificate = match by {
+            None => params.self_signed(&key).unwrap(),
+            Some((above, above_key)) => params.signed_by(&key, &Issuer::from_params(above, above_key)).unwrap(),
+        };
+        (certificate.der().clone(), params, key)
+    };
+    let sign = [KeyUsagePurpose::KeyCertSign];
+    let narrow = IsCa::Ca(BasicConstraints::Constrained(0));
+    let root = made("Narrow", narrow, &sign, None);
+    let line = made("Line", narrow, &sign, Some((&root.1, &root.2)));
+    let direct = made("d1", IsCa::ExplicitNoCa, &[], Some((&root.1, &root.2)));
+    let below = made("d2", IsCa::ExplicitNoCa, &[], Some((&line.1, &line.2)));
+    let only_lists = made("Lists", narrow, &[KeyUsagePurpose::CrlSign], None);
+    let group = |der: &CertificateDer<'_>| {
+        let pem = holm_identity::certificate::certificates_to_pem(std::slice::from_ref(der));
+        let pair = json!({ "primary": { "certificate": pem } });
+        json!({ "attestation": { "type": "x509", "x509": { "signingCertificates": pair } } })
+    };
+    let hub = TestHub::start().await;
+    hub.put("/enrollmentGroups/g", group(&root.0)).await.ok();
+    let register = async |id: &str, chain: Vec<CertificateDer<'static>>| {
+        let device = Device::new(&hub, id, Credential::Certificate(chain.into()));
+        device.register().await
+    };
+
+    let direct = register("d1", vec![direct.0.clone()]).await;
+    let below = register("d2", vec![below.0.clone(), line.0.clone()]).await;
+    let no_signer = hub.put("/enrollmentGroups/lists", group(&only_lists.0)).await;
+
+    assert_eq!(direct.unwrap()["status"], "assigned");
+    assert_eq!(
+        Device::refused(below),
+        401_002,
+        "its path length allows no intermediate"
+    );
+    assert_refused(&no_signer, 400_004);
+    assert!(no_signer.json()["message"].as_str().unwrap().contains("keyCertSign"));
 }
