@@ -56,6 +56,14 @@ impl Certificates {
         found.map(|(_, signer)| signer.clone())
     }
 
+    /// The names, in lower case, of the verified certificates of this subject, in DER.
+    pub(super) fn named(&self, subject: &[u8]) -> Vec<String> {
+        let all = self.all();
+        let verified = all.iter().filter(|(kept, _)| kept.is_verified);
+        let found = verified.filter(|(_, signer)| signer.verifier.details().subject_der() == subject);
+        found.map(|(kept, _)| kept.name.to_ascii_lowercase()).collect()
+    }
+
     fn all(&self) -> Arc<Vec<(KeptCertificate, Signer)>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }

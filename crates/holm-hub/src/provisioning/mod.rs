@@ -14,7 +14,8 @@
 //!   hubs devices are brought (hubs.rs, allocation.rs, place.rs, linked.rs).
 //! - A proof is checked against what is enrolled now, and the enrollment once more within the transaction: one that is disabled
 //!   or deleted counts for nobody from then on.
-//! - Groups are in memory with what verifies their certificates; individual enrollments are one indexed read.
+//! - Groups are in memory with what verifies their certificates, and are looked up; individual enrollments are one indexed read. Who
+//!   proves nothing is sent away when that has cost too much (searches.rs).
 //!
 //! Source: `hub-device-protocols.md` §5, `hub-service-api.md` §7.
 
@@ -38,6 +39,7 @@ mod place;
 mod registration;
 mod registrations;
 mod requests;
+mod searches;
 mod settings;
 mod throttle;
 mod webhook;
@@ -73,9 +75,10 @@ use hubs::Hubs;
 use issuance::Issuer;
 use operations::Operations;
 use place::OwnHub;
+use searches::Searches;
 use throttle::Throttle;
 
-/// The most groups: each registration by a key tries all of them.
+/// The most groups: who is not known yet and goes by a key has all of them tried.
 pub const MAX_GROUPS: u32 = 1000;
 
 /// The provisioning service of a hub. Clones are the same.
@@ -103,6 +106,8 @@ struct Shared {
     access: Access,
     policies: Policies<ProvisioningRights>,
     groups: Groups,
+    /// What strangers have had looked for.
+    searches: Searches,
     /// Those of authorities, which enrollments name.
     certificates: Certificates,
     throttle: Throttle,
@@ -177,6 +182,7 @@ impl Provisioning {
                 authority,
             },
             groups: Groups::new(groups),
+            searches: Searches::default(),
             certificates: Certificates::new(certificates),
             throttle: Throttle::new(config.registrations_per_minute),
             issuer: Issuer {

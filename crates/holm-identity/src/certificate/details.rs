@@ -58,10 +58,4 @@ impl CertificateDetails {
     pub fn issuer_der(&self) -> &[u8] {
         &self.issuer_der
     }
-
-    /// Whether `self` names `other` as its issuer; no signature is looked at.
-    #[must_use]
-    pub fn is_named_issuer(&self, other: &Self) -> bool {
-        self.issuer_der == other.subject_der
-    }
 }

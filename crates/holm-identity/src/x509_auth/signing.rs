@@ -54,12 +54,6 @@ impl SigningCertificate {
         &self.details
     }
 
-    /// How many certificates of a chain stand between its leaf and this one, by their names; `None` if none names it.
-    #[must_use]
-    pub fn distance(&self, chain: &[CertificateDetails]) -> Option<usize> {
-        chain.iter().position(|shown| shown.is_named_issuer(&self.details))
-    }
-
     /// Checks that a chain (leaf first) leads to this certificate, by signatures and dates.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod enrollments;
+mod many_groups;
 mod registering;
 mod webhook;
 
@@ -58,7 +59,11 @@ impl<'h> Device<'h> {
         };
         Self {
             hub,
-            applicant: Applicant { registrant, credential },
+            applicant: Applicant {
+                registrant,
+                credential,
+                source: None,
+            },
         }
     }
 
