@@ -5,6 +5,7 @@ mod certificates;
 mod enrollments;
 mod many_groups;
 mod registering;
+mod tpm;
 mod webhook;
 
 use bytes::Bytes;
