@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use holm_model::twin::{TwinChange, TwinFacts};
+use holm_model::twin::{TwinChange, TwinFacts, patch};
 use holm_model::{Identity, ServiceError, Timestamp, Twin, TwinUpdate, etag};
 use serde_json::{Map, Value};
 
@@ -235,11 +235,31 @@ impl Twins {
         patch: Map<String, Value>,
         expected_version: Option<u64>,
     ) -> Result<u64, ServiceError> {
+        self.report_by(identity, move |_| patch, expected_version).await
+    }
+
+    /// Has an identity have reported this, and nothing else, as it had at another hub; gives the version of its reported section. Where
+    /// it has that already, nothing changes.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`, `ArgumentInvalid`, `MessageTooLarge`.
+    pub async fn adopt_reported(&self, identity: Identity, all: Map<String, Value>) -> Result<u64, ServiceError> {
+        let change = move |twin: &Twin| patch::diff(twin.reported().properties(), &all);
+        self.report_by(identity, change, None).await
+    }
+
+    async fn report_by(
+        &self,
+        identity: Identity,
+        patch: impl FnOnce(&Twin) -> Map<String, Value> + Send + 'static,
+        expected_version: Option<u64>,
+    ) -> Result<u64, ServiceError> {
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
         self.repository
             .change_then(
                 move |transaction| {
                     let (entry, mut twin) = with_entry(transaction, &identity)?;
+                    let patch = patch(&twin);
                     let before = transaction.keeps_history().then(|| twin.clone());
                     let change = twin.patch_reported(&patch, expected_version, now)?;
                     if let Some(reported) = &change.reported {

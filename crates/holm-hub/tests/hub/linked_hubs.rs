@@ -249,6 +249,15 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         .patch("/twins/e1/modules/m1", json!({ "tags": { "line": 4 } }))
         .await
         .ok();
+    for (of, told) in [
+        ("e1", "device"),
+        ("e1/modules/m1", "module"),
+        ("e1/modules/$edgeAgent", "agent"),
+    ] {
+        let told = json!({ "told": { "by": told } });
+        let path = format!("/holm/v1/twins/{of}/reported");
+        assert_eq!(service.put(&path, told).await.status, 204);
+    }
 
     let there = with(enrolled.clone(), &json!({ "iotHubs": ["127.0.0.1"] }));
     service.update("/enrollments/e1", "*", there.clone()).await.ok();
@@ -279,6 +288,9 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         (&json!("operator"), &json!(3))
     );
     assert_eq!(agent["properties"]["desired"]["modules"], json!({ "m1": {} }));
+    for (twin, told) in [(&twin, "device"), (&of_module, "module"), (&agent, "agent")] {
+        assert_eq!(twin["properties"]["reported"]["told"]["by"], told);
+    }
     assert_eq!(of_module["tags"]["line"], 4);
     assert_eq!(m1["authentication"], module["authentication"]);
 
@@ -312,6 +324,7 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         (&reset["substatus"], &twin["tags"]["from"]),
         (&json!("deviceDataReset"), &json!("enrollment"))
     );
+    assert_eq!(twin["properties"]["reported"]["told"], Value::Null);
     assert_eq!(
         modules.as_array().map(Vec::len),
         Some(2),
@@ -339,6 +352,7 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
         .patch("/twins/r", json!({ "tags": { "kept": true } }))
         .await
         .ok();
+    service.put("/holm/v1/twins/r/reported", json!({ "firmware": 7 })).await;
     let document = service.get("/enrollments/r").await.ok();
     service
         .update("/enrollments/r", "*", with(document, &at("127.0.0.1")))
@@ -371,6 +385,7 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
         (&moved["assignedHub"], &twin["tags"]["kept"]),
         (&json!("127.0.0.1"), &json!(true))
     );
+    assert_eq!(twin["properties"]["reported"]["firmware"], 7);
 }
 
 #[tokio::test]

@@ -12,7 +12,17 @@ pub(super) struct Carried {
     pub(super) status: Value,
     pub(super) reason: Value,
     pub(super) twin: Value,
-    pub(super) modules: Vec<(Identity, Value, Value)>,
+    pub(super) reported: Value,
+    pub(super) modules: Vec<CarriedModule>,
+}
+
+/// A module of such a device.
+pub(super) struct CarriedModule {
+    pub(super) identity: Identity,
+    /// As the registry shows it.
+    pub(super) document: Value,
+    pub(super) twin: Value,
+    pub(super) reported: Value,
 }
 
 impl Carried {
@@ -30,13 +40,19 @@ impl Carried {
             };
             let identity = Identity::of_module(device.clone(), id);
             if let Some(twin) = place.twin(&identity).await? {
-                modules.push((identity, module, settable(&twin)));
+                modules.push(CarriedModule {
+                    identity,
+                    document: module,
+                    twin: settable(&twin),
+                    reported: reported(&twin),
+                });
             }
         }
         Ok(Some(Self {
             status: found["status"].clone(),
             reason: found["statusReason"].clone(),
             twin: settable(&twin),
+            reported: reported(&twin),
             modules,
         }))
     }
@@ -44,14 +60,19 @@ impl Carried {
 
 /// What a back end may write of a twin that it has read.
 pub(super) fn settable(twin: &Value) -> Value {
-    let without_marks = |section: &Value| {
-        let members = section.as_object().into_iter().flatten();
-        let own = members.filter(|(name, _)| !name.starts_with('$'));
-        own.map(|(name, value)| (name.clone(), value.clone()))
-            .collect::<Map<_, _>>()
-    };
     json!({
         "tags": without_marks(&twin["tags"]),
         "properties": { "desired": without_marks(&twin["properties"]["desired"]) },
     })
+}
+
+/// What a device has reported, of a twin that a back end has read.
+fn reported(twin: &Value) -> Value {
+    Value::Object(without_marks(&twin["properties"]["reported"]))
+}
+
+fn without_marks(section: &Value) -> Map<String, Value> {
+    let members = section.as_object().into_iter().flatten();
+    let own = members.filter(|(name, _)| !name.starts_with('$'));
+    own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -3,7 +3,7 @@
 use holm_model::{DeviceId, Identity, ModuleId};
 use serde_json::{Value, json};
 
-use super::carried::{Carried, settable};
+use super::carried::{Carried, CarriedModule, settable};
 use super::record::{Data, Move};
 use crate::provisioning::linked::Trouble;
 use crate::provisioning::place::Place;
@@ -36,7 +36,7 @@ pub(super) async fn settle_in(
             place.put(&identity, &document, true).await?;
         }
         if let Some(carried) = carried {
-            place.put_twin(&identity, &carried.twin).await?;
+            put_twins(place, &identity, &carried.twin, &carried.reported).await?;
             put_modules(place, device, carried.modules).await?;
         }
         return Ok(false);
@@ -49,30 +49,40 @@ pub(super) async fn settle_in(
         "capabilities": { "iotEdge": moving.edge },
     });
     place.put(&identity, &document, there.is_some()).await?;
-    let (twin, modules, status, reason) = match carried {
-        Some(carried) => (carried.twin, carried.modules, carried.status, carried.reason),
+    let (status, reason) = match carried {
+        Some(carried) => {
+            put_twins(place, &identity, &carried.twin, &carried.reported).await?;
+            put_modules(place, device, carried.modules).await?;
+            (carried.status, carried.reason)
+        }
         None => {
             let twin = moving.initial_twin.clone().unwrap_or_else(|| json!({}));
-            (settable(&twin), Vec::new(), json!("enabled"), Value::Null)
+            place.put_twin(&identity, &settable(&twin)).await?;
+            (json!("enabled"), Value::Null)
         }
     };
-    place.put_twin(&identity, &twin).await?;
-    put_modules(place, device, modules).await?;
     (document["status"], document["statusReason"]) = (status, reason);
     place.put(&identity, &document, true).await?;
     Ok(true)
 }
 
-async fn put_modules(
-    place: &Place<'_>,
-    device: &DeviceId,
-    modules: Vec<(Identity, Value, Value)>,
-) -> Result<(), Trouble> {
+async fn put_twins(place: &Place<'_>, identity: &Identity, twin: &Value, reported: &Value) -> Result<(), Trouble> {
+    place.put_twin(identity, twin).await?;
+    place.put_reported(identity, reported).await
+}
+
+async fn put_modules(place: &Place<'_>, device: &DeviceId, modules: Vec<CarriedModule>) -> Result<(), Trouble> {
     if modules.is_empty() {
         return Ok(());
     }
     let there = place.modules(device).await?;
-    for (identity, module, twin) in modules {
+    for CarriedModule {
+        identity,
+        document: module,
+        twin,
+        reported,
+    } in modules
+    {
         let is_there = there.iter().any(|known| known["moduleId"] == module["moduleId"]);
         let document = json!({
             "deviceId": device,
@@ -84,7 +94,7 @@ async fn put_modules(
         if !identity.module.as_ref().is_some_and(ModuleId::is_system) {
             place.put(&identity, &document, is_there).await?;
         }
-        place.put_twin(&identity, &twin).await?;
+        put_twins(place, &identity, &twin, &reported).await?;
     }
     Ok(())
 }
