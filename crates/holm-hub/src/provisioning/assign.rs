@@ -7,6 +7,8 @@
 //! | registered | update, no migration | a hub by the allocation; the device is made anew, with the initial twin |
 //! | registered | no update | what it was told the last time; a new certificate is known from then on |
 //!
+//! Where a device of that id is there which is not the enrollment's, it is taken over or not, see [`ownership`](super::ownership).
+//!
 //! A device of the hub of this process is made within the transaction; for any other hub, or from one, a move begins, see
 //! [`moving`](super::moving).
 //!
@@ -20,8 +22,9 @@ use serde_json::{Map, Value, json};
 use super::allocation::allocate;
 use super::attest::Attested;
 use super::document::{self, Shown, certificate_info};
-use super::enrollment::{Allocation, Enrollment, Reprovision, initial_twin};
+use super::enrollment::{Allocation, Enrollment, Reprovision, Takeover, initial_twin};
 use super::moving::{self, Data, Move, Spot};
+use super::ownership::{self, not_its_own};
 use super::registration::{Assignment, Registration, Status, Substatus};
 use super::webhook::{self, Verdict};
 use super::{Shared, enrollment::Kind};
@@ -238,6 +241,17 @@ impl Shared {
         wanted: &Wanted<'_>,
         now: Timestamp,
     ) -> Result<Assigned, ServiceError> {
+        let identity = Identity::of_device(to.device.clone());
+        let is_taken = match transaction.entry(&identity)? {
+            Some(there) if there.authentication != *wanted.authentication => {
+                let known = self.known(transaction, &registration.id, wanted.enrollment, &to)?;
+                !known.is(&there.generation)
+            }
+            _ => false,
+        };
+        if is_taken && wanted.enrollment.takeover == Takeover::Refuse {
+            return refused(transaction, registration, &to, wanted.enrollment);
+        }
         let twin = wanted.twin.map(initial_twin).transpose();
         let is_reset = wanted.plan == Plan::Reset;
         let device = ProvisionedDevice {
@@ -248,6 +262,13 @@ impl Shared {
             is_reset,
         };
         let lost = registry::provision(transaction, device, &self.hub_name, now)?;
+        let entry = registry::existing(transaction, &identity)?;
+        if is_taken {
+            transaction.record("device.takeover", &identity, Some(&entry.etag_text()), now)?;
+            tracing::warn!(device = %to.device, enrollment = %wanted.enrollment.id, "a device that another enrollment or somebody by hand has made goes by the proof of this enrollment now");
+        }
+        let of = (wanted.enrollment.kind, &wanted.enrollment.id);
+        ownership::keep(transaction, (&self.hub_key(&to.hub), &to.device), of, entry.generation)?;
         registration.assignment = Some(to);
         match wanted.plan {
             Plan::First => registration.substatus = Substatus::Initial,
@@ -288,6 +309,8 @@ impl Shared {
             to: Spot::of(&to),
             authentication: registry::authentication_json(wanted.authentication),
             edge: wanted.enrollment.edge,
+            takeover: wanted.enrollment.takeover,
+            known: self.known(transaction, &registration.id, wanted.enrollment, &to)?,
             initial_twin: wanted.twin.cloned(),
             substatus: substatus.name().to_owned(),
             payload: registration.payload.clone(),
@@ -327,6 +350,24 @@ fn ended(
     transaction.remove_move(&registration.id)?;
     transaction.put_registration(&registration)?;
     Ok(Assigned::as_it_was(registration))
+}
+
+/// A device that is not the enrollment's stays what it is; so does the group of whose device this is.
+fn refused(
+    transaction: &Transaction<'_>,
+    mut registration: Registration,
+    to: &Assignment,
+    enrollment: &Enrollment,
+) -> Result<Assigned, ServiceError> {
+    if let Some(before) = transaction.registration(&registration.id)?
+        && before.assignment.is_some()
+    {
+        registration.group = before.group;
+    }
+    let text = not_its_own(&to.device, &to.hub, enrollment.id.as_str());
+    tracing::info!(registration = %registration.id, reason = text, "a device was not taken over");
+    let error = Some((ProvisioningCode::Conflict, text));
+    ended(transaction, registration, Status::Failed, error)
 }
 
 impl Shared {

@@ -25,7 +25,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 
 use super::enrollment::{
-    Allocation, Attestation, Certificate, Enrollment, Kind, Reprovision, Signer, Tpm, Webhook, initial_twin,
+    Allocation, Attestation, Certificate, Enrollment, Kind, Reprovision, Signer, Takeover, Tpm, Webhook, initial_twin,
 };
 use super::fields::Fields;
 use crate::registry::Keys;
@@ -81,6 +81,7 @@ pub(super) fn read(
         edge: edge(fields, current)?,
         enabled: enabled(fields)?,
         reprovision: reprovision(fields)?,
+        takeover: takeover(fields, current)?,
         webhook: webhook(fields, allocation)?,
         issuance: issuance(fields)?,
         initial_twin: object(fields, "initialTwin")?,
@@ -148,6 +149,18 @@ fn reprovision(fields: Fields<'_>) -> Result<Reprovision, ProvisioningError> {
         update_hub_assignment: update.unwrap_or(usual.update_hub_assignment),
         migrate_device_data: migrate.unwrap_or(usual.migrate_device_data),
     })
+}
+
+/// What is ours and SDKs do not write back stays what it was.
+fn takeover(fields: Fields<'_>, current: Option<&Enrollment>) -> Result<Takeover, ProvisioningError> {
+    let all = [Takeover::Allow, Takeover::Refuse];
+    match fields.text("deviceTakeover")? {
+        None => Ok(current.map_or_else(Takeover::default, |current| current.takeover)),
+        Some(said) => all
+            .into_iter()
+            .find(|known| said.eq_ignore_ascii_case(known.name()))
+            .ok_or_else(|| fields.wrong("deviceTakeover", "`allow` or `refuse`")),
+    }
 }
 
 fn allocation(fields: Fields<'_>) -> Result<Allocation, ProvisioningError> {
@@ -434,6 +447,10 @@ pub(super) fn write(enrollment: &Enrollment, shown: Shown, registration: Option<
                 .issuance
                 .as_ref()
                 .map(|name| json!({ "certificateAuthorityName": name })),
+        ),
+        (
+            "deviceTakeover",
+            (enrollment.takeover != Takeover::default()).then(|| json!(enrollment.takeover.name())),
         ),
         ("initialTwin", enrollment.initial_twin.clone()),
         ("optionalDeviceInformation", enrollment.information.clone()),

@@ -35,6 +35,7 @@ mod issuance;
 mod linked;
 mod moving;
 mod operations;
+mod ownership;
 mod place;
 mod registration;
 mod registrations;
@@ -46,7 +47,9 @@ mod webhook;
 
 pub use access::{ProvisioningPolicy, ProvisioningRights};
 pub use certificates::{CertificateWish, MAX_CERTIFICATES};
-pub use enrollment::{Allocation, Attestation, Certificate, Enrollment, Kind, Reprovision, Signer, Tpm, Webhook};
+pub use enrollment::{
+    Allocation, Attestation, Certificate, Enrollment, Kind, Reprovision, Signer, Takeover, Tpm, Webhook,
+};
 pub use enrollments::{BulkMode, MAX_BULK};
 pub use hubs::{HubWish, MAX_HUBS};
 

@@ -310,6 +310,14 @@ CREATE TABLE IF NOT EXISTS registrations (
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS provisioned (
+    hub TEXT NOT NULL,                          -- in lower case; empty: that of this process
+    device TEXT NOT NULL,
+    generation TEXT NOT NULL,
+    kind TEXT NOT NULL,                         -- of the enrollment
+    enrollment TEXT NOT NULL,                   -- in lower case
+    PRIMARY KEY (hub, device)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registrations_by_group ON registrations (group_id, id) WHERE group_id IS NOT NULL;
 ";
 

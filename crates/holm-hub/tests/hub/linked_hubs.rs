@@ -503,3 +503,55 @@ async fn a_service_that_is_no_hub_gives_devices_to_linked_hubs_alone() {
     assert_eq!(service.get("/statistics/devices").await.ok()["totalDeviceCount"], 0);
     assert_eq!(other.hub.get("/devices/r").await.ok()["status"], "enabled");
 }
+
+#[tokio::test]
+async fn a_device_that_another_made_at_a_linked_hub_is_taken_over_in_sight_or_not_at_all() {
+    let (service, other) = linked("127.0.0.1").await;
+    for device in ["open", "shut"] {
+        other.hub.device(device).await;
+    }
+    let key_of = async |device: &str| {
+        let device = other.hub.get(&format!("/devices/{device}")).await.ok();
+        device["authentication"]["symmetricKey"]["primaryKey"].clone()
+    };
+    let before = key_of("shut").await;
+    let there = with(symmetric(), &at("127.0.0.1"));
+    let refusing = with(there.clone(), &json!({ "deviceTakeover": "refuse" }));
+    service.put("/enrollments/open", there).await.ok();
+    for id in ["shut", "own"] {
+        service.put(&format!("/enrollments/{id}"), refusing.clone()).await.ok();
+    }
+    let by = async |id: &str| Device::with_key(&service, id, &keys(&service, &format!("/enrollments/{id}")).await.0);
+
+    let open = settle(&by("open").await).await;
+    let shut = settle(&by("shut").await).await;
+    let own = settle(&by("own").await).await;
+    let new_keys = json!({ "primaryKey": "bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=",
+        "secondaryKey": "b2xkIG9sZCBvbGQgb2xkIG9sZCBvbGQgb2xkIG9sZCE=" });
+    let new_keys =
+        json!({ "attestation": { "type": "symmetricKey", "symmetricKey": new_keys }, "iotHubs": ["127.0.0.1"] });
+    service.update("/enrollments/own", "*", new_keys).await.ok();
+    let renewed = settle(&by("own").await).await;
+
+    assert_eq!(
+        (&open["status"], &own["status"]),
+        (&json!("assigned"), &json!("assigned"))
+    );
+    assert_eq!(
+        (&shut["status"], &shut["errorCode"], &shut["assignedHub"]),
+        (&json!("failed"), &json!(409_201), &Value::Null)
+    );
+    assert_eq!(key_of("shut").await, before);
+    assert_eq!(
+        renewed["status"], "assigned",
+        "its own device gets the new key: {renewed}"
+    );
+    assert_eq!(key_of("own").await, "bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=");
+    let audit = service.get("/holm/v1/audit?top=100").await.ok();
+    let taken = audit.as_array().unwrap().iter();
+    let taken: Vec<_> = taken
+        .filter(|record| record["operation"] == "device.takeover")
+        .map(|record| (&record["target"], &record["actor"]))
+        .collect();
+    assert_eq!(taken, [(&json!("127.0.0.1/open"), &json!("enrollment:open"))]);
+}

@@ -1,9 +1,10 @@
 //! What a move comes to, written in one transaction with the registration that says so.
 
-use holm_model::{ProvisioningCode, RegistrationId, ServiceError, Timestamp};
+use holm_model::{ProvisioningCode, ServiceError, Timestamp};
 
 use super::record::{Move, Spot};
-use crate::provisioning::enrollment::Kind;
+use super::settling::Settled;
+use crate::provisioning::ownership;
 use crate::provisioning::registration::{Registration, Status, new_etag};
 use crate::storage::{Leftover, Transaction};
 
@@ -12,9 +13,11 @@ pub(super) fn finish(
     transaction: &Transaction<'_>,
     moving: &Move,
     revision: i64,
-    is_made_here: bool,
+    settled: &Settled,
+    hub_key: &str,
     now: Timestamp,
 ) -> Result<Option<Registration>, ServiceError> {
+    let is_made_here = settled.is_made_here;
     let id = moving.id()?;
     let current = transaction.pending_move(&id)?;
     let goes = |spot: &Spot| {
@@ -39,14 +42,8 @@ pub(super) fn finish(
     }
     transaction.remove_move(&id)?;
     let before = transaction.registration(&id)?;
-    let kind = if moving.group.is_some() {
-        Kind::Group
-    } else {
-        Kind::Individual
-    };
-    let enrollment = RegistrationId::new(&moving.enrollment);
-    let enrollment = enrollment.map_err(|error| ServiceError::server_error(error.to_string()))?;
-    let enrollment = transaction.enrollment(kind, &enrollment)?;
+    let (kind, enrollment_id) = moving.enrollment()?;
+    let enrollment = transaction.enrollment(kind, &enrollment_id)?;
     if !enrollment.as_ref().is_some_and(|enrollment| enrollment.enabled) {
         if is_made_here {
             goes(&moving.to)?;
@@ -62,6 +59,24 @@ pub(super) fn finish(
         return Ok(Some(registration));
     }
     let registration = moving.registration(Status::Assigned, new_etag()?, now)?;
+    if let Some(to) = &registration.assignment {
+        let at = (hub_key, &to.device);
+        ownership::keep(transaction, at, (kind, &enrollment_id), settled.generation.clone())?;
+    }
+    if settled.is_taken {
+        let place = if hub_key.is_empty() {
+            String::new()
+        } else {
+            format!("{hub_key}/")
+        };
+        transaction.record("device.takeover", format!("{place}{}", moving.to.device), None, now)?;
+        tracing::warn!(
+            device = moving.to.device,
+            hub = moving.to.hub,
+            enrollment = moving.enrollment,
+            "a device that another enrollment or somebody by hand has made goes by the proof of this enrollment now"
+        );
+    }
     transaction.put_registration(&registration)?;
     if let Some(from) = moving.from.as_ref().filter(|from| !from.is_same(&moving.to)) {
         goes(from)?;
@@ -74,7 +89,7 @@ pub(super) fn fail(
     transaction: &Transaction<'_>,
     moving: &Move,
     revision: i64,
-    text: String,
+    (code, text): (ProvisioningCode, String),
     now: Timestamp,
 ) -> Result<(), ServiceError> {
     let id = moving.id()?;
@@ -87,8 +102,13 @@ pub(super) fn fail(
     transaction.remove_move(&id)?;
     let mut registration = moving.registration(Status::Failed, new_etag()?, now)?;
     let before = transaction.registration(&id)?;
-    registration.assignment = before.and_then(|before| before.assignment);
-    registration.error = Some((ProvisioningCode::HubFailed.number(), text));
+    if let Some(before) = before.filter(|before| before.assignment.is_some()) {
+        // It stays whose it is.
+        (registration.assignment, registration.group) = (before.assignment, before.group);
+    } else {
+        registration.assignment = None;
+    }
+    registration.error = Some((code.number(), text));
     transaction.put_registration(&registration)?;
     let stays = registration.assignment.as_ref().map(Spot::of);
     if stays.is_none_or(|stays| !stays.is_same(&moving.to)) {

@@ -25,17 +25,18 @@ pub(super) use record::{Data, Move, Spot, begin, registration_now};
 
 use std::time::Duration;
 
-use holm_model::{DeviceId, Identity, ServiceError};
+use holm_model::{DeviceId, Identity, ProvisioningCode, ServiceError};
 
 use super::Shared;
 use super::linked::{LinkedService, Trouble};
+use super::ownership::not_its_own;
 use super::place::Place;
 use crate::actor::Actor;
 use crate::storage::{Leftover, MoveRow};
 
 use carried::Carried;
 use ending::{fail, finish};
-use settling::{is_unfinished, settle_in};
+use settling::{Settled, is_unfinished, settle_in};
 use work::Job;
 
 /// How long a hub may not answer before a registration has failed: what a device waits that asks for its state.
@@ -60,11 +61,16 @@ impl Shared {
     async fn carry_move(&self, row: &MoveRow, moving: Move) -> Result<bool, ServiceError> {
         let hub = moving.to.hub.clone();
         match self.bring(&moving).await {
-            Ok(is_made_here) => {
-                let (now, revision) = (self.clock.now(), row.revision);
+            Ok(settled) if settled.is_not_its_own => {
+                let device = Move::device(&moving.to).map_err(|trouble| ServiceError::server_error(trouble.text))?;
+                let text = not_its_own(&device, &hub, &moving.enrollment);
+                self.leave(row, moving, (ProvisioningCode::Conflict, text)).await
+            }
+            Ok(settled) => {
+                let (now, revision, key) = (self.clock.now(), row.revision, self.hub_key(&hub));
                 let finished = self
                     .repository
-                    .change(move |transaction| finish(transaction, &moving, revision, is_made_here, now));
+                    .change(move |transaction| finish(transaction, &moving, revision, &settled, &key, now));
                 if let Some(registration) = finished.await? {
                     tracing::info!(registration = %registration.id, hub, status = registration.status.name(), substatus = registration.substatus.name(), "a device has come to its hub");
                 }
@@ -83,21 +89,21 @@ impl Shared {
                     );
                     return Ok(false);
                 }
-                tracing::warn!(
-                    registration = moving.id,
-                    hub,
-                    why = trouble.text,
-                    "a device did not come to its hub"
-                );
-                let revision = row.revision;
                 let text = format!("the hub `{hub}` did not take the device: {}", trouble.text);
-                let failed = self
-                    .repository
-                    .change(move |transaction| fail(transaction, &moving, revision, text, now));
-                failed.await?;
-                Ok(true)
+                self.leave(row, moving, (ProvisioningCode::HubFailed, text)).await
             }
         }
+    }
+
+    /// The device stays where it is.
+    async fn leave(&self, row: &MoveRow, moving: Move, why: (ProvisioningCode, String)) -> Result<bool, ServiceError> {
+        let (registration, why_text) = (&moving.id, &why.1);
+        tracing::warn!(registration, why = why_text, "a device did not come to its hub");
+        let (now, revision) = (self.clock.now(), row.revision);
+        let failed = self
+            .repository
+            .change(move |transaction| fail(transaction, &moving, revision, why, now));
+        failed.await.map(|()| true)
     }
 
     fn place(&self, host: &str) -> Result<Place<'_>, Trouble> {
@@ -116,8 +122,8 @@ impl Shared {
         })
     }
 
-    /// Makes the device at its hub, and says whether it was not there before.
-    async fn bring(&self, moving: &Move) -> Result<bool, Trouble> {
+    /// Makes the device at its hub.
+    async fn bring(&self, moving: &Move) -> Result<Settled, Trouble> {
         let (device, target) = (Move::device(&moving.to)?, self.place(&moving.to.hub)?);
         let (hub, name) = (moving.to.hub.clone(), moving.to.device.clone());
         let kept = self
@@ -171,10 +177,11 @@ impl Shared {
                 return Ok(false);
             }
         }
-        let (hub, device) = (hub.clone(), device.clone());
-        let written = self
-            .repository
-            .change(move |transaction| transaction.remove_leftover(&hub, &device));
+        let (key, hub, device) = (self.hub_key(hub), hub.clone(), device.clone());
+        let written = self.repository.change(move |transaction| {
+            transaction.remove_provisioned(&key, &device)?;
+            transaction.remove_leftover(&hub, &device)
+        });
         written.await.map(|()| true)
     }
 }

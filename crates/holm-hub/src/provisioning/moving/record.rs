@@ -4,7 +4,9 @@ use holm_model::{DeviceId, RegistrationId, ServiceError, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::provisioning::enrollment::{Kind, Takeover};
 use crate::provisioning::linked::Trouble;
+use crate::provisioning::ownership::Known;
 use crate::provisioning::registration::{Assignment, Registration, Status, Substatus, new_etag};
 use crate::storage::{MoveRow, Transaction, View};
 
@@ -57,6 +59,12 @@ pub(in crate::provisioning) struct Move {
     /// As published: how the device will prove itself.
     pub(in crate::provisioning) authentication: Value,
     pub(in crate::provisioning) edge: bool,
+    /// What to do where a device is there that is not the enrollment's.
+    #[serde(default)]
+    pub(in crate::provisioning) takeover: Takeover,
+    /// Which device there is.
+    #[serde(default)]
+    pub(in crate::provisioning) known: Known,
     pub(in crate::provisioning) initial_twin: Option<Value>,
     pub(in crate::provisioning) substatus: String,
     pub(in crate::provisioning) payload: Option<Value>,
@@ -72,6 +80,17 @@ impl Move {
 
     pub(super) fn id(&self) -> Result<RegistrationId, ServiceError> {
         RegistrationId::new(&self.id).map_err(|error| ServiceError::server_error(error.to_string()))
+    }
+
+    /// The enrollment by which it registered.
+    pub(super) fn enrollment(&self) -> Result<(Kind, RegistrationId), ServiceError> {
+        let kind = if self.group.is_some() {
+            Kind::Group
+        } else {
+            Kind::Individual
+        };
+        let id = RegistrationId::new(&self.enrollment);
+        Ok((kind, id.map_err(|error| ServiceError::server_error(error.to_string()))?))
     }
 
     pub(super) fn device(spot: &Spot) -> Result<DeviceId, Trouble> {

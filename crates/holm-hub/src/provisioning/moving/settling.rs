@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::carried::{Carried, CarriedModule, settable};
 use super::record::{Data, Move};
+use crate::provisioning::enrollment::Takeover;
 use crate::provisioning::linked::Trouble;
 use crate::provisioning::place::Place;
 
@@ -15,16 +16,39 @@ pub(super) fn is_unfinished(device: &Value) -> bool {
     device["status"] == "disabled" && device["statusReason"] == UNFINISHED
 }
 
-/// Makes a device what it is to be; says whether it was not there before.
+/// How a device has settled in.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// It was not there before.
+    pub(super) is_made_here: bool,
+    /// It was there, and not its enrollment's.
+    pub(super) is_taken: bool,
+    /// So it was, and its enrollment takes over none: nothing has been done.
+    pub(super) is_not_its_own: bool,
+    /// Which of that id it is now.
+    pub(super) generation: String,
+}
+
+/// Makes a device what it is to be.
 pub(super) async fn settle_in(
     place: &Place<'_>,
     device: &DeviceId,
     moving: &Move,
     carried: Option<Carried>,
-) -> Result<bool, Trouble> {
+) -> Result<Settled, Trouble> {
     let identity = Identity::of_device(device.clone());
     let mut there = place.identity(&identity).await?;
-    if moving.data == Data::BeginsAnew && there.as_ref().is_some_and(|there| !is_unfinished(there)) {
+    let finished = there.as_ref().filter(|there| !is_unfinished(there));
+    // After a crash it may have been made by this very move, which its proof tells.
+    let is_taken = finished
+        .is_some_and(|there| there["authentication"] != moving.authentication && !moving.known.is(&generation(there)));
+    if is_taken && moving.takeover == Takeover::Refuse {
+        return Ok(Settled {
+            is_not_its_own: true,
+            ..Settled::default()
+        });
+    }
+    if moving.data == Data::BeginsAnew && finished.is_some() {
         place.remove(device).await?;
         there = None;
     }
@@ -39,7 +63,11 @@ pub(super) async fn settle_in(
             put_twins(place, &identity, &carried.twin, &carried.reported).await?;
             put_modules(place, device, carried.modules).await?;
         }
-        return Ok(false);
+        return Ok(Settled {
+            is_taken,
+            generation: generation(&document),
+            ..Settled::default()
+        });
     }
     let mut document = json!({
         "deviceId": device,
@@ -61,9 +89,21 @@ pub(super) async fn settle_in(
             (json!("enabled"), Value::Null)
         }
     };
+    let made = place.identity(&identity).await?;
+    let generation = made.as_ref().map(generation);
+    let generation = generation.ok_or_else(|| Trouble::passing("the device went while it was made"))?;
     (document["status"], document["statusReason"]) = (status, reason);
     place.put(&identity, &document, true).await?;
-    Ok(true)
+    Ok(Settled {
+        is_made_here: true,
+        is_taken,
+        is_not_its_own: false,
+        generation,
+    })
+}
+
+fn generation(device: &Value) -> String {
+    device["generationId"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn put_twins(place: &Place<'_>, identity: &Identity, twin: &Value, reported: &Value) -> Result<(), Trouble> {

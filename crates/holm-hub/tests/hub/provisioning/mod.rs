@@ -5,6 +5,7 @@ mod certificates;
 mod enrollments;
 mod many_groups;
 mod registering;
+mod takeover;
 mod tpm;
 mod webhook;
 
