@@ -41,6 +41,7 @@ mod otel_form;
 mod other_data;
 mod plain_client;
 mod provisioning;
+mod provisioning_commands;
 mod provisioning_life;
 mod provisioning_rules;
 mod queries;
