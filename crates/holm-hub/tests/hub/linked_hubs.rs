@@ -39,13 +39,18 @@ impl Other {
 
     async fn listen(&mut self) {
         let at = format!("{}:{}", self.address, self.port).parse().unwrap();
-        let listener = loop {
-            // The port may still be held by what the last listener left.
-            match Listener::bind(at, ListenerOptions::default()).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
+        let binding = async {
+            loop {
+                // The port may still be held by what the last listener left.
+                match Listener::bind(at, ListenerOptions::default()).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
             }
         };
+        let listener = tokio::time::timeout(Duration::from_secs(60), binding)
+            .await
+            .expect("the port is free again");
         self.port = listener.local_address().unwrap().port();
         let hub: &Hub = &self.hub.hub;
         let tls = server_config(hub.certificate().clone(), Arc::new(ProofOfKeyVerifier)).unwrap();
@@ -55,7 +60,8 @@ impl Other {
             .spawn(serve_tls(self.scope.clone(), listener, Arc::new(tls), rest));
     }
 
-    /// Nobody answers any more.
+    /// Nobody answers any more. Who is to be heard again needs an address of its own: at one that others use, they may get the port
+    /// meanwhile.
     async fn hang_up(&self) {
         self.scope.stop();
         self.scope.drain(Duration::from_secs(10)).await.ok();
@@ -344,7 +350,7 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
 
 #[tokio::test]
 async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_where_it_is() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.11").await;
     service.put("/enrollments/r", with(symmetric(), &at(HOST))).await.ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
     settle(&device).await;
@@ -355,7 +361,7 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
     service.put("/holm/v1/twins/r/reported", json!({ "firmware": 7 })).await;
     let document = service.get("/enrollments/r").await.ok();
     service
-        .update("/enrollments/r", "*", with(document, &at("127.0.0.1")))
+        .update("/enrollments/r", "*", with(document, &at("127.0.0.11")))
         .await
         .ok();
     other.hang_up().await;
@@ -383,16 +389,16 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
     assert_eq!(still["status"], "enabled");
     assert_eq!(
         (&moved["assignedHub"], &twin["tags"]["kept"]),
-        (&json!("127.0.0.1"), &json!(true))
+        (&json!("127.0.0.11"), &json!(true))
     );
     assert_eq!(twin["properties"]["reported"]["firmware"], 7);
 }
 
 #[tokio::test]
 async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_well() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.12").await;
     service
-        .put("/enrollments/r", with(symmetric(), &at("127.0.0.1")))
+        .put("/enrollments/r", with(symmetric(), &at("127.0.0.12")))
         .await
         .ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
@@ -408,10 +414,10 @@ async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_
         (&failed["status"], &failed["errorCode"]),
         (&json!("failed"), &json!(400_209))
     );
-    assert!(failed["errorMessage"].as_str().unwrap().contains("127.0.0.1") && failed["assignedHub"].is_null());
+    assert!(failed["errorMessage"].as_str().unwrap().contains("127.0.0.12") && failed["assignedHub"].is_null());
     assert_eq!(
         (&assigned["status"], &assigned["assignedHub"]),
-        (&json!("assigned"), &json!("127.0.0.1"))
+        (&json!("assigned"), &json!("127.0.0.12"))
     );
     assert_eq!(other.hub.get("/devices/r").await.ok()["status"], "enabled");
     assert_eq!(service.get("/devices/r").await.status, 404);
@@ -419,9 +425,9 @@ async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_
 
 #[tokio::test]
 async fn an_enrollment_that_is_disabled_while_its_device_is_on_its_way_keeps_it_out() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.13").await;
     service
-        .put("/enrollments/r", with(symmetric(), &at("127.0.0.1")))
+        .put("/enrollments/r", with(symmetric(), &at("127.0.0.13")))
         .await
         .ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
