@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::Provisioning;
-use super::document::{certificate_info, read_certificate};
+use super::attestation::{certificate_info, read_certificate};
 use super::enrollment::{Certificate, Signer};
 use super::registration::new_etag;
 use crate::random;

@@ -29,7 +29,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::attest::Attested;
-use super::document;
+use super::attestation;
 use super::enrollment::{Attestation, Kind, Tpm};
 use super::fields::Fields;
 use crate::registry::{Authentication, Keys};
@@ -76,7 +76,7 @@ pub(super) fn named(document: &Map<String, Value>) -> Result<Option<Tpm>, Provis
     let fields = Fields::new(tpm, "tpm.");
     let key = |name: &str| {
         let text = fields.text(name)?;
-        text.map(|text| document::public_area(text, &format!("tpm.{name}")))
+        text.map(|text| attestation::public_area(text, &format!("tpm.{name}")))
             .transpose()
     };
     let endorsement_key = key("endorsementKey")?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use holm_model::{ProvisioningCode, ProvisioningError, RegistrationId, ServiceError};
 use serde_json::{Map, Value};
 
+use super::attestation;
 use super::document::{self, Shown};
 use super::{Attestation, Enrollment, Kind, MAX_GROUPS, Provisioning, check_etag, is_full, moving, registration};
 use crate::storage::Transaction;
@@ -114,7 +115,7 @@ impl Provisioning {
         let missing = not_found(kind, &id);
         let found = self.0.repository.read(move |view| view.enrollment(kind, &id)).await?;
         let found = found.ok_or(missing)?;
-        Ok(document::write_attestation(&found.attestation, Shown::Whole))
+        Ok(attestation::write_attestation(&found.attestation, Shown::Whole))
     }
 
     /// Deletes an enrollment; what became of its devices stays known, and they stay devices.

@@ -4,7 +4,7 @@
 //! request -> Target (path) -> permission -> api-version -> body (bodies.rs) -> the resource's file -> answer
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
 //!   bulk.rs        POST /devices, /devices/keys/regenerate
-//!   twins.rs       /twins/{id}, …/methods
+//!   twins.rs       /twins/{id}, …/methods; /holm/v1/twins/{id}/reported (ours)
 //!   configurations.rs  /configurations; /holm/v1/configurations/plan, /holm/v1/devices/{id}/configurations (ours)
 //!   query.rs       /devices/query
 //!   scheduled_jobs.rs  /jobs/v2
