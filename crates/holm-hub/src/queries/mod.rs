@@ -10,6 +10,7 @@
 //!   there throughout is shown exactly once, however many come and go in between.
 //! - A page that has read for 10 s ends where it is, with what it has found: the next one goes on from there. What can't
 //!   be continued (groups, a sorted result) is refused then.
+//! - Who wants to know how many there are has them counted in one pass over one snapshot.
 //! - Memory is bounded: a page by [`MAX_ITEMS`] and 8 MiB, 20,000 groups, a sorted result by a page of keys.
 //!
 //! Queries have connections of their own to the database, so that reading a million twins does not keep a device waiting. Those that
@@ -18,6 +19,7 @@
 //! Source: `hub-service-api.md` §2.7, §4.1.
 
 mod continuation;
+mod count;
 mod document;
 mod jobs;
 mod pages;
@@ -159,6 +161,25 @@ impl Queries {
             items,
             continuation: next.map(|next| next.to_text(&request.text)),
         })
+    }
+
+    /// Counts the rows of a result in one pass, and makes none of them. Dropping the future ends the counting.
+    ///
+    /// # Errors
+    /// `ArgumentInvalid` with the place where the text is wrong, and where the counting takes too long; `ThrottlingBacklogTimeout`
+    /// when too many queries are running.
+    pub async fn count(&self, text: &str) -> Result<u64, ServiceError> {
+        let query = Query::parse(text)
+            .map_err(|problem| ServiceError::argument_invalid(format!("the query can't be read: {problem}")))?;
+        if query.collection() == Collection::Jobs {
+            return self.count_rows_of_jobs(text).await;
+        }
+        let presence = self.presence.clone();
+        self.repository
+            .read_long(MAX_WAIT, move |view| {
+                count::count(view, &presence, &query, Instant::now() + MAX_WHOLE_TIME)
+            })
+            .await
     }
 }
 
