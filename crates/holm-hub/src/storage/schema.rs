@@ -409,8 +409,9 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             found: version,
         });
     }
+    // What a savepoint would be rolled back to is kept in memory: beyond 64 KiB it would go to a file, page by page.
     connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;")
         .map_err(sqlite)?;
     if new {
         connection

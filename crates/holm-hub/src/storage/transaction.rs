@@ -108,6 +108,23 @@ impl<'c> Transaction<'c> {
         Ok(outcome)
     }
 
+    /// As [`Transaction::attempt`], with a part that somebody else makes.
+    ///
+    /// # Errors
+    /// As [`Transaction::attempt`].
+    pub fn attempt_by<T>(
+        &self,
+        actor: Actor,
+        part: impl FnOnce(&Self) -> Result<T, ServiceError>,
+    ) -> Result<Result<T, ServiceError>, ServiceError> {
+        let theirs = Self::new(self.view.connection, actor, self.keeps_history);
+        let outcome = theirs.attempt(part)?;
+        if outcome.is_ok() {
+            self.touched.borrow_mut().append(&mut theirs.into_touched());
+        }
+        Ok(outcome)
+    }
+
     /// Notes that an identity, its entry or its twin is another now.
     pub(crate) fn touch(&self, identity: &Identity) {
         let mut touched = self.touched.borrow_mut();
