@@ -53,7 +53,7 @@ pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};
 pub use policies::{Policy, RightSet, Rights};
 pub use provisioning::ProvisioningSettings;
-pub use queries::{FleetRow, RowKey, Scan};
+pub use queries::{Effort, FleetRow, RowKey, Scan, Scanned, Show, Tallied, Tally};
 pub use repository::Repository;
 pub use routing::{RoutingKind, RoutingRow};
 pub use schema::{FORMAT_VERSION, OpenError};

@@ -423,6 +423,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(FILES).map_err(sqlite)?;
     connection.execute_batch(CONFIGURATIONS).map_err(sqlite)?;
     super::queries::make_index(&connection).map_err(sqlite)?;
+    super::queries::make_counts(&connection).map_err(sqlite)?;
     super::jobs::make_tables(&connection).map_err(sqlite)?;
     connection.execute_batch(AUDIT).map_err(sqlite)?;
     connection.execute_batch(super::audit::INDEX).map_err(sqlite)?;
