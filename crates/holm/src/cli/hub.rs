@@ -149,6 +149,10 @@ pub(crate) struct HubRun {
     /// [default: as many as the machine bears]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(i64::from(HubConfig::LEAST_LOGINS)..))]
     pub(crate) max_logins_per_second: Option<u32>,
+    /// The most connections over HTTPS and WebSocket at a time [default: a quarter of those that open files permit, at most 20000]; the
+    /// others are for MQTT and AMQP
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_https_connections: Option<u32>,
     /// The most devices that register each minute with the provisioning service; those above are told when to come again
     /// [default: as many as the machine bears]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]

@@ -7,6 +7,7 @@ use holm_hub::HubConfig;
 
 use crate::cli::DpsRun;
 use crate::commands::hub;
+use crate::open_files;
 use crate::signals::Signals;
 
 pub(super) async fn run(options: DpsRun) -> anyhow::Result<()> {
@@ -20,5 +21,6 @@ pub(super) async fn run(options: DpsRun) -> anyhow::Result<()> {
     config.files = None;
     config.registrations_per_minute = options.max_registrations_per_minute.and_then(NonZeroU32::new);
     config.issued_certificate_days = options.issued_certificate_days;
-    hub::run_until_told(config, options.status, options.check, &mut signals).await
+    let room = hub::Room::new(open_files::raise(), None);
+    hub::run_until_told(config, options.status, options.check, room, &mut signals).await
 }
