@@ -52,6 +52,7 @@ mod routing_endpoints;
 mod sdk_coverage;
 mod service_messages;
 mod service_story;
+mod simulator;
 mod store_and_forward;
 mod survival;
 mod tour;
