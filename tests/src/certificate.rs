@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 /// A certificate and its key, in PEM files.
 #[derive(Clone, Debug)]
 pub struct Certificate {
@@ -158,6 +160,59 @@ impl Certificate {
             text(&key),
         ];
         openssl(&[sign.as_slice(), &["-out", text(&certificate)]].concat());
+        Self::from_files(certificate, key)
+    }
+
+    /// A new key in a file, and a request for a certificate for it under a name: PKCS #10 in DER.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn request(directory: &Path, file: &str, name: &str) -> (PathBuf, Vec<u8>) {
+        let [key, request] = [
+            directory.join(format!("{file}.key.pem")),
+            directory.join(format!("{file}.csr")),
+        ];
+        let subject = format!("/CN={name}");
+        let make = [
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-384",
+            "-nodes",
+        ];
+        let files = [
+            "-subj",
+            &subject,
+            "-keyout",
+            text(&key),
+            "-outform",
+            "DER",
+            "-out",
+            text(&request),
+        ];
+        openssl(&[make.as_slice(), &files].concat());
+        (key, std::fs::read(&request).expect("openssl has written a request"))
+    }
+
+    /// One that was issued: its chain as it is told, DER in base64, leaf first.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    #[track_caller]
+    pub fn issued(directory: &Path, file: &str, chain: &Value, key: PathBuf) -> Self {
+        let chain = chain.as_array().unwrap_or_else(|| panic!("no chain: {chain}")).iter();
+        let pem = |der: &Value| {
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                der.as_str().unwrap_or_default()
+            )
+        };
+        let certificate = directory.join(format!("{file}.pem"));
+        std::fs::write(&certificate, chain.map(pem).collect::<String>()).expect("a file can be written");
         Self::from_files(certificate, key)
     }
 

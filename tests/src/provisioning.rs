@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
 use crate::hub::Hub;
-use crate::need;
+use crate::sas::{Token, encode};
 use crate::sdk::{Language, Sdk, Transport};
 use crate::tpm::Tpm;
+use crate::{need, patience};
 
 /// What a device proves itself by.
 #[derive(Clone, Debug)]
@@ -37,6 +42,34 @@ impl Hub {
     #[track_caller]
     pub fn provisioning_connection_string(&self) -> String {
         self.told(&["hub", "connection-string", "--dps"])
+    }
+
+    /// Registers a device by a key of its own enrollment, with a request for a certificate; gives what it is told, once it is
+    /// assigned.
+    ///
+    /// # Panics
+    /// When it is refused, or takes too long.
+    #[must_use]
+    #[track_caller]
+    pub fn register_with_request(&self, id: &str, key: &str, request: &[u8]) -> Value {
+        let registration = format!("{}/registrations/{id}", self.id_scope());
+        let token = Token::sign(key, &encode(&registration), 3600).text();
+        let ask = |method: &str, path: &str, body: &str| {
+            let target = format!("/{registration}/{path}?api-version=2025-07-01-preview");
+            let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
+            let answer = self.service().send(method, &target, &headers, body.as_bytes());
+            answer.expect("an answer").json()
+        };
+        let body = json!({ "registrationId": id, "csr": STANDARD.encode(request) });
+        let begun = ask("PUT", "register", &body.to_string());
+        let operation = begun["operationId"].as_str().unwrap_or_else(|| panic!("{begun}"));
+        patience::wait("the registration", patience::long(), || {
+            let told = ask("GET", &format!("operations/{operation}"), "");
+            match told["status"].as_str() {
+                Some("assigned") => Ok(told["registrationState"].clone()),
+                _ => Err(told.to_string()),
+            }
+        })
     }
 
     #[track_caller]

@@ -11,11 +11,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holm_identity::Thumbprint;
 use holm_model::error::ServiceError;
 use holm_model::{Identity, Message, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use crate::credentials::Credentials;
 use crate::provisioning::Provisioning;
 use crate::service::Service;
 use crate::session::{SessionHandle, SessionId, Subscriptions};
@@ -92,6 +94,8 @@ pub struct Admission {
     pub identity: Identity,
     /// How the proof was given.
     pub auth: AuthKind,
+    /// By which thumbprint its certificate is known, where it showed one and the node goes by thumbprints.
+    pub thumbprint: Option<Thumbprint>,
     /// The generation of the identity; another generation is another device of the same name.
     pub generation_id: String,
     /// When the proof ends; `None` for certificates. The session is closed 300 s later (clock error).
@@ -371,6 +375,6 @@ pub trait Presence: Send + Sync + 'static {
 }
 
 /// Everything that the protocol fronts ask of a node.
-pub trait Backend: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning {}
+pub trait Backend: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning + Credentials {}
 
-impl<T: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning> Backend for T {}
+impl<T: Authority + Ingest + Twins + Inbox + Presence + Service + Provisioning + Credentials> Backend for T {}

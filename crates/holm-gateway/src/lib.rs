@@ -6,6 +6,7 @@
 mod amqp;
 pub mod backend;
 mod complaints;
+pub mod credentials;
 pub mod gateway;
 pub mod http;
 mod intake;
@@ -24,6 +25,7 @@ pub use backend::{
     Admission, Announced, Attempt, AuthKind, Authority, Backend, Credential, Delivery, Inbox, Ingest, IngestError,
     Mailbox, Presence, Principal, Refusal, Resumed, Settlement, Twins,
 };
+pub use credentials::Credentials;
 pub use gateway::Gateway;
 pub use profile::Profile;
 pub use provisioning::Provisioning;

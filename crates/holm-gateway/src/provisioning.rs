@@ -15,6 +15,7 @@
 //! Source: `hub-device-protocols.md` §5.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct Applicant {
     pub registrant: Registrant,
     /// Its proof.
     pub credential: Credential,
+    /// Where it asks from, where that is known.
+    pub source: Option<IpAddr>,
 }
 
 /// How far a registration is.

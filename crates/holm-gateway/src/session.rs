@@ -53,6 +53,8 @@ impl Subscriptions {
     pub const TWIN_RESPONSES: Self = Self(8);
     /// Changes of desired properties.
     pub const DESIRED_PROPERTIES: Self = Self(16);
+    /// Answers to requests for certificates.
+    pub const CERTIFICATE_RESPONSES: Self = Self(32);
 
     /// Both sets together.
     #[must_use]

@@ -4,33 +4,71 @@
 
 mod support;
 
+use std::convert::Infallible;
+
 use bytes::{Bytes, BytesMut};
 use holm_amqp::codec::{Frame, FrameBody, ProtocolHeader, decode_frame, encode_frame};
 use holm_amqp::performative::{SaslFrame, SaslInit, SaslResponse, Secret};
 use holm_amqp::{Limits, SaslCode, Symbol};
 use holm_net::Peer;
+use holm_net::websocket;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use support::{Fixture, PATIENCE};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// By which way a device comes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Tcp,
+    WebSocket,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// The device's end.
 struct Device {
-    stream: DuplexStream,
+    stream: Box<dyn Stream>,
     input: BytesMut,
 }
 
 impl Device {
     /// Begins SASL as a device of that endorsement key; the offers are read over.
     async fn begin(fixture: &Fixture, init: &[u8]) -> Self {
-        let (stream, far) = tokio::io::duplex(64 * 1024);
+        Self::begin_by(fixture, init, Way::Tcp).await
+    }
+
+    async fn begin_by(fixture: &Fixture, init: &[u8], way: Way) -> Self {
+        let (near, far) = tokio::io::duplex(64 * 1024);
         let gateway = fixture.gateway.clone();
-        fixture
-            .scope
-            .spawn(async move { gateway.serve_amqp_stream(far, Peer::default()).await });
+        let stream: Box<dyn Stream> = match way {
+            Way::Tcp => {
+                fixture
+                    .scope
+                    .spawn(async move { gateway.serve_amqp_stream(far, Peer::default()).await });
+                Box::new(near)
+            }
+            Way::WebSocket => {
+                let upgrading = service_fn(move |request| {
+                    let answer = gateway.upgrade(request, Peer::default());
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                fixture.scope.spawn(async move {
+                    let serving = http1::Builder::new().serve_connection(TokioIo::new(far), upgrading);
+                    serving.with_upgrades().await.unwrap();
+                });
+                let connecting = websocket::connect(near, "hub.test", "/$iothub/websocket", "AMQPWSB10");
+                Box::new(connecting.await.unwrap())
+            }
+        };
         let mut device = Self {
             stream,
             input: BytesMut::new(),
         };
-        device.stream.write_all(&ProtocolHeader::Sasl.bytes()).await.unwrap();
+        device.send(&ProtocolHeader::Sasl.bytes()).await;
         while device.input.len() < ProtocolHeader::BYTES {
             device.read().await;
         }
@@ -46,6 +84,11 @@ impl Device {
         });
         device.say(init).await;
         device
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     async fn read(&mut self) {
@@ -73,7 +116,7 @@ impl Device {
     async fn say(&mut self, frame: SaslFrame) {
         let (mut out, body) = (BytesMut::new(), FrameBody::Sasl(frame));
         encode_frame(&Frame { channel: 0, body }, &mut out);
-        self.stream.write_all(&out).await.unwrap();
+        self.send(&out).await;
     }
 
     async fn answer(&mut self, response: &[u8]) {
@@ -105,10 +148,13 @@ fn fixture(bytes: usize) -> (Fixture, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_tpm_gets_what_it_opens_in_parts_and_is_let_in_by_its_token() {
-    for bytes in [1, 400, 401, 2500] {
+async fn a_tpm_gets_what_it_opens_in_parts_and_is_let_in_by_its_token_over_tcp_and_in_websocket() {
+    for (bytes, way) in [1, 400, 401, 2500]
+        .into_iter()
+        .flat_map(|bytes| [(bytes, Way::Tcp), (bytes, Way::WebSocket)])
+    {
         let (fixture, sealed) = fixture(bytes);
-        let mut device = Device::begin(&fixture, INIT).await;
+        let mut device = Device::begin_by(&fixture, INIT, way).await;
 
         assert_eq!(device.challenge().await.as_ref(), [0]);
         device.answer(b"\0SRK").await;
@@ -126,7 +172,7 @@ async fn a_tpm_gets_what_it_opens_in_parts_and_is_let_in_by_its_token() {
         }
         device.answer(b"\0good").await;
 
-        assert_eq!(whole, sealed);
+        assert_eq!(whole, sealed, "{way:?}");
         assert_eq!(device.outcome().await, SaslCode::Ok);
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! ```sh
 //! cargo build --release -p holm
-//! cargo run --release -p holm-hub --example million -- 1000000 [DIR]
+//! cargo run --release -p holm-hub --example million -- 1000000 [CONFIGURATIONS] [DIR]
 //! ```
 //!
-//! The first argument is how many identities there are: devices with a key, tags and a reported property each. The second is the data
-//! directory, which is used again if it is there; else one in the directory for temporary files (a million takes some 0.6 GB). They
-//! are written as the hub would, many in a transaction. Then the real program is started on it, `holm` beside this one (or HOLM_BIN), and
-//! measured from outside.
+//! The first argument is how many identities there are: devices with a key, tags and a reported property each. The second is how many
+//! configurations are in force, each for the devices of a site and set there already: with one or more a hub reads the fleet when it
+//! starts, in the background. The third is the data directory, which is used again if it is there; else one in the directory for
+//! temporary files (a million takes some 0.6 GB). They are written as the hub would, many in a transaction. Then the real program is
+//! started on it, `holm` beside this one (or HOLM_BIN), and measured from outside: until it says where it listens, and until it has
+//! nothing more to do.
 
 // A stopwatch needs a place to print.
 #![allow(clippy::print_stdout)]
@@ -22,18 +24,24 @@ use std::time::{Duration, Instant};
 use holm_hub::registry::Entry;
 use holm_hub::storage::Repository;
 use holm_hub::{Hub, HubConfig};
+use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationWish};
 use holm_model::{Identity, ServiceError, Timestamp, Twin, TwinUpdate};
 use serde_json::json;
 
 /// Identities that are made in one transaction.
 const BATCH: u32 = 5000;
-/// How long memory is looked at after the start: configurations are evaluated then.
-const WATCHED: Duration = Duration::from_secs(20);
+/// How long memory and work are looked at after the start: configurations are evaluated then.
+const WATCHED: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// Sites that devices are at.
+const SITES: u32 = 50;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let count: u32 = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
+    let configurations: u32 = arguments.next().map_or(Ok(0), |text| text.parse())?;
     let temporary = tempfile::tempdir()?;
     let data = arguments
         .next()
@@ -44,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Everything else that a data directory has.
         Hub::open(HubConfig::new(&data, "localhost")).await?.close().await;
         fill(&data.join("hub.db"), count).await?;
+        configure(&data, configurations).await?;
     }
     let bytes = std::fs::metadata(data.join("hub.db"))?.len();
     println!("the database has {} MiB", bytes >> 20);
@@ -81,7 +90,41 @@ async fn fill(database: &Path, count: u32) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A device in one of fifty sites.
+/// Makes configurations, and has a hub put them into force.
+async fn configure(data: &Path, count: u32) -> Result<(), Box<dyn Error>> {
+    let repository = Repository::open(&data.join("hub.db"))?;
+    let made = repository.change(move |transaction| {
+        for number in 0..count {
+            let id = format!("site-{number}");
+            let body = json!({
+                "content": { "deviceContent": { "properties.desired.rate": number } },
+                "targetCondition": format!("tags.site = 'site-{}'", number % SITES),
+                "priority": number,
+            });
+            let id = ConfigurationId::new(&id).map_err(|_| ServiceError::server_error("the id can't be used"))?;
+            let wish = ConfigurationWish::from_json(&id, body.to_string().as_bytes())?;
+            transaction.put_configuration(&Configuration::create(
+                id,
+                wish,
+                Timestamp::from_unix_seconds(1_800_000_000),
+                1,
+            )?)?;
+        }
+        Ok(())
+    });
+    made.await?;
+    repository.close().await;
+    let begin = Instant::now();
+    let hub = Hub::open(HubConfig::new(data, "localhost")).await?;
+    while !hub.configurations().is_settled().await {
+        tokio::time::sleep(LOOK).await;
+    }
+    println!("{count} configurations are in force after {:.1?}", begin.elapsed());
+    hub.close().await;
+    Ok(())
+}
+
+/// A device in one of the sites.
 fn device(number: u32) -> Result<(Entry, Twin), ServiceError> {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let identity: Identity = format!("device-{number:07}")
@@ -89,7 +132,7 @@ fn device(number: u32) -> Result<(Entry, Twin), ServiceError> {
         .map_err(|_| ServiceError::server_error("the id of an example can't be used"))?;
     let entry = Entry::new(identity.clone(), now)?;
     let mut twin = Twin::new(identity, now);
-    let tags = json!({ "site": format!("site-{}", number % 50), "serial": number });
+    let tags = json!({ "site": format!("site-{}", number % SITES), "serial": number });
     let update = TwinUpdate {
         tags: tags.as_object().cloned(),
         desired: None,
@@ -128,13 +171,33 @@ fn measure(data: &Path, which: &str) -> Result<(), Box<dyn Error>> {
     }
     let took = begin.elapsed();
     let at_start = resident(&hub.0)?;
-    let (mut most, until) = (at_start, Instant::now() + WATCHED);
+    let (mut most, mut last, mut worked) = (at_start, at_start, took);
+    let (mut used, until) = (ticks(&hub.0)?, Instant::now() + WATCHED);
     while Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(100));
-        most = most.max(resident(&hub.0)?);
+        std::thread::sleep(LOOK);
+        last = resident(&hub.0)?;
+        most = most.max(last);
+        let now = ticks(&hub.0)?;
+        // More than a tick is more than what an idle hub does.
+        if now > used + 1 {
+            worked = begin.elapsed();
+        }
+        used = now;
     }
-    println!("{which}: ready after {took:.2?}, {at_start} KiB resident then, {most} KiB at most in {WATCHED:?}");
+    println!(
+        "{which}: ready after {took:.2?}, at rest after {worked:.2?}; {at_start} KiB resident when ready, {most} KiB at most and \
+         {last} KiB at last in {WATCHED:?}"
+    );
     Ok(())
+}
+
+/// The processor time that a process has used, in ticks of some 10 ms.
+fn ticks(process: &Child) -> Result<u64, Box<dyn Error>> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
+    // Behind the name, which may hold spaces: state is the first, user and system time are the 12th and 13th.
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    let times = behind.split_whitespace().skip(11).take(2);
+    Ok(times.map(str::parse::<u64>).sum::<Result<u64, _>>()?)
 }
 
 /// `holm`, as it is built beside this example.

@@ -5,11 +5,13 @@
 //! ```
 //!
 //! The first number is how many twins there are, the second how often each query is asked. The fleet is made first, in the
-//! directory for temporary files: a million twins are about 1.5 GB.
+//! directory for temporary files, or in a third argument, where it stays and is found again: a million twins are about 1.5 GB.
+//! At the end the selective queries are asked once more while scans of the whole fleet run beside them.
 
 // A stopwatch needs a place to print.
 #![allow(clippy::print_stdout)]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use holm_hub::presence::Presence;
@@ -22,46 +24,104 @@ use serde_json::json;
 /// Twins that are made in one transaction.
 const BATCH: u32 = 5000;
 
-/// What is asked: the text, the size of a page, and how often at most.
-const QUERIES: &[(&str, usize, u32)] = &[
-    ("SELECT * FROM devices WHERE deviceId = 'device-0000777'", 100, u32::MAX),
-    ("SELECT * FROM devices WHERE tags.room = 'room-77'", 100, u32::MAX),
+/// Scans that run beside selective queries.
+const SCANS: usize = 4;
+/// Reads every twin, and finds none.
+const SCAN: &str = "SELECT * FROM devices WHERE properties.reported.battery + 0 = -1";
+
+/// What an index finds: the text, and the size of a page.
+const SELECTIVE: &[(&str, usize)] = &[
+    ("SELECT * FROM devices WHERE deviceId = 'device-0000777'", 100),
+    ("SELECT * FROM devices WHERE tags.room = 'room-77'", 100),
     (
         "SELECT * FROM devices WHERE tags.site = 'site-7' AND tags.room = 'room-77'",
         100,
-        u32::MAX,
     ),
     (
         "SELECT * FROM devices WHERE tags.serial >= 500 AND tags.serial < 550",
         100,
-        u32::MAX,
     ),
     (
         "SELECT * FROM devices WHERE tags.site = 'site-7' AND properties.reported.battery < 10",
         100,
-        20,
     ),
+    (
+        "SELECT * FROM devices WHERE tags.site = 'site-7' AND tags.spare = true AND properties.reported.battery < 10",
+        100,
+    ),
+    (
+        "SELECT * FROM devices WHERE tags.room = 'room-77' AND properties.reported.battery = -1",
+        100,
+    ),
+    (
+        "SELECT * FROM devices WHERE tags.site IN ['site-7', 'site-9'] AND properties.reported.battery > 90",
+        100,
+    ),
+];
+
+/// What reads much: the text, the size of a page, and how often at most.
+const OTHERS: &[(&str, usize, u32)] = &[
     ("SELECT * FROM devices", 1000, 20),
+    ("SELECT COUNT() AS n FROM devices", 100, 20),
+    ("SELECT status, COUNT() AS n FROM devices GROUP BY status", 100, 20),
+    ("SELECT COUNT() AS n FROM devices WHERE tags.site = 'site-7'", 100, 20),
+    (
+        "SELECT COUNT() AS n FROM devices WHERE tags.site = 'site-7' AND properties.reported.battery = -1",
+        100,
+        5,
+    ),
+    ("SELECT tags.site, COUNT() AS n FROM devices GROUP BY tags.site", 100, 3),
     ("SELECT * FROM devices WHERE properties.reported.battery = -1", 100, 2),
-    ("SELECT COUNT() AS n FROM devices", 100, 2),
-    ("SELECT tags.site, COUNT() AS n FROM devices GROUP BY tags.site", 100, 1),
+    (SCAN, 100, 2),
+    (
+        "SELECT properties.reported.battery AS b, COUNT() AS n FROM devices GROUP BY properties.reported.battery",
+        100,
+        1,
+    ),
 ];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u32>());
-    let twins = arguments.next().transpose()?.unwrap_or(100_000);
-    let times = arguments.next().transpose()?.unwrap_or(100);
-    let directory = tempfile::tempdir()?;
-    let repository = Repository::open(&directory.path().join("hub.db"))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |place: usize, or: u32| arguments.get(place).map_or(Ok(or), |text| text.parse::<u32>());
+    let (twins, times) = (number(0, 100_000)?, number(1, 100)?);
+    let temporary = tempfile::tempdir()?;
+    let directory = arguments.get(2).map_or_else(|| temporary.path(), Path::new);
+    let database = directory.join("hub.db");
+    let is_there = database.exists();
+    let repository = Repository::open(&database)?;
 
-    make(&repository, twins).await?;
+    if !is_there {
+        make(&repository, twins).await?;
+    }
     let queries = Queries::new(repository.clone(), Presence::default());
-    for (text, most, at_most) in QUERIES {
+    for (text, most) in SELECTIVE {
+        ask(&queries, text, *most, times).await;
+    }
+    for (text, most, at_most) in OTHERS {
         ask(&queries, text, *most, times.min(*at_most)).await;
     }
+    println!("beside {SCANS} scans:");
+    let scans: Vec<_> = (0..SCANS).map(|_| tokio::spawn(scan(queries.clone()))).collect();
+    for (text, most) in SELECTIVE {
+        ask(&queries, text, *most, times).await;
+    }
+    scans.iter().for_each(tokio::task::JoinHandle::abort);
     repository.close().await;
     Ok(())
+}
+
+/// Scans again and again; a scan that had to wait too long for others is asked again as well.
+async fn scan(queries: Queries) {
+    loop {
+        let request = PageRequest {
+            text: SCAN.to_owned(),
+            ..PageRequest::default()
+        };
+        if let Err(error) = queries.page(request).await {
+            println!("{error}");
+        }
+    }
 }
 
 async fn make(repository: &Repository, twins: u32) -> Result<(), ServiceError> {

@@ -1,11 +1,13 @@
 //! How long it takes to know whom configurations are for, and to write it: `cargo run --release -p holm-hub --example targeting --
-//! [DEVICES] [DEPLOYMENTS]` (100,000 edge devices and 100 deployments if nobody says).
+//! [TARGETS] [CONFIGURATIONS] [layers|settings]` (100,000 edge devices and 100 deployments, a base and layers, if nobody says; with
+//! `settings` plain devices and configurations of devices, each of which sets a desired property).
 //!
 //! The fleet is made in a directory of its own; then a hub is opened on it, as after a restart. Figures:
 //!
 //! - cold: from the opening of the hub until every condition is asked of everyone
-//! - retarget: from the answer to a change of tags until the deployment's own row says so, one at a time
-//! - fan-out: until all twins say what follows
+//! - fan-out: from there until all twins say what follows
+//! - retarget: from the answer to a change of tags until the twin's own row names the configuration that is for it now, one at a time:
+//!   while the fan-out is under way, and when nothing else is
 
 #![allow(
     clippy::unwrap_used,
@@ -21,17 +23,22 @@ use holm_hub::registry::Entry;
 use holm_hub::storage::Repository;
 use holm_hub::{Hub, HubConfig};
 use holm_identity::SasToken;
-use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationWish};
+use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationKind, ConfigurationWish};
 use holm_model::{Identity, ModuleId, Timestamp, Twin, TwinUpdate};
 use http_body_util::BodyExt as _;
 use hyper::{Method, Request};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 const HOST: &str = "hub.test";
 /// Devices of one transaction.
 const BATCH: usize = 2000;
-/// Changes of tags that are timed.
-const CHANGES: usize = 200;
+/// Changes of tags that are timed when nothing else is to be done, and at most while a fan-out is under way.
+const CHANGES: usize = 1000;
+/// Between two looks at a row.
+const LOOK: Duration = Duration::from_micros(50);
+/// Between two changes while a fan-out is under way.
+const PAUSE: Duration = Duration::from_millis(50);
 
 fn argument(place: usize, usual: usize) -> usize {
     std::env::args().nth(place).map_or(usual, |text| text.parse().unwrap())
@@ -39,15 +46,18 @@ fn argument(place: usize, usual: usize) -> usize {
 
 #[tokio::main]
 async fn main() {
-    let (devices, deployments) = (argument(1, 100_000), argument(2, 100));
+    let (devices, number) = (argument(1, 100_000), argument(2, 100));
+    let kind = match std::env::args().nth(3).as_deref() {
+        None | Some("layers") => ConfigurationKind::Edge,
+        Some("settings") => ConfigurationKind::Device,
+        Some(other) => panic!("`{other}` is neither `layers` nor `settings`"),
+    };
     let directory = tempfile::tempdir().unwrap();
     let config = HubConfig::new(directory.path().join("data"), HOST);
     Hub::open(config.clone()).await.unwrap().close().await;
-    make_fleet(&config, devices, deployments).await;
-    println!(
-        "{devices} edge devices, {deployments} deployments; load average {}",
-        load()
-    );
+    make_fleet(&config, kind, devices, number).await;
+    println!("{devices} targets, {number} configurations; load average {}", load());
+    let rows = Connection::open(config.data.join("hub.db")).unwrap();
 
     let begin = Instant::now();
     let hub = Hub::open(config).await.unwrap();
@@ -55,43 +65,115 @@ async fn main() {
     while !hub.configurations().is_evaluated().await {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    let cold = begin.elapsed();
     println!(
         "cold      {:>8.0} ms, of which the opening took {:.0} ms",
-        millis(begin),
-        opened.as_secs_f64() * 1e3
+        millis(cold),
+        millis(opened)
     );
 
+    let begin = Instant::now();
+    let mut target = Retarget {
+        hub: &hub,
+        rows: &rows,
+        kind,
+        number,
+    };
+    let mut during = Vec::new();
+    let mut last = devices;
     while !hub.configurations().is_settled().await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    println!(
-        "fan-out   {:>8.0} ms, {:.0} devices a second",
-        millis(begin),
-        devices as f64 / begin.elapsed().as_secs_f64()
-    );
-
-    let mut times: Vec<f64> = Vec::new();
-    for number in 0..CHANGES.min(devices) {
-        let device = format!("e{number}");
-        let change = json!({"tags": {"site": number as u64 % 7 + 100}});
-        call(&hub, Method::PATCH, &format!("/twins/{device}"), &change).await;
-        let begin = Instant::now();
-        while !hub.configurations().is_settled().await {
-            tokio::task::yield_now().await;
+        tokio::time::sleep(PAUSE).await;
+        // From the end, where the fan-out comes last.
+        if during.len() < CHANGES && last > devices / 2 {
+            last -= 1;
+            during.push(target.once(last).await);
         }
-        times.push(millis(begin));
     }
-    times.sort_by(f64::total_cmp);
+    let took = begin.elapsed();
     println!(
-        "retarget  {:>8.2} ms at the median, {:.2} ms at worst of {}",
-        times[times.len() / 2],
-        times[times.len() - 1],
-        times.len()
+        "fan-out   {:>8.0} ms, {:.0} targets a second",
+        millis(took),
+        devices as f64 / took.as_secs_f64()
     );
+    tell("retarget meanwhile", during);
+
+    let waiting = || {
+        let count = rows.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0));
+        count.unwrap()
+    };
+    while waiting() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!(
+        "events    {:>8.0} ms after the beginning of the fan-out all are told",
+        millis(begin.elapsed())
+    );
+    let mut quiet = Vec::new();
+    for place in 0..CHANGES.min(devices / 2) {
+        quiet.push(target.once(place).await);
+    }
+    tell("retarget", quiet);
     hub.close().await;
 }
 
-async fn make_fleet(config: &HubConfig, devices: usize, deployments: usize) {
+/// Changes tags so that another configuration is for a target.
+struct Retarget<'h> {
+    hub: &'h Hub,
+    rows: &'h Connection,
+    kind: ConfigurationKind,
+    number: usize,
+}
+
+impl Retarget<'_> {
+    /// How long it takes, in milliseconds.
+    async fn once(&mut self, target: usize) -> f64 {
+        let device = format!("e{target}");
+        // One of those that are for a site, and not that of its site before.
+        let sites: Vec<usize> = (0..self.number)
+            .filter(|it| it % 5 == 3 && *it != target % 1000)
+            .collect();
+        let site = sites.get(target % sites.len().max(1)).copied();
+        let change = json!({"tags": {"site": site}});
+        call(self.hub, Method::PATCH, &format!("/twins/{device}"), &change).await;
+        let begin = Instant::now();
+        let module = match self.kind {
+            ConfigurationKind::Edge => "$edgeAgent",
+            _ => "",
+        };
+        let Some(wanted) = site.map(|site| format!("\"c{site}\"")) else {
+            return 0.0;
+        };
+        let sql = "SELECT statuses FROM twin_configurations WHERE device = ?1 AND module = ?2";
+        let mut statement = self.rows.prepare_cached(sql).unwrap();
+        loop {
+            let statuses = statement.query_row([device.as_str(), module], |row| row.get::<_, String>(0));
+            if statuses.is_ok_and(|statuses| statuses.contains(&wanted)) {
+                return millis(begin.elapsed());
+            }
+            tokio::task::block_in_place(|| std::thread::sleep(LOOK));
+        }
+    }
+}
+
+fn tell(what: &str, mut times: Vec<f64>) {
+    times.sort_by(f64::total_cmp);
+    let at = |of_hundred: usize| {
+        let place = times.len() * of_hundred / 100;
+        times
+            .get(place.min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+    };
+    println!(
+        "{what}: {:.2} ms at the median, {:.2} ms for 99 of 100, {:.2} ms at worst of {}",
+        at(50),
+        at(99),
+        at(100),
+        times.len()
+    );
+}
+
+async fn make_fleet(config: &HubConfig, kind: ConfigurationKind, devices: usize, number: usize) {
     let repository = Repository::open(&config.data.join("hub.db")).unwrap();
     let now = Timestamp::from_unix_millis(1_800_000_000_000);
     let numbers: Vec<usize> = (0..devices).collect();
@@ -102,7 +184,10 @@ async fn make_fleet(config: &HubConfig, devices: usize, deployments: usize) {
                 let device = holm_model::DeviceId::new(&format!("e{number}")).unwrap();
                 let identity = Identity::of_device(device.clone());
                 let mut entry = Entry::new(identity.clone(), now)?;
-                entry.become_edge();
+                let is_edge = kind == ConfigurationKind::Edge;
+                if is_edge {
+                    entry.become_edge();
+                }
                 transaction.put_entry(&entry)?;
                 let mut twin = Twin::new(identity, now);
                 let tags =
@@ -117,7 +202,10 @@ async fn make_fleet(config: &HubConfig, devices: usize, deployments: usize) {
                 let reported = json!({"battery": number % 100, "model": format!("m{}", number % 9)});
                 twin.patch_reported(reported.as_object().unwrap(), None, now)?;
                 transaction.put_twin(&twin)?;
-                for module in [ModuleId::edge_agent(), ModuleId::edge_hub()] {
+                for module in [ModuleId::edge_agent(), ModuleId::edge_hub()]
+                    .into_iter()
+                    .filter(|_| is_edge)
+                {
                     let identity = Identity::of_module(device.clone(), module);
                     transaction.put_entry(&Entry::new(identity.clone(), now)?)?;
                     transaction.put_twin(&Twin::new(identity, now))?;
@@ -128,8 +216,8 @@ async fn make_fleet(config: &HubConfig, devices: usize, deployments: usize) {
         made.await.unwrap();
     }
     let made = repository.change(move |transaction| {
-        for number in 0..deployments {
-            transaction.put_configuration(&deployment(number, now))?;
+        for number in 0..number {
+            transaction.put_configuration(&configuration(kind, number, now))?;
         }
         Ok(())
     });
@@ -137,8 +225,8 @@ async fn make_fleet(config: &HubConfig, devices: usize, deployments: usize) {
     repository.close().await;
 }
 
-/// One base for all; layers by an equality, by several, and by comparisons that no index answers.
-fn deployment(number: usize, now: Timestamp) -> Configuration {
+/// One for all; others by an equality, by several, and by comparisons that no index answers.
+fn configuration(kind: ConfigurationKind, number: usize, now: Timestamp) -> Configuration {
     let id = ConfigurationId::new(&format!("c{number}")).unwrap();
     let module =
         json!({"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": "m:1"}});
@@ -168,7 +256,11 @@ fn deployment(number: usize, now: Timestamp) -> Configuration {
             (condition, layer)
         }
     };
-    let body = json!({"content": {"modulesContent": content}, "targetCondition": condition, "priority": number});
+    let content = match kind {
+        ConfigurationKind::Edge => json!({"modulesContent": content}),
+        _ => json!({"deviceContent": {format!("properties.desired.p{number}"): number}}),
+    };
+    let body = json!({"content": content, "targetCondition": condition, "priority": number});
     let wish = ConfigurationWish::from_json(&id, body.to_string().as_bytes()).unwrap();
     Configuration::create(id, wish, now, 1).unwrap()
 }
@@ -199,8 +291,8 @@ async fn call(hub: &Hub, method: Method, path: &str, body: &Value) {
     );
 }
 
-fn millis(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn load() -> String {

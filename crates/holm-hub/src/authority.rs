@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use holm_gateway::{Admission, Attempt, AuthKind, Credential, Principal, Refusal};
 use holm_identity::x509_auth::thumbprint_matches;
-use holm_identity::{SasToken, SymmetricKey};
+use holm_identity::{SasToken, SymmetricKey, Thumbprint};
 use holm_model::{ErrorCode, Identity, ServiceError, Timestamp};
 use rustls::pki_types::CertificateDer;
 
@@ -127,6 +127,7 @@ impl Authority {
         let identity = attempt.identity.clone();
         let entry = self.enabled_entry(&identity).await?;
         let now = self.clock.now();
+        let mut thumbprint = None;
         let (principal, auth, expires) = match &attempt.credential {
             Credential::Token(text) => {
                 let token = self.token(text, now)?;
@@ -138,7 +139,7 @@ impl Authority {
                 (principal, AuthKind::Sas, Some(expires))
             }
             Credential::Certificate(chain) => {
-                check_certificate(&entry, chain, now)?;
+                thumbprint = Some(check_certificate(&entry, chain, now)?);
                 (Principal::Identity(identity.clone()), AuthKind::X509, None)
             }
             Credential::None => {
@@ -150,6 +151,7 @@ impl Authority {
             principal,
             identity,
             auth,
+            thumbprint,
             generation_id: entry.generation,
             expires,
             announced: attempt.announced,
@@ -384,7 +386,8 @@ fn signed(token: &SasToken, primary: &SymmetricKey, secondary: &SymmetricKey) ->
     token.verify(primary) || token.verify(secondary)
 }
 
-fn check_certificate(entry: &Entry, chain: &[CertificateDer<'static>], now: Timestamp) -> Result<(), Denied> {
+/// Gives the thumbprint by which the certificate is known.
+fn check_certificate(entry: &Entry, chain: &[CertificateDer<'static>], now: Timestamp) -> Result<Thumbprint, Denied> {
     match &entry.authentication {
         Authentication::SelfSigned((primary, secondary)) => {
             let known: Vec<_> = primary.iter().chain(secondary).cloned().collect();

@@ -208,6 +208,10 @@ pub struct EventSources {
     /// Devices and modules that connected and disconnected, each at most once a minute. Default no: a fleet that reconnects
     /// would write as many events.
     pub connection_states: bool,
+    /// What jobs did with devices and modules. Default no.
+    pub device_jobs: bool,
+    /// Digital twins that changed. Default no: the twins that changed are told already.
+    pub digital_twin_changes: bool,
 }
 
 impl EventSources {
@@ -218,6 +222,8 @@ impl EventSources {
             events::TWIN_CHANGES => self.twin_changes,
             events::LIFECYCLE => self.lifecycle,
             events::CONNECTION_STATES => self.connection_states,
+            events::DEVICE_JOBS => self.device_jobs,
+            events::DIGITAL_TWIN_CHANGES => self.digital_twin_changes,
             _ => true,
         }
     }
@@ -229,6 +235,8 @@ impl Default for EventSources {
             twin_changes: true,
             lifecycle: true,
             connection_states: false,
+            device_jobs: false,
+            digital_twin_changes: false,
         }
     }
 }

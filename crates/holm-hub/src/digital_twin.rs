@@ -11,6 +11,8 @@
 //!
 //! Source: `hub-service-api.md` §2.2; the published conventions of plug and play.
 
+mod difference;
+
 use holm_model::twin::{Section, patch};
 use holm_model::{ServiceError, Twin, TwinUpdate, strict_json};
 use serde::Deserialize;
@@ -45,6 +47,16 @@ pub struct DigitalPatch(Vec<Operation>);
 /// The digital twin of a device that has announced a model.
 #[must_use]
 pub fn view(twin: &Twin, model: &str) -> Value {
+    Value::Object(document(twin, model))
+}
+
+/// What has changed between two states of the digital twin, a JSON Patch; empty for nothing.
+#[must_use]
+pub fn changes(before: &Twin, after: &Twin, model: &str) -> Vec<Value> {
+    difference::difference(&document(before, model), &document(after, model))
+}
+
+fn document(twin: &Twin, model: &str) -> Map<String, Value> {
     let (desired, reported) = (Part::of(twin.desired()), Part::of(twin.reported()));
     let mut metadata = Map::from_iter([("$model".to_owned(), json!(model))]);
     let mut document = Map::from_iter([("$dtId".to_owned(), json!(twin.identity().device))]);
@@ -62,7 +74,7 @@ pub fn view(twin: &Twin, model: &str) -> Value {
         }
     }
     document.insert("$metadata".to_owned(), Value::Object(metadata));
-    Value::Object(document)
+    document
 }
 
 /// Properties beside their metadata.

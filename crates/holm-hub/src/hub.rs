@@ -15,61 +15,40 @@
 //!
 //! Opening makes what is missing and changes nothing of what another release wrote. Listeners are the caller's.
 
+mod assemble;
 mod data_directory;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_identity::{CertificateAuthority, ReloadableCertificate};
+use holm_identity::ReloadableCertificate;
 use holm_model::ServiceError;
 use holm_net::Scope;
 
-use crate::authority::Authority;
 use crate::backend::HubBackend;
 use crate::backup::Backups;
-use crate::blobs::{Blobs, OpenBlobsError};
-use crate::c2d::Mailboxes;
-use crate::config::ChangeBounds;
+use crate::blobs::OpenBlobsError;
 use crate::configurations::Configurations;
-use crate::deployment::Deployments;
-use crate::events::{ConnectionStates, ConsumerGroups, EventLog, LogError, Readers, Relay};
+use crate::events::{EventLog, LogError, Relay};
 use crate::files::Files;
-use crate::jobs::Jobs;
-use crate::methods::Methods;
-use crate::metrics::Metrics;
-use crate::notices::{Notices, ReaderId};
-use crate::policies::{Policies, PolicySet, default_policies};
-use crate::presence::Presence;
-use crate::provisioning::{Parts, Provisioning};
+use crate::policies::PolicySet;
 use crate::queries::Queries;
-use crate::registry::Registry;
-use crate::rest::Bodies;
-use crate::routing::{self, Routing};
-use crate::service::Endpoint;
-use crate::storage::{OpenError, Policy, Repository, RightSet, Rights, Transaction};
-use crate::transfer::Transfers;
-use crate::twins::Twins;
+use crate::storage::{OpenError, Policy, Repository};
 use crate::{Clock, HubConfig, RestApi, Signals, feedback};
 
+use assemble::{assemble, backups, check, open_files, prepare, transfers};
 use data_directory::DataDirectory;
 pub use data_directory::{
     DataDirectoryError, connection_string, event_hub_connection_string, host_name, id_scope,
     provisioning_connection_string,
 };
 pub(crate) use data_directory::{Lock, RESTORING, connection_string_of, lock_data, lock_directory};
+use tasks::{
+    follow_owner, forget_changes, keep_presence, keep_trying, renew_certificate, say_that_nobody_is_connected,
+    sweep_mail, tidy_files,
+};
 
-/// How often what is known of connections is written, and how much of it a crash loses.
-const FLUSH_PRESENCE: Duration = Duration::from_secs(5);
-/// How often a database that could not be written to is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often messages and notices that have expired are looked for.
-const SWEEP_MAIL: Duration = Duration::from_secs(15);
-/// How often what is left of uploads that nobody ended is removed.
-const TIDY_FILES: Duration = Duration::from_secs(3600);
-/// How often the server certificate is looked at.
-const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
-/// How often changes that are too old to be known are forgotten.
-const FORGET_CHANGES: Duration = Duration::from_secs(60);
 /// How long tasks may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -331,364 +310,5 @@ impl Hub {
         }
         backend.log.clone().close().await;
         backend.repository.close().await;
-    }
-}
-
-fn check(config: &HubConfig) -> Result<(), OpenHubError> {
-    let day = Duration::from_secs(24 * 3600);
-    if !(2..=32).contains(&config.partitions) {
-        let text = format!("`partitions` is {}; give 2 to 32", config.partitions);
-        return Err(OpenHubError::Config(text));
-    }
-    if !(day..=7 * day).contains(&config.retention) {
-        let text = format!("`retention` is {} s; give 1 to 7 days", config.retention.as_secs());
-        return Err(OpenHubError::Config(text));
-    }
-    let queues = [
-        (&config.c2d, "cloud-to-device messages"),
-        (&config.feedback, "feedback"),
-        (&config.file_notifications, "notifications of files"),
-    ];
-    for (bounds, of) in queues {
-        bounds.check(of).map_err(OpenHubError::Config)?;
-    }
-    if let Some(files) = &config.files {
-        files.check().map_err(OpenHubError::Config)?;
-    }
-    if !(1..=3650).contains(&config.issued_certificate_days) {
-        let days = config.issued_certificate_days;
-        let text = format!("certificates for devices are to live {days} days; give 1 to 3650");
-        return Err(OpenHubError::Config(text));
-    }
-    if config.hostname.is_empty() {
-        let text = "`hostname` is empty; give the name that clients connect to";
-        return Err(OpenHubError::Config(text.to_owned()));
-    }
-    Ok(())
-}
-
-/// Makes the policies of a new hub.
-async fn prepare(repository: &Repository) -> Result<Vec<Policy>, ServiceError> {
-    repository
-        .change(move |transaction| {
-            if transaction.policies::<Rights>()?.is_empty() {
-                for (name, rights) in default_policies() {
-                    let keys = crate::registry::Keys::generate()?;
-                    transaction.put_policy(&Policy {
-                        name: name.to_owned(),
-                        primary: keys.primary,
-                        secondary: keys.secondary,
-                        rights,
-                    })?;
-                }
-            }
-            transaction.policies()
-        })
-        .await
-}
-
-/// An earlier hub may have had connections when it ended. A full disk is no reason not to start: reads go on.
-async fn say_that_nobody_is_connected(repository: &Repository, clock: &Clock) -> Result<(), ServiceError> {
-    let now = clock.now();
-    repository
-        .change(move |transaction| transaction.disconnect_all(now))
-        .await
-}
-
-async fn assemble(
-    config: &HubConfig,
-    repository: Repository,
-    log: EventLog,
-    policies: PolicySet,
-    clock: Clock,
-    certificates: CertificateAuthority,
-) -> Result<RestApi, ServiceError> {
-    let (signals, presence, scope) = (Signals::default(), Presence::default(), Scope::new());
-    let metrics = Metrics::default();
-    let hub_name = config.hub_name();
-    let registry = Registry::new(
-        repository.clone(),
-        presence.clone(),
-        signals.clone(),
-        clock.clone(),
-        hub_name.clone(),
-    );
-    let twins = Twins::new(
-        repository.clone(),
-        presence.clone(),
-        signals.clone(),
-        clock.clone(),
-        hub_name.clone(),
-    );
-    let authority = Authority::new(
-        repository.clone(),
-        signals.clone(),
-        clock.clone(),
-        config.token_hosts(),
-        policies.clone(),
-        metrics.clone(),
-    );
-    let notices = Notices::open(
-        repository.clone(),
-        clock.clone(),
-        scope.clone(),
-        config.feedback,
-        config.file_notifications,
-    );
-    let notices = notices.await?;
-    let groups = ConsumerGroups::open(repository.clone(), clock.clone()).await?;
-    let service_scope = scope.clone();
-    let methods = Methods::new(repository.clone(), signals.clone());
-    let queries = Queries::new(repository.clone(), presence.clone());
-    let parts = Parts {
-        repository: repository.clone(),
-        presence: presence.clone(),
-        signals: signals.clone(),
-        clock: clock.clone(),
-        authority: authority.clone(),
-        issuer: certificates,
-    };
-    let provisioning = Provisioning::open(config, parts).await?;
-    let connections = ConnectionStates::new(config.event_sources.connection_states);
-    let parts = routing::Parts {
-        repository: repository.clone(),
-        log: log.clone(),
-        clock: clock.clone(),
-        scope: scope.clone(),
-        connections: connections.clone(),
-        defaults: config.event_sources,
-        hub_name: hub_name.clone(),
-        files: config.routed_files(),
-    };
-    let routing = Routing::open(parts).await?;
-    let mailboxes = Mailboxes::open(
-        repository.clone(),
-        signals.clone(),
-        clock.clone(),
-        scope.clone(),
-        notices.clone(),
-        config.c2d,
-    )?;
-    Ok(RestApi {
-        registry,
-        jobs: Jobs::new(
-            repository.clone(),
-            twins.clone(),
-            methods.clone(),
-            queries.clone(),
-            signals.clone(),
-            clock.clone(),
-        ),
-        methods,
-        queries: queries.clone(),
-        deployments: Deployments::new(repository.clone(), signals.clone(), clock.clone(), hub_name.clone()),
-        configurations: Configurations::new(repository.clone(), signals.clone(), queries, clock.clone(), hub_name),
-        files: None,
-        transfers: None,
-        backups: None,
-        hosts: config.token_hosts().into(),
-        streams: scope.child(),
-        notice_reader: ReaderId::next(),
-        bodies: Bodies::default(),
-        scope,
-        backend: HubBackend {
-            authority,
-            policies: Policies::new(repository.clone(), clock.clone(), policies),
-            repository,
-            log,
-            twins,
-            mailboxes,
-            notices,
-            presence,
-            signals,
-            clock,
-            metrics,
-            groups,
-            readers: Readers::default(),
-            connections,
-            endpoint: Endpoint::new(config, service_scope),
-            provisioning,
-            routing,
-        },
-    })
-}
-
-async fn open_files(
-    config: &HubConfig,
-    directory: &DataDirectory,
-    backend: &HubBackend,
-    scope: &Scope,
-) -> Result<Option<Files>, OpenHubError> {
-    let Some(files) = &config.files else {
-        return Ok(None);
-    };
-    let path = files.directory.clone().unwrap_or_else(|| directory.blobs());
-    let blobs = Blobs::open(
-        &path,
-        files,
-        backend.repository.clone(),
-        backend.authority.clone(),
-        backend.clock.clone(),
-        scope.clone(),
-    );
-    Ok(Some(Files::new(
-        backend.repository.clone(),
-        blobs.await.map_err(OpenHubError::Blobs)?,
-        backend.notices.clone(),
-        backend.clock.clone(),
-        files.clone(),
-        &config.service_host(),
-    )))
-}
-
-fn transfers(config: &HubConfig, rest: &RestApi, files: &Files) -> Transfers {
-    let backend = &rest.backend;
-    Transfers::new(
-        backend.repository.clone(),
-        files.blobs().clone(),
-        rest.configurations.clone(),
-        backend.signals.clone(),
-        backend.presence.clone(),
-        backend.clock.clone(),
-        config.hub_name(),
-    )
-}
-
-fn backups(config: &HubConfig, directory: &DataDirectory, rest: &RestApi) -> Backups {
-    let blobs = rest.files.as_ref().map(|files| files.blobs().clone());
-    let backend = &rest.backend;
-    Backups::new(
-        (directory.path(), blobs),
-        (backend.repository.clone(), backend.log.clone(), backend.clock.clone()),
-        (config.service_host(), config.hub_name()),
-    )
-}
-
-async fn tidy_files(files: Files) {
-    loop {
-        tokio::time::sleep(TIDY_FILES).await;
-        if let Err(error) = files.blobs().tidy().await {
-            tracing::warn!(%error, "blocks of uploads that nobody ended are not removed yet");
-        }
-    }
-}
-
-async fn keep_presence(backend: HubBackend, mut nobody_is_connected: bool) {
-    loop {
-        tokio::time::sleep(FLUSH_PRESENCE).await;
-        if !nobody_is_connected {
-            // Before anything newer is written.
-            let told = say_that_nobody_is_connected(&backend.repository, &backend.clock).await;
-            if told.is_err() {
-                continue;
-            }
-            nobody_is_connected = true;
-        }
-        if let Err(error) = backend.presence.flush(&backend.repository).await {
-            tracing::warn!(%error, "when devices were last heard of is not written yet");
-        }
-        backend.tell_connections().await;
-    }
-}
-
-async fn keep_trying(repository: Repository) {
-    loop {
-        repository.in_trouble().await;
-        tokio::time::sleep(TRY_AGAIN).await;
-        repository.try_again().await;
-    }
-}
-
-async fn sweep_mail(mailboxes: Mailboxes, notices: Notices) {
-    loop {
-        tokio::time::sleep(SWEEP_MAIL).await;
-        if let Err(error) = mailboxes.sweep().await {
-            tracing::warn!(%error, "expired messages are not removed yet");
-        }
-        if let Err(error) = notices.sweep().await {
-            tracing::warn!(%error, "feedback and notifications of files that are too old are not removed yet");
-        }
-    }
-}
-
-/// Keeps the connection string in the data directory that of a key that is good.
-async fn follow_owner<R: RightSet>(
-    policies: PolicySet<R>,
-    write: impl Fn(&Policy<R>) -> Result<(), DataDirectoryError> + Send + Sync + 'static,
-) {
-    let (mut changes, write) = (policies.follow(), Arc::new(write));
-    while changes.changed().await.is_ok() {
-        let Some(owner) = policies.owner() else { continue };
-        let write = Arc::clone(&write);
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || write(&owner)).await {
-            let error = holm_net::error_chain(&error);
-            tracing::error!(%error, "the file with the connection string has an old key; the next start writes it");
-        }
-    }
-}
-
-/// Removes what is too old, or too much, of what is known of changes.
-async fn forget_changes(repository: Repository, clock: Clock, audit: ChangeBounds, twins: ChangeBounds) {
-    loop {
-        tokio::time::sleep(FORGET_CHANGES).await;
-        let before = |bounds: ChangeBounds| {
-            let age = i64::try_from(bounds.age.as_millis()).unwrap_or(i64::MAX);
-            clock.now().plus_millis(age.saturating_neg())
-        };
-        let since = before(audit);
-        if let Err(error) = forget_audit(&repository, since, audit.records).await {
-            tracing::warn!(%error, "old records of changes are not removed yet");
-        }
-        let since = before(twins);
-        let forgotten = until_done(&repository, move |transaction| {
-            transaction.forget_twin_changes(since, twins.records)
-        });
-        if let Err(error) = forgotten.await {
-            tracing::warn!(%error, "what twins were long ago is not removed yet");
-        }
-    }
-}
-
-/// Removes what is older, or of one kind more.
-async fn forget_audit(repository: &Repository, since: holm_model::Timestamp, most: u64) -> Result<(), ServiceError> {
-    until_done(repository, move |transaction| transaction.forget_audit(since)).await?;
-    for (kind, last) in repository.read_background(move |view| view.audit_excess(most)).await? {
-        let mut is_more = true;
-        while is_more {
-            let kind = kind.clone();
-            is_more = repository
-                .change(move |transaction| transaction.forget_audit_of(&kind, last))
-                .await?;
-        }
-    }
-    Ok(())
-}
-
-/// Repeats a change that does a part of the work, and says whether there is more.
-async fn until_done(
-    repository: &Repository,
-    part: impl Fn(&Transaction<'_>) -> Result<bool, ServiceError> + Copy + Send + 'static,
-) -> Result<(), ServiceError> {
-    while repository.change(part).await? {}
-    Ok(())
-}
-
-async fn renew_certificate(
-    directory: DataDirectory,
-    names: Vec<String>,
-    clock: Clock,
-    certificate: Arc<ReloadableCertificate>,
-) {
-    loop {
-        tokio::time::sleep(LOOK_AT_CERTIFICATE).await;
-        let renewed = directory
-            .server_identity(&names, clock.now())
-            .and_then(|identity| certificate.replace(&identity).map_err(DataDirectoryError::Certificate));
-        if let Err(error) = renewed {
-            tracing::error!(
-                error = %holm_net::error_chain(&error),
-                "the server certificate can't be renewed"
-            );
-        }
     }
 }

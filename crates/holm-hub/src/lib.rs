@@ -45,6 +45,7 @@ pub mod twins;
 pub mod storage;
 
 mod clock;
+mod file_error;
 mod metrics;
 mod random;
 mod signals;
@@ -55,6 +56,7 @@ pub use clock::Clock;
 #[cfg(feature = "s3")]
 pub use config::S3Config;
 pub use config::{ChangeBounds, EventSources, FileConfig, HubConfig, QueueBounds};
+pub use file_error::FileError;
 pub use hub::{Hub, OpenHubError};
 pub use rest::RestApi;
 pub use signals::Signals;

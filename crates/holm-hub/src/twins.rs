@@ -5,18 +5,21 @@
 //!
 //! Source: `hub-service-api.md` §2.4.
 
+mod told;
+
 use std::time::Duration;
 
-use holm_model::twin::{TwinChange, TwinFacts};
+use holm_model::twin::{TwinChange, TwinFacts, patch};
 use holm_model::{Identity, ServiceError, Timestamp, Twin, TwinUpdate, etag};
 use serde_json::{Map, Value};
 
-use crate::events::notice::{self, Operation};
+use crate::events::notice::Operation;
 use crate::presence::Presence;
 use crate::registry::{Authentication, Entry, existing};
 use crate::storage::{Activity, Repository, Transaction, View};
 use crate::twin_history::{self, PageEnds, Point, State, Step};
 use crate::{Clock, Signals};
+use told::{Before, Changed};
 
 /// The twins of a hub. Clones are the same.
 #[derive(Clone, Debug)]
@@ -235,20 +238,43 @@ impl Twins {
         patch: Map<String, Value>,
         expected_version: Option<u64>,
     ) -> Result<u64, ServiceError> {
+        self.report_by(identity, move |_| patch, expected_version).await
+    }
+
+    /// Has an identity have reported this, and nothing else, as it had at another hub; gives the version of its reported section. Where
+    /// it has that already, nothing changes.
+    ///
+    /// # Errors
+    /// `DeviceNotFound`, `ModuleNotFound`, `ArgumentInvalid`, `MessageTooLarge`.
+    pub async fn adopt_reported(&self, identity: Identity, all: Map<String, Value>) -> Result<u64, ServiceError> {
+        let change = move |twin: &Twin| patch::diff(twin.reported().properties(), &all);
+        self.report_by(identity, change, None).await
+    }
+
+    async fn report_by(
+        &self,
+        identity: Identity,
+        patch: impl FnOnce(&Twin) -> Map<String, Value> + Send + 'static,
+        expected_version: Option<u64>,
+    ) -> Result<u64, ServiceError> {
         let (now, hub_name, signals) = (self.clock.now(), self.hub_name.clone(), self.signals.clone());
         self.repository
             .change_then(
                 move |transaction| {
                     let (entry, mut twin) = with_entry(transaction, &identity)?;
-                    let before = transaction.keeps_history().then(|| twin.clone());
+                    let patch = patch(&twin);
+                    let before = Before::of(transaction, &twin);
                     let change = twin.patch_reported(&patch, expected_version, now)?;
                     if let Some(reported) = &change.reported {
                         transaction.put_twin(&twin)?;
-                        if let Some(before) = before {
-                            twin_history::keep(transaction, &before, &twin, "twin.report", now)?;
-                        }
-                        let event = notice::reported_changed(&hub_name, &entry.generation, &twin, reported, now);
-                        transaction.emit(&event)?;
+                        let changed = Changed {
+                            before,
+                            after: &twin,
+                            entry: &entry,
+                            hub_name: &hub_name,
+                            now,
+                        };
+                        changed.tell_reported(transaction, reported)?;
                     }
                     Ok(change.version)
                 },
@@ -285,7 +311,7 @@ pub(crate) fn configure(
     hub_name: &str,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
-    let before = transaction.keeps_history().then(|| twin.clone());
+    let before = Before::of(transaction, twin);
     let change = match operation {
         Operation::Update => twin.patch(update, now)?,
         Operation::Replace => twin.replace(update, now)?,
@@ -298,20 +324,15 @@ pub(crate) fn configure(
         };
         let version = change.version.to_string();
         transaction.record(what, twin.identity(), Some(&version), now)?;
-        if let Some(before) = before {
-            twin_history::keep(transaction, &before, twin, what, now)?;
-        }
         let tags = change.tags.then_some(()).and(update.tags.as_ref());
-        let desired = change.desired.as_ref();
-        transaction.emit(&notice::twin_changed(
+        let changed = Changed {
+            before,
+            after: twin,
+            entry,
             hub_name,
-            &entry.generation,
-            twin,
-            operation,
-            tags,
-            desired,
             now,
-        ))?;
+        };
+        changed.tell_configured(transaction, (operation, what), tags, change.desired.as_ref())?;
     }
     Ok(change)
 }

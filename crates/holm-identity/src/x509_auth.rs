@@ -55,6 +55,12 @@ pub enum CertificateRefused {
     /// It does not lead to an authority that is registered.
     #[error("the client's certificate leads to no certificate authority that is registered")]
     Chain(#[source] rustls::Error),
+    /// What is between it and the authority may not be there.
+    #[error(
+        "the client's certificate leads to the authority only by intermediates that may not sign certificates, or by more than its \
+         path length allows; show a chain that obeys both"
+    )]
+    Constraints(#[source] rustls::Error),
     /// There is no authority to lead to.
     #[error("no certificate authority can be used; register one")]
     Roots(#[source] rustls::server::VerifierBuilderError),
@@ -109,7 +115,8 @@ impl PartialEq for Thumbprint {
 
 impl Eq for Thumbprint {}
 
-/// Checks a client certificate against the thumbprints of an identity (primary and secondary; at least one should be set).
+/// Checks a client certificate against the thumbprints of an identity (primary and secondary; at least one should be set); gives the
+/// one by which it is known.
 ///
 /// # Errors
 /// [`CertificateRefused`].
@@ -117,12 +124,10 @@ pub fn thumbprint_matches(
     chain: &[CertificateDer<'_>],
     thumbprints: &[Thumbprint],
     now: Timestamp,
-) -> Result<(), CertificateRefused> {
+) -> Result<Thumbprint, CertificateRefused> {
     let certificate = leaf_valid_at(chain, now)?;
-    if thumbprints.iter().any(|thumbprint| thumbprint.matches(&certificate)) {
-        return Ok(());
-    }
-    Err(CertificateRefused::Thumbprint {
+    let found = thumbprints.iter().find(|thumbprint| thumbprint.matches(&certificate));
+    found.cloned().ok_or(CertificateRefused::Thumbprint {
         sha256: certificate.sha256,
     })
 }

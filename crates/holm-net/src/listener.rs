@@ -70,6 +70,15 @@ impl Listener {
         })
     }
 
+    /// Takes its permits from those of another: both together have as many connections open as that one alone may.
+    #[must_use]
+    pub fn sharing(self, other: &Self) -> Self {
+        Self {
+            permits: Arc::clone(&other.permits),
+            ..self
+        }
+    }
+
     /// The address that was bound.
     ///
     /// # Errors
@@ -100,5 +109,31 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn listeners_that_share_have_as_many_connections_together_as_one_may() {
+        let options = ListenerOptions { max_connections: 1 };
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let one = Listener::bind(free, options).await.unwrap();
+        let other = Listener::bind(free, options).await.unwrap().sharing(&one);
+        let addresses = [&one, &other].map(|listener| listener.local_address().unwrap());
+        let _first = TcpStream::connect(addresses[0]).await.unwrap();
+        let _second = TcpStream::connect(addresses[1]).await.unwrap();
+
+        let admitted = one.accept().await;
+        let refused = other.accept().now_or_never().is_none();
+        drop(admitted);
+        let taken = other.accept().await;
+
+        assert!(refused);
+        assert_eq!(taken.permit.num_permits(), 1);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned),
-        1 => prop::sample::select(vec!["", "it's", "q\"q", "b\\s", "ü", "%_"]).prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["", "it's", "q\"q", "b\\s", "ü", "%_", "$metadata"]).prop_map(str::to_owned),
     ]
 }
 
@@ -104,6 +104,7 @@ fn column() -> impl Strategy<Value = String> {
         "properties",
         "properties.desired",
         "properties.reported",
+        "properties.reported.$metadata",
         "tags",
         "deviceId",
         "status",
@@ -119,10 +120,16 @@ fn read_only(document: &Value, roots: &Roots) -> Value {
         if name == "properties" {
             let sections = value.as_object().unwrap().iter();
             let kept = sections.filter(|(section, _)| roots.has(&format!("properties.{section}")));
-            read.insert(
-                name.clone(),
-                kept.map(|(section, value)| (section.clone(), value.clone())).collect(),
-            );
+            let kept = kept.map(|(section, value)| {
+                let mut value = value.clone();
+                if !roots.has(&format!("properties.{section}.$metadata"))
+                    && let Some(members) = value.as_object_mut()
+                {
+                    members.remove("$metadata");
+                }
+                (section.clone(), value)
+            });
+            read.insert(name.clone(), kept.collect());
         } else if roots.has(name) {
             read.insert(name.clone(), value.clone());
         }

@@ -314,6 +314,10 @@ fn aggregates_count_and_add_up_what_is_there() {
             "SELECT TOP 1 tags.region, COUNT() AS n FROM devices GROUP BY tags.region",
             json!([{"n": 1}]),
         ),
+        (
+            "SELECT tags.region AS r, COUNT() AS n FROM devices WHERE tags.region != null GROUP BY r",
+            json!([{"r": "EU", "n": 2}, {"r": "US", "n": 1}]),
+        ),
     ] {
         assert_eq!(Value::Array(run(text, &devices())), wanted, "{text}");
     }
@@ -338,6 +342,10 @@ fn results_can_be_sorted() {
         ["line-1", "d2", "d1", "gw", "line-2"]
     );
     assert_eq!(ids("SELECT deviceId FROM devices ORDER BY deviceId DESC")[0], "line-2");
+    assert_eq!(
+        ids("SELECT deviceId, properties.reported.battery AS b FROM devices ORDER BY b DESC, deviceId")[0],
+        "line-1"
+    );
 }
 
 #[test]
@@ -372,7 +380,26 @@ fn problems_name_the_place_and_the_way_out() {
         ),
         ("SELECT TOP 1.5 * FROM devices", (1, 12), "TOP 10"),
         ("SELECT deviceId FROM devices.jobs", (1, 8), "devices.jobs"),
-        ("SELECT * FROM devices LIMIT 5", (1, 29), "can't follow"),
+        ("SELECT * FROM devices LIMIT 5", (1, 23), "`SELECT TOP 10 …`"),
+        ("SELECT * FROM devices offset 5", (1, 23), "page by page"),
+        (
+            "SELECT status FROM devices HAVING COUNT() > 1",
+            (1, 28),
+            "WHERE chooses",
+        ),
+        ("SELECT * FROM devices WHERE tags.a LIKE 'x%'", (1, 36), "`STARTSWITH("),
+        (
+            "SELECT * FROM devices WHERE tags.a between 1 AND 2",
+            (1, 36),
+            "`path >= 1 AND",
+        ),
+        ("SELECT * FROM devices WHERE tags.a IS NULL", (1, 36), "`IS_NULL(path)`"),
+        ("SELECT * FROM devices WHERE tags['a'] = 1", (1, 33), "`.[[name]]`"),
+        (
+            "SELECT * FROM devices WHERE deviceId = 'a' -- one",
+            (1, 44),
+            "no comments",
+        ),
         ("SELECT * FROM devices; DROP TABLE twins", (1, 22), "`;`"),
     ] {
         let problem = Query::parse(text).expect_err(text);

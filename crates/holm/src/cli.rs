@@ -30,6 +30,8 @@ mod query;
 #[cfg(feature = "hub")]
 mod routing;
 #[cfg(feature = "hub")]
+mod serving;
+#[cfg(feature = "hub")]
 mod simulate;
 pub(crate) mod values;
 
@@ -52,7 +54,7 @@ pub(crate) use device::{Auth, Children, Deploy, Device, DeviceStatus, Method, Mo
 #[cfg(feature = "hub")]
 pub(crate) use dps::{
     Allocation, Common as DpsCommon, Dps, DpsCertificate, DpsHub, DpsRun, Enrollment, Group as DpsGroup,
-    Registration as DpsRegistration, Reprovision, Rules as DpsRules, Share,
+    Registration as DpsRegistration, Reprovision, RuleChanges as DpsRuleChanges, Rules as DpsRules, Share, Takeover,
 };
 #[cfg(feature = "edge")]
 pub(crate) use edge::{Check, CheckOutput, Config, DeadLetters, Edge, Level, OnDevice, Socket, SupportBundle, System};

@@ -9,6 +9,8 @@ mod iotedge;
 mod logging;
 #[cfg(feature = "edge")]
 mod management;
+#[cfg(feature = "hub")]
+mod open_files;
 mod output;
 mod service;
 mod signals;

@@ -208,6 +208,7 @@ impl Authority for Everybody {
             principal: Principal::Identity(attempt.identity.clone()),
             identity: attempt.identity,
             auth: AuthKind::Sas,
+            thumbprint: None,
             generation_id: String::new(),
             expires: None,
             announced: attempt.announced,

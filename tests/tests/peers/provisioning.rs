@@ -79,6 +79,11 @@ fn node_device_provisions_itself_by_its_tpm_over_amqp() {
 }
 
 #[test]
+fn node_device_provisions_itself_by_its_tpm_over_amqp_in_websocket() {
+    tpm_story(AmqpWs);
+}
+
+#[test]
 fn python_back_end_enrols_devices() {
     back_end_story(Python);
 }

@@ -2,12 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use holm_e2e::Language::{Node, Python};
 use holm_e2e::Transport::{Amqp, Mqtt};
-use holm_e2e::sas::{Token, encode};
-use holm_e2e::{Certificate, Device, Hub, Language, Need, Proof, Sdk, Transport, patience};
+use holm_e2e::{Certificate, Device, Hub, Language, Need, Proof, Sdk, Transport};
 use serde_json::{Value, json};
 
 /// Within what time a change is to be felt.
@@ -128,12 +125,8 @@ fn python_device_gets_a_certificate_from_a_service_of_its_own_process_and_goes_b
     }
     let (service, hub) = (Hub::start_provisioning_service(), Hub::start());
     let text = |path: &std::path::Path| path.to_str().expect("paths of tests are text").to_owned();
-    let file = |name: &str, content: &str| {
-        let path = service.scratch().join(name);
-        std::fs::write(&path, content).expect("a file can be written");
-        path
-    };
-    let link = file("other-hub", hub.service().connection_string());
+    let link = service.scratch().join("other-hub");
+    std::fs::write(&link, hub.service().connection_string()).expect("a file can be written");
     service.holm(&[
         "dps",
         "hub",
@@ -145,63 +138,11 @@ fn python_device_gets_a_certificate_from_a_service_of_its_own_process_and_goes_b
     ]);
     service.holm(&["dps", "enrollment", "create", "r1", "--issue-certificates"]);
     let key = key_of(&service, "r1");
-    let (device_key, csr) = (service.scratch().join("r1.key"), service.scratch().join("r1.csr"));
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-384",
-            "-nodes",
-            "-subj",
-            "/CN=r1",
-        ])
-        .args(["-keyout", &text(&device_key), "-outform", "DER", "-out", &text(&csr)])
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (device_key, request) = Certificate::request(service.scratch(), "r1", "r1");
 
-    let resource = encode(&format!("{}/registrations/r1", service.id_scope()));
-    let token = Token::sign(&key, &resource, 3600).text();
-    let ask = |method: &str, path: &str, body: &str| {
-        let target = format!(
-            "/{}/registrations/r1/{path}?api-version=2025-07-01-preview",
-            service.id_scope()
-        );
-        let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
-        let answer = service.service().send(method, &target, &headers, body.as_bytes());
-        answer.expect("an answer").json()
-    };
-    let request = STANDARD.encode(std::fs::read(&csr).expect("openssl has written a request"));
-    let begun = ask(
-        "PUT",
-        "register",
-        &json!({ "registrationId": "r1", "csr": request }).to_string(),
-    );
-    let operation = begun["operationId"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{begun}"))
-        .to_owned();
-    let state = patience::wait("the registration", patience::long(), || {
-        let told = ask("GET", &format!("operations/{operation}"), "");
-        match told["status"].as_str() {
-            Some("assigned") => Ok(told["registrationState"].clone()),
-            _ => Err(told.to_string()),
-        }
-    });
+    let state = service.register_with_request("r1", &key, &request);
+    let certificate = Certificate::issued(service.scratch(), "r1", &state["issuedCertificateChain"], device_key);
 
-    let pem = |der: &Value| {
-        format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            der.as_str().unwrap_or_default()
-        )
-    };
-    let chain = state["issuedCertificateChain"]
-        .as_array()
-        .expect("a certificate was made");
-    let certificate = file("r1.pem", &chain.iter().map(pem).collect::<String>());
     assert_eq!(
         (&state["assignedHub"], &state["deviceId"]),
         (&json!(hub.host()), &json!("r1"))
@@ -213,7 +154,6 @@ fn python_device_gets_a_certificate_from_a_service_of_its_own_process_and_goes_b
         secondary_key: String::new(),
         connection_string: format!("HostName={};DeviceId=r1;x509=true", hub.host()),
     };
-    let certificate = Certificate::from_files(certificate, device_key);
     let mut sdk = Sdk::device(Python, Mqtt, &hub, &device)
         .with_certificate(&certificate)
         .start();

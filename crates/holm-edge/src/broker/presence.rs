@@ -126,6 +126,9 @@ impl Service for Broker {
     const SERVES_BACK_ENDS: bool = false;
 }
 
+/// A hub issues certificates; what an edge has is signed by a hub.
+impl holm_gateway::Credentials for Broker {}
+
 /// Devices are told by a hub where they belong.
 impl Provisioning for Broker {
     const PROVISIONS: bool = false;

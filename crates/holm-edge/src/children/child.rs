@@ -155,7 +155,7 @@ impl Child {
             Credential::Token(text) => self.judge_token(case, text, device),
             Credential::Certificate(chain) => {
                 match &self.proof {
-                    Proof::Thumbprints(prints) => thumbprint_matches(chain, prints, case.now),
+                    Proof::Thumbprints(prints) => thumbprint_matches(chain, prints, case.now).map(drop),
                     Proof::Authority => {
                         let authorities = case.authorities.ok_or_else(|| {
                             Denied::for_good("no authority can vouch for it; give one in `trust_bundle_cert`")

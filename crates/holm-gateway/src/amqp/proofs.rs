@@ -172,6 +172,7 @@ mod tests {
             principal: Principal::Identity(principal.parse().unwrap()),
             identity: identity.parse().unwrap(),
             auth: crate::backend::AuthKind::Sas,
+            thumbprint: None,
             generation_id: String::new(),
             expires: None,
             announced: crate::backend::Announced::default(),

@@ -97,7 +97,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             return;
         }
         let credential = Credential::Token(token);
-        let applicant = Applicant { registrant, credential };
+        let source = self.peer.address.map(|address| address.ip());
+        let applicant = Applicant {
+            registrant,
+            credential,
+            source,
+        };
         let backend = Arc::clone(self.gateway.backend());
         let checking = async move {
             let outcome = backend.attest(&applicant).await;
@@ -157,7 +162,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             None if self.peer.certificates.is_empty() => Credential::None,
             None => Credential::Certificate(Arc::clone(&self.peer.certificates)),
         };
-        let applicant = Arc::new(Applicant { registrant, credential });
+        let source = self.peer.address.map(|address| address.ip());
+        let applicant = Arc::new(Applicant {
+            registrant,
+            credential,
+            source,
+        });
         let backend = Arc::clone(self.gateway.backend());
         let checking = async move {
             let outcome = backend.attest(&applicant).await;

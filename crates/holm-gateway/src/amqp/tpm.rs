@@ -113,7 +113,13 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             Err(error) if error.code == ProvisioningCode::ArgumentInvalid => self.refuse_tpm(&error.message),
             Err(error) => {
                 let credential = Credential::None;
-                self.registrant_known(Applicant { registrant, credential }, Err(error));
+                let source = self.peer.address.map(|address| address.ip());
+                let applicant = Applicant {
+                    registrant,
+                    credential,
+                    source,
+                };
+                self.registrant_known(applicant, Err(error));
             }
         }
     }

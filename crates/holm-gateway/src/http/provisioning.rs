@@ -47,6 +47,7 @@ impl<N: Backend> Gateway<N> {
         let applicant = Applicant {
             registrant,
             credential: credential(&head.headers, peer),
+            source: peer.address.map(|address| address.ip()),
         };
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let answered = match query.api_version() {

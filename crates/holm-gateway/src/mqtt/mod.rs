@@ -10,6 +10,7 @@
 //! in the order decided here, so nothing can arrive before the SUBACK that allows it.
 
 mod admit;
+mod credentials;
 mod deliver;
 mod provisioning;
 mod publish;

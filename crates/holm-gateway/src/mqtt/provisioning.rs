@@ -97,7 +97,12 @@ async fn let_in<B: Backend>(
     let password = connect.credentials.as_ref().and_then(|both| both.password.as_deref());
     let credential = admit::credential(password, peer)
         .map_err(|reason| refused(Code::BadUserNameOrPassword, ConnectRefusal::Malformed, &reason))?;
-    let applicant = Applicant { registrant, credential };
+    let source = peer.address.map(|address| address.ip());
+    let applicant = Applicant {
+        registrant,
+        credential,
+        source,
+    };
     match gateway.backend.attest(&applicant).await {
         Ok(()) => Ok(applicant),
         Err(error) if error.code == ProvisioningCode::Unauthorized => Err(not_authorized(&error.message)),

@@ -59,6 +59,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     }
                 }
             }
+            Ok(ClientTopic::IssueCertificate { rid }) => {
+                self.accept(delivery);
+                self.ask_certificate(rid, &publish.payload);
+            }
             Ok(ClientTopic::MethodResponse { status, rid }) => {
                 self.calls.answered(rid, status, &publish.payload);
                 self.accept(delivery);

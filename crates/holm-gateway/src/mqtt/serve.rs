@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admit::{self, Admitted};
+use super::credentials::Issuing;
 use super::deliver::Deliveries;
 use super::subscribe::Held;
 use super::{Asker, complain, publish_once};
@@ -70,6 +71,7 @@ where
         filters: Vec::new(),
         receipts: Receipts::default(),
         calls: Calls::default(),
+        issuing: Issuing::default(),
         closing: None,
         last_acknowledgements: None,
         end: None,
@@ -111,6 +113,7 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) twins: twin_requests::Requests<B, Asker>,
     pub(super) deliveries: Deliveries<B>,
     pub(super) calls: Calls,
+    pub(super) issuing: Issuing,
     /// Why the node closes the session, once it does.
     pub(super) closing: Option<CloseReason>,
     /// Until when acknowledgements are awaited that are due to a client whose session the node ends.
@@ -151,6 +154,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                 () = &mut stopping, if self.closing.is_none() => self.obey(Command::Close(CloseReason::ShuttingDown)),
                 (count, outcome) = self.receipts.next() => self.stored_all(count, outcome),
                 answer = self.twins.next() => self.answer_twin(answer),
+                told = self.issuing.next(&self.gateway.backend, &self.admission) => self.tell_certificate(&told),
                 (mailbox, received) = self.deliveries.next() => match received {
                     Ok(messages) => self.deliveries.received(mailbox, messages, self.connection.session_mut()),
                     Err(refusal) => {

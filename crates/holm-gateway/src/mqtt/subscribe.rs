@@ -142,6 +142,7 @@ const fn kind(subscription: Subscription) -> Subscriptions {
         Subscription::Methods => Subscriptions::METHODS,
         Subscription::TwinResponses => Subscriptions::TWIN_RESPONSES,
         Subscription::DesiredPatches => Subscriptions::DESIRED_PROPERTIES,
+        Subscription::CertificateResponses => Subscriptions::CERTIFICATE_RESPONSES,
         // It exists and nothing arrives there.
         Subscription::ModuleCloudToDevice => Subscriptions::NONE,
     }

@@ -15,7 +15,8 @@ use holm_gateway::{
     Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId, Settlement,
     Subscriptions, Twins,
 };
-use holm_model::error::ServiceError;
+use holm_identity::ca::request::SigningRequest;
+use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::wire::UserName;
 use holm_model::wire::provisioning::Registrant;
 use holm_model::{Identity, Message, ProvisioningError, Timestamp};
@@ -23,6 +24,7 @@ use holm_mqtt::{
     Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
 };
 use holm_net::{Connection, Peer, Scope};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, watch};
@@ -44,6 +46,8 @@ pub struct Node {
     pub lost: Mutex<Option<usize>>,
     /// It provisions devices whose TPMs open this, when it is set.
     pub sealed: OnceLock<Vec<u8>>,
+    /// Certificates are issued when this says so, when it is set.
+    pub issuing: Mutex<Option<watch::Receiver<bool>>>,
     /// There are policies, whose tokens open everything and end then, when it is set.
     pub policies: Mutex<Option<Timestamp>>,
 }
@@ -64,6 +68,8 @@ pub struct State {
     pub closed: usize,
     pub unavailable: bool,
     pub models: Vec<Option<String>>,
+    /// Certificates that were issued.
+    pub issued: usize,
 }
 
 impl Node {
@@ -113,6 +119,7 @@ impl Authority for Node {
                 principal: Principal::Identity(attempt.identity.clone()),
                 identity: attempt.identity,
                 auth: AuthKind::Sas,
+                thumbprint: None,
                 generation_id: "g".into(),
                 expires: None,
                 announced: attempt.announced,
@@ -216,6 +223,31 @@ impl Inbox for Node {
         state.leased.remove(&(session, lease));
         state.settled.push((lease, settlement));
         self.changed.notify_waiters();
+    }
+}
+
+/// Issues certificates to `dev1` alone; it does not look at requests.
+impl holm_gateway::Credentials for Node {
+    const ISSUES: bool = true;
+
+    async fn may_have_certificate(&self, of: &Admission) -> Result<(), ServiceError> {
+        if of.identity.device.as_str() == "dev1" {
+            return Ok(());
+        }
+        Err(ServiceError::new(ErrorCode::CertificateNotIssued, "not to this one"))
+    }
+
+    async fn issue_certificate(
+        &self,
+        _of: &Admission,
+        _request: SigningRequest,
+    ) -> Result<Vec<CertificateDer<'static>>, ServiceError> {
+        let issuing = self.issuing.lock().unwrap().clone();
+        if let Some(mut issuing) = issuing {
+            issuing.wait_for(|go_on| *go_on).await.expect("the test keeps it");
+        }
+        self.lock().issued += 1;
+        Ok(vec![b"leaf".to_vec().into(), b"root".to_vec().into()])
     }
 }
 

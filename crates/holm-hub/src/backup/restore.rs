@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::{BLOBS, Entry, Place};
 use super::read::{ArchiveError, Sink, Summary, read_all};
+use crate::file_error::{FileError, failed};
 use crate::hub::{DataDirectoryError, RESTORING, lock_directory};
 
 /// What a new file system has, and is no content.
@@ -36,25 +37,8 @@ pub enum RestoreError {
     #[error("the backup can't be used")]
     Archive(#[source] ArchiveError),
     /// The file system refused.
-    #[error("can't {operation} `{path}`")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
-    let path = path.to_owned();
-    move |source| RestoreError::Io {
-        operation,
-        path,
-        source,
-    }
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Makes the data directory `data` of an archive; `blobs` is where files of devices go, if not to `blobs` there. `progress` learns how
@@ -103,7 +87,7 @@ fn fill(
 }
 
 /// Whether a directory is empty, or not there, or what a restore has left that did not end.
-fn may_be_used(directory: &Path) -> Result<bool, RestoreError> {
+fn may_be_used(directory: &Path) -> Result<bool, FileError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         entries => entries.map_err(failed("read", directory))?,
@@ -120,7 +104,7 @@ fn may_be_used(directory: &Path) -> Result<bool, RestoreError> {
 }
 
 /// Marks directories, and removes what an earlier restore has left there.
-fn prepare(directories: &[&Path]) -> Result<(), RestoreError> {
+fn prepare(directories: &[&Path]) -> Result<(), FileError> {
     for directory in directories {
         make_directory(directory)?;
         let mark = directory.join(RESTORING);
@@ -135,7 +119,7 @@ fn prepare(directories: &[&Path]) -> Result<(), RestoreError> {
 }
 
 /// What was written stays: it is brought to the disk, then the marks go, that of the data directory last.
-fn keep(directories: &[&Path]) -> Result<(), RestoreError> {
+fn keep(directories: &[&Path]) -> Result<(), FileError> {
     for directory in directories {
         let open = File::open(directory).map_err(failed("open", directory))?;
         // One call for all files: there may be millions.
@@ -166,7 +150,7 @@ fn give_up(directories: &[&Path], is_new: &[bool]) {
 }
 
 /// Removes everything but the mark and the lock.
-fn empty(directory: &Path) -> Result<(), RestoreError> {
+fn empty(directory: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
         let entry = entry.map_err(failed("read", directory))?;
         let (path, name) = (entry.path(), entry.file_name());
@@ -184,12 +168,12 @@ fn empty(directory: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-fn make_directory(path: &Path) -> Result<(), RestoreError> {
+fn make_directory(path: &Path) -> Result<(), FileError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(failed("create", path))
 }
 
-fn sync(directory: &Path) -> Result<(), RestoreError> {
+fn sync(directory: &Path) -> Result<(), FileError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(failed("sync", directory))
 }

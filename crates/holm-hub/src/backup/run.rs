@@ -9,10 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::contents::{Contents, Taker};
 use super::format::{BLOBS, Head};
-use super::taken::{BackupError, Places, Work, contents, event_files, failed, remove_left};
+use super::taken::{BackupError, Places, Work, contents, event_files, remove_left};
 use crate::Clock;
 use crate::blobs::{Blobs, BlobsHeld};
 use crate::events::EventLog;
+use crate::file_error::failed;
 use crate::hub::{DataDirectoryError, Lock, lock_data};
 use crate::storage::{Repository, Snapshot, SnapshotError};
 
@@ -198,5 +199,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, BackupError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(failed("work on", Path::new("a backup"))(std::io::Error::other(error))))
+    done.unwrap_or_else(|error| Err(failed("work on", Path::new("a backup"))(std::io::Error::other(error)).into()))
 }

@@ -10,6 +10,7 @@ use holm_model::{ServiceError, Timestamp};
 use super::contents::{Content, Contents, Source};
 use super::format::{BLOBS, DATABASE, EVENTS, Entry, FORMAT_VERSION, Head, is_blob, is_root_file};
 use crate::events::LogError;
+use crate::file_error::{FileError, failed};
 use crate::hub::DataDirectoryError;
 use crate::storage::{self, OpenError, Snapshot, SnapshotError};
 
@@ -56,28 +57,11 @@ pub enum BackupError {
     #[error("the hub's state can't be used")]
     State(#[from] ServiceError),
     /// The file system refused.
-    #[error("can't {operation} `{path}`")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Nobody wants it any more, or the hub stops.
     #[error("the backup was given up")]
     GivenUp,
-}
-
-pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
-    let path = path.to_owned();
-    move |source| BackupError::Io {
-        operation,
-        path,
-        source,
-    }
 }
 
 /// Where a hub is.
@@ -105,7 +89,7 @@ pub(super) struct Work(PathBuf);
 
 impl Work {
     /// An empty one.
-    pub(super) fn new(data: &Path) -> Result<Self, BackupError> {
+    pub(super) fn new(data: &Path) -> Result<Self, FileError> {
         remove_left(data)?;
         let path = data.join(WORK);
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
@@ -123,7 +107,7 @@ impl Drop for Work {
 }
 
 /// Removes what a backup that was cut off has left.
-pub(super) fn remove_left(data: &Path) -> Result<(), BackupError> {
+pub(super) fn remove_left(data: &Path) -> Result<(), FileError> {
     let path = data.join(WORK);
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
@@ -132,7 +116,7 @@ pub(super) fn remove_left(data: &Path) -> Result<(), BackupError> {
 }
 
 /// The event log's files with their lengths, as they are now.
-pub(super) fn event_files(places: &Places) -> Result<Vec<(String, u64)>, BackupError> {
+pub(super) fn event_files(places: &Places) -> Result<Vec<(String, u64)>, FileError> {
     let events = places.events();
     holm_queue::files_to_copy(&events).map_err(failed("read", &events))
 }
@@ -222,7 +206,7 @@ fn blob_files(snapshot: &Snapshot, directory: &Path) -> Result<(Vec<(String, u64
 
 /// The small files of the data directory, as they are together: a certificate is not taken from before a renewal and its key from
 /// after it.
-fn steady_root_files(data: &Path) -> Result<Vec<Content>, BackupError> {
+fn steady_root_files(data: &Path) -> Result<Vec<Content>, FileError> {
     let mut before = root_files(data)?;
     for _ in 0..READINGS {
         let after = root_files(data)?;
@@ -243,7 +227,7 @@ fn is_same(one: &[Content], other: &[Content]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(is_same_content)
 }
 
-fn root_files(data: &Path) -> Result<Vec<Content>, BackupError> {
+fn root_files(data: &Path) -> Result<Vec<Content>, FileError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(data).map_err(failed("read", data))? {
         let name = entry.map_err(failed("read", data))?.file_name();
@@ -261,7 +245,7 @@ fn root_files(data: &Path) -> Result<Vec<Content>, BackupError> {
 }
 
 /// A file in hand; `None` if there is none, or it is nothing that a hub keeps.
-fn small_file(path: &Path, name: String) -> Result<Option<Content>, BackupError> {
+fn small_file(path: &Path, name: String) -> Result<Option<Content>, FileError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata.map_err(failed("look at", path))?,

@@ -12,12 +12,14 @@ use holm_model::configuration::{
 use holm_model::{Identity, ModuleId, ServiceError};
 use serde_json::{Value, json};
 
-use super::evaluator::SharedFleet;
 use super::facts;
 use super::intent::Intent;
 use super::matcher::Matcher;
 use crate::registry::existing;
 use crate::storage::{View, row_identity};
+
+/// Why what is wanted was refused, by kind: of an edge device and a device, that of the device; of a module, its own.
+pub(super) type Refusals = BTreeMap<ConfigurationKind, String>;
 
 /// Explains a device or module.
 ///
@@ -32,10 +34,14 @@ use crate::storage::{View, row_identity};
 ///
 /// # Errors
 /// `DeviceNotFound`, `ModuleNotFound`; when the database can't be read.
-pub(super) fn explain(view: &View<'_>, fleet: &SharedFleet, identity: &Identity) -> Result<Value, ServiceError> {
+pub(super) fn explain(view: &View<'_>, refusals: &Refusals, identity: &Identity) -> Result<Value, ServiceError> {
     let entry = existing(view, identity)?;
     let all: Vec<Arc<Configuration>> = view.configurations()?.into_iter().map(Arc::new).collect();
-    let asked = Asked { view, fleet, all: &all };
+    let asked = Asked {
+        view,
+        refusals,
+        all: &all,
+    };
     let mut parts = Vec::new();
     match &identity.module {
         Some(module) if module.is_system() => {}
@@ -60,7 +66,7 @@ pub(super) fn explain(view: &View<'_>, fleet: &SharedFleet, identity: &Identity)
 /// What is asked, of whatever identity and kind.
 struct Asked<'a> {
     view: &'a View<'a>,
-    fleet: &'a SharedFleet,
+    refusals: &'a Refusals,
     all: &'a [Arc<Configuration>],
 }
 
@@ -158,7 +164,8 @@ impl<'a> Asked<'a> {
             .twin_configurations(&row_identity(kind, identity))?
             .unwrap_or_default();
         let is_in_force = row.fingerprint == intent.fingerprint && (row.trusted || intent.fingerprint.is_empty());
-        let problem = self.fleet.lock().refusal(kind, identity).map(ToString::to_string);
+        // It may have been applied since it was asked for.
+        let problem = self.refusals.get(&kind).filter(|_| !is_in_force);
         let base = matching.iter().find(|it| !it.is_layer()).copied();
         let configurations: Vec<Value> = matching
             .iter()

@@ -14,7 +14,7 @@ use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationKin
 use holm_model::{Identity, ServiceError};
 use tokio::sync::Notify;
 
-use super::lane::{Counts, Job, Lane};
+use super::lane::{Counts, Job, Lane, Turn};
 use crate::storage::{Touched, View};
 
 /// From so many changed identities on, everything is read anew: that is quicker, and the list does not grow.
@@ -195,19 +195,29 @@ impl Fleet {
         Ok(())
     }
 
-    /// Up to `most` things to apply.
+    /// Up to `most` things to apply: first where a twin has just changed, but for a quarter that a fan-out always has.
     pub(super) fn take(&mut self, most: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for lane in self.lanes.values_mut() {
-            jobs.extend(lane.take(most.saturating_sub(jobs.len())));
+        for (turn, most) in [(Turn::First, most - most / 4), (Turn::Rest, most), (Turn::First, most)] {
+            for lane in self.lanes.values_mut() {
+                jobs.extend(lane.take(turn, most.saturating_sub(jobs.len())));
+            }
         }
         self.in_hand += jobs.len();
         jobs
     }
 
-    /// Learns that a job is done, well or not.
-    pub(super) fn done(&mut self) {
-        self.in_hand = self.in_hand.saturating_sub(1);
+    /// Learns that so many jobs are done, well or not.
+    pub(super) fn done(&mut self, jobs: usize) {
+        self.in_hand = self.in_hand.saturating_sub(jobs);
+    }
+
+    /// Takes back a job that was not begun.
+    pub(super) fn give_back(&mut self, job: &Job) {
+        self.done(1);
+        if let Some(lane) = self.lanes.get_mut(&job.kind) {
+            lane.give_back(job);
+        }
     }
 
     /// Learns that something could not be applied.
@@ -254,4 +264,57 @@ impl Fleet {
 /// Takes what is uncertain; to be called before the view is opened on which it is looked at.
 pub(super) fn take(unsettled: &Unsettled) -> Changes {
     unsettled.take()
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_model::configuration::ConfigurationWish;
+    use holm_model::{Timestamp, Twin};
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::Entry;
+    use crate::storage::Repository;
+
+    /// Looks at what is uncertain.
+    async fn step(repository: &Repository, fleet: &Arc<Mutex<Fleet>>, unsettled: &Unsettled) {
+        let (fleet, unsettled) = (Arc::clone(fleet), unsettled.clone());
+        let changes = take(&unsettled);
+        let stepped = repository.read(move |view| fleet.lock().unwrap().step(view, &unsettled, changes));
+        stepped.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_just_changed_goes_before_a_fan_out_and_a_fan_out_still_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let (fleet, unsettled) = (Arc::new(Mutex::new(Fleet::default())), Unsettled::default());
+        let making = repository.change(|transaction| {
+            for number in 0..100 {
+                let entry = Entry::new(format!("d{number:02}").parse().unwrap(), Timestamp::NEVER)?;
+                transaction.put_entry(&entry)?;
+                transaction.put_twin(&Twin::new(entry.identity, Timestamp::NEVER))?;
+            }
+            let id = ConfigurationId::new("c").unwrap();
+            let body = json!({"targetCondition": "*", "priority": 1,
+                "content": {"deviceContent": {"properties.desired.a": 1}}});
+            let wish = ConfigurationWish::from_json(&id, body.to_string().as_bytes())?;
+            transaction.put_configuration(&Configuration::create(id, wish, Timestamp::NEVER, 1)?)
+        });
+        making.await.unwrap();
+        unsettled.begin();
+        step(&repository, &fleet, &unsettled).await;
+
+        let changed = (90..100).map(|number| Touched::Identity(format!("d{number}").parse().unwrap()));
+        unsettled.told(&changed.collect::<Vec<_>>());
+        step(&repository, &fleet, &unsettled).await;
+        let taken = fleet.lock().unwrap().take(8);
+        fleet.lock().unwrap().give_back(&taken[7]);
+        let again = fleet.lock().unwrap().take(8);
+
+        let ids = |jobs: &[Job]| jobs.iter().map(|job| job.identity.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&taken), ["d90", "d91", "d92", "d93", "d94", "d95", "d00", "d01"]);
+        assert_eq!(ids(&again), ["d96", "d97", "d98", "d99", "d01", "d02", "d03", "d04"]);
+        assert_eq!(fleet.lock().unwrap().pending(), 100);
+    }
 }

@@ -17,14 +17,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::lane::Counts;
-use crate::queries::{PageRequest, Queries};
+use crate::queries::Queries;
 
 /// How old a count may be. The original counts every five minutes.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 /// How long is waited for counts before what is known is told: those of a small fleet are there by then.
 const WAIT: Duration = Duration::from_secs(1);
-/// Pages that are read for one count; beyond it there is none.
-const MAX_PAGES: usize = 1001;
 /// Counts that are kept, and counts that are wanted. Beyond it those that are kept are forgotten, and others are not counted now.
 const MAX_KEPT: usize = 4096;
 
@@ -139,29 +137,12 @@ impl CustomMetrics {
         is_wanting
     }
 
+    /// `None` where it can't be counted: nothing is better than a wrong figure.
     async fn count_rows(&self, query: &str) -> Option<u64> {
-        let (mut count, mut continuation) = (0, None);
-        for _ in 0..MAX_PAGES {
-            let request = PageRequest {
-                text: query.to_owned(),
-                most: None,
-                continuation,
-            };
-            match self.queries.page(request).await {
-                Ok(page) => {
-                    count += page.items.len() as u64;
-                    if page.continuation.is_none() {
-                        return Some(count);
-                    }
-                    continuation = page.continuation;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, query, "a metric is not counted");
-                    return None;
-                }
-            }
-        }
-        None
+        let counted = self.queries.count(query).await;
+        counted
+            .inspect_err(|error| tracing::debug!(%error, query, "a metric is not counted"))
+            .ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Figures> {

@@ -31,7 +31,7 @@ pub use preview::Change;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationWish, MetricResults};
+use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationKind, ConfigurationWish, MetricResults};
 use holm_model::{ErrorCode, Identity, ServiceError, etag};
 use holm_query::twin::Query;
 use serde_json::Value;
@@ -42,6 +42,7 @@ use crate::storage::Repository;
 use crate::{Clock, Signals, random};
 
 use evaluator::{Evaluator, SharedFleet};
+use explain::Refusals;
 use fleet::Unsettled;
 use matcher::Matcher;
 use metrics::CustomMetrics;
@@ -234,10 +235,28 @@ impl Configurations {
     /// # Errors
     /// `DeviceNotFound`, `ModuleNotFound`.
     pub async fn explain(&self, identity: Identity) -> Result<Value, ServiceError> {
-        let fleet = self.fleet.clone();
+        let refusals = self.refusals(&identity).await;
         self.repository
-            .read(move |view| explain::explain(view, &fleet, &identity))
+            .read(move |view| explain::explain(view, &refusals, &identity))
             .await
+    }
+
+    /// Why what is wanted at an identity, and for the modules of its device, is not applied, as far as it was refused. Asked before
+    /// the database is read: no connection waits for a fleet that is read.
+    async fn refusals(&self, identity: &Identity) -> Refusals {
+        let identity = identity.clone();
+        let looking = self.fleet.look(move |fleet| {
+            let device = Identity::of_device(identity.device.clone());
+            let refused = ConfigurationKind::ALL.into_iter().filter_map(|kind| {
+                let of = match kind {
+                    ConfigurationKind::Edge | ConfigurationKind::Device => &device,
+                    ConfigurationKind::Module => &identity,
+                };
+                Some((kind, fleet.refusal(kind, of)?.to_string()))
+            });
+            refused.collect()
+        });
+        looking.await.unwrap_or_default()
     }
 
     /// What a change would do: to how many, to whom for example, and what would be different there. Nothing is changed. One is
@@ -270,34 +289,29 @@ impl Configurations {
 
     /// Whether every target is known and has what it shall have, as far as its twin takes it. For those who wait for it.
     pub async fn is_settled(&self) -> bool {
-        let (fleet, unsettled) = (self.fleet.clone(), self.unsettled.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            let fleet = fleet.lock();
-            unsettled.is_empty() && fleet.pending() == 0 && fleet.steps() > 0
-        });
-        looked.await.unwrap_or(false)
+        let unsettled = self.unsettled.clone();
+        let looking = self
+            .fleet
+            .look(move |fleet| unsettled.is_empty() && fleet.pending() == 0 && fleet.steps() > 0);
+        looking.await.unwrap_or(false)
     }
 
     /// Whether every target is known; what follows may still be on its way to twins.
     pub async fn is_evaluated(&self) -> bool {
-        let (fleet, unsettled) = (self.fleet.clone(), self.unsettled.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            let fleet = fleet.lock();
-            unsettled.is_empty() && fleet.steps() > 0
-        });
-        looked.await.unwrap_or(false)
+        let unsettled = self.unsettled.clone();
+        let looking = self.fleet.look(move |fleet| unsettled.is_empty() && fleet.steps() > 0);
+        looking.await.unwrap_or(false)
     }
 
     async fn measured(&self, all: Vec<Configuration>) -> Result<Vec<Measured>, ServiceError> {
-        let fleet = self.fleet.clone();
-        // The lock is held while a fleet is read.
-        let counts = tokio::task::spawn_blocking(move || fleet.lock().counts())
-            .await
-            .map_err(|_| ServiceError::unavailable("the hub is stopping"))?;
+        let counts = self.fleet.counts().await;
         let custom = self.custom.results(&all).await;
         let measured = all.into_iter().zip(custom).map(|(configuration, custom)| {
-            let counted = counts.get(configuration.id()).copied().unwrap_or_default();
-            let system = metrics::system(configuration.kind(), counted);
+            let system = counts.as_ref().map(|counts| {
+                let counted = counts.get(configuration.id()).copied().unwrap_or_default();
+                metrics::system(configuration.kind(), counted)
+            });
+            let system = system.unwrap_or_default();
             let results = MetricResults { system, custom };
             Measured { configuration, results }
         });

@@ -11,6 +11,7 @@
 
 pub mod connection_state;
 pub mod consumer_groups;
+mod interest;
 mod log;
 pub mod notice;
 pub mod readers;
@@ -18,6 +19,7 @@ mod relay;
 
 pub use connection_state::ConnectionStates;
 pub use consumer_groups::ConsumerGroups;
+pub use interest::Interest;
 pub use log::{EventLog, EventReader, From, LogError, Receipt, Stored};
 pub(crate) use log::{Filing, timestamp, unix_millis};
 pub use readers::{Readers, Seat};
@@ -37,14 +39,24 @@ pub const LIFECYCLE: &str = "deviceLifecycleEvents";
 /// The `iothub-message-source` of devices and modules that connected or disconnected.
 pub const CONNECTION_STATES: &str = "deviceConnectionStateEvents";
 
+/// The `iothub-message-source` of what jobs did with devices and modules.
+pub const DEVICE_JOBS: &str = "deviceJobLifecycleEvents";
+
+/// The `iothub-message-source` of changed digital twins.
+pub const DIGITAL_TWIN_CHANGES: &str = "digitalTwinChangeEvents";
+
 /// The partition of a device: FNV-1a with 64 bits over the bytes of its id, modulo the number of partitions. Fixed for
 /// ever, since it decides where a device's events are looked for; described in `docs/formats/event-log.md`.
 #[must_use]
 pub fn partition_of(device: &DeviceId, partitions: u16) -> u16 {
-    let hash = device.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    u16::try_from(fnv_1a(device.as_str()) % u64::from(partitions.max(1))).unwrap_or(0)
+}
+
+/// FNV-1a with 64 bits.
+fn fnv_1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    u16::try_from(hash % u64::from(partitions.max(1))).unwrap_or(0)
+    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,25 @@
-//! Events that the hub itself makes: an identity came or went, a twin changed, somebody connected or disconnected.
+//! Events that the hub itself makes: an identity came or went, a twin changed, somebody connected or disconnected, a job did
+//! something with a device.
 //!
-//! Source: `hub-service-api.md` §4.2, last paragraph.
+//! ```text
+//! system       content-type, content-encoding, user-id (the hub), correlation-id, connection device and module id, enqueued time, source
+//! application  hubName, deviceId, moduleId, opType, operationTimestamp, iothub-message-schema
+//! ```
+//!
+//! - Those of modules have the same schema and `opType` as those of devices, and a `moduleId`.
+//! - Events of one change of a twin have one correlation id. The message id is the event's key: who reads an event twice knows it by
+//!   that.
+//! - Of jobs the name of the source alone is published; the rest is ours, made as the others are.
+//!
+//! Source: the published schemas of non-telemetry events (`hub-service-api.md` §4.2).
 
 use holm_model::{Identity, Message, SystemProperty, Timestamp, Twin};
 use serde_json::{Map, Value, json};
 
 use super::connection_state::Change;
+use super::fnv_1a;
 use crate::registry::Entry;
-use crate::storage::Event;
+use crate::storage::{Event, JobDevice};
 
 /// What happened to an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,62 +39,83 @@ pub enum Operation {
     Replace,
 }
 
+/// Who changed a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangedBy {
+    /// A service, its desired properties.
+    Service(Operation),
+    /// The device or module itself, what it reports.
+    Device,
+}
+
+/// JSON, as most bodies are.
+const JSON: &str = "application/json";
+/// A JSON Patch (RFC 6902).
+const JSON_PATCH: &str = "application/json-patch+json";
+
 /// An identity came or went; the body is its twin.
 #[must_use]
 pub fn lifecycle(hub_name: &str, entry: &Entry, twin: &Twin, what: Lifecycle, now: Timestamp) -> Event {
-    let (verb, key) = match what {
-        Lifecycle::Created => ("create", "created"),
-        Lifecycle::Deleted => ("delete", "deleted"),
+    let (operation, key) = match what {
+        Lifecycle::Created => ("createDeviceIdentity", "created"),
+        Lifecycle::Deleted => ("deleteDeviceIdentity", "deleted"),
     };
-    let kind = if entry.identity.is_module() { "Module" } else { "Device" };
-    let mut body = json!({
-        "deviceId": entry.identity.device,
-        "etag": twin.etag(),
-        "version": twin.version(),
-        "tags": twin.tags(),
-        "properties": twin.device_view(),
-    });
-    if let (Some(module), Some(body)) = (&entry.identity.module, body.as_object_mut()) {
-        body.insert("moduleId".to_owned(), json!(module));
-    }
     let about = About {
         source: super::LIFECYCLE,
         schema: "deviceLifecycleNotification",
-        operation: format!("{verb}{kind}Identity"),
+        operation,
+        content_type: JSON,
     };
-    event(hub_name, &entry.identity, &entry.generation, key, &about, &body, now)
+    let of = (&entry.identity, entry.generation.as_str());
+    event(hub_name, of, key, &about, &twin.whole_view(), now)
 }
 
-/// A device or module connected or disconnected; the body holds a number in hexadecimal that is larger in later events.
+/// A device or module connected or disconnected; the body holds a number of 256 bits in hexadecimal that is larger in later events,
+/// also as text.
 #[must_use]
 pub fn connection_state(hub_name: &str, change: &Change) -> Event {
     let identity = &change.identity;
-    let kind = if identity.is_module() { "module" } else { "device" };
-    let operation = if change.connected { "Connected" } else { "Disconnected" };
-    let sequence = format!("{:032X}", change.since.unix_millis().max(0));
-    let key = format!("{operation}/{sequence}");
+    let (operation, word) = if change.connected {
+        ("deviceConnected", "Connected")
+    } else {
+        ("deviceDisconnected", "Disconnected")
+    };
+    let sequence = format!("{:032X}{:032X}", change.since.unix_millis().max(0), 0);
+    let key = format!("{word}/{sequence}");
     let about = About {
         source: super::CONNECTION_STATES,
-        schema: if identity.is_module() {
-            "moduleConnectionStateNotification"
-        } else {
-            "deviceConnectionStateNotification"
-        },
-        operation: format!("{kind}{operation}"),
+        schema: "deviceConnectionStateNotification",
+        operation,
+        content_type: JSON,
     };
     let body = json!({ "sequenceNumber": sequence });
-    event(
-        hub_name,
-        identity,
-        &change.generation,
-        &key,
-        &about,
-        &body,
-        change.since,
-    )
+    let of = (identity, change.generation.as_str());
+    event(hub_name, of, &key, &about, &body, change.since)
 }
 
-/// Tags or desired properties changed; the body holds the changed parts, `desired` with its `$version`.
+/// A job did something with a device; the body is the device's row in the job.
+#[must_use]
+pub fn device_job(hub_name: &str, row: &JobDevice, document: &Value) -> Event {
+    let operation = match row.status.as_str() {
+        "pending" => "deviceJobCreated",
+        "running" => "deviceJobStarted",
+        "completed" => "deviceJobCompleted",
+        "failed" => "deviceJobFailed",
+        _ => "deviceJobCanceled",
+    };
+    let about = About {
+        source: super::DEVICE_JOBS,
+        schema: "deviceJobLifecycleNotification",
+        operation,
+        content_type: JSON,
+    };
+    // A job's id is free again after its history has ended: when it was made tells it from the next.
+    let key = format!("{}/{}/{}", row.created.unix_millis(), row.status, row.attempts);
+    event(hub_name, (&row.identity, &row.job), &key, &about, document, row.updated)
+}
+
+/// Tags or desired properties changed. After an update the body holds the changed parts, `desired` with its `$metadata` and
+/// `$version`; after a replacement the twin.
 #[must_use]
 pub fn twin_changed(
     hub_name: &str,
@@ -98,13 +131,18 @@ pub fn twin_changed(
         body.insert("tags".to_owned(), json!(tags));
     }
     if let Some(desired) = desired {
+        let desired = twin.desired().changed(desired);
         body.insert("properties".to_owned(), json!({ "desired": desired }));
     }
-    let key = format!("v{}", twin.version());
-    twin_event(hub_name, generation, twin, operation, &key, &Value::Object(body), now)
+    let body = match operation {
+        Operation::Update => Value::Object(body),
+        Operation::Replace => twin.whole_view(),
+    };
+    let of = (twin.identity(), generation);
+    event(hub_name, of, &by_version(twin), &TWIN.of(operation), &body, now)
 }
 
-/// Reported properties changed; the body holds the patch with its `$version`.
+/// Reported properties changed; the body holds the patch with its `$metadata` and `$version`.
 #[must_use]
 pub fn reported_changed(
     hub_name: &str,
@@ -113,51 +151,93 @@ pub fn reported_changed(
     reported: &Map<String, Value>,
     now: Timestamp,
 ) -> Event {
+    let reported = twin.reported().changed(reported);
     let body = json!({ "version": twin.version(), "properties": { "reported": reported } });
-    let key = format!("r{}", twin.reported().version());
-    twin_event(hub_name, generation, twin, Operation::Update, &key, &body, now)
+    let of = (twin.identity(), generation);
+    event(
+        hub_name,
+        of,
+        &by_reported_version(twin),
+        &TWIN.of(Operation::Update),
+        &body,
+        now,
+    )
 }
 
-fn twin_event(
+/// A digital twin changed; the body is the JSON Patch that makes it what it is.
+#[must_use]
+pub fn digital_twin_changed(
     hub_name: &str,
     generation: &str,
     twin: &Twin,
-    operation: Operation,
-    key: &str,
-    body: &Value,
+    by: ChangedBy,
+    patch: &[Value],
     now: Timestamp,
 ) -> Event {
-    let about = About {
-        source: super::TWIN_CHANGES,
-        schema: "twinChangeNotification",
-        operation: match operation {
-            Operation::Update => "updateTwin".to_owned(),
-            Operation::Replace => "replaceTwin".to_owned(),
-        },
+    let (key, operation) = match by {
+        ChangedBy::Service(operation) => (by_version(twin), operation),
+        ChangedBy::Device => (by_reported_version(twin), Operation::Update),
     };
-    event(hub_name, twin.identity(), generation, key, &about, body, now)
+    let of = (twin.identity(), generation);
+    event(hub_name, of, &key, &DIGITAL_TWIN.of(operation), &json!(patch), now)
+}
+
+fn by_version(twin: &Twin) -> String {
+    format!("v{}", twin.version())
+}
+
+fn by_reported_version(twin: &Twin) -> String {
+    format!("r{}", twin.reported().version())
 }
 
 struct About {
     source: &'static str,
     schema: &'static str,
-    operation: String,
+    operation: &'static str,
+    content_type: &'static str,
 }
 
+const TWIN: About = About {
+    source: super::TWIN_CHANGES,
+    schema: "twinChangeNotification",
+    operation: "updateTwin",
+    content_type: JSON,
+};
+
+const DIGITAL_TWIN: About = About {
+    source: super::DIGITAL_TWIN_CHANGES,
+    schema: "digitalTwinChangeNotification",
+    operation: "updateTwin",
+    content_type: JSON_PATCH,
+};
+
+impl About {
+    const fn of(&self, operation: Operation) -> Self {
+        let operation = match operation {
+            Operation::Update => "updateTwin",
+            Operation::Replace => "replaceTwin",
+        };
+        Self { operation, ..*self }
+    }
+}
+
+/// An event about an identity of a generation (of a job: about one in that job).
 fn event(
     hub_name: &str,
-    identity: &Identity,
-    generation: &str,
+    (identity, generation): (&Identity, &str),
     key: &str,
     about: &About,
     body: &Value,
     now: Timestamp,
 ) -> Event {
-    let key = format!("{}/{identity}/{generation}/{key}", about.source);
+    let cause = format!("{identity}/{generation}/{key}");
+    let key = format!("{}/{cause}", about.source);
     let mut message = Message::new(body.to_string());
     let system = [
         (SystemProperty::MessageId, key.clone()),
-        (SystemProperty::ContentType, "application/json".to_owned()),
+        (SystemProperty::CorrelationId, format!("{:016x}", fnv_1a(&cause))),
+        (SystemProperty::UserId, hub_name.to_owned()),
+        (SystemProperty::ContentType, about.content_type.to_owned()),
         (SystemProperty::ContentEncoding, "utf-8".to_owned()),
         (SystemProperty::ConnectionDeviceId, identity.device.to_string()),
         (SystemProperty::EnqueuedTime, now.to_string()),
@@ -174,7 +254,7 @@ fn event(
         message.system.set(SystemProperty::ConnectionModuleId, module.as_str());
         properties.push(("moduleId", module.to_string()));
     }
-    properties.push(("opType", about.operation.clone()));
+    properties.push(("opType", about.operation.to_owned()));
     properties.push(("operationTimestamp", now.to_string()));
     properties.push(("iothub-message-schema", about.schema.to_owned()));
     message.properties = properties.into_iter().collect();

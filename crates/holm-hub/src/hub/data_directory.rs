@@ -1,7 +1,6 @@
 //! The files of a hub's data directory other than database and event log.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +9,9 @@ use holm_identity::certificate::InvalidCertificate;
 use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::{CertificateAuthority, Credential, Secret, ServiceConnectionString, SymmetricKey, TlsIdentity};
 use holm_model::Timestamp;
+use zeroize::Zeroizing;
 
+use crate::file_error::{FileError, failed};
 use crate::provisioning::Provisioning;
 use crate::service::event_hub_name;
 
@@ -37,16 +38,8 @@ pub enum DataDirectoryError {
         path: PathBuf,
     },
     /// The file system refused.
-    #[error("can't {operation} `{path}`")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file with a secret can't be used.
     #[error("a private file can't be used")]
     Private(#[from] PrivateFileError),
@@ -92,16 +85,8 @@ pub(crate) struct Lock {
 /// Makes a data directory if it is not there, and locks it, whatever is in it.
 ///
 /// # Errors
-/// [`DataDirectoryError::InUse`], [`DataDirectoryError::Io`].
+/// [`DataDirectoryError::InUse`], [`DataDirectoryError::File`].
 pub(crate) fn lock_directory(path: &Path) -> Result<Lock, DataDirectoryError> {
-    let failed = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| DataDirectoryError::Io {
-            operation,
-            path,
-            source,
-        }
-    };
     private_file::ensure_directory(path)?;
     let name = path.join("lock");
     let lock = fs::OpenOptions::new()
@@ -113,7 +98,7 @@ pub(crate) fn lock_directory(path: &Path) -> Result<Lock, DataDirectoryError> {
     match lock.try_lock() {
         Ok(()) => Ok(Lock { _file: Arc::new(lock) }),
         Err(fs::TryLockError::WouldBlock) => Err(DataDirectoryError::InUse { path: path.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
+        Err(fs::TryLockError::Error(source)) => Err(failed("lock", &name)(source).into()),
     }
 }
 
@@ -141,11 +126,10 @@ pub fn host_name(data: &Path) -> Option<String> {
 /// # Errors
 /// [`DataDirectoryError`].
 pub fn connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
-    match private_file::read(&data.join("connection-string"), MAX_CONNECTION_STRING) {
-        Ok(bytes) => Ok(Secret::new(String::from_utf8_lossy(&bytes).trim_end())),
-        Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
-        Err(error) => Err(error.into()),
-    }
+    line(
+        data,
+        private_file::read(&data.join("connection-string"), MAX_CONNECTION_STRING),
+    )
 }
 
 /// Reads the service connection string of the provisioning service of the hub in a data directory; the hub may be running.
@@ -153,11 +137,8 @@ pub fn connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
 /// # Errors
 /// [`DataDirectoryError`].
 pub fn provisioning_connection_string(data: &Path) -> Result<Secret, DataDirectoryError> {
-    match private_file::read(&data.join(PROVISIONING_CONNECTION_STRING), MAX_CONNECTION_STRING) {
-        Ok(bytes) => Ok(Secret::new(String::from_utf8_lossy(&bytes).trim_end())),
-        Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
-        Err(error) => Err(error.into()),
-    }
+    let path = data.join(PROVISIONING_CONNECTION_STRING);
+    line(data, private_file::read(&path, MAX_CONNECTION_STRING))
 }
 
 /// Reads what devices call the provisioning service of the hub in a data directory; the hub may be running.
@@ -165,8 +146,14 @@ pub fn provisioning_connection_string(data: &Path) -> Result<Secret, DataDirecto
 /// # Errors
 /// [`DataDirectoryError`].
 pub fn id_scope(data: &Path) -> Result<String, DataDirectoryError> {
-    match private_file::read_public(&data.join(ID_SCOPE), MAX_CONNECTION_STRING) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
+    let read = private_file::read_public(&data.join(ID_SCOPE), MAX_CONNECTION_STRING);
+    Ok(line(data, read)?.expose().to_owned())
+}
+
+/// The line that was read from a file of a data directory; where there is no such file, there is no hub.
+fn line(data: &Path, read: Result<Zeroizing<Vec<u8>>, PrivateFileError>) -> Result<Secret, DataDirectoryError> {
+    match read {
+        Ok(bytes) => Ok(Secret::new(String::from_utf8_lossy(&bytes).trim_end())),
         Err(error) if error.is_not_found() => Err(DataDirectoryError::NoHub { path: data.to_owned() }),
         Err(error) => Err(error.into()),
     }

@@ -80,25 +80,25 @@ impl Jobs {
         now: Timestamp,
     ) -> Result<Vec<JobDevice>, ServiceError> {
         let id = id.to_owned();
-        self.repository
-            .change(move |transaction| {
-                for row in &answered {
-                    transaction.put_job_device(row)?;
-                }
-                if most == 0 || transaction.job(&id)?.is_none_or(|job| job.ended.is_some()) {
-                    return Ok(Vec::new());
-                }
-                let mut rows = transaction.job_devices(&id, "pending", u32::try_from(most).unwrap_or(u32::MAX))?;
-                for row in &mut rows {
-                    "running".clone_into(&mut row.status);
-                    row.attempts += 1;
-                    row.started = Some(now);
-                    row.updated = now;
-                    transaction.put_job_device(row)?;
-                }
-                Ok(rows)
-            })
-            .await
+        self.change_rows(move |rows| {
+            for row in &answered {
+                rows.put(row)?;
+            }
+            let transaction = rows.transaction;
+            if most == 0 || transaction.job(&id)?.is_none_or(|job| job.ended.is_some()) {
+                return Ok(Vec::new());
+            }
+            let mut begun = transaction.job_devices(&id, "pending", u32::try_from(most).unwrap_or(u32::MAX))?;
+            for row in &mut begun {
+                "running".clone_into(&mut row.status);
+                row.attempts += 1;
+                row.started = Some(now);
+                row.updated = now;
+                rows.put(row)?;
+            }
+            Ok(begun)
+        })
+        .await
     }
 
     fn call(&self, calls: &mut Calls, row: JobDevice, request: &MethodRequest, left: Duration) {

@@ -107,8 +107,8 @@ impl Jobs {
     pub(super) async fn settle(&self, id: &str, is_over: bool) -> Result<(), ServiceError> {
         loop {
             let (of, now) = (id.to_owned(), self.clock.now());
-            let settling = self.repository.change(move |transaction| {
-                let Some(record) = transaction.job(&of)?.filter(|job| job.ended.is_some()) else {
+            let settling = self.change_rows(move |rows| {
+                let Some(record) = rows.transaction.job(&of)?.filter(|job| job.ended.is_some()) else {
                     return Ok(false);
                 };
                 let failed = |why: &str| document::failure(&ServiceError::server_error(why));
@@ -116,11 +116,10 @@ impl Jobs {
                     ("cancelled", _) => ("canceled", String::new()),
                     (_, why) => ("failed", failed(why.as_deref().unwrap_or(LOST))),
                 };
-                if transaction.end_job_devices(&of, ("pending", status), &outcome, now, ROWS_AT_ONCE)? {
+                if rows.end(&of, ("pending", status), &outcome, now, ROWS_AT_ONCE)? {
                     return Ok(true);
                 }
-                Ok(is_over
-                    && transaction.end_job_devices(&of, ("running", "failed"), &failed(LOST), now, ROWS_AT_ONCE)?)
+                Ok(is_over && rows.end(&of, ("running", "failed"), &failed(LOST), now, ROWS_AT_ONCE)?)
             });
             if !settling.await? {
                 return Ok(());
@@ -145,17 +144,18 @@ impl Jobs {
     async fn take_up(&self, id: &str) -> Result<(), ServiceError> {
         loop {
             let (of, now) = (id.to_owned(), self.clock.now());
-            let taking = self.repository.change(move |transaction| {
-                let rows = transaction.job_devices(&of, "running", ROWS_AT_ONCE)?;
-                let count = rows.len();
-                for mut row in rows {
+            let taking = self.change_rows(move |rows| {
+                let called = rows.transaction.job_devices(&of, "running", ROWS_AT_ONCE)?;
+                let count = called.len();
+                for mut row in called {
+                    row.updated = now;
                     if row.attempts < MAX_ATTEMPTS {
                         "pending".clone_into(&mut row.status);
+                        rows.transaction.put_job_device(&row)?;
                     } else {
                         end(&mut row, Err(&ServiceError::server_error(LOST)), now);
+                        rows.put(&row)?;
                     }
-                    row.updated = now;
-                    transaction.put_job_device(&row)?;
                 }
                 Ok(count)
             });
@@ -216,32 +216,31 @@ impl Jobs {
             let page = self.queries.page(request).await?;
             let (id, kind, now) = (record.id.clone(), order.work.kind(), self.clock.now());
             let is_last = page.continuation.is_none();
-            self.repository
-                .change(move |transaction| {
-                    let Some(mut job) = transaction.job(&id)?.filter(|job| job.ended.is_none()) else {
-                        return Ok(());
-                    };
-                    for item in &page.items {
-                        transaction.add_job_device(&JobDevice {
-                            job: id.clone(),
-                            identity: found(item)?,
-                            kind: kind.to_owned(),
-                            status: "pending".to_owned(),
-                            attempts: 0,
-                            created: now,
-                            started: None,
-                            ended: None,
-                            updated: now,
-                            outcome: String::new(),
-                        })?;
-                    }
-                    if is_last {
-                        "running".clone_into(&mut job.status);
-                        transaction.put_job(&job)?;
-                    }
-                    Ok(())
-                })
-                .await?;
+            self.change_rows(move |rows| {
+                let Some(mut job) = rows.transaction.job(&id)?.filter(|job| job.ended.is_none()) else {
+                    return Ok(());
+                };
+                for item in &page.items {
+                    rows.add(&JobDevice {
+                        job: id.clone(),
+                        identity: found(item)?,
+                        kind: kind.to_owned(),
+                        status: "pending".to_owned(),
+                        attempts: 0,
+                        created: now,
+                        started: None,
+                        ended: None,
+                        updated: now,
+                        outcome: String::new(),
+                    })?;
+                }
+                if is_last {
+                    "running".clone_into(&mut job.status);
+                    rows.transaction.put_job(&job)?;
+                }
+                Ok(())
+            })
+            .await?;
             continuation = page.continuation;
             if continuation.is_none() {
                 return Ok(());
@@ -254,15 +253,16 @@ impl Jobs {
         let (id, update, now) = (id.to_owned(), update.clone(), self.clock.now());
         let (twins, signals) = (self.twins.clone(), self.signals.clone());
         let changed = self
-            .repository
-            .change_then(
-                move |transaction| {
+            .change_rows_then(
+                move |rows| {
+                    let transaction = rows.transaction;
                     if transaction.job(&id)?.is_none_or(|job| job.ended.is_some()) {
                         return Ok((0, Vec::new()));
                     }
-                    let rows = transaction.job_devices(&id, "pending", TWINS_AT_ONCE)?;
+                    let waiting = transaction.job_devices(&id, "pending", TWINS_AT_ONCE)?;
+                    let count = waiting.len();
                     let mut told = Vec::new();
-                    for mut row in rows.iter().cloned() {
+                    for mut row in waiting {
                         row.attempts += 1;
                         row.started = Some(now);
                         // Decided before anything is written: a twin that refuses leaves nothing behind.
@@ -274,9 +274,9 @@ impl Jobs {
                             Err(error) => end(&mut row, Err(error), now),
                         }
                         told.extend(changed.ok().flatten().map(|desired| (row.identity.clone(), desired)));
-                        transaction.put_job_device(&row)?;
+                        rows.put(&row)?;
                     }
-                    Ok((rows.len(), told))
+                    Ok((count, told))
                 },
                 move |(_, told)| {
                     for (identity, desired) in told {
@@ -295,12 +295,13 @@ impl Jobs {
         let outcome = document::failure(&ServiceError::argument_invalid(why));
         loop {
             let (of, outcome, failure, now) = (id.to_owned(), outcome.clone(), failure.clone(), self.clock.now());
-            let ending = self.repository.change(move |transaction| {
+            let ending = self.change_rows(move |rows| {
+                let transaction = rows.transaction;
                 let Some(mut record) = transaction.job(&of)?.filter(|job| job.ended.is_none()) else {
                     return Ok(false);
                 };
                 for from in ["pending", "running"] {
-                    if transaction.end_job_devices(&of, (from, "failed"), &outcome, now, ROWS_AT_ONCE)? {
+                    if rows.end(&of, (from, "failed"), &outcome, now, ROWS_AT_ONCE)? {
                         return Ok(true);
                     }
                 }

@@ -19,6 +19,7 @@ mod calls;
 mod crew;
 mod document;
 mod engine;
+mod events;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,6 +49,7 @@ pub struct Jobs {
     queries: Queries,
     signals: Signals,
     clock: Clock,
+    hub_name: Arc<str>,
     /// Something is to be done: a job came or was cancelled.
     changed: Arc<Notify>,
     /// There may be rows that have not ended in jobs that have: at a start, after a job was cancelled, or broke off.
@@ -77,6 +79,7 @@ impl Jobs {
         queries: Queries,
         signals: Signals,
         clock: Clock,
+        hub_name: &str,
     ) -> Self {
         Self {
             repository,
@@ -85,6 +88,7 @@ impl Jobs {
             queries,
             signals,
             clock,
+            hub_name: hub_name.into(),
             changed: Arc::default(),
             is_left: Arc::new(AtomicBool::new(true)),
         }

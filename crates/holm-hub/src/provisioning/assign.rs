@@ -7,6 +7,8 @@
 //! | registered | update, no migration | a hub by the allocation; the device is made anew, with the initial twin |
 //! | registered | no update | what it was told the last time; a new certificate is known from then on |
 //!
+//! Where a device of that id is there which is not the enrollment's, it is taken over or not, see [`ownership`](super::ownership).
+//!
 //! A device of the hub of this process is made within the transaction; for any other hub, or from one, a move begins, see
 //! [`moving`](super::moving).
 //!
@@ -17,21 +19,21 @@ use std::sync::Arc;
 use holm_model::{Identity, ProvisioningCode, ProvisioningError, ServiceError, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::allocation::allocate;
 use super::attest::Attested;
-use super::document::{self, Shown, certificate_info};
-use super::enrollment::{Allocation, Enrollment, Reprovision, initial_twin};
+use super::attestation::certificate_info;
+use super::choosing::Choice;
+use super::enrollment::{Enrollment, Reprovision, Takeover, initial_twin};
 use super::moving::{self, Data, Move, Spot};
+use super::ownership::{self, not_its_own};
 use super::registration::{Assignment, Registration, Status, Substatus};
-use super::webhook::{self, Verdict};
 use super::{Shared, enrollment::Kind};
 use crate::actor::Actor;
 use crate::registry::{self, Authentication, ProvisionedDevice};
-use crate::storage::{LinkedHub, Transaction};
+use crate::storage::Transaction;
 
 /// What a registration does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
     /// The device is new to this service.
     First,
     /// It stays what and where it is; its proof is brought up to date.
@@ -238,6 +240,17 @@ impl Shared {
         wanted: &Wanted<'_>,
         now: Timestamp,
     ) -> Result<Assigned, ServiceError> {
+        let identity = Identity::of_device(to.device.clone());
+        let is_taken = match transaction.entry(&identity)? {
+            Some(there) if there.authentication != *wanted.authentication => {
+                let known = self.known(transaction, &registration.id, wanted.enrollment, &to)?;
+                !known.is(&there.generation)
+            }
+            _ => false,
+        };
+        if is_taken && wanted.enrollment.takeover == Takeover::Refuse {
+            return refused(transaction, registration, &to, wanted.enrollment);
+        }
         let twin = wanted.twin.map(initial_twin).transpose();
         let is_reset = wanted.plan == Plan::Reset;
         let device = ProvisionedDevice {
@@ -248,6 +261,13 @@ impl Shared {
             is_reset,
         };
         let lost = registry::provision(transaction, device, &self.hub_name, now)?;
+        let entry = registry::existing(transaction, &identity)?;
+        if is_taken {
+            transaction.record("device.takeover", &identity, Some(&entry.etag_text()), now)?;
+            tracing::warn!(device = %to.device, enrollment = %wanted.enrollment.id, "a device that another enrollment or somebody by hand has made goes by the proof of this enrollment now");
+        }
+        let of = (wanted.enrollment.kind, &wanted.enrollment.id);
+        ownership::keep(transaction, (&self.hub_key(&to.hub), &to.device), of, entry.generation)?;
         registration.assignment = Some(to);
         match wanted.plan {
             Plan::First => registration.substatus = Substatus::Initial,
@@ -288,6 +308,8 @@ impl Shared {
             to: Spot::of(&to),
             authentication: registry::authentication_json(wanted.authentication),
             edge: wanted.enrollment.edge,
+            takeover: wanted.enrollment.takeover,
+            known: self.known(transaction, &registration.id, wanted.enrollment, &to)?,
             initial_twin: wanted.twin.cloned(),
             substatus: substatus.name().to_owned(),
             payload: registration.payload.clone(),
@@ -329,87 +351,22 @@ fn ended(
     Ok(Assigned::as_it_was(registration))
 }
 
-impl Shared {
-    /// Chooses the hub, by the allocation of the enrollment or by asking its webhook.
-    async fn choose(&self, attested: &Attested, payload: Option<&Value>) -> Result<Choice, ProvisioningError> {
-        let enrollment = &attested.enrollment;
-        let Some(webhook) = enrollment
-            .webhook
-            .as_ref()
-            .filter(|_| enrollment.allocation == Allocation::Custom)
-        else {
-            let hubs = self.hubs.all();
-            let given = allocate(enrollment.allocation, attested.id.key(), &enrollment.hubs, &hubs);
-            return Ok(match given {
-                Some(hub) => Choice::Given {
-                    hub: hub.host.clone(),
-                    verdict: Verdict::default(),
-                },
-                None => {
-                    let text = "no hub is linked that the enrollment may give devices to".to_owned();
-                    Choice::Failed(ProvisioningCode::HubFailed, text)
-                }
-            });
-        };
-        let id = attested.id.clone();
-        let before = self.repository.read(move |view| view.registration(&id)).await?;
-        let before = before.and_then(|before| before.assignment);
-        if !enrollment.enabled || plan(enrollment, before.as_ref()) == Plan::Repeat {
-            let text = "its webhook was not asked; register again".to_owned();
-            return Ok(Choice::Failed(ProvisioningCode::CustomAllocationFailed, text));
-        }
-        let question = self.question(attested, before.as_ref(), payload);
-        let verdict = self.asking.ask(webhook, &question).await;
-        let given = verdict.and_then(|verdict| {
-            let named = verdict.hub.as_deref().unwrap_or_default();
-            match self.hubs.find(named) {
-                Some(hub) => Ok(Choice::Given { hub: hub.host, verdict }),
-                None => Err(format!("it names the hub `{named}`, which is not linked")),
-            }
-        });
-        Ok(given.unwrap_or_else(|why| {
-            tracing::warn!(registration = %attested.id, webhook = webhook::shown(&webhook.url), why, "a webhook did not say where a device belongs");
-            let text = format!("the custom allocation gave no usable answer: {why}");
-            Choice::Failed(ProvisioningCode::CustomAllocationFailed, text)
-        }))
+/// A device that is not the enrollment's stays what it is; so does the group of whose device this is.
+fn refused(
+    transaction: &Transaction<'_>,
+    mut registration: Registration,
+    to: &Assignment,
+    enrollment: &Enrollment,
+) -> Result<Assigned, ServiceError> {
+    if let Some(before) = transaction.registration(&registration.id)?
+        && before.assignment.is_some()
+    {
+        registration.group = before.group;
     }
-
-    /// The hubs that a webhook may choose from: those that the enrollment names, else all that take part.
-    fn candidates(&self, enrollment: &Enrollment) -> Vec<String> {
-        let hubs = self.hubs.all();
-        let takes_part = |hub: &&LinkedHub| match enrollment.hubs.as_slice() {
-            [] => hub.is_allocated,
-            named => named.iter().any(|name| name.eq_ignore_ascii_case(&hub.host)),
-        };
-        hubs.iter().filter(takes_part).map(|hub| hub.host.clone()).collect()
-    }
-
-    fn question(&self, attested: &Attested, before: Option<&Assignment>, payload: Option<&Value>) -> Value {
-        let enrollment = &attested.enrollment;
-        let member = match enrollment.kind {
-            Kind::Individual => "individualEnrollment",
-            Kind::Group => "enrollmentGroup",
-        };
-        json!({
-            member: document::write(enrollment, Shown::Public, None),
-            "deviceRuntimeContext": {
-                "registrationId": attested.id.as_str(),
-                "currentIotHubHostName": before.map(|before| &before.hub),
-                "currentDeviceId": before.map(|before| &before.device),
-                "x509": attested.certificate.as_ref().map(certificate_info),
-                "payload": payload,
-            },
-            "linkedHubs": self.candidates(enrollment),
-        })
-    }
-}
-
-/// Which hub was chosen.
-enum Choice {
-    /// This one, and what the webhook said beside it.
-    Given { hub: String, verdict: Verdict },
-    /// None, for this reason.
-    Failed(ProvisioningCode, String),
+    let text = not_its_own(&to.device, &to.hub, enrollment.id.as_str());
+    tracing::info!(registration = %registration.id, reason = text, "a device was not taken over");
+    let error = Some((ProvisioningCode::Conflict, text));
+    ended(transaction, registration, Status::Failed, error)
 }
 
 /// The record as it begins: what it was, by what it is proved now.
@@ -440,7 +397,8 @@ fn begun(attested: &Attested, enrollment: &Enrollment, before: Option<&Registrat
     }
 }
 
-fn plan(enrollment: &Enrollment, before: Option<&Assignment>) -> Plan {
+/// What a registration does of a device that was there before, or was not.
+pub(super) fn plan(enrollment: &Enrollment, before: Option<&Assignment>) -> Plan {
     let Some(_) = before else {
         return Plan::First;
     };

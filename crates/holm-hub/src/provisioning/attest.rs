@@ -9,11 +9,15 @@
 //! - An enrollment of its own decides alone: where its proof is another, no group is asked.
 //! - A certificate names its device: the common name is the registration id.
 //! - A disabled enrollment proves as well as any: the device learns that it is disabled, and not that it is unknown.
+//! - A device whose last registration names its group is proved by that group before any other, so that what a proof costs does not
+//!   grow with the groups (groups.rs, searches.rs).
 //! - What is wrong goes to the log; the device learns only that it is not authorized.
 //!
 //! Source: `hub-device-protocols.md` §5.1, §5.5.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use holm_gateway::Credential;
 use holm_gateway::provisioning::Applicant;
@@ -24,6 +28,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Shared;
 use super::enrollment::{Attestation, Enrollment, Kind, Signer};
+use super::moving;
 use crate::registry::{Authentication, Keys};
 
 /// A device that has proved itself.
@@ -39,8 +44,22 @@ pub(super) struct Attested {
     pub(super) sealed: Option<String>,
 }
 
-/// Why a proof is not good, for the log.
-struct Denied(String);
+/// Why a proof is not good.
+enum Refused {
+    /// This is wrong with it, for the log.
+    Denied(String),
+    /// It was not looked at.
+    TooMany(ProvisioningError),
+}
+
+use Refused::Denied;
+
+/// Who asks from where, and the group that the last registration names.
+struct Asker<'a> {
+    id: &'a RegistrationId,
+    group: Option<String>,
+    source: Option<IpAddr>,
+}
 
 impl Shared {
     /// Checks a proof.
@@ -58,24 +77,34 @@ impl Shared {
         }
         let id = RegistrationId::new(&registrant.registration_id).map_err(|error| denied(&error.to_string()))?;
         let wanted = id.clone();
-        let own = self
-            .repository
-            .read(move |view| view.enrollment(Kind::Individual, &wanted));
-        let (own, now) = (own.await?, self.clock.now());
+        let found = self.repository.read(move |view| {
+            let own = view.enrollment(Kind::Individual, &wanted)?;
+            let last = match own {
+                Some(_) => None,
+                None => moving::registration_now(view, &wanted)?,
+            };
+            Ok((own, last.and_then(|last| last.group)))
+        });
+        let ((own, group), now) = (found.await?, self.clock.now());
+        let source = applicant.source;
         let proved = match (&applicant.credential, own) {
             (Credential::None, _) => Err(Denied("it sent neither a token nor a certificate".to_owned())),
             (Credential::Token(text), Some(own)) => self
                 .token(text, &id, now)
                 .and_then(|token| self.by_own_key(&token, id, own, now)),
-            (Credential::Token(text), None) => self
-                .token(text, &id, now)
-                .and_then(|token| self.by_derived_key(&token, &id)),
-            (Credential::Certificate(chain), own) => self.by_certificate(chain, id, own, now),
+            (Credential::Token(text), None) => self.token(text, &id, now).and_then(|token| {
+                let id = &id;
+                self.by_derived_key(&token, &Asker { id, group, source })
+            }),
+            (Credential::Certificate(chain), own) => self.by_certificate(chain, id, own, source, now),
         };
-        proved.map_err(|Denied(why)| denied(&why))
+        proved.map_err(|refused| match refused {
+            Denied(why) => denied(&why),
+            Refused::TooMany(error) => error,
+        })
     }
 
-    fn token(&self, text: &str, id: &RegistrationId, now: Timestamp) -> Result<SasToken, Denied> {
+    fn token(&self, text: &str, id: &RegistrationId, now: Timestamp) -> Result<SasToken, Refused> {
         let token = SasToken::parse(text).map_err(|error| Denied(error.to_string()))?;
         if token.is_expired(now) {
             return Err(Denied("its token has ended; check its clock".to_owned()));
@@ -102,7 +131,7 @@ impl Shared {
         id: RegistrationId,
         own: Enrollment,
         now: Timestamp,
-    ) -> Result<Attested, Denied> {
+    ) -> Result<Attested, Refused> {
         let keys = match &own.attestation {
             Attestation::SymmetricKey(keys) if signed(token, keys) => keys.clone(),
             Attestation::SymmetricKey(_) => {
@@ -127,26 +156,22 @@ impl Shared {
         })
     }
 
-    fn by_derived_key(&self, token: &SasToken, id: &RegistrationId) -> Result<Attested, Denied> {
-        let groups = self.groups.all();
-        // As it writes its id, else in lower case: who derives the key by hand may have lowered it.
-        let lower = (id.key() != id.as_str()).then(|| id.key());
-        for label in [Some(id.as_str()), lower].into_iter().flatten() {
-            for group in groups.iter() {
-                let Attestation::SymmetricKey(keys) = &group.attestation else {
-                    continue;
-                };
-                let keys = derived(keys, label);
-                if signed(token, &keys) {
-                    return Ok(Attested {
-                        id: id.clone(),
-                        enrollment: Arc::clone(group),
-                        authentication: Authentication::Sas(keys),
-                        certificate: None,
-                        sealed: None,
-                    });
-                }
-            }
+    fn by_derived_key(&self, token: &SasToken, asker: &Asker<'_>) -> Result<Attested, Refused> {
+        let groups = self.groups.now();
+        let last = asker.group.as_ref().and_then(|group| groups.find(group));
+        if let Some(attested) = last.and_then(|group| by_key_of(group, token, asker.id)) {
+            return Ok(attested);
+        }
+        let (tried, now) = (groups.keyed().len(), Instant::now());
+        let begun = self.searches.begin(asker.source, tried, now);
+        begun.map_err(Refused::TooMany)?;
+        let mut found = groups
+            .keyed()
+            .iter()
+            .filter_map(|group| by_key_of(group, token, asker.id));
+        if let Some(attested) = found.next() {
+            self.searches.found(asker.source, tried, now);
+            return Ok(attested);
         }
         Err(Denied(
             "it has no enrollment of its own, and no group's key signed its token".to_owned(),
@@ -158,8 +183,9 @@ impl Shared {
         chain: &[CertificateDer<'static>],
         id: RegistrationId,
         own: Option<Enrollment>,
+        source: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<Attested, Denied> {
+    ) -> Result<Attested, Refused> {
         let shown: Result<Vec<_>, _> = chain.iter().map(CertificateDetails::read).collect();
         let shown = shown.map_err(|error| Denied(holm_net::error_chain(&error)))?;
         let leaf = shown
@@ -174,7 +200,7 @@ impl Shared {
                 let authentication = self.by_own_certificate(&own, chain, leaf, now)?;
                 (Arc::new(own), authentication)
             }
-            None => self.by_group_certificate(chain, &shown, now)?,
+            None => self.by_group_certificate(chain, &shown, source, now)?,
         };
         Ok(Attested {
             id,
@@ -191,26 +217,23 @@ impl Shared {
         &self,
         chain: &[CertificateDer<'static>],
         shown: &[CertificateDetails],
+        source: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<(Arc<Enrollment>, Authentication), Denied> {
-        let distance = |group: &Enrollment| {
-            let signers = self.signers(&group.attestation);
-            signers
-                .iter()
-                .filter_map(|signer| signer.verifier.distance(shown))
-                .min()
-        };
-        let (groups, leaf) = (self.groups.all(), shown.first());
-        let mut candidates: Vec<_> = groups
-            .iter()
-            .filter_map(|group| Some((distance(group)?, group)))
-            .collect();
-        candidates.sort_by_key(|(distance, _)| *distance);
+    ) -> Result<(Arc<Enrollment>, Authentication), Refused> {
+        let candidates = self.groups.now().named_in(shown, &self.certificates);
+        let (tried, began) = (candidates.len(), Instant::now());
+        let begun = self.searches.begin(source, tried, began);
+        begun.map_err(Refused::TooMany)?;
+        let leaf = shown.first();
         let mut denied = "it has no enrollment of its own, and its certificates lead to none of a group".to_owned();
-        for (_, group) in candidates {
-            match leaf.map(|leaf| self.signed_by(group, chain, leaf, now)) {
-                Some(Ok(authentication)) => return Ok((Arc::clone(group), authentication)),
+        for group in candidates {
+            match leaf.map(|leaf| self.signed_by(&group, chain, leaf, now)) {
+                Some(Ok(authentication)) => {
+                    self.searches.found(source, tried, began);
+                    return Ok((group, authentication));
+                }
                 Some(Err(Denied(why))) => denied = format!("group `{}`: {why}", group.id),
+                Some(Err(other)) => return Err(other),
                 None => {}
             }
         }
@@ -225,7 +248,7 @@ impl Shared {
         chain: &[CertificateDer<'static>],
         leaf: &CertificateDetails,
         now: Timestamp,
-    ) -> Result<Authentication, Denied> {
+    ) -> Result<Authentication, Refused> {
         let Attestation::ClientCertificates(primary, secondary) = &own.attestation else {
             return self.signed_by(own, chain, leaf, now);
         };
@@ -247,7 +270,7 @@ impl Shared {
         chain: &[CertificateDer<'static>],
         leaf: &CertificateDetails,
         now: Timestamp,
-    ) -> Result<Authentication, Denied> {
+    ) -> Result<Authentication, Refused> {
         let kind = enrollment.attestation.kind();
         let mut denied = match &enrollment.attestation {
             Attestation::Authorities(..) => "the certificates that its enrollment names are not kept".to_owned(),
@@ -277,6 +300,26 @@ impl Shared {
     }
 }
 
+/// Whether the key of a device of a group signed its token: as it writes its id, else in lower case, since who derives the key by hand
+/// may have lowered it.
+fn by_key_of(group: &Arc<Enrollment>, token: &SasToken, id: &RegistrationId) -> Option<Attested> {
+    let Attestation::SymmetricKey(keys) = &group.attestation else {
+        return None;
+    };
+    let lower = (id.key() != id.as_str()).then(|| id.key());
+    let labels = [Some(id.as_str()), lower].into_iter().flatten();
+    let keys = labels
+        .map(|label| derived(keys, label))
+        .find(|keys| signed(token, keys))?;
+    Some(Attested {
+        id: id.clone(),
+        enrollment: Arc::clone(group),
+        authentication: Authentication::Sas(keys),
+        certificate: None,
+        sealed: None,
+    })
+}
+
 fn signed(token: &SasToken, keys: &Keys) -> bool {
     token.verify(&keys.primary) || token.verify(&keys.secondary)
 }
@@ -289,7 +332,7 @@ fn derived(keys: &Keys, label: &str) -> Keys {
     }
 }
 
-fn thumbprint(certificate: &CertificateDetails) -> Result<Thumbprint, Denied> {
+fn thumbprint(certificate: &CertificateDetails) -> Result<Thumbprint, Refused> {
     certificate
         .info
         .sha256

@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::Provisioning;
-use super::document::{certificate_info, read_certificate};
+use super::attestation::{certificate_info, read_certificate};
 use super::enrollment::{Certificate, Signer};
 use super::registration::new_etag;
 use crate::random;
@@ -54,6 +54,14 @@ impl Certificates {
         let mut verified = all.iter().filter(|(kept, _)| kept.is_verified);
         let found = verified.find(|(kept, _)| kept.name.eq_ignore_ascii_case(name));
         found.map(|(_, signer)| signer.clone())
+    }
+
+    /// The names, in lower case, of the verified certificates of this subject, in DER.
+    pub(super) fn named(&self, subject: &[u8]) -> Vec<String> {
+        let all = self.all();
+        let verified = all.iter().filter(|(kept, _)| kept.is_verified);
+        let found = verified.filter(|(_, signer)| signer.verifier.details().subject_der() == subject);
+        found.map(|(kept, _)| kept.name.to_ascii_lowercase()).collect()
     }
 
     fn all(&self) -> Arc<Vec<(KeptCertificate, Signer)>> {

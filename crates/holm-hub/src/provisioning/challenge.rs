@@ -17,6 +17,8 @@
 //!
 //! Source: `hub-device-protocols.md` §5.3 to §5.5.
 
+use std::time::Instant;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holm_identity::{SasToken, SymmetricKey};
@@ -27,7 +29,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::attest::Attested;
-use super::document;
+use super::attestation;
 use super::enrollment::{Attestation, Kind, Tpm};
 use super::fields::Fields;
 use crate::registry::{Authentication, Keys};
@@ -74,7 +76,7 @@ pub(super) fn named(document: &Map<String, Value>) -> Result<Option<Tpm>, Provis
     let fields = Fields::new(tpm, "tpm.");
     let key = |name: &str| {
         let text = fields.text(name)?;
-        text.map(|text| document::public_area(text, &format!("tpm.{name}")))
+        text.map(|text| attestation::public_area(text, &format!("tpm.{name}")))
             .transpose()
     };
     let endorsement_key = key("endorsementKey")?;
@@ -102,7 +104,7 @@ impl Shared {
     /// Gives a device what only its TPM can open.
     ///
     /// # Errors
-    /// `Unauthorized` where no such TPM is enrolled under that id; `ArgumentInvalid`.
+    /// `Unauthorized` where no such TPM is enrolled under that id; `ArgumentInvalid`; `TooManyRequests`.
     pub(super) async fn challenge(&self, registrant: &Registrant, shown: &Tpm) -> Result<Vec<u8>, ProvisioningError> {
         let denied = |why: &str| {
             tracing::info!(registration = %registrant.registration_id, reason = why, "a TPM was given no challenge");
@@ -131,6 +133,7 @@ impl Shared {
             Refused::Denied(why) => denied(why),
             Refused::Missing => missing(),
         })?;
+        self.throttle.challenge(id.key(), Instant::now())?;
         let key = self.challenges.key(&id, &tpm, period(self.clock.now()));
         seal(&key, &tpm.endorsement_key, root, &SystemRandom::new()).map_err(|error| unsealed(&error))
     }

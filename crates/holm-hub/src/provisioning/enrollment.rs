@@ -13,6 +13,7 @@ use holm_identity::x509_auth::CertificateRefused;
 use holm_identity::{CertificateDetails, SigningCertificate};
 use holm_model::{DeviceId, ProvisioningError, RegistrationId, Timestamp, TwinUpdate, etag};
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::registry::Keys;
@@ -64,6 +65,8 @@ pub struct Enrollment {
     pub enabled: bool,
     /// What a later registration does.
     pub reprovision: Reprovision,
+    /// Whether it may become a device that is there and not its own.
+    pub takeover: Takeover,
     /// Which hub it is given.
     pub allocation: Allocation,
     /// The hubs to choose from; empty: all.
@@ -165,6 +168,11 @@ impl Signer {
                 "it is not marked as that of a certificate authority; give the one that signs".to_owned(),
             ));
         }
+        if !certificate.details.may_sign {
+            return Err(refused(
+                "the uses of its key do not include `keyCertSign`; give one that may sign certificates".to_owned(),
+            ));
+        }
         let verifier = SigningCertificate::new(&certificate.der);
         let verifier = verifier.map_err(|error: CertificateRefused| refused(holm_net::error_chain(&error)))?;
         Ok(Self {
@@ -188,6 +196,28 @@ impl Default for Reprovision {
         Self {
             update_hub_assignment: true,
             migrate_device_data: true,
+        }
+    }
+}
+
+/// What happens where a device of that id is at the hub already, which another enrollment or somebody by hand has made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Takeover {
+    /// It becomes that device, by its own proof, as in the original.
+    #[default]
+    Allow,
+    /// Its registration fails.
+    Refuse,
+}
+
+impl Takeover {
+    /// The word for it in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
         }
     }
 }

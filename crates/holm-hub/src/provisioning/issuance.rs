@@ -9,6 +9,7 @@
 //! - It has proved itself by what its enrollment says before, each time: the certificate opens the hub, not this service.
 //! - Only an enrollment with a `clientCertificateIssuancePolicy` has certificates made. The hub's own authority makes them,
 //!   whatever name the policy gives.
+//! - A device that has one has it renewed here, or by its hub: `renewal.rs`.
 //! - The common name must be the registration id, so that nobody gets another's certificate.
 //!
 //! Source: `hub-device-protocols.md` §5.7.
@@ -25,6 +26,9 @@ use serde_json::{Map, Value, json};
 
 use super::enrollment::Enrollment;
 use super::fields::Fields;
+
+/// What a device is told whose certificate could not be made; the log tells more.
+pub(super) const NOT_MADE: &str = "the certificate could not be made; try again later";
 
 /// In which words a device asks, and is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,14 @@ pub(super) struct Issued {
     pub(super) members: Map<String, Value>,
 }
 
+/// A certificate that was made for a device.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) thumbprint: Thumbprint,
+    /// It and those above it, leaf first.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
 /// Makes certificates for devices.
 #[derive(Debug)]
 pub(super) struct Issuer {
@@ -79,16 +91,7 @@ pub(super) fn read(document: &Map<String, Value>) -> Result<Option<Asked>, Provi
             continue;
         };
         let wrong = |why: String| ProvisioningError::argument_invalid(format!("`{member}` can't be used: {why}"));
-        let bare: String = text
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .flat_map(str::chars)
-            .filter(|character| !character.is_ascii_whitespace())
-            .collect();
-        let der = STANDARD
-            .decode(bare)
-            .map_err(|_| wrong("it is not base64".to_owned()))?;
-        let request = SigningRequest::from_der(&der).map_err(|error| wrong(error.to_string()))?;
+        let request = SigningRequest::from_text(text).map_err(|error| wrong(error.to_string()))?;
         return Ok(Some(Asked { request, words }));
     }
     Ok(None)
@@ -120,35 +123,39 @@ impl Issuer {
                 format!("the common name of `{member}` is `{name}`, and the registration id `{id}`; give the same");
             return Err(ProvisioningError::argument_invalid(text));
         }
-        let failed = |why: String| {
+        let made = self.make(&asked.request, now).map_err(|why| {
             tracing::error!(registration = %id, why, "a certificate could not be made");
-            ProvisioningError::new(
-                ProvisioningCode::ServerError,
-                "the certificate could not be made; try again later",
-            )
-        };
-        let leaf = self.authority.issue_for(&asked.request, self.days, now);
-        let leaf = leaf.map_err(|error| failed(holm_net::error_chain(&error)))?;
-        let details = CertificateDetails::read(&leaf).map_err(|error| failed(error.to_string()))?;
-        let thumbprint = details.info.sha256.parse();
-        tracing::info!(registration = %id, thumbprint = details.info.sha256, until = %details.info.not_after, "a certificate was made for a device");
+            ProvisioningError::new(ProvisioningCode::ServerError, NOT_MADE)
+        })?;
         Ok(Issued {
-            thumbprint: thumbprint.map_err(|_| failed("its thumbprint can't be read".to_owned()))?,
-            members: self.members(leaf, asked.words),
+            members: self.members(&made.chain, asked.words),
+            thumbprint: made.thumbprint,
         })
     }
 
-    fn members(&self, leaf: CertificateDer<'static>, words: Words) -> Map<String, Value> {
-        let chain: Vec<_> = std::iter::once(leaf)
-            .chain(self.authority.chain().iter().cloned())
-            .collect();
+    /// Makes a certificate for whom a request names; that it may have one is the caller's to know. The error is for the log.
+    pub(super) fn make(&self, request: &SigningRequest, now: Timestamp) -> Result<Made, String> {
+        let leaf = self.authority.issue_for(request, self.days, now);
+        let leaf = leaf.map_err(|error| holm_net::error_chain(&error))?;
+        let info = CertificateDetails::read(&leaf).map_err(|error| error.to_string())?.info;
+        let thumbprint = info.sha256.parse();
+        tracing::info!(name = request.common_name(), thumbprint = info.sha256, until = %info.not_after, "a certificate was made for a device");
+        Ok(Made {
+            thumbprint: thumbprint.map_err(|_| "its thumbprint can't be read".to_owned())?,
+            chain: std::iter::once(leaf)
+                .chain(self.authority.chain().iter().cloned())
+                .collect(),
+        })
+    }
+
+    fn members(&self, chain: &[CertificateDer<'static>], words: Words) -> Map<String, Value> {
         let members = match words {
             Words::Chain => {
                 let chain: Vec<_> = chain.iter().map(|certificate| STANDARD.encode(certificate)).collect();
                 json!({ "issuedCertificateChain": chain })
             }
             Words::Pem => json!({
-                "issuedClientCertificate": certificates_to_pem(&chain),
+                "issuedClientCertificate": certificates_to_pem(chain),
                 "trustBundle": { "certificates": [{ "certificate": self.authority.certificate_pem() }] },
             }),
         };

@@ -1,5 +1,6 @@
 //! A hub as a place where devices are: that of this process, or a linked one. Both are told the same, in the published documents.
 
+use holm_model::twin::reported_from_json;
 use holm_model::wire::percent;
 use holm_model::{DeviceId, ErrorCode, Identity, ServiceError, TwinUpdate};
 use hyper::Method;
@@ -98,6 +99,33 @@ impl Place<'_> {
                 let path = path("twins", identity);
                 let answer = service.call(Method::PUT, &path, Some("*"), Some(document)).await?;
                 there(answer)
+            }
+        }
+    }
+
+    /// Has a twin these reported properties, and no others. A hub that is none of ours has no way to be told: there the device reports
+    /// them again.
+    pub(super) async fn put_reported(&self, identity: &Identity, reported: &Value) -> Result<(), Trouble> {
+        match self {
+            Self::Own(own) => {
+                let reported = reported_from_json(reported.to_string().as_bytes()).map_err(refused)?;
+                let put = own.twins.adopt_reported(identity.clone(), reported).await;
+                put.map(drop).map_err(refused)
+            }
+            Self::Linked(service) => {
+                let path = format!("/holm/v1{}/reported", path("twins", identity));
+                match service.call(Method::PUT, &path, None, Some(reported)).await {
+                    Ok(Some(_)) => Ok(()),
+                    Ok(None) => {
+                        tracing::info!(%identity, "its hub takes no reported properties; the device reports them again");
+                        Ok(())
+                    }
+                    Err(trouble) if trouble.is_final => {
+                        tracing::info!(%identity, why = trouble.text, "its hub takes no reported properties; the device reports them again");
+                        Ok(())
+                    }
+                    Err(trouble) => Err(trouble),
+                }
             }
         }
     }

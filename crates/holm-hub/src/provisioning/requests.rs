@@ -18,12 +18,13 @@ use holm_gateway::Credential;
 use holm_gateway::provisioning::{Applicant, Standing};
 use holm_model::wire::provisioning::Registrant;
 use holm_model::{ProvisioningError, RegistrationId};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::enrollment::Tpm;
 use super::fields::Fields;
 use super::issuance::{self, Asked};
-use super::{Provisioning, Status, challenge, moving, no_registration};
+use super::registrations::no_registration;
+use super::{Provisioning, Status, challenge, document, moving};
 use crate::HubBackend;
 use crate::registry::Authentication;
 
@@ -46,8 +47,7 @@ fn read(id: &str, body: &[u8]) -> Result<Said, ProvisioningError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Said::default());
     }
-    let document: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| ProvisioningError::argument_invalid(format!("the body is not a JSON object: {error}")))?;
+    let document = document::read_body(body)?;
     let said = Fields::new(&document, "").text("registrationId")?;
     match said {
         Some(said) if !said.eq_ignore_ascii_case(id) => Err(ProvisioningError::argument_invalid(format!(
@@ -66,7 +66,7 @@ impl Provisioning {
         let registrant = &applicant.registrant;
         // Of who proves nothing, nothing else is read.
         if matches!(applicant.credential, Credential::None)
-            && let Ok(document) = serde_json::from_slice(&body)
+            && let Ok(document) = document::read_body(&body)
             && let Some(tpm) = challenge::named(&document)?
         {
             let sealed = self.0.challenge(registrant, &tpm).await?;

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! registrations   a bucket that fills with `per minute` / 60 a second and holds what comes in ten
+//! challenges      of TPMs: another such bucket, and of one device a second apart
 //! questions       of one device a second apart, for how its registration is going
 //! ```
 //!
-//! Who is beyond is told 429 and when to come again. Only who has proved itself counts, so nobody else can use it up.
+//! Who is beyond is told 429 and when to come again. Only who has proved itself counts, so nobody else can use it up. A TPM that is
+//! given a challenge has proved nothing yet, and to make one is the dearest thing that is done for a stranger; so challenges have a
+//! bucket of their own, from which only those take that show an enrolled endorsement key.
 //!
 //! Source: `hub-device-protocols.md` §5.8, row 84.
 
@@ -38,12 +41,65 @@ struct Limit {
 
 #[derive(Debug)]
 struct State {
+    registrations: Bucket,
+    challenges: Bucket,
+    asked: HashMap<String, Instant>,
+}
+
+#[derive(Debug)]
+struct Bucket {
     /// What is left, and since when.
     left: f64,
     since: Option<Instant>,
     /// How many were sent away since the bucket was last empty: each is sent behind those before it.
     sent_away: f64,
-    asked: HashMap<String, Instant>,
+}
+
+impl Bucket {
+    fn full(per_second: f64) -> Self {
+        Self {
+            left: burst(per_second),
+            since: None,
+            sent_away: 0.0,
+        }
+    }
+
+    /// Takes one, or says in how many seconds there is one.
+    fn take(&mut self, per_second: f64, now: Instant) -> Result<(), f64> {
+        let passed = self
+            .since
+            .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+        let filled = self.left + passed * per_second;
+        // Those who were sent away come back at what has come in meanwhile.
+        self.sent_away = (self.sent_away - passed * per_second).max(0.0);
+        (self.left, self.since) = (filled.min(burst(per_second)), Some(now));
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        let wait = (1.0 - self.left + self.sent_away) / per_second;
+        self.sent_away += 1.0;
+        Err(wait)
+    }
+}
+
+impl State {
+    /// Counts something that one device may do once a second.
+    fn spaced(&mut self, key: String, now: Instant) -> Result<(), ProvisioningError> {
+        let is_recent = |asked: &Instant| now.saturating_duration_since(*asked) < BETWEEN_QUESTIONS;
+        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
+        if self.asked.get(&key).is_some_and(is_recent) {
+            return Err(too_many("this device asks too often", wait));
+        }
+        if self.asked.len() >= MAX_KNOWN {
+            self.asked.retain(|_, asked| is_recent(asked));
+        }
+        if self.asked.len() >= MAX_KNOWN {
+            return Err(too_many("too many devices ask", wait));
+        }
+        self.asked.insert(key, now);
+        Ok(())
+    }
 }
 
 impl Throttle {
@@ -53,9 +109,8 @@ impl Throttle {
             Limit {
                 per_second,
                 state: Mutex::new(State {
-                    left: burst(per_second),
-                    since: None,
-                    sent_away: 0.0,
+                    registrations: Bucket::full(per_second),
+                    challenges: Bucket::full(per_second),
                     asked: HashMap::new(),
                 }),
             }
@@ -69,23 +124,21 @@ impl Throttle {
     pub(super) fn register(&self, now: Instant) -> Result<(), ProvisioningError> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = state
-            .since
-            .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
-        let filled = state.left + passed * limit.per_second;
-        // Those who were sent away come back at what has come in meanwhile.
-        state.sent_away = (state.sent_away - passed * limit.per_second).max(0.0);
-        (state.left, state.since) = (filled.min(burst(limit.per_second)), Some(now));
-        if state.left >= 1.0 {
-            state.left -= 1.0;
-            return Ok(());
-        }
-        let wait = (1.0 - state.left + state.sent_away) / limit.per_second;
-        state.sent_away += 1.0;
-        Err(too_many(
-            "devices register faster than this service is to let them",
-            wait,
-        ))
+        let taken = state.registrations.take(limit.per_second, now);
+        taken.map_err(|wait| too_many("devices register faster than this service is to let them", wait))
+    }
+
+    /// Counts a challenge for the enrolled TPM of a device, whose registration id in lower case is `id`.
+    ///
+    /// # Errors
+    /// `TooManyRequests`.
+    pub(super) fn challenge(&self, id: &str, now: Instant) -> Result<(), ProvisioningError> {
+        let Some(limit) = &self.0 else { return Ok(()) };
+        let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A line end is in no registration id: what a device asks and what its TPM is asked are counted apart.
+        state.spaced(format!("{id}\n"), now)?;
+        let taken = state.challenges.take(limit.per_second, now);
+        taken.map_err(|wait| too_many("TPMs ask for challenges faster than this service is to let them", wait))
     }
 
     /// Counts a question of a device, whose registration id in lower case is `id`.
@@ -95,21 +148,7 @@ impl Throttle {
     pub(super) fn ask(&self, id: &str, now: Instant) -> Result<(), ProvisioningError> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_recent = |asked: &Instant| now.saturating_duration_since(*asked) < BETWEEN_QUESTIONS;
-        if state.asked.get(id).is_some_and(is_recent) {
-            return Err(too_many(
-                "this device asks too often",
-                BETWEEN_QUESTIONS.as_secs_f64() * 2.0,
-            ));
-        }
-        if state.asked.len() >= MAX_KNOWN {
-            state.asked.retain(|_, asked| is_recent(asked));
-        }
-        if state.asked.len() >= MAX_KNOWN {
-            return Err(too_many("too many devices ask", BETWEEN_QUESTIONS.as_secs_f64() * 2.0));
-        }
-        state.asked.insert(id.to_owned(), now);
-        Ok(())
+        state.spaced(id.to_owned(), now)
     }
 }
 
@@ -173,6 +212,25 @@ mod tests {
 
         assert_eq!(wait(again), 2);
         assert!((0..1000).all(|_| off.ask("a", start).is_ok() && off.register(start).is_ok()));
+    }
+
+    #[test]
+    fn challenges_of_tpms_are_counted_and_use_up_nothing_of_what_others_register_by() {
+        let throttle = Throttle::new(NonZeroU32::new(60));
+        let start = Instant::now();
+
+        throttle.challenge("a", start).unwrap();
+        let at_once = throttle.challenge("a", start);
+        throttle.ask("a", start).unwrap();
+        let others: Vec<_> = (0..9)
+            .map(|number| throttle.challenge(&format!("b{number}"), start))
+            .collect();
+        let beyond = throttle.challenge("c", start);
+        let registers: Vec<_> = (0..10).map(|_| throttle.register(start)).collect();
+        let later = throttle.challenge("a", start + Duration::from_secs(2));
+
+        assert_eq!((wait(at_once), wait(beyond)), (2, 1));
+        assert!(others.iter().chain(&registers).all(Result::is_ok) && later.is_ok());
     }
 
     #[test]

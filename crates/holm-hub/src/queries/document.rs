@@ -5,6 +5,8 @@
 
 use holm_model::{DeviceId, Identity, ModuleId, ServiceError, Timestamp, etag};
 use holm_query::twin::Roots;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::presence::Presence;
@@ -100,38 +102,59 @@ pub(super) fn document(
     Ok(Value::Object(document))
 }
 
-/// Moves what is named out of the stored form of a twin into its published form.
+/// The stored form of a twin, with its parts as they are written.
+#[derive(Deserialize)]
+struct Stored<'t> {
+    version: u64,
+    #[serde(borrow)]
+    tags: &'t RawValue,
+    #[serde(borrow)]
+    desired: StoredSection<'t>,
+    #[serde(borrow)]
+    reported: StoredSection<'t>,
+}
+
+#[derive(Deserialize)]
+struct StoredSection<'t> {
+    #[serde(borrow)]
+    properties: &'t RawValue,
+    #[serde(borrow)]
+    metadata: &'t RawValue,
+    version: u64,
+}
+
+/// Puts what is named of the stored form of a twin into its published form. What is not is passed over, and not made into values.
 fn add_twin(document: &mut Map<String, Value>, stored: &str, roots: &Roots) -> Result<(), ServiceError> {
-    let mut twin = parse(stored)?;
+    let twin: Stored<'_> = parse(stored)?;
     if roots.has("tags") {
-        document.insert("tags".to_owned(), twin["tags"].take());
+        document.insert("tags".to_owned(), parse(twin.tags.get())?);
     }
     if roots.has("etag") {
-        document.insert(
-            "etag".to_owned(),
-            json!(etag::of_counter(twin["version"].as_u64().unwrap_or_default())),
-        );
+        document.insert("etag".to_owned(), json!(etag::of_counter(twin.version)));
     }
     let mut properties = Map::new();
-    for (section, member) in [("desired", "properties.desired"), ("reported", "properties.reported")] {
-        if roots.has(member) {
-            let mut stored = twin[section].take();
-            let mut published = stored["properties"].take();
-            published["$metadata"] = stored["metadata"].take();
-            published["$version"] = stored["version"].take();
-            properties.insert(section.to_owned(), published);
+    for (section, stored) in [("desired", &twin.desired), ("reported", &twin.reported)] {
+        let member = format!("properties.{section}");
+        if !roots.has(&member) {
+            continue;
         }
+        let mut published: Map<String, Value> = parse(stored.properties.get())?;
+        if roots.has(&format!("{member}.$metadata")) {
+            published.insert("$metadata".to_owned(), parse(stored.metadata.get())?);
+        }
+        published.insert("$version".to_owned(), stored.version.into());
+        properties.insert(section.to_owned(), Value::Object(published));
     }
     if !properties.is_empty() {
         document.insert("properties".to_owned(), Value::Object(properties));
     }
     if roots.has("version") {
-        document.insert("version".to_owned(), twin["version"].take());
+        document.insert("version".to_owned(), twin.version.into());
     }
     Ok(())
 }
 
-fn parse(json: &str) -> Result<Value, ServiceError> {
+fn parse<'t, T: Deserialize<'t>>(json: &'t str) -> Result<T, ServiceError> {
     serde_json::from_str(json).map_err(|_| ServiceError::server_error("the hub's database holds a damaged twin"))
 }
 
@@ -180,7 +203,9 @@ mod tests {
         twin.patch_reported(patch.as_object().unwrap(), None, Timestamp::NEVER)
             .unwrap();
         let stored = serde_json::to_string(&twin).unwrap();
-        let roots = Roots::Some(OF_TWIN.iter().map(|member| (*member).to_owned()).collect());
+        let metadata = ["properties.desired.$metadata", "properties.reported.$metadata"];
+        let members = OF_TWIN.iter().chain(&metadata);
+        let roots = Roots::Some(members.map(|member| (*member).to_owned()).collect());
 
         let mut document = Map::new();
         add_twin(&mut document, &stored, &roots).unwrap();

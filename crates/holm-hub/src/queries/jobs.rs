@@ -97,7 +97,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::storage::{JobDevice, Repository};
+    use crate::storage::{Effort, JobDevice, Repository};
 
     /// `jobs` jobs of `devices` devices each; what came of each row has some bytes.
     async fn rows(directory: &tempfile::TempDir, jobs: u32, devices: u32, bytes: usize) -> Repository {
@@ -136,6 +136,7 @@ mod tests {
                     most: 1000,
                     look: Duration::ZERO,
                     until: Instant::now() + time,
+                    effort: Effort::Full,
                     given_up: Arc::new(AtomicBool::new(false)),
                 };
                 read(view, &query, &begin, 1000, &limits)

@@ -10,14 +10,17 @@
 //!   there throughout is shown exactly once, however many come and go in between.
 //! - A page that has read for 10 s ends where it is, with what it has found: the next one goes on from there. What can't
 //!   be continued (groups, a sorted result) is refused then.
+//! - Who wants to know how many there are has them counted in one pass over one snapshot.
 //! - Memory is bounded: a page by [`MAX_ITEMS`] and 8 MiB, 20,000 groups, a sorted result by a page of keys.
 //!
-//! Queries have connections of their own to the database, so that reading a million twins does not keep a device waiting. Those that
-//! read a few thousand rows at most, because an index knows them or a page has no more, don't wait for those that read a fleet.
+//! Queries have connections of their own to the database, so that reading a million twins does not keep a device waiting. Each is tried
+//! with a few thousand rows first, on connections where nobody reads more: one that an index knows, or whose page is soon full, does
+//! not wait for those that read a fleet. What that is not enough for is begun anew among those.
 //!
 //! Source: `hub-service-api.md` §2.7, §4.1.
 
 mod continuation;
+mod count;
 mod document;
 mod jobs;
 mod pages;
@@ -32,7 +35,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::presence::Presence;
-use crate::storage::{Repository, View};
+use crate::storage::{Effort, Repository, View};
 
 use continuation::Continuation;
 
@@ -87,6 +90,8 @@ struct Limits {
     most: usize,
     until: Instant,
     look: Duration,
+    /// How much may be read; with less than all, there may be no page.
+    effort: Effort,
     given_up: Arc<AtomicBool>,
 }
 
@@ -139,57 +144,70 @@ impl Queries {
             given_up,
         });
         let first = Arc::clone(&asked);
-        let quick = self
-            .repository
-            .read_list(move |view| match first.is_quick(view)? {
-                true => first.read(view).map(Some),
-                false => Ok(None),
-            })
-            .await?;
-        let (item_type, items, next) = match quick {
-            Some(read) => read,
+        let quick = match asked.is_quick() {
+            true => self.repository.read_list(move |view| first.read(view, true)).await?,
+            false => None,
+        };
+        let whole = match quick {
+            Some(read) => Some(read),
             None => {
                 self.repository
-                    .read_long(MAX_WAIT, move |view| asked.read(view))
+                    .read_long(MAX_WAIT, move |view| asked.read(view, false))
                     .await?
             }
         };
+        let (item_type, items, next) =
+            whole.ok_or_else(|| ServiceError::server_error("a query that may read everything was not answered"))?;
         Ok(Page {
             item_type,
             items,
             continuation: next.map(|next| next.to_text(&request.text)),
         })
     }
+
+    /// Counts the rows of a result in one pass, and makes none of them. Dropping the future ends the counting.
+    ///
+    /// # Errors
+    /// `ArgumentInvalid` with the place where the text is wrong, and where the counting takes too long; `ThrottlingBacklogTimeout`
+    /// when too many queries are running.
+    pub async fn count(&self, text: &str) -> Result<u64, ServiceError> {
+        let query = Query::parse(text)
+            .map_err(|problem| ServiceError::argument_invalid(format!("the query can't be read: {problem}")))?;
+        if query.collection() == Collection::Jobs {
+            return self.count_rows_of_jobs(text).await;
+        }
+        let presence = self.presence.clone();
+        self.repository
+            .read_long(MAX_WAIT, move |view| {
+                count::count(view, &presence, &query, Instant::now() + MAX_WHOLE_TIME)
+            })
+            .await
+    }
 }
 
 impl Asked {
-    /// Whether a few thousand rows are read at most.
-    fn is_quick(&self, view: &View<'_>) -> Result<bool, ServiceError> {
-        let query = &self.query;
-        if query.collection() == Collection::Jobs {
-            return Ok(false);
-        }
-        if !query.has_condition() {
-            return Ok(!query.is_grouped() && !query.is_sorted());
-        }
-        view.is_indexed(&query.filter(), query.collection() == Collection::Modules)
+    /// Whether it is tried with a few thousand rows first.
+    fn is_quick(&self) -> bool {
+        self.query.collection() != Collection::Jobs
     }
 
-    fn read(&self, view: &View<'_>) -> Result<Read, ServiceError> {
+    /// The page; `None` where a short read is not enough for it.
+    fn read(&self, view: &View<'_>, is_short: bool) -> Result<Option<Read>, ServiceError> {
         let query = &self.query;
-        let time = if query.is_grouped() || query.is_sorted() {
-            MAX_WHOLE_TIME
-        } else {
-            MAX_TIME
-        };
+        let is_whole = query.is_grouped() || query.is_sorted();
         let limits = Limits {
             most: self.most,
-            until: Instant::now() + time,
+            until: Instant::now() + if is_whole { MAX_WHOLE_TIME } else { MAX_TIME },
             look: MAX_LOOK,
+            effort: match (is_short, is_whole) {
+                (false, _) => Effort::Full,
+                (true, false) => Effort::Short,
+                (true, true) => Effort::ShortByKeys,
+            },
             given_up: Arc::clone(&self.given_up),
         };
-        let (items, next) = pages::read(view, &self.presence, query, &self.from, &limits)?;
-        Ok((query.item_type(), items, next))
+        let made = pages::read(view, &self.presence, query, &self.from, &limits)?;
+        Ok(made.map(|(items, next)| (query.item_type(), items, next)))
     }
 }
 
@@ -213,4 +231,90 @@ fn too_much() -> ServiceError {
         "the query reads more than {} seconds can; add a condition on tags or `deviceId`, or leave out GROUP BY and ORDER BY",
         MAX_WHOLE_TIME.as_secs()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::sync_channel;
+
+    use holm_model::{Timestamp, Twin, TwinUpdate};
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::Entry;
+
+    /// Keeps every connection of long reads busy until the sender is dropped.
+    async fn occupy(repository: &Repository) -> (std::sync::mpsc::SyncSender<()>, Vec<tokio::task::JoinHandle<()>>) {
+        let (end, ended) = sync_channel::<()>(1);
+        let ended = Arc::new(Mutex::new(ended));
+        let mut reads = Vec::new();
+        loop {
+            let (repository, ended) = (repository.clone(), Arc::clone(&ended));
+            let (begun, has_begun) = tokio::sync::oneshot::channel();
+            let read = tokio::spawn(async move {
+                let read = move |_: &View<'_>| {
+                    begun.send(()).ok();
+                    ended.lock().unwrap().recv().ok();
+                    Ok(())
+                };
+                // Refused where all are busy.
+                drop(repository.read_long(Duration::from_millis(1), read).await);
+            });
+            if has_begun.await.is_err() {
+                read.await.unwrap();
+                return (end, reads);
+            }
+            reads.push(read);
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_that_read_little_wait_for_nobody_who_reads_a_fleet() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let make = repository.change(|transaction| {
+            for n in 0..600 {
+                let entry = Entry::new(format!("d{n:03}").parse().unwrap(), Timestamp::NEVER)?;
+                let mut twin = Twin::new(entry.identity.clone(), Timestamp::NEVER);
+                let tags = json!({"site": if n < 400 { "x" } else { "y" }, "n": n});
+                let update = TwinUpdate {
+                    tags: tags.as_object().cloned(),
+                    desired: None,
+                };
+                twin.patch(&update, Timestamp::NEVER)?;
+                transaction.put_entry(&entry)?;
+                transaction.put_twin(&twin)?;
+            }
+            Ok(())
+        });
+        make.await.unwrap();
+        let queries = Queries::new(repository.clone(), Presence::default());
+        let (end, reads) = occupy(&repository).await;
+        assert!(!reads.is_empty());
+
+        let mut found = Vec::new();
+        for text in [
+            "SELECT * FROM devices WHERE tags.n = 7",
+            "SELECT * FROM devices WHERE tags.site = 'x' AND tags.n % 100 = 3",
+            "SELECT * FROM devices WHERE tags.site = 'x' AND version > 1 ORDER BY tags.n DESC",
+            "SELECT COUNT() AS n FROM devices",
+            "SELECT tags.site, COUNT() AS n FROM devices GROUP BY tags.site",
+            "SELECT COUNT() AS n FROM devices WHERE tags.site = 'x' AND version > 1",
+            "SELECT * FROM devices WHERE LENGTH(deviceId) = 4",
+        ] {
+            let request = PageRequest {
+                text: text.to_owned(),
+                most: Some(3),
+                continuation: None,
+            };
+            found.push(queries.page(request).await.unwrap().items.len());
+        }
+
+        assert_eq!(found, [1, 3, 3, 1, 2, 1, 3]);
+        drop(end);
+        for read in reads {
+            read.await.unwrap();
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use holm_model::ServiceError;
-use holm_query::twin::{Collection, Filter, Groups, Query, Roots, SortKey};
+use holm_query::twin::{Collection, Filter, Groups, Query, Roots, SortKey, TooManyGroups};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -12,11 +12,11 @@ use super::continuation::{Continuation, GroupMark};
 use super::document::{document, needs_twin};
 use super::{Limits, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, jobs, too_much};
 use crate::presence::Presence;
-use crate::storage::{FleetRow, RowKey, Scan, View};
+use crate::storage::{FleetRow, RowKey, Scan, Scanned, Show, Tallied, Tally, View};
 
 type Made = (Vec<Value>, Option<Continuation>);
 
-/// Reads the page that begins at `from`.
+/// Reads the page that begins at `from`; `None` where the effort is not enough for it.
 ///
 /// # Errors
 /// As [`super::Queries::page`].
@@ -26,15 +26,15 @@ pub(super) fn read(
     query: &Query,
     from: &Continuation,
     limits: &Limits,
-) -> Result<Made, ServiceError> {
+) -> Result<Option<Made>, ServiceError> {
     let wanted = from.left.map_or(limits.most, |left| {
         usize::try_from(left).unwrap_or(limits.most).min(limits.most)
     });
     if wanted == 0 {
-        return Ok((Vec::new(), None));
+        return Ok(Some((Vec::new(), None)));
     }
     if query.collection() == Collection::Jobs {
-        return jobs::read(view, query, from, wanted, limits);
+        return jobs::read(view, query, from, wanted, limits).map(Some);
     }
     let source = Source {
         view,
@@ -45,19 +45,22 @@ pub(super) fn read(
         condition: query.condition_roots(),
         shown: query.roots(),
     };
-    let (items, next) = if query.is_grouped() {
+    let made = if query.is_grouped() {
         source.groups(from, wanted)?
     } else if query.is_sorted() {
         source.sorted(from, wanted)?
     } else {
         source.rows(from, wanted)?
     };
+    let Some((items, next)) = made else {
+        return Ok(None);
+    };
     let given = u64::try_from(items.len()).unwrap_or(u64::MAX);
     let left = from.left.map(|left| left.saturating_sub(given));
     let next = next
         .filter(|_| left != Some(0))
         .map(|next| Continuation { left, ..next });
-    Ok((items, next))
+    Ok(Some((items, next)))
 }
 
 struct Source<'s> {
@@ -92,7 +95,7 @@ impl Items {
 
 impl Source<'_> {
     /// Rows in the order of their keys.
-    fn rows(&self, from: &Continuation, wanted: usize) -> Result<Made, ServiceError> {
+    fn rows(&self, from: &Continuation, wanted: usize) -> Result<Option<Made>, ServiceError> {
         let mut items = Items::default();
         let mut last: Option<RowKey> = None;
         let mut more = false;
@@ -101,7 +104,7 @@ impl Source<'_> {
         let is_all = from
             .left
             .is_some_and(|left| usize::try_from(left).is_ok_and(|left| left <= wanted));
-        self.each_row(from.key.as_ref(), &mut |key, row| {
+        let scanned = self.each_row(from.key.as_ref(), &mut |key, row| {
             // Each page gets on by a row at least.
             let is_over = self.limits.is_over() || look_until.is_some_and(|until| Instant::now() >= until);
             if last.is_some() && is_over {
@@ -128,20 +131,23 @@ impl Source<'_> {
             last = Some(key);
             Ok(ControlFlow::Continue(()))
         })?;
+        if scanned == Scanned::Part {
+            if !items.is_full(wanted) {
+                return Ok(None);
+            }
+            more = true;
+        }
         let next = more.then(|| Continuation {
             key: last.or_else(|| from.key.clone()),
             ..Continuation::default()
         });
-        Ok((items.items, next))
+        Ok(Some((items.items, next)))
     }
 
-    fn groups(&self, from: &Continuation, wanted: usize) -> Result<Made, ServiceError> {
-        let mut groups = Groups::new(self.query, MAX_GROUPS, MAX_GROUP_BYTES);
-        self.each_match(&mut |_, document| {
-            groups
-                .add(&document)
-                .map_err(|error| ServiceError::argument_invalid(error.to_string()))
-        })?;
+    fn groups(&self, from: &Continuation, wanted: usize) -> Result<Option<Made>, ServiceError> {
+        let Some(groups) = self.grouped()? else {
+            return Ok(None);
+        };
         let mut items = Items::default();
         let mut next = None;
         let mut last = None;
@@ -157,14 +163,46 @@ impl Source<'_> {
             items.push(row);
             last = Some(group);
         }
-        Ok((items.items, next))
+        Ok(Some((items.items, next)))
+    }
+
+    /// Every match in its group: by counts that the database has, or else one by one.
+    fn grouped(&self) -> Result<Option<Groups<'_>>, ServiceError> {
+        let none = || Groups::new(self.query, MAX_GROUPS, MAX_GROUP_BYTES);
+        let refused = |error: TooManyGroups| ServiceError::argument_invalid(error.to_string());
+        let mut groups = none();
+        if let Some(paths) = self.query.paths() {
+            let tally = Tally {
+                paths: &paths,
+                filter: &self.filter,
+                modules: self.query.collection() == Collection::Modules,
+                effort: self.limits.effort,
+            };
+            let tallied = self.view.tally(tally, &mut |document, count| {
+                self.limits.check()?;
+                if self.limits.is_over() {
+                    return Err(too_much());
+                }
+                if self.query.matches(document) {
+                    groups.add_many(document, count).map_err(refused)?;
+                }
+                Ok(())
+            })?;
+            match tallied {
+                Tallied::Done => return Ok(Some(groups)),
+                Tallied::TooLong => return Ok(None),
+                Tallied::Unknown => groups = none(),
+            }
+        }
+        let scanned = self.each_match(&mut |_, document| groups.add(&document).map_err(refused))?;
+        Ok((scanned == Scanned::Whole).then_some(groups))
     }
 
     /// Keeps the keys of a page and one more, and makes the documents when it is known which they are.
-    fn sorted(&self, from: &Continuation, wanted: usize) -> Result<Made, ServiceError> {
+    fn sorted(&self, from: &Continuation, wanted: usize) -> Result<Option<Made>, ServiceError> {
         let begin = from.sorted.clone().zip(from.key.clone());
         let mut first: BTreeSet<(SortKey, RowKey)> = BTreeSet::new();
-        self.each_match(&mut |key, document| {
+        let scanned = self.each_match(&mut |key, document| {
             let place = (self.query.sort_key(&document), key);
             if begin.as_ref().is_none_or(|begin| place > *begin) {
                 first.insert(place);
@@ -174,6 +212,9 @@ impl Source<'_> {
             }
             Ok(())
         })?;
+        if scanned == Scanned::Part {
+            return Ok(None);
+        }
         let mut items = Items::default();
         let mut last = None;
         let mut next = None;
@@ -194,11 +235,14 @@ impl Source<'_> {
                 ..Continuation::default()
             });
         }
-        Ok((items.items, next))
+        Ok(Some((items.items, next)))
     }
 
     /// Every match with all that the query reads; refused when that takes too long.
-    fn each_match(&self, take: &mut dyn FnMut(RowKey, Value) -> Result<(), ServiceError>) -> Result<(), ServiceError> {
+    fn each_match(
+        &self,
+        take: &mut dyn FnMut(RowKey, Value) -> Result<(), ServiceError>,
+    ) -> Result<Scanned, ServiceError> {
         self.each_row(None, &mut |key, row| {
             if self.limits.is_over() {
                 return Err(too_much());
@@ -213,16 +257,13 @@ impl Source<'_> {
         })
     }
 
-    fn each_row(
-        &self,
-        after: Option<&RowKey>,
-        take: &mut dyn FnMut(RowKey, Option<FleetRow>) -> Result<ControlFlow<()>, ServiceError>,
-    ) -> Result<(), ServiceError> {
+    fn each_row(&self, after: Option<&RowKey>, take: &mut Show<'_>) -> Result<Scanned, ServiceError> {
         let scan = Scan {
             filter: &self.filter,
             modules: self.query.collection() == Collection::Modules,
             after,
             twins: needs_twin(&self.condition) || needs_twin(&self.shown),
+            effort: self.limits.effort,
         };
         self.view.scan(scan, &mut |key, row| {
             self.limits.check()?;
@@ -246,150 +287,4 @@ impl Source<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-
-    use std::time::Duration;
-
-    use holm_model::{Timestamp, Twin};
-
-    use super::*;
-    use crate::registry::Entry;
-    use crate::storage::Repository;
-
-    async fn fleet(directory: &tempfile::TempDir) -> Repository {
-        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
-        repository
-            .change(|transaction| {
-                for id in ["d1", "d2", "d3", "d4", "d5"] {
-                    let entry = Entry::new(id.parse().unwrap(), Timestamp::NEVER)?;
-                    transaction.put_entry(&entry)?;
-                    transaction.put_twin(&Twin::new(entry.identity, Timestamp::NEVER))?;
-                }
-                Ok(())
-            })
-            .await
-            .unwrap();
-        repository
-    }
-
-    /// Limits of a page that has no time left.
-    fn over(given_up: bool) -> Limits {
-        Limits {
-            most: 10,
-            until: Instant::now(),
-            look: Duration::ZERO,
-            given_up: Arc::new(AtomicBool::new(given_up)),
-        }
-    }
-
-    /// Limits of a page of so many that has time, and does not look for more.
-    fn of(most: usize) -> Limits {
-        Limits {
-            most,
-            until: Instant::now() + Duration::from_secs(3600),
-            ..over(false)
-        }
-    }
-
-    async fn page(
-        repository: &Repository,
-        text: &str,
-        from: Continuation,
-        limits: Limits,
-    ) -> Result<Made, ServiceError> {
-        let query = Query::parse(text).unwrap();
-        repository
-            .read(move |view| read(view, &Presence::default(), &query, &from, &limits))
-            .await
-    }
-
-    #[tokio::test]
-    async fn a_page_whose_time_is_over_goes_on_where_it_ended() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = fleet(&directory).await;
-
-        // The condition is one that no index knows, and the last device alone meets it.
-        let text = "SELECT deviceId FROM devices WHERE ENDSWITH(deviceId, '5')";
-        let (mut found, mut pages, mut from) = (Vec::new(), 0, Continuation::default());
-        loop {
-            let (items, next) = page(&repository, text, from, over(false)).await.unwrap();
-            found.extend(items);
-            pages += 1;
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-
-        assert_eq!(found, [serde_json::json!({"deviceId": "d5"})]);
-        assert!(pages > 1, "{pages}");
-    }
-
-    #[tokio::test]
-    async fn who_wants_the_first_few_gets_them_without_the_others_being_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = fleet(&directory).await;
-        let direct = rusqlite::Connection::open(directory.path().join("hub.db")).unwrap();
-        direct
-            .execute("UPDATE twins SET document = 'damaged' WHERE device = 'd3'", [])
-            .unwrap();
-
-        let text = "SELECT TOP 2 deviceId FROM devices WHERE version > 0";
-        let first = Continuation::start(&Query::parse(text).unwrap());
-        let (items, next) = page(&repository, text, first, of(100)).await.unwrap();
-
-        assert_eq!((items.len(), next), (2, None));
-        let text = text.replace("TOP 2 ", "");
-        let all = page(&repository, &text, Continuation::default(), of(100));
-        assert!(all.await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_full_page_does_not_look_long_for_more() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = fleet(&directory).await;
-
-        let text = "SELECT deviceId FROM devices WHERE ENDSWITH(deviceId, '1')";
-        let (items, next) = page(&repository, text, Continuation::default(), of(1)).await.unwrap();
-
-        assert_eq!(items.len(), 1);
-        let (items, next) = page(&repository, text, next.expect("there may be more"), of(1))
-            .await
-            .unwrap();
-        assert_eq!((items.len(), next), (0, None));
-    }
-
-    #[tokio::test]
-    async fn a_whole_whose_time_is_over_is_refused_with_the_way_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = fleet(&directory).await;
-
-        for text in ["SELECT COUNT() FROM devices", "SELECT * FROM devices ORDER BY deviceId"] {
-            let refused = page(&repository, text, Continuation::default(), over(false)).await;
-            assert!(
-                refused.is_err_and(|error| error.message.contains("condition")),
-                "{text}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn reading_ends_when_nobody_waits() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = fleet(&directory).await;
-
-        for text in [
-            "SELECT * FROM devices",
-            "SELECT COUNT() FROM devices",
-            "SELECT * FROM devices.jobs",
-        ] {
-            let ended = page(&repository, text, Continuation::default(), over(true)).await;
-            assert!(
-                ended.is_err_and(|error| error.message.contains("nobody waits")),
-                "{text}"
-            );
-        }
-    }
-}
+mod tests;

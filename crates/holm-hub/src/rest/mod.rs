@@ -4,7 +4,7 @@
 //! request -> Target (path) -> permission -> api-version -> body (bodies.rs) -> the resource's file -> answer
 //!   devices.rs     /devices, /devices/{id}, …/modules, /statistics, …/applyConfigurationContent
 //!   bulk.rs        POST /devices, /devices/keys/regenerate
-//!   twins.rs       /twins/{id}, …/methods
+//!   twins.rs       /twins/{id}, …/methods; /holm/v1/twins/{id}/reported (ours)
 //!   configurations.rs  /configurations; /holm/v1/configurations/plan, /holm/v1/devices/{id}/configurations (ours)
 //!   query.rs       /devices/query
 //!   scheduled_jobs.rs  /jobs/v2
@@ -280,6 +280,7 @@ impl RestApi {
             Target::Transfers => self.list_transfers(call).await,
             Target::Transfer(id) => self.transfer(call, id).await,
             Target::Container(name) => self.container(&call, &name),
+            Target::Reported(identity) => self.adopt_reported(call, identity).await,
             Target::TwinHistory(identity, what) => self.twin_history(call, identity, what).await,
         }
     }
@@ -342,6 +343,9 @@ const TRANSFER: Rights = Rights::REGISTRY_READ.with(Rights::REGISTRY_WRITE);
 /// Who says where messages go reads them all.
 const ROUTING: Rights = Rights::REGISTRY_WRITE.with(Rights::SERVICE_CONNECT);
 
+/// Who says what devices have reported stands for them.
+const REPORTED: Rights = Rights::REGISTRY_WRITE.with(Rights::SERVICE_CONNECT);
+
 /// The rights of which one is enough. Source: `hub-service-api.md` §1.
 fn rights(target: &Target, method: &Method) -> &'static [Rights] {
     match (target, method) {
@@ -373,6 +377,7 @@ fn rights(target: &Target, method: &Method) -> &'static [Rights] {
             | Target::ConsumerGroup(_),
             _,
         ) => &[Rights::REGISTRY_WRITE],
+        (Target::Reported(_), _) => &[REPORTED],
         // What is exported are keys too.
         (Target::CreateTransfer | Target::Transfers | Target::Transfer(_) | Target::Container(_), _) => &[TRANSFER],
         // A backup holds all keys.

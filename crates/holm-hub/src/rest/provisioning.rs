@@ -25,7 +25,7 @@ use super::RestApi;
 use super::answer::{Answer, json as answer_json, no_content};
 use super::bodies::Unread;
 use super::provisioning_settings::Setting;
-use crate::provisioning::{BulkMode, Kind, MAX_BULK, ProvisioningRights};
+use crate::provisioning::{BulkMode, Kind, MAX_BULK, ProvisioningRights, document};
 
 /// The most items of a page.
 const MAX_PAGE: u32 = 1000;
@@ -98,8 +98,7 @@ impl Call<'_> {
     }
 
     fn document(&self) -> Result<Map<String, Value>, ProvisioningError> {
-        serde_json::from_slice(self.body)
-            .map_err(|error| ProvisioningError::argument_invalid(format!("the body is not a JSON object: {error}")))
+        document::read_body(self.body)
     }
 
     /// Where a page begins, and how many items it has.

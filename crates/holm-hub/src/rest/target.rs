@@ -77,6 +77,8 @@ pub(super) enum Target {
     Transfer(String),
     /// `/holm/v1/containers/{name}`
     Container(String),
+    /// `/holm/v1/twins/{id}/reported`, `/holm/v1/twins/{id}/modules/{m}/reported`
+    Reported(Identity),
     /// `/holm/v1/twins/{id}/history`, `/holm/v1/twins/{id}/modules/{m}/history`, and what is below
     TwinHistory(Identity, HistoryCall),
     /// `/statistics/devices`
@@ -235,6 +237,8 @@ impl Target {
             ["holm", "v1", "consumer-groups"] => Self::ConsumerGroups,
             ["holm", "v1", "consumer-groups", name] => Self::ConsumerGroup((*name).to_owned()),
             ["holm", "v1", "containers", name] => Self::Container((*name).to_owned()),
+            ["holm", "v1", "twins", id, "reported"] => Self::Reported(Identity::of_device(device(id)?)),
+            ["holm", "v1", "twins", id, "modules", m, "reported"] => Self::Reported(module(id, m)?),
             ["holm", "v1", "twins", id, "modules", m, "history", rest @ ..] => {
                 Self::TwinHistory(module(id, m)?, history_call(rest)?)
             }
@@ -273,6 +277,7 @@ impl Target {
                 | Self::RotatePolicy(_)
                 | Self::Audit
                 | Self::Container(_)
+                | Self::Reported(_)
                 | Self::TwinHistory(..)
                 | Self::Routing(_)
         )

@@ -1,5 +1,6 @@
 //! Twins, and method calls to whose twins they are.
 
+use holm_model::twin::reported_from_json;
 use holm_model::{ErrorCode, Identity, MethodRequest, MethodResponse, TwinUpdate};
 use hyper::Method;
 
@@ -24,6 +25,20 @@ impl RestApi {
         self.backend.metrics.twin_change(TwinPart::Desired, &changed);
         let twin = changed?;
         Ok(answer::json_with_etag(&twin.to_json()))
+    }
+
+    /// `PUT /holm/v1/twins/{id}[/modules/{m}]/reported` (ours): what a device has reported at another hub, when it comes from there.
+    pub(super) async fn adopt_reported(&self, call: Call, identity: Identity) -> Result<Answer, Failure> {
+        if call.method != Method::PUT {
+            return Err(not_allowed(&call, "PUT"));
+        }
+        let reported = match reported_from_json(&call.body) {
+            Ok(reported) => self.backend.twins.adopt_reported(identity, reported).await,
+            Err(error) => Err(error),
+        };
+        self.backend.metrics.twin_change(TwinPart::Reported, &reported);
+        reported?;
+        Ok(answer::no_content())
     }
 
     pub(super) async fn method_call(&self, call: Call, identity: Identity) -> Result<Answer, Failure> {

@@ -8,6 +8,9 @@
 //! A change is in force when it is answered. A crash between the two steps is made good at the next start, which begins with the same
 //! second step.
 
+mod change;
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -20,18 +23,19 @@ use holm_net::Scope;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use super::definition::{DefinitionError, EndpointDefinition, EndpointName};
+pub use error::RoutingError;
+pub(super) use error::noun;
+
+use super::definition::EndpointName;
 use super::delivery::millis;
-use super::documents::{Rules, Told, Wish, check, etag_of, fallback_document, told};
+use super::documents::{Rules, Told, Wish, fallback_document, told};
 use super::endpoint::Surroundings;
-use super::endpoints;
 use super::live::{self, Ground, Live};
 use super::rules::Destination;
 use super::source::Source;
 use super::table::{Lane, Table};
 use super::twins::SenderTwins;
 use crate::Clock;
-use crate::actor::Actor;
 use crate::config::EventSources;
 use crate::events::{ConnectionStates, EventLog};
 use crate::storage::{Repository, RoutingKind, RoutingRow};
@@ -77,53 +81,6 @@ pub struct Parts {
     pub hub_name: String,
     /// Below it are the files of endpoints.
     pub files: PathBuf,
-}
-
-/// Why routing was not shown or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RoutingError {
-    /// There is none of this name.
-    #[error("there is no {kind} `{name}`", kind = noun(*kind))]
-    NotFound {
-        /// What was asked for.
-        kind: RoutingKind,
-        /// Its name.
-        name: String,
-    },
-    /// There is one of this name.
-    #[error("the {kind} `{name}` exists already; send `If-Match` to change it", kind = noun(*kind))]
-    Exists {
-        /// What it is.
-        kind: RoutingKind,
-        /// Its name.
-        name: String,
-    },
-    /// Something else needs it.
-    #[error("the endpoint `{name}` is used by {by}; change or remove that first")]
-    InUse {
-        /// The endpoint.
-        name: String,
-        /// What uses it.
-        by: String,
-    },
-    /// Anything else.
-    #[error(transparent)]
-    Refused(#[from] ServiceError),
-}
-
-pub(super) const fn noun(kind: RoutingKind) -> &'static str {
-    match kind {
-        RoutingKind::Route => "route",
-        RoutingKind::Endpoint => "endpoint",
-        RoutingKind::Enrichment => "enrichment",
-        RoutingKind::Fallback => "fallback route",
-    }
-}
-
-impl From<DefinitionError> for RoutingError {
-    fn from(error: DefinitionError) -> Self {
-        Self::Refused(ServiceError::argument_invalid(error.to_string()))
-    }
 }
 
 impl Routing {
@@ -263,78 +220,6 @@ impl Routing {
         document
     }
 
-    async fn change(
-        &self,
-        kind: RoutingKind,
-        name: &str,
-        wish: Wish,
-        if_match: Option<String>,
-    ) -> Result<(), RoutingError> {
-        let (routing, name, actor) = (self.clone(), name.to_owned(), Actor::current());
-        // A task of its own: what was stored must come into force, whether or not the caller is still there.
-        let changing = self.0.scope.spawn(actor.does(async move {
-            let _one = routing.0.changing.lock().await;
-            let rows = routing.store(kind, name, wish, if_match).await?;
-            let rules = routing.put_in_force(&rows);
-            routing.bring_about(&rules).await;
-            Ok(())
-        }));
-        let ended = changing.await;
-        ended.unwrap_or_else(|_| Err(ServiceError::unavailable("the hub is stopping; try again").into()))
-    }
-
-    async fn store(
-        &self,
-        kind: RoutingKind,
-        name: String,
-        wish: Wish,
-        if_match: Option<String>,
-    ) -> Result<Vec<RoutingRow>, RoutingError> {
-        let now = self.0.surroundings.clock.now();
-        let queue = self.0.log.queue().clone();
-        let surroundings = self.0.surroundings.clone();
-        let stored = self.0.repository.change(move |transaction| {
-            let rows = transaction.routing()?;
-            let current = rows
-                .iter()
-                .find(|row| row.kind == kind && row.name.eq_ignore_ascii_case(&name));
-            let checked = check(kind, &name, wish, if_match.as_deref(), current, &rows);
-            let document = match checked {
-                Ok(document) => document,
-                Err(error) => return Ok(Err(error)),
-            };
-            let name = current.map_or(name, |current| current.name.clone());
-            let word = noun(kind).split(' ').next().unwrap_or_default();
-            match document {
-                Some(document) => {
-                    if let Err(error) = check_settings(kind, &name, &document, &surroundings) {
-                        return Ok(Err(error));
-                    }
-                    let text = Value::Object(document).to_string();
-                    let revision = transaction.put_routing(kind, &name, &text, now)?;
-                    let was_there = current.is_some() || kind == RoutingKind::Fallback;
-                    let verb = if was_there { "update" } else { "create" };
-                    let mark = etag_of(revision);
-                    transaction.record(&format!("{word}.{verb}"), &name, Some(&mark), now)?;
-                }
-                None => {
-                    transaction.remove_routing(kind, &name)?;
-                    transaction.record(&format!("{word}.delete"), &name, None, now)?;
-                }
-            }
-            let rows = transaction.routing()?;
-            for endpoint in Rules::of(&rows).endpoints {
-                // Before anything can be routed to it. One that the transaction does not keep goes at the next change.
-                endpoint.lane(&queue).map_err(|error| {
-                    let error = holm_net::error_chain(&error);
-                    ServiceError::unavailable(format!("the event log can't take the endpoint now: {error}"))
-                })?;
-            }
-            Ok(Ok(rows))
-        });
-        stored.await.map_err(RoutingError::Refused)?
-    }
-
     /// From now on messages go where these rows say.
     fn put_in_force(&self, rows: &[RoutingRow]) -> Rules {
         let rules = Rules::of(rows);
@@ -357,10 +242,9 @@ impl Routing {
         *self.0.told.write().unwrap_or_else(PoisonError::into_inner) = rows.iter().filter_map(told).collect();
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
         self.0.is_plain.store(table.is_plain(), Ordering::Release);
-        let connections = Source::DeviceConnectionStateEvents;
-        self.0
-            .connections
-            .turn(self.0.defaults.connection_states || table.has_route_for(connections));
+        let is_wanted = |source: Source| self.0.defaults.has(source.message_source()) || table.has_route_for(source);
+        self.0.connections.turn(is_wanted(Source::DeviceConnectionStateEvents));
+        self.0.repository.interest().turn(is_wanted);
         if !Source::ALL.into_iter().any(|source| table.reads_twin(source)) {
             self.0.twins.clear();
         }
@@ -383,18 +267,4 @@ impl fmt::Debug for Shared {
             .field("table", &self.table)
             .finish_non_exhaustive()
     }
-}
-
-/// An endpoint that can't be made is told to who defines it, and not only to who looks at its health.
-fn check_settings(
-    kind: RoutingKind,
-    name: &str,
-    document: &Map<String, Value>,
-    surroundings: &Surroundings,
-) -> Result<(), RoutingError> {
-    if kind == RoutingKind::Endpoint {
-        let definition = EndpointDefinition::read(name.parse()?, document.clone())?;
-        endpoints::check(&definition.settings, surroundings)?;
-    }
-    Ok(())
 }

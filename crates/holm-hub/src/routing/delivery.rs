@@ -11,6 +11,9 @@
 //! - An acknowledgement is on disk before the next batch is sent: after `kill -9`, at most one batch comes twice.
 //! - One batch is in memory, however much waits.
 
+mod dead_letters;
+mod pause;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -18,38 +21,22 @@ use holm_model::{DeviceId, Message, SystemProperty};
 use holm_queue::{LaneId, ReadError, Reader, Record, Start, Visibility};
 use tokio::time::Instant;
 
+use dead_letters::DEAD_LETTER;
+pub(super) use dead_letters::DeadLetters;
+use pause::{FIRST_PAUSE, chance, pause};
+
 use super::endpoint::{Endpoint, Limits, Routed, SendError};
 use super::health::Health;
 use super::source::Source;
-use crate::events::{EventLog, Filing, LogError, partition_of, timestamp, unix_millis};
-use crate::{Clock, random};
+use crate::Clock;
+use crate::events::{EventLog, partition_of, timestamp, unix_millis};
 
-/// The first pause after a failure; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause that the other side may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// How often what waits is looked at while nothing can be sent.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long an endpoint may take to say good-bye.
 const GOOD_BYE: Duration = Duration::from_secs(3);
 /// The most bytes of a batch, whatever the endpoint wants.
 const MAX_BATCH_BYTES: usize = 64 << 20;
-/// Begins the sender of a record that is a dead letter: no id of a device holds it.
-const DEAD_LETTER: char = '/';
-/// What is put on a dead letter.
-const DEAD_LETTER_FROM: &str = "holm-dead-letter-endpoint";
-const DEAD_LETTER_WHY: &str = "holm-dead-letter-reason";
-
-/// Where what can never be taken goes.
-#[derive(Clone, Debug)]
-pub(super) struct DeadLetters {
-    /// The lane of that endpoint.
-    pub(super) lane: LaneId,
-    /// How long messages wait there.
-    pub(super) max_waiting_millis: u64,
-}
 
 /// Brings messages to an endpoint.
 #[derive(Debug)]
@@ -182,6 +169,8 @@ impl Delivery {
                 return Ok(());
             }
             if batch.messages.is_empty() {
+                // The lane may have given up what there was to read, and nothing may come for long.
+                self.account(ledger);
                 reader.wait().await?;
                 continue;
             }
@@ -326,65 +315,6 @@ impl Delivery {
         }
     }
 
-    /// The first message of a batch can never be taken.
-    async fn give_up(&self, batch: &mut Batch, ledger: &mut Ledger, why: &str) {
-        let (Some(routed), Some(mark)) = (batch.messages.first(), batch.marks.first()) else {
-            return;
-        };
-        // A dead letter that can't be delivered either would go in circles.
-        let dead_letters = self.dead_letters.as_ref().filter(|_| !mark.is_dead_letter);
-        let kept = match dead_letters {
-            Some(dead_letters) => self.dead_letter(dead_letters, routed, why).await,
-            None => Ok(false),
-        };
-        let kept = match kept {
-            Ok(kept) => kept,
-            Err(error) => {
-                // It comes again, with the next attempt.
-                let error = holm_net::error_chain(&error);
-                tracing::warn!(
-                    endpoint = self.name,
-                    error,
-                    "a dead letter can't be written; it is tried again"
-                );
-                return self.rest(FIRST_PAUSE).await;
-            }
-        };
-        tracing::warn!(
-            endpoint = self.name,
-            sequence = routed.sequence,
-            device = routed.device(),
-            why,
-            to_dead_letters = kept,
-            "an endpoint can't take a message"
-        );
-        self.health.rejected(why, kept, self.clock.now());
-        self.acknowledge(routed.sequence, ledger);
-        batch.forget(1);
-        self.commit().await;
-    }
-
-    /// Files a message for the endpoint of dead letters; says whether it is there.
-    async fn dead_letter(&self, to: &DeadLetters, routed: &Routed, why: &str) -> Result<bool, LogError> {
-        let mut message = routed.message.clone();
-        message.properties.set(DEAD_LETTER_FROM, Some(self.name.clone()));
-        let why: String = why.chars().take(500).collect();
-        message.properties.set(DEAD_LETTER_WHY, Some(why));
-        let now = self.clock.now();
-        let filing = Filing {
-            lanes: vec![(to.lane, unix_millis(now).saturating_add(to.max_waiting_millis))],
-            payload: message.encode(),
-        };
-        let sender = format!("{DEAD_LETTER}{}", self.name);
-        let filed = self.log.file_when_room(&sender, now, &[filing]).await;
-        match filed {
-            Ok(receipt) => receipt.await.map(|()| true),
-            // Its endpoint was removed at this moment.
-            Err(LogError::Append(holm_queue::AppendError::UnknownLane { .. })) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Waits before the next attempt; meanwhile no more waits than may.
     async fn rest(&self, pause: Duration) {
         let until = Instant::now() + pause;
@@ -401,19 +331,6 @@ impl Batch {
         self.messages.drain(..count.min(self.messages.len()));
         self.marks.drain(..count.min(self.marks.len()));
     }
-}
-
-/// How long after so many failures in a row: twice as long each time, between a half and the whole of it by `chance`, and not
-/// before the other side wants to be asked again.
-fn pause(failures: u32, after: Option<Duration>, chance: u16) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let half = doubled.min(LONGEST_PAUSE) / 2;
-    let mine = half + half.mul_f64(f64::from(chance) / f64::from(u16::MAX));
-    mine.max(after.unwrap_or_default().min(LONGEST_ASKED))
-}
-
-fn chance() -> u16 {
-    random::bytes().map_or(u16::MAX, u16::from_le_bytes)
 }
 
 /// Of an endpoint that can't be used as it is defined: what is for it waits until it is defined otherwise.

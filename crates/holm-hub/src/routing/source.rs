@@ -53,8 +53,8 @@ impl Source {
             Self::TwinChangeEvents => events::TWIN_CHANGES,
             Self::DeviceLifecycleEvents => events::LIFECYCLE,
             Self::DeviceConnectionStateEvents => events::CONNECTION_STATES,
-            Self::DeviceJobLifecycleEvents => "deviceJobLifecycleEvents",
-            Self::DigitalTwinChangeEvents => "digitalTwinChangeEvents",
+            Self::DeviceJobLifecycleEvents => events::DEVICE_JOBS,
+            Self::DigitalTwinChangeEvents => events::DIGITAL_TWIN_CHANGES,
         }
     }
 

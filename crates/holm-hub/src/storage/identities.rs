@@ -61,7 +61,7 @@ impl View<'_> {
     /// # Errors
     /// When the database can't be read.
     pub fn device_counts(&self) -> Result<(u32, u32), ServiceError> {
-        let sql = "SELECT count(*), coalesce(sum(enabled), 0) FROM identities WHERE module = ''";
+        let sql = "SELECT coalesce(sum(count), 0), coalesce(sum(count * enabled), 0) FROM identity_counts WHERE is_module = 0";
         let counts = self.one(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(counts.unwrap_or_default())
     }

@@ -233,18 +233,18 @@ impl Transaction<'_> {
     /// # Errors
     /// When the database can't be written to.
     pub fn put_job_device(&self, row: &JobDevice) -> Result<(), ServiceError> {
-        self.write_job_device("REPLACE", row)
+        self.write_job_device("REPLACE", row).map(drop)
     }
 
-    /// Adds a device to a job, if it is not in it.
+    /// Adds a device to a job, if it is not in it; whether it was not.
     ///
     /// # Errors
     /// When the database can't be written to.
-    pub fn add_job_device(&self, row: &JobDevice) -> Result<(), ServiceError> {
-        self.write_job_device("IGNORE", row)
+    pub fn add_job_device(&self, row: &JobDevice) -> Result<bool, ServiceError> {
+        Ok(self.write_job_device("IGNORE", row)? > 0)
     }
 
-    fn write_job_device(&self, otherwise: &str, row: &JobDevice) -> Result<(), ServiceError> {
+    fn write_job_device(&self, otherwise: &str, row: &JobDevice) -> Result<usize, ServiceError> {
         let sql = format!(
             "INSERT OR {otherwise} INTO job_devices ({DEVICE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
         );
@@ -263,8 +263,7 @@ impl Transaction<'_> {
                 row.updated.unix_millis(),
                 row.outcome,
             ],
-        )?;
-        Ok(())
+        )
     }
 
     /// Puts devices of a job that are in one state into another, at most `most`, with an outcome; whether there may be more.

@@ -76,6 +76,17 @@ impl View<'_> {
         self.one(&sql, [id.key()], |row| Ok(registration(row)))?.transpose()
     }
 
+    /// The registrations that are of a device of this id at some hub, at most `most`.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn registrations_for(&self, device: &DeviceId, most: u32) -> Result<Vec<Registration>, ServiceError> {
+        let sql = format!("SELECT {REGISTRATION} FROM registrations WHERE device = ?1 ORDER BY id LIMIT ?2");
+        self.all(&sql, params![device.as_str(), most], |row| Ok(registration(row)))?
+            .into_iter()
+            .collect()
+    }
+
     /// The registrations of a group behind `after` in order of their ids, at most `most`.
     ///
     /// # Errors

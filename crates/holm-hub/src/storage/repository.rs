@@ -24,6 +24,7 @@ use super::schema::{self, OpenError};
 use super::transaction::{Touched, Transaction, View};
 use super::writer::{Outcome, Writer};
 use crate::actor::Actor;
+use crate::events::Interest;
 
 /// Connections that read at the same time. Reads are short, and each occupies a thread while it runs.
 const READERS: usize = 4;
@@ -48,6 +49,7 @@ struct Shared {
     background_readers: Arc<Readers>,
     writer: Writer,
     keeps_history: AtomicBool,
+    interest: RwLock<Interest>,
     watchers: RwLock<Vec<Watcher>>,
 }
 
@@ -106,7 +108,7 @@ impl Repository {
         let long_readers = Arc::new(Readers::open(path, LONG_READERS)?);
         let background_readers = Arc::new(Readers::open(path, 1)?);
         let writer = Writer::start(writing).map_err(OpenError::Thread)?;
-        let watchers = RwLock::default();
+        let (watchers, interest) = (RwLock::default(), RwLock::default());
         Ok(Self(Arc::new(Shared {
             readers,
             list_readers,
@@ -114,6 +116,7 @@ impl Repository {
             background_readers,
             writer,
             keeps_history: AtomicBool::new(true),
+            interest,
             watchers,
         })))
     }
@@ -121,6 +124,16 @@ impl Repository {
     /// Whether what becomes of twins is kept from now on.
     pub fn keep_history(&self, keeps: bool) {
         self.0.keeps_history.store(keeps, Ordering::Relaxed);
+    }
+
+    /// Says where changes learn which events anybody wants to know of. Until then nobody does.
+    pub(crate) fn follow(&self, interest: Interest) {
+        *self.0.interest.write().unwrap_or_else(PoisonError::into_inner) = interest;
+    }
+
+    /// Which events anybody wants to know of.
+    pub(crate) fn interest(&self) -> Interest {
+        self.0.interest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has `told` called after each commit that changed identities, twins or configurations, for the life of the repository.
@@ -205,11 +218,11 @@ impl Repository {
     ) -> Result<T, ServiceError> {
         let (answer, answered) = oneshot::channel();
         let (actor, keeps) = (Actor::current(), self.0.keeps_history.load(Ordering::Relaxed));
-        let watchers = self.watchers();
+        let (watchers, interest) = (self.watchers(), self.interest());
         let operation = move |connection: Result<&Connection, ServiceError>| {
             let mut touched = Vec::new();
             let result = connection.and_then(|connection| {
-                let transaction = Transaction::new(connection, actor, keeps);
+                let transaction = Transaction::new(connection, actor, keeps, interest);
                 let result = change(&transaction);
                 touched = transaction.into_touched();
                 result

@@ -310,7 +310,16 @@ CREATE TABLE IF NOT EXISTS registrations (
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS provisioned (
+    hub TEXT NOT NULL,                          -- in lower case; empty: that of this process
+    device TEXT NOT NULL,
+    generation TEXT NOT NULL,
+    kind TEXT NOT NULL,                         -- of the enrollment
+    enrollment TEXT NOT NULL,                   -- in lower case
+    PRIMARY KEY (hub, device)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registrations_by_group ON registrations (group_id, id) WHERE group_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS registrations_by_device ON registrations (device, id) WHERE device IS NOT NULL;
 ";
 
 /// Hubs that the provisioning service knows, and what is on its way to them. Made at every opening, as [`ADDED`] is: a release without
@@ -409,8 +418,9 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             found: version,
         });
     }
+    // What a savepoint would be rolled back to is kept in memory: beyond 64 KiB it would go to a file, page by page.
     connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;")
         .map_err(sqlite)?;
     if new {
         connection
@@ -423,6 +433,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(FILES).map_err(sqlite)?;
     connection.execute_batch(CONFIGURATIONS).map_err(sqlite)?;
     super::queries::make_index(&connection).map_err(sqlite)?;
+    super::queries::make_counts(&connection).map_err(sqlite)?;
     super::jobs::make_tables(&connection).map_err(sqlite)?;
     connection.execute_batch(AUDIT).map_err(sqlite)?;
     connection.execute_batch(super::audit::INDEX).map_err(sqlite)?;

@@ -9,6 +9,7 @@ use holm_model::{Identity, ServiceError};
 
 use super::fault;
 use crate::actor::Actor;
+use crate::events::Interest;
 
 /// Reads one state of the database.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Transaction<'c> {
     view: View<'c>,
     actor: Actor,
     keeps_history: bool,
+    interest: Interest,
     touched: RefCell<Vec<Touched>>,
 }
 
@@ -65,11 +67,12 @@ impl<'c> View<'c> {
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) const fn new(connection: &'c Connection, actor: Actor, keeps_history: bool) -> Self {
+    pub(super) const fn new(connection: &'c Connection, actor: Actor, keeps_history: bool, interest: Interest) -> Self {
         Self {
             view: View::new(connection),
             actor,
             keeps_history,
+            interest,
             touched: RefCell::new(Vec::new()),
         }
     }
@@ -78,6 +81,11 @@ impl<'c> Transaction<'c> {
     #[must_use]
     pub const fn keeps_history(&self) -> bool {
         self.keeps_history
+    }
+
+    /// Which events anybody wants to know of.
+    pub(crate) const fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// Who makes this change.
@@ -104,6 +112,23 @@ impl<'c> Transaction<'c> {
             // At a full or failing disk SQLite may have ended the whole transaction.
             Err(error) if connection.is_autocommit() => return Err(error.clone()),
             Err(_) => execute("ROLLBACK TO part; RELEASE part")?,
+        }
+        Ok(outcome)
+    }
+
+    /// As [`Transaction::attempt`], with a part that somebody else makes.
+    ///
+    /// # Errors
+    /// As [`Transaction::attempt`].
+    pub fn attempt_by<T>(
+        &self,
+        actor: Actor,
+        part: impl FnOnce(&Self) -> Result<T, ServiceError>,
+    ) -> Result<Result<T, ServiceError>, ServiceError> {
+        let theirs = Self::new(self.view.connection, actor, self.keeps_history, self.interest.clone());
+        let outcome = theirs.attempt(part)?;
+        if outcome.is_ok() {
+            self.touched.borrow_mut().append(&mut theirs.into_touched());
         }
         Ok(outcome)
     }

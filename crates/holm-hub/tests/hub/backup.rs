@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use holm_gateway::Subscriptions;
-use holm_hub::backup::{ArchiveError, BackupError, Offline, RestoreError, restore, verify};
+use holm_hub::backup::{ArchiveError, BackupError, Making, Offline, RestoreError, restore, verify};
 use holm_hub::hub::DataDirectoryError;
 use holm_hub::{Hub, HubConfig};
 use holm_model::{Message, Timestamp};
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::files::target;
 use crate::support::TestHub;
@@ -40,12 +40,6 @@ impl TestHub {
         self.close_upload(device, &begun["correlationId"]).await;
     }
 
-    async fn events_of(&self, query: &str) -> Vec<Value> {
-        let reply = self.get(&format!("/holm/v1/events?{query}")).await;
-        let text = String::from_utf8(reply.body.to_vec()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
     /// Waits until all that the hub tells by events is in its log.
     async fn all_told(&self) {
         let database = self.data().join("hub.db");
@@ -56,6 +50,17 @@ impl TestHub {
         };
         tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
     }
+}
+
+/// The archive of a backup that was begun.
+fn written(making: &Making) -> Vec<u8> {
+    let mut archive = Vec::new();
+    let written = making.write(&mut |bytes| {
+        archive.extend_from_slice(bytes);
+        Ok(())
+    });
+    written.unwrap();
+    archive
 }
 
 /// A hub on what an archive holds.
@@ -287,13 +292,7 @@ async fn what_is_deleted_while_it_is_copied_is_in_the_copy_and_goes_afterwards()
     let headers = [("authorization", token.as_str())];
     let removed = hub.blob(Method::DELETE, "/uploads/d1/a.txt", &headers, "").await;
     let held = hub.stored_files().len();
-    let mut archive = Vec::new();
-    making
-        .write(&mut |bytes| {
-            archive.extend_from_slice(bytes);
-            Ok(())
-        })
-        .unwrap();
+    let archive = written(&making);
     let length = making.length();
     drop(making);
 
@@ -334,13 +333,7 @@ async fn a_hub_that_does_not_run_is_backed_up_from_its_files() {
     } = hub;
     open.close().await;
     let making = Offline::begin(&data, None, now).unwrap();
-    let mut archive = Vec::new();
-    making
-        .write(&mut |bytes| {
-            archive.extend_from_slice(bytes);
-            Ok(())
-        })
-        .unwrap();
+    let archive = written(&making);
     drop(making);
 
     assert!(

@@ -143,7 +143,7 @@ async fn a_reader_slower_than_the_retention_goes_on_at_the_oldest_event_and_that
     let silent = EventSources {
         twin_changes: false,
         lifecycle: false,
-        connection_states: false,
+        ..EventSources::default()
     };
     let hub = TestHub::start_with(|config| config.event_sources = silent).await;
     hub.device("d1").await;

@@ -11,15 +11,6 @@ use serde_json::{Value, json};
 
 use crate::support::{START, TestHub};
 
-/// Follows the log until so many events of the hub itself about `d1` are there.
-async fn notices(hub: &TestHub, count: usize) -> Vec<Value> {
-    let reply = hub
-        .get(&format!("/holm/v1/events?device=d1&follow=true&max={count}"))
-        .await;
-    let text = String::from_utf8(reply.body.to_vec()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 #[tokio::test]
 async fn changes_are_told_in_order_with_source_and_operation() {
     let hub = TestHub::start().await;
@@ -36,7 +27,8 @@ async fn changes_are_told_in_order_with_source_and_operation() {
         .ok();
     hub.delete("/devices/d1").await;
 
-    let told: Vec<_> = notices(&hub, 5)
+    let told: Vec<_> = hub
+        .told_of("d1", 5)
         .await
         .iter()
         .map(|event| {
@@ -71,11 +63,16 @@ async fn a_twin_event_carries_what_changed() {
     .await
     .ok();
 
-    let all = notices(&hub, 2).await;
+    let all = hub.told_of("d1", 2).await;
 
     let body = &all[1]["body"];
     assert_eq!(body["tags"], json!({"a": null, "b": 1}));
-    assert_eq!(body["properties"]["desired"], json!({"x": 1, "$version": 2}));
+    let at = json!({"$lastUpdated": "2027-01-15T08:00:00.0000000Z", "$lastUpdatedVersion": 2});
+    let metadata = json!({"$lastUpdated": at["$lastUpdated"], "$lastUpdatedVersion": 2, "x": at});
+    assert_eq!(
+        body["properties"]["desired"],
+        json!({"x": 1, "$version": 2, "$metadata": metadata})
+    );
     assert_eq!(all[1]["properties"]["hubName"], "hub");
 }
 
@@ -213,14 +210,15 @@ async fn a_connection_is_told_with_the_published_properties_where_that_is_wanted
         connection_states: true,
         lifecycle: false,
         twin_changes: false,
+        ..EventSources::default()
     };
     let hub = TestHub::start_with(|config| config.event_sources = sources).await;
     hub.device("d1").await;
     let client = hub.connect("d1", Subscriptions::NONE).await;
-    let connected = notices(&hub, 1).await.remove(0);
+    let connected = hub.told_of("d1", 1).await.remove(0);
     hub.turn_clock(61);
     client.disconnect().await;
-    let disconnected = notices(&hub, 2).await.remove(1);
+    let disconnected = hub.told_of("d1", 2).await.remove(1);
 
     for (event, operation) in [(&connected, "deviceConnected"), (&disconnected, "deviceDisconnected")] {
         assert_eq!(event["messageSource"], "deviceConnectionStateEvents");

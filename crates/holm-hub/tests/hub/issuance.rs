@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::provisioning::{Device, keys, symmetric, with};
 use crate::support::TestHub;
 
-fn request(name: &str) -> String {
+pub(crate) fn request(name: &str) -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -22,26 +22,26 @@ fn request(name: &str) -> String {
     STANDARD.encode(params.serialize_request(&key).unwrap().der())
 }
 
-fn issuing() -> Value {
+pub(crate) fn issuing() -> Value {
     let policy = json!({ "clientCertificateIssuancePolicy": { "certificateAuthorityName": "hub" } });
     with(symmetric(), &policy)
 }
 
-async fn register(device: &Device<'_>, body: Value) -> Value {
+pub(crate) async fn register(device: &Device<'_>, body: Value) -> Value {
     let begun = device.begin_with(&body).await.unwrap();
     let ended = device.state(begun.body["operationId"].as_str().unwrap()).await.unwrap();
     assert_eq!(ended.status, 200);
     ended.body["registrationState"].clone()
 }
 
-fn chain(state: &Value) -> Vec<CertificateDer<'static>> {
+pub(crate) fn chain(state: &Value) -> Vec<CertificateDer<'static>> {
     let texts = state["issuedCertificateChain"].as_array().unwrap().iter();
     texts
         .map(|text| CertificateDer::from(STANDARD.decode(text.as_str().unwrap()).unwrap()))
         .collect()
 }
 
-async fn is_let_in(hub: &TestHub, device: &str, chain: &[CertificateDer<'static>]) -> bool {
+pub(crate) async fn is_let_in(hub: &TestHub, device: &str, chain: &[CertificateDer<'static>]) -> bool {
     let credential = Credential::Certificate(Arc::from(chain));
     hub.authenticate(device, credential).await.is_ok()
 }

@@ -40,7 +40,7 @@ fn twin_job(condition: &str, tags: &Value) -> Value {
 
 fn method_job(condition: &str) -> Value {
     json!({"jobId": "m", "type": "scheduleDeviceMethod", "queryCondition": condition,
-        "cloudToDeviceMethod": {"methodName": "reboot", "payload": {"now": true}, "responseTimeoutInSeconds": 30}})
+        "cloudToDeviceMethod": {"methodName": "reboot", "payload": {"now": true}, "responseTimeoutInSeconds": 300}})
 }
 
 /// Answers the next call, with what it was given.
@@ -393,7 +393,7 @@ async fn a_crash_loses_no_device_of_a_job_and_calls_none_a_third_time() {
     }
     let mut client = hub.connect("d2", Subscriptions::METHODS).await;
     let mut job = method_job("deviceId = 'd2'");
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(300);
     hub.put("/jobs/v2/m", job).await.ok();
     let Command::Invoke(..) = client.inbox.next().await else {
         panic!("no call");

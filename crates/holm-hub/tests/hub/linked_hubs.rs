@@ -39,13 +39,18 @@ impl Other {
 
     async fn listen(&mut self) {
         let at = format!("{}:{}", self.address, self.port).parse().unwrap();
-        let listener = loop {
-            // The port may still be held by what the last listener left.
-            match Listener::bind(at, ListenerOptions::default()).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
+        let binding = async {
+            loop {
+                // The port may still be held by what the last listener left.
+                match Listener::bind(at, ListenerOptions::default()).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
             }
         };
+        let listener = tokio::time::timeout(Duration::from_secs(60), binding)
+            .await
+            .expect("the port is free again");
         self.port = listener.local_address().unwrap().port();
         let hub: &Hub = &self.hub.hub;
         let tls = server_config(hub.certificate().clone(), Arc::new(ProofOfKeyVerifier)).unwrap();
@@ -55,7 +60,8 @@ impl Other {
             .spawn(serve_tls(self.scope.clone(), listener, Arc::new(tls), rest));
     }
 
-    /// Nobody answers any more.
+    /// Nobody answers any more. Who is to be heard again needs an address of its own: at one that others use, they may get the port
+    /// meanwhile.
     async fn hang_up(&self) {
         self.scope.stop();
         self.scope.drain(Duration::from_secs(10)).await.ok();
@@ -249,6 +255,15 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         .patch("/twins/e1/modules/m1", json!({ "tags": { "line": 4 } }))
         .await
         .ok();
+    for (of, told) in [
+        ("e1", "device"),
+        ("e1/modules/m1", "module"),
+        ("e1/modules/$edgeAgent", "agent"),
+    ] {
+        let told = json!({ "told": { "by": told } });
+        let path = format!("/holm/v1/twins/{of}/reported");
+        assert_eq!(service.put(&path, told).await.status, 204);
+    }
 
     let there = with(enrolled.clone(), &json!({ "iotHubs": ["127.0.0.1"] }));
     service.update("/enrollments/e1", "*", there.clone()).await.ok();
@@ -279,6 +294,9 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         (&json!("operator"), &json!(3))
     );
     assert_eq!(agent["properties"]["desired"]["modules"], json!({ "m1": {} }));
+    for (twin, told) in [(&twin, "device"), (&of_module, "module"), (&agent, "agent")] {
+        assert_eq!(twin["properties"]["reported"]["told"]["by"], told);
+    }
     assert_eq!(of_module["tags"]["line"], 4);
     assert_eq!(m1["authentication"], module["authentication"]);
 
@@ -312,6 +330,7 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
         (&reset["substatus"], &twin["tags"]["from"]),
         (&json!("deviceDataReset"), &json!("enrollment"))
     );
+    assert_eq!(twin["properties"]["reported"]["told"], Value::Null);
     assert_eq!(
         modules.as_array().map(Vec::len),
         Some(2),
@@ -331,7 +350,7 @@ async fn an_edge_moves_to_a_linked_hub_with_all_that_is_its_and_back() {
 
 #[tokio::test]
 async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_where_it_is() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.11").await;
     service.put("/enrollments/r", with(symmetric(), &at(HOST))).await.ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
     settle(&device).await;
@@ -339,9 +358,10 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
         .patch("/twins/r", json!({ "tags": { "kept": true } }))
         .await
         .ok();
+    service.put("/holm/v1/twins/r/reported", json!({ "firmware": 7 })).await;
     let document = service.get("/enrollments/r").await.ok();
     service
-        .update("/enrollments/r", "*", with(document, &at("127.0.0.1")))
+        .update("/enrollments/r", "*", with(document, &at("127.0.0.11")))
         .await
         .ok();
     other.hang_up().await;
@@ -369,15 +389,16 @@ async fn a_hub_that_does_not_answer_is_waited_for_and_the_device_stays_whole_whe
     assert_eq!(still["status"], "enabled");
     assert_eq!(
         (&moved["assignedHub"], &twin["tags"]["kept"]),
-        (&json!("127.0.0.1"), &json!(true))
+        (&json!("127.0.0.11"), &json!(true))
     );
+    assert_eq!(twin["properties"]["reported"]["firmware"], 7);
 }
 
 #[tokio::test]
 async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_well() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.12").await;
     service
-        .put("/enrollments/r", with(symmetric(), &at("127.0.0.1")))
+        .put("/enrollments/r", with(symmetric(), &at("127.0.0.12")))
         .await
         .ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
@@ -393,10 +414,10 @@ async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_
         (&failed["status"], &failed["errorCode"]),
         (&json!("failed"), &json!(400_209))
     );
-    assert!(failed["errorMessage"].as_str().unwrap().contains("127.0.0.1") && failed["assignedHub"].is_null());
+    assert!(failed["errorMessage"].as_str().unwrap().contains("127.0.0.12") && failed["assignedHub"].is_null());
     assert_eq!(
         (&assigned["status"], &assigned["assignedHub"]),
-        (&json!("assigned"), &json!("127.0.0.1"))
+        (&json!("assigned"), &json!("127.0.0.12"))
     );
     assert_eq!(other.hub.get("/devices/r").await.ok()["status"], "enabled");
     assert_eq!(service.get("/devices/r").await.status, 404);
@@ -404,9 +425,9 @@ async fn a_hub_that_never_answers_fails_the_registration_and_a_later_one_may_go_
 
 #[tokio::test]
 async fn an_enrollment_that_is_disabled_while_its_device_is_on_its_way_keeps_it_out() {
-    let (service, mut other) = linked("127.0.0.1").await;
+    let (service, mut other) = linked("127.0.0.13").await;
     service
-        .put("/enrollments/r", with(symmetric(), &at("127.0.0.1")))
+        .put("/enrollments/r", with(symmetric(), &at("127.0.0.13")))
         .await
         .ok();
     let device = Device::with_key(&service, "r", &keys(&service, "/enrollments/r").await.0);
@@ -487,4 +508,56 @@ async fn a_service_that_is_no_hub_gives_devices_to_linked_hubs_alone() {
     );
     assert_eq!(service.get("/statistics/devices").await.ok()["totalDeviceCount"], 0);
     assert_eq!(other.hub.get("/devices/r").await.ok()["status"], "enabled");
+}
+
+#[tokio::test]
+async fn a_device_that_another_made_at_a_linked_hub_is_taken_over_in_sight_or_not_at_all() {
+    let (service, other) = linked("127.0.0.1").await;
+    for device in ["open", "shut"] {
+        other.hub.device(device).await;
+    }
+    let key_of = async |device: &str| {
+        let device = other.hub.get(&format!("/devices/{device}")).await.ok();
+        device["authentication"]["symmetricKey"]["primaryKey"].clone()
+    };
+    let before = key_of("shut").await;
+    let there = with(symmetric(), &at("127.0.0.1"));
+    let refusing = with(there.clone(), &json!({ "deviceTakeover": "refuse" }));
+    service.put("/enrollments/open", there).await.ok();
+    for id in ["shut", "own"] {
+        service.put(&format!("/enrollments/{id}"), refusing.clone()).await.ok();
+    }
+    let by = async |id: &str| Device::with_key(&service, id, &keys(&service, &format!("/enrollments/{id}")).await.0);
+
+    let open = settle(&by("open").await).await;
+    let shut = settle(&by("shut").await).await;
+    let own = settle(&by("own").await).await;
+    let new_keys = json!({ "primaryKey": "bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=",
+        "secondaryKey": "b2xkIG9sZCBvbGQgb2xkIG9sZCBvbGQgb2xkIG9sZCE=" });
+    let new_keys =
+        json!({ "attestation": { "type": "symmetricKey", "symmetricKey": new_keys }, "iotHubs": ["127.0.0.1"] });
+    service.update("/enrollments/own", "*", new_keys).await.ok();
+    let renewed = settle(&by("own").await).await;
+
+    assert_eq!(
+        (&open["status"], &own["status"]),
+        (&json!("assigned"), &json!("assigned"))
+    );
+    assert_eq!(
+        (&shut["status"], &shut["errorCode"], &shut["assignedHub"]),
+        (&json!("failed"), &json!(409_201), &Value::Null)
+    );
+    assert_eq!(key_of("shut").await, before);
+    assert_eq!(
+        renewed["status"], "assigned",
+        "its own device gets the new key: {renewed}"
+    );
+    assert_eq!(key_of("own").await, "bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=");
+    let audit = service.get("/holm/v1/audit?top=100").await.ok();
+    let taken = audit.as_array().unwrap().iter();
+    let taken: Vec<_> = taken
+        .filter(|record| record["operation"] == "device.takeover")
+        .map(|record| (&record["target"], &record["actor"]))
+        .collect();
+    assert_eq!(taken, [(&json!("127.0.0.1/open"), &json!("enrollment:open"))]);
 }

@@ -211,6 +211,16 @@ async fn index_and_database_lose_nothing_that_the_evaluator_finds() {
         ("tags.even", 6),
         ("NOT tags.even", 6),
         ("tags.site = 'x' AND tags.n < 7", 3),
+        ("tags.site = 'x' AND tags.even AND properties.reported.battery >= 0", 1),
+        ("tags.site = 'x' AND tags.site = 'y'", 0),
+        ("tags.n >= 3 AND tags.n < 6 AND tags.n != 4", 2),
+        ("(tags.site = 'x' OR tags.n = 4) AND status = 'enabled'", 5),
+        ("IS_DEFINED(tags.ü) AND tags.site != 'z'", 8),
+        (
+            "ARRAY_CONTAINS(tags.ü.deep, 7) OR IS_OBJECT(tags.ü.deep[1]) AND tags.n = 2",
+            2,
+        ),
+        ("deviceId > 'line-03' AND deviceId <= 'line-06' AND tags.even = true", 2),
         ("tags.site IN ['x', 'y'] AND tags.even = false", 4),
         ("STARTSWITH(tags.site, '')", 12),
         ("tags.my_tag = 4 AND tags.[[odd-name]] = 4", 1),
@@ -401,7 +411,10 @@ async fn a_database_of_an_earlier_release_gets_its_index_at_the_start() {
     hub.hub.close().await;
     let database = Connection::open(&path).unwrap();
     database
-        .execute_batch("DROP TRIGGER twin_tags_written; DROP TRIGGER twin_tags_removed; DROP TABLE twin_tags;")
+        .execute_batch(
+            "DROP TRIGGER twin_tags_written; DROP TRIGGER twin_tags_removed; DROP TABLE twin_tags;
+            DROP TRIGGER identity_counts_written; DROP TRIGGER identity_counts_removed; DROP TABLE identity_counts;",
+        )
         .unwrap();
     drop(database);
 
@@ -420,6 +433,66 @@ async fn a_database_of_an_earlier_release_gets_its_index_at_the_start() {
         )
         .unwrap();
     assert_eq!(plan, "12");
+    assert_eq!(
+        ask(&hub, "SELECT status, COUNT() AS n FROM devices GROUP BY status").await,
+        json!([{"status": "disabled", "n": 1}, {"status": "enabled", "n": 13}])
+    );
+}
+
+#[tokio::test]
+async fn an_index_of_a_release_that_made_no_marks_gets_them_at_the_start() {
+    let hub = fleet().await;
+    let path = hub.directory.path().join("data/hub.db");
+    hub.hub.close().await;
+    let database = Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "DROP TRIGGER twin_tags_written; DELETE FROM twin_tags WHERE kind = 4;
+            CREATE TRIGGER twin_tags_written BEFORE INSERT ON twins BEGIN SELECT 1; END;",
+        )
+        .unwrap();
+    drop(database);
+
+    let hub = TestHub::start_in(hub.directory).await;
+
+    let text = "SELECT DISTINCT tags.ü AS u FROM devices WHERE IS_OBJECT(tags.ü)";
+    assert_eq!(ask(&hub, text).await.as_array().unwrap().len(), 12);
+    hub.patch("/twins/line-00", json!({"tags": {"ü": "now a text"}}))
+        .await
+        .ok();
+    assert_eq!(ask(&hub, text).await.as_array().unwrap().len(), 11);
+}
+
+#[tokio::test]
+async fn counts_follow_every_change_of_identities() {
+    let hub = TestHub::start().await;
+    let count = async |condition: &str| {
+        let text = format!("SELECT COUNT() AS n FROM {condition}");
+        ask(&hub, &text).await[0]["n"].as_u64().unwrap()
+    };
+    for id in ["d1", "d2", "d3"] {
+        hub.device(id).await;
+    }
+    hub.edge_device("gw").await;
+    hub.put("/devices/d1/modules/m", json!({"deviceId": "d1", "moduleId": "m"}))
+        .await
+        .ok();
+
+    hub.update("/devices/d2", "*", json!({"deviceId": "d2", "status": "disabled"}))
+        .await
+        .ok();
+    hub.delete("/devices/d3").await;
+
+    assert_eq!(count("devices").await, 3);
+    assert_eq!(count("devices WHERE status = 'disabled'").await, 1);
+    assert_eq!(count("devices WHERE status = 'enabled'").await, 2);
+    assert_eq!(count("devices WHERE capabilities.iotEdge = true").await, 1);
+    assert_eq!(count("devices.modules").await, 3);
+    hub.delete("/devices/d1").await;
+    assert_eq!((count("devices").await, count("devices.modules").await), (2, 2));
+    let statistics = hub.get("/statistics/devices").await.ok();
+    assert_eq!(statistics["totalDeviceCount"], 2);
+    assert_eq!(statistics["disabledDeviceCount"], 1);
 }
 
 #[tokio::test]

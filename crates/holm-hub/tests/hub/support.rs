@@ -100,10 +100,12 @@ impl TestHub {
         Self::start_at(self.directory, self.now.load(Ordering::SeqCst), |_| ()).await
     }
 
-    /// Starts a second hub on what the disk holds now, as after a power cut: nothing of the first is closed in good order.
+    /// Starts a second hub on what the disk holds now, as after a power cut: nothing of that was closed in good order.
     pub(crate) async fn cut_power(self) -> Self {
         let copy = tempfile::tempdir().unwrap();
         copy_all(self.directory.path(), copy.path());
+        // Its tasks would go on beside those of the second, and tell the same servers the same things.
+        self.hub.close().await;
         Self::start_at(copy, self.now.load(Ordering::SeqCst), |_| ()).await
     }
 
@@ -145,6 +147,19 @@ impl TestHub {
             format!("{path}{mark}api-version=2021-04-12")
         };
         self.raw(method, &path, &all, body.into()).await
+    }
+
+    /// What the log holds, as our own interface tells it.
+    pub(crate) async fn events_of(&self, query: &str) -> Vec<Value> {
+        let reply = self.get(&format!("/holm/v1/events?{query}")).await;
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What the log holds of a device, as soon as that is so many events.
+    pub(crate) async fn told_of(&self, device: &str, count: usize) -> Vec<Value> {
+        self.events_of(&format!("device={device}&follow=true&max={count}"))
+            .await
     }
 
     /// A request with exactly these headers and this address.
@@ -231,8 +246,19 @@ impl TestHub {
 
     /// Connects a device as a protocol front would.
     pub(crate) async fn connect(&self, identity: &str, subscriptions: Subscriptions) -> Client<'_> {
+        self.connect_as(identity, subscriptions, None).await
+    }
+
+    /// Connects a device that announces a model.
+    pub(crate) async fn connect_as(
+        &self,
+        identity: &str,
+        subscriptions: Subscriptions,
+        model: Option<&str>,
+    ) -> Client<'_> {
         let token = self.device_token(identity).await;
-        let admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
+        let mut admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
+        admission.announced.model_id = model.map(str::to_owned);
         let (handle, inbox) = SessionHandle::new(admission.identity.clone());
         self.hub.backend().opened(&handle, &admission, false).await.unwrap();
         self.hub.signals().directory().enter(&handle);

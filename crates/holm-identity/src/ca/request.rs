@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::SubjectPublicKeyInfo;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -11,12 +13,18 @@ use x509_parser::prelude::FromDer as _;
 /// The largest request. Source: `hub-device-protocols.md` §5.7.
 pub const MAX_REQUEST: usize = 8 * 1024;
 
+/// The longest text of one: base64 in lines, between two more.
+const MAX_TEXT: usize = MAX_REQUEST * 2;
+
 /// Why a text is no request that can be met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// It is longer than any that is read.
     #[error("the certificate signing request has more than {MAX_REQUEST} bytes")]
     TooLarge,
+    /// It is not written as a text should be.
+    #[error("the certificate signing request is not base64")]
+    Base64,
     /// It is none.
     #[error("it is no certificate signing request; give PKCS #10 in DER")]
     Form,
@@ -40,6 +48,23 @@ pub struct SigningRequest {
 }
 
 impl SigningRequest {
+    /// Reads a request that is written in base64, with or without the lines of PEM around it.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`].
+    pub fn from_text(text: &str) -> Result<Self, InvalidRequest> {
+        if text.len() > MAX_TEXT {
+            return Err(InvalidRequest::TooLarge);
+        }
+        let bare: String = text
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .flat_map(str::chars)
+            .filter(|character| !character.is_ascii_whitespace())
+            .collect();
+        Self::from_der(&STANDARD.decode(bare).map_err(|_| InvalidRequest::Base64)?)
+    }
+
     /// Reads a request, and checks that who made it has the key.
     ///
     /// # Errors
@@ -127,6 +152,25 @@ mod tests {
             let signer = crate::SigningCertificate::new(&authority.chain()[0]).unwrap();
             signer.vouches_for(&chain, NOW).unwrap();
         }
+    }
+
+    #[test]
+    fn a_text_is_read_with_and_without_the_lines_of_pem() {
+        let key = KeyPair::generate().unwrap();
+        let bare = STANDARD.encode(request(Some("dev-1"), &key));
+        let (head, rest) = bare.split_at(64);
+        let pem =
+            format!("-----BEGIN CERTIFICATE REQUEST-----\r\n{head}\r\n{rest}\r\n-----END CERTIFICATE REQUEST-----\r\n");
+
+        for text in [&bare, &pem] {
+            assert_eq!(SigningRequest::from_text(text).unwrap().common_name(), "dev-1");
+        }
+        assert_eq!(SigningRequest::from_text("no!").unwrap_err(), InvalidRequest::Base64);
+        let longer = "A".repeat(MAX_TEXT + 1);
+        assert_eq!(
+            SigningRequest::from_text(&longer).unwrap_err(),
+            InvalidRequest::TooLarge
+        );
     }
 
     #[test]

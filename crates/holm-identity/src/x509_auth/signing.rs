@@ -5,6 +5,10 @@
 //!           ^ distance 0    ^ distance 1
 //! ```
 //!
+//! What the authority and intermediates say of themselves holds: basic constraints and dates are looked at by the TLS library, of the
+//! intermediates alone. It takes an authority that is trusted for one without limits, and reads no key usage; so dates and path
+//! length of the authority, and whether those above the leaf may sign certificates, are looked at here.
+//!
 //! Several may stand behind the same leaf. The nearest one, whose distance is least, is meant: somebody who enrols an
 //! intermediate wants its devices, and not the others below the same root.
 
@@ -50,12 +54,6 @@ impl SigningCertificate {
         &self.details
     }
 
-    /// How many certificates of a chain stand between its leaf and this one, by their names; `None` if none names it.
-    #[must_use]
-    pub fn distance(&self, chain: &[CertificateDetails]) -> Option<usize> {
-        chain.iter().position(|shown| shown.is_named_issuer(&self.details))
-    }
-
     /// Checks that a chain (leaf first) leads to this certificate, by signatures and dates.
     ///
     /// # Errors
@@ -73,9 +71,49 @@ impl SigningCertificate {
             });
         }
         let (leaf, above) = chain.split_first().ok_or(CertificateRefused::None)?;
+        let allowed = self.allowed(leaf, above)?;
         let seconds = u64::try_from(now.unix_seconds()).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let verified = self.verifier.verify_client_cert(leaf, above, now);
-        verified.map(|_| leaf_info).map_err(CertificateRefused::Chain)
+        let verified = self.verifier.verify_client_cert(leaf, &allowed, now);
+        verified.map(|_| leaf_info).map_err(|error| {
+            let would_lead = self.verifier.verify_client_cert(leaf, above, now).is_ok();
+            if would_lead {
+                CertificateRefused::Constraints(error)
+            } else {
+                CertificateRefused::Chain(error)
+            }
+        })
+    }
+
+    /// Those above the leaf that may stand between it and this authority: they may sign certificates, and are no further from the leaf
+    /// than the path length allows. Steps are counted by names, as the library looks for issuers.
+    fn allowed<'c>(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'c>],
+    ) -> Result<Vec<CertificateDer<'c>>, CertificateRefused> {
+        let read = |der: &CertificateDer<'_>| CertificateDetails::read(der).map_err(CertificateRefused::Unreadable);
+        let shown: Vec<_> = above.iter().map(read).collect::<Result<_, _>>()?;
+        let mut is_near = vec![self.details.path_length.is_none(); above.len()];
+        let mut names = vec![read(leaf)?.issuer_der().to_vec()];
+        for _ in 0..self.details.path_length.unwrap_or(0) {
+            let mut next = Vec::new();
+            for (near, shown) in is_near.iter_mut().zip(&shown) {
+                if !*near && names.iter().any(|name| name == shown.subject_der()) {
+                    *near = true;
+                    next.push(shown.issuer_der().to_vec());
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            names = next;
+        }
+        let allowed = above.iter().zip(shown.iter().zip(is_near));
+        let allowed = allowed.filter(|(_, (shown, near))| shown.may_sign && *near);
+        Ok(allowed.map(|(der, _)| der.clone()).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

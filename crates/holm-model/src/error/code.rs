@@ -62,6 +62,8 @@ error_codes! {
     BulkRegistryOperationFailure, 400, Some(400_013);
     /// A newer connection of the same identity took over.
     ConnectionForcefullyClosedOnNewConnection, 400, Some(400_027);
+    /// No certificate is issued for what was asked, and `info` says why. The number is published, the name is ours.
+    CertificateNotIssued, 400, Some(400_037);
     /// A module can't have modules.
     CannotRegisterModuleToModule, 400, Some(400_301);
     /// There is no such hub.
@@ -98,6 +100,10 @@ error_codes! {
     DeviceAlreadyExists, 409, Some(409_001);
     /// A link of this kind is being made by somebody else.
     LinkCreationConflict, 409, Some(409_002);
+    /// This request for a certificate is being worked on. The number is published, the name is ours.
+    CertificateRequestPending, 409, Some(409_004);
+    /// Another request for a certificate is being worked on. The number is published, the name is ours.
+    CertificateRequestConflict, 409, Some(409_005);
     /// A module of this id exists on the device.
     ModuleAlreadyExistsOnDevice, 409, Some(409_301);
     /// The `If-Match` etag is not the current one.

@@ -70,7 +70,7 @@ pub fn check(properties: &Map<String, Value>, limit: Limit) -> Result<(), Servic
 ///
 /// # Errors
 /// `ArgumentInvalid` naming the path.
-pub(crate) fn check_literals(json: &[u8], root: &str, applies: impl Fn(&[&str]) -> bool) -> Result<(), ServiceError> {
+pub fn check_literals(json: &[u8], root: &str, applies: impl Fn(&[&str]) -> bool) -> Result<(), ServiceError> {
     let text = std::str::from_utf8(json).unwrap_or_default();
     let piece = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
     // The member that is read of each open object; empty for an array.

@@ -94,12 +94,39 @@ impl Section {
         Ok(new)
     }
 
+    /// What a change has made of this section, for those who follow it: the changed keys as given (null for what is gone), the
+    /// `$metadata` of those that are there, and `$version`.
+    #[must_use]
+    pub fn changed(&self, keys: &Map<String, Value>) -> Map<String, Value> {
+        let mut changed = self.with_version(keys);
+        changed.insert("$metadata".to_owned(), Value::Object(metadata_of(&self.metadata, keys)));
+        changed
+    }
+
     /// `properties` with this section's `$version` beside them.
     pub(super) fn with_version(&self, properties: &Map<String, Value>) -> Map<String, Value> {
         let mut with_version = properties.clone();
         with_version.insert("$version".to_owned(), json!(self.version));
         with_version
     }
+}
+
+/// The part of a metadata tree that is about these keys.
+fn metadata_of(node: &Map<String, Value>, keys: &Map<String, Value>) -> Map<String, Value> {
+    let mut part: Map<String, Value> = node
+        .iter()
+        .filter(|(name, _)| name.starts_with('$'))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    for (name, value) in keys.iter().filter(|(name, _)| !name.starts_with('$')) {
+        let child = match (node.get(name), value) {
+            (None, _) => continue,
+            (Some(Value::Object(child)), Value::Object(keys)) => Value::Object(metadata_of(child, keys)),
+            (Some(child), _) => child.clone(),
+        };
+        part.insert(name.clone(), child);
+    }
+    part
 }
 
 /// When a change was made, and in desired sections by which version.

@@ -47,6 +47,29 @@ fn a_new_twin_has_versions_and_metadata_and_nothing_else() {
     assert!(view.get("moduleId").is_none());
 }
 
+#[test]
+fn what_changed_is_told_with_the_metadata_of_what_is_there() {
+    let mut twin = twin();
+    twin.patch(&desired(json!({"a": 1, "b": {"c": 2, "d": 3}})), T0)
+        .unwrap();
+
+    let change = twin.patch(&desired(json!({"a": null, "b": {"c": 4}})), T1).unwrap();
+    let told = twin.desired().changed(&change.desired.unwrap());
+
+    let at = json!({"$lastUpdated": T1, "$lastUpdatedVersion": 3});
+    let of_b = json!({"$lastUpdated": T1, "$lastUpdatedVersion": 3, "c": at});
+    assert_eq!(
+        Value::Object(told),
+        json!({
+            "a": null,
+            "b": {"c": 4},
+            "$version": 3,
+            "$metadata": {"$lastUpdated": T1, "$lastUpdatedVersion": 3, "b": of_b},
+        })
+    );
+    assert!(twin.whole_view().get("tags").is_none());
+}
+
 /// Acceptance rows 33 and 36.
 #[test]
 fn tags_merge_and_move_version_and_etag_but_no_section() {

@@ -70,6 +70,26 @@ impl Twin {
         })
     }
 
+    /// What those who follow twins read where all of it is told: the twin alone, with its metadata.
+    #[must_use]
+    pub fn whole_view(&self) -> Value {
+        let mut view = json!({
+            "deviceId": self.identity.device,
+            "etag": self.etag(),
+            "version": self.version,
+            "properties": { "desired": full(&self.desired), "reported": full(&self.reported) },
+        });
+        if let Some(view) = view.as_object_mut() {
+            if let Some(module) = &self.identity.module {
+                view.insert("moduleId".to_owned(), json!(module));
+            }
+            if !self.tags.is_empty() {
+                view.insert("tags".to_owned(), json!(self.tags));
+            }
+        }
+        view
+    }
+
     /// What a service reads.
     #[must_use]
     pub fn service_view(&self, facts: &TwinFacts) -> Value {

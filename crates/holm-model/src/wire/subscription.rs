@@ -21,6 +21,8 @@ pub enum Subscription {
     TwinResponses,
     /// Changes of desired properties.
     DesiredPatches,
+    /// Answers to requests for certificates.
+    CertificateResponses,
 }
 
 impl Subscription {
@@ -33,6 +35,7 @@ impl Subscription {
             "$iothub/methods/POST/#" => return Ok(Self::Methods),
             "$iothub/twin/res/#" => return Ok(Self::TwinResponses),
             "$iothub/twin/PATCH/properties/desired/#" => return Ok(Self::DesiredPatches),
+            "$iothub/credentials/res/#" => return Ok(Self::CertificateResponses),
             _ => {}
         }
         let unknown = || TopicError::Unknown(shown(filter));
@@ -60,6 +63,7 @@ impl Subscription {
             Self::Methods => "$iothub/methods/POST/#".to_owned(),
             Self::TwinResponses => "$iothub/twin/res/#".to_owned(),
             Self::DesiredPatches => "$iothub/twin/PATCH/properties/desired/#".to_owned(),
+            Self::CertificateResponses => "$iothub/credentials/res/#".to_owned(),
         }
     }
 }
@@ -103,6 +107,7 @@ mod tests {
             (Subscription::Methods, "d"),
             (Subscription::TwinResponses, "d"),
             (Subscription::DesiredPatches, "d"),
+            (Subscription::CertificateResponses, "d"),
         ] {
             let own: Identity = own.parse().unwrap();
             assert_eq!(Subscription::parse(&subscription.filter(&own), &own), Ok(subscription));

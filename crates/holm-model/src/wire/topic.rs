@@ -5,11 +5,13 @@
 //!       $iothub/twin/GET/?$rid={rid}                                  TwinGet
 //!       $iothub/twin/PATCH/properties/reported/?$rid={rid}            TwinPatchReported
 //!       $iothub/methods/res/{status}/?$rid={rid}                      MethodResponse
+//!       $iothub/credentials/POST/issueCertificate/?$rid={rid}         IssueCertificate
 //! down  devices/{d}[/modules/{m}]/messages/devicebound/{bag}          CloudToDevice
 //!       devices/{d}/modules/{m}/inputs/{input}/{bag}                  Input
 //!       $iothub/methods/POST/{name}/?$rid={rid}                       Method
 //!       $iothub/twin/res/{status}/?$rid={rid}[&$version={n}]          TwinResponse
 //!       $iothub/twin/PATCH/properties/desired/?$version={n}           DesiredPatch
+//!       $iothub/credentials/res/{status}/?$rid={rid}                  (only written)
 //! ```
 //!
 //! A `rid` is opaque and echoed byte for byte: C uses `atol`, Java any text. Nothing may follow it in what we write,
@@ -76,6 +78,11 @@ pub enum ClientTopic<'t> {
         /// The version that the client believes to be current (Java).
         version: Option<u64>,
     },
+    /// Asks for a certificate.
+    IssueCertificate {
+        /// To be echoed; without it there is no answer.
+        rid: Option<&'t str>,
+    },
     /// Answers a direct method.
     MethodResponse {
         /// The device's own status.
@@ -122,6 +129,11 @@ impl<'t> ClientTopic<'t> {
             return Ok(Self::TwinPatchReported {
                 rid: value(query, "$rid"),
                 version,
+            });
+        }
+        if let Some(query) = query_after(rest, "credentials/POST/issueCertificate") {
+            return Ok(Self::IssueCertificate {
+                rid: value(query, "$rid"),
             });
         }
         let answer = rest.strip_prefix("methods/res/").ok_or_else(unknown)?;
@@ -268,6 +280,12 @@ impl<'t> ServerTopic<'t> {
             None => format!("$iothub/twin/res/{status:03}/?$rid={rid}"),
             Some(version) => format!("$iothub/twin/res/{status:03}/?$rid={rid}&$version={version}"),
         }
+    }
+
+    /// The topic of the answer to a request for a certificate. C# takes what follows `$rid=` as a whole.
+    #[must_use]
+    pub fn certificate_response(status: u16, rid: &str) -> String {
+        format!("$iothub/credentials/res/{status:03}/?$rid={rid}")
     }
 
     /// The topic of changed desired properties.

@@ -84,6 +84,14 @@ impl<'q> Groups<'q> {
     /// # Errors
     /// [`TooManyGroups`].
     pub fn add(&mut self, document: &Json) -> Result<(), TooManyGroups> {
+        self.add_many(document, 1)
+    }
+
+    /// Adds so many documents that match and are alike in what the query reads.
+    ///
+    /// # Errors
+    /// [`TooManyGroups`].
+    pub fn add_many(&mut self, document: &Json, times: u64) -> Result<(), TooManyGroups> {
         let key = self.key(document);
         if !self.groups.contains_key(&key) {
             if self.groups.len() >= self.most {
@@ -97,7 +105,7 @@ impl<'q> Groups<'q> {
             self.groups.insert(key.clone(), group);
         }
         if let Some(group) = self.groups.get_mut(&key) {
-            group.add(self.query, document);
+            group.add(self.query, document, times);
         }
         Ok(())
     }
@@ -165,13 +173,13 @@ impl Group {
         values.map(|value| value.to_string().len()).sum()
     }
 
-    fn add(&mut self, query: &Query, document: &Json) {
+    fn add(&mut self, query: &Query, document: &Json, times: u64) {
         let Select::Columns(columns) = &query.select else {
             return;
         };
         for (column, count) in columns.iter().zip(&mut self.counts) {
             if let Shows::Aggregate(aggregate, argument) = &column.shows {
-                count.add(*aggregate, argument.as_ref(), document);
+                count.add(*aggregate, argument.as_ref(), document, times);
             }
         }
     }
@@ -196,14 +204,17 @@ impl Group {
 
 impl Count {
     /// Counts what is there; adds up numbers only; compares numbers, texts and truth values.
-    fn add(&mut self, aggregate: Aggregate, argument: Option<&Expression>, document: &Json) {
+    // Fleets are far smaller than what a double counts exactly.
+    #[allow(clippy::cast_precision_loss)]
+    fn add(&mut self, aggregate: Aggregate, argument: Option<&Expression>, document: &Json, times: u64) {
         let value = argument.map(|argument| argument.value(document));
         match (aggregate, value) {
-            (Aggregate::Count, None) => self.count += 1,
-            (Aggregate::Count, Some(value)) => self.count += u64::from(value != Value::Undefined),
+            (Aggregate::Count, None) => self.count += times,
+            (Aggregate::Count, Some(Value::Undefined)) => {}
+            (Aggregate::Count, Some(_)) => self.count += times,
             (Aggregate::Sum | Aggregate::Average, Some(Value::Number(number))) => {
-                self.count += 1;
-                self.sum += number;
+                self.count += times;
+                self.sum += number * times as f64;
             }
             (Aggregate::Least, Some(value)) => self.compare(&value, |order| order.is_lt()),
             (Aggregate::Greatest, Some(value)) => self.compare(&value, |order| order.is_gt()),

@@ -140,6 +140,10 @@ impl<'t> Lexer<'t> {
             ('>', Some('=')) => (Token::Compare(Comparison::GreaterOrEqual), 2),
             ('>', _) => (Token::Compare(Comparison::Greater), 1),
             ('+', _) => (Token::Calculate(Calculation::Add), 1),
+            ('-', Some('-')) => {
+                let remedy = "remove what follows: there are no comments; put a space between two minus signs";
+                return Err(self.problem(self.byte, "`--` means nothing here", remedy));
+            }
             ('-', _) => (Token::Calculate(Calculation::Subtract), 1),
             ('*', _) => (Token::Calculate(Calculation::Multiply), 1),
             ('/', _) => (Token::Calculate(Calculation::Divide), 1),

@@ -22,6 +22,7 @@
 
 mod ast;
 mod call;
+mod foreign;
 mod lexer;
 mod parse;
 mod path;

@@ -13,6 +13,7 @@
 use super::MAX_TEXT_CHARACTERS;
 use super::ast::Expression;
 use super::call::{Call, Refusal};
+use super::foreign;
 use super::lexer::{Keyword, Lexer, Located, Token, position};
 use super::path::{Collection, Path, Step};
 use super::times;
@@ -367,6 +368,7 @@ impl<'t> Parser<'t> {
                     .text()
                     .get(self.next.start..self.next.end)
                     .unwrap_or_default();
+                let remedy = foreign::remedy(self.peek()).unwrap_or(remedy);
                 Err(self.problem(self.byte(), format!("{} can't follow here", describe(found)), remedy))
             }
         }

@@ -115,6 +115,11 @@ impl Collection {
         }
     }
 
+    /// Whether its documents have a member of this name.
+    pub(super) fn has(self, member: &str) -> bool {
+        self.members().contains(&member)
+    }
+
     /// The path of a document that steps in a query mean; `None` when they name the collection itself.
     pub(super) fn resolve(self, mut steps: Vec<Step>, alias: Option<&str>) -> Option<Path> {
         let named = steps.get(..2).is_some_and(|two| Self::of_steps(two) == Some(self));

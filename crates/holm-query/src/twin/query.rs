@@ -12,6 +12,7 @@
 use super::ast::Expression;
 use super::condition::Condition;
 use super::filter::Filter;
+use super::foreign;
 use super::lexer::{Keyword, Token};
 use super::parse::{AGGREGATES, Parser};
 use super::path::{Collection, Path, Step};
@@ -45,6 +46,20 @@ pub(super) enum Select {
     /// `*`
     Everything,
     Columns(Vec<Column>),
+}
+
+impl Select {
+    /// The path of the column that a name means behind GROUP BY and ORDER BY, where no member of the collection has that name.
+    fn path_called(&self, name: &Path, collection: Collection) -> Option<Path> {
+        let (Self::Columns(columns), [Step::Key(name)]) = (self, name.steps()) else {
+            return None;
+        };
+        let column = columns.iter().find(|column| column.name == *name)?;
+        match &column.shows {
+            Shows::Value(Expression::Path(path)) if !collection.has(name) => Some(path.clone()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -192,6 +207,8 @@ impl Parser<'_> {
     fn alias_of_collection(&mut self) -> Result<Option<String>, Problem> {
         let said = self.accept_keyword(Keyword::As)?;
         match self.peek().clone() {
+            // `FROM devices LIMIT 10` has no alias.
+            ref word if !said && foreign::remedy(word).is_some() => Ok(None),
             Token::Path(steps) => match steps.as_slice() {
                 [Step::Key(alias)] => {
                     self.take()?;
@@ -235,6 +252,9 @@ impl Parser<'_> {
             None => Select::Everything,
             Some(written) => Select::Columns(self.named(written)?),
         };
+        let meant = |path: Path| select.path_called(&path, collection).unwrap_or(path);
+        let group_by = group_by.into_iter().map(meant).collect();
+        let order_by = order_by.into_iter().map(|(path, way)| (meant(path), way)).collect();
         let query = Query {
             collection,
             top,

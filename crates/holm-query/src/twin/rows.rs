@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json};
 
 use super::ast::Expression;
-use super::path::Path;
+use super::path::{Path, Step};
 use super::query::{Direction, Query, Select, Shows};
 use super::value::Value;
 
@@ -15,7 +15,7 @@ use super::value::Value;
 pub enum Roots {
     /// All of them.
     All,
-    /// These, by name; of `properties` the section too: `properties.desired`.
+    /// These, by name; of `properties` the section too, and its metadata by itself: `properties.desired`, `properties.desired.$metadata`.
     Some(BTreeSet<String>),
 }
 
@@ -29,15 +29,33 @@ impl Roots {
         }
     }
 
-    fn add(&mut self, path: &Path) {
-        let Self::Some(members) = self else { return };
-        match path.keys().as_deref() {
-            Some(["properties", section, ..]) => members.extend([format!("properties.{section}")]),
-            _ if path.root() == "properties" => {
-                members.extend(["properties.desired", "properties.reported"].map(str::to_owned));
+    fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        let mut members = BTreeSet::new();
+        for path in paths {
+            let sections = ["desired", "reported"];
+            let (sections, metadata) = match path.steps() {
+                [Step::Key(root)] if root == "properties" => (&sections[..], true),
+                [Step::Key(root), Step::Key(section), rest @ ..] if root == "properties" => {
+                    let metadata = match rest {
+                        [] => true,
+                        [Step::Key(first), ..] => first == "$metadata",
+                        [Step::Index(_), ..] => false,
+                    };
+                    (&[section.as_str()][..], metadata)
+                }
+                _ => {
+                    members.insert(path.root().to_owned());
+                    continue;
+                }
+            };
+            for section in sections {
+                members.insert(format!("properties.{section}"));
+                if metadata {
+                    members.insert(format!("properties.{section}.$metadata"));
+                }
             }
-            _ => members.extend([path.root().to_owned()]),
         }
+        Self::Some(members)
     }
 }
 
@@ -78,21 +96,22 @@ impl Query {
     /// What its condition reads.
     #[must_use]
     pub fn condition_roots(&self) -> Roots {
-        let mut roots = Roots::Some(BTreeSet::new());
-        let mut paths = Vec::new();
-        self.condition.iter().for_each(|condition| condition.paths(&mut paths));
-        paths.into_iter().for_each(|path| roots.add(path));
-        roots
+        Roots::of(self.condition_paths())
     }
 
     /// Everything that it reads.
     #[must_use]
     pub fn roots(&self) -> Roots {
+        self.paths().map_or(Roots::All, Roots::of)
+    }
+
+    /// Every place that it reads; `None` where it shows documents whole.
+    #[must_use]
+    pub fn paths(&self) -> Option<BTreeSet<&Path>> {
         let Select::Columns(columns) = &self.select else {
-            return Roots::All;
+            return None;
         };
-        let mut roots = self.condition_roots();
-        let mut paths = Vec::new();
+        let mut paths = self.condition_paths();
         for column in columns {
             match &column.shows {
                 Shows::Value(expression) | Shows::Aggregate(_, Some(expression)) => expression.paths(&mut paths),
@@ -101,8 +120,13 @@ impl Query {
         }
         paths.extend(&self.group_by);
         paths.extend(self.order_by.iter().map(|(path, _)| path));
-        paths.into_iter().for_each(|path| roots.add(path));
-        roots
+        Some(paths.into_iter().collect())
+    }
+
+    fn condition_paths(&self) -> Vec<&Path> {
+        let mut paths = Vec::new();
+        self.condition.iter().for_each(|condition| condition.paths(&mut paths));
+        paths
     }
 
     /// Where a document stands in the order that the query asks for.

@@ -1,12 +1,15 @@
 //! The provisioning service of a hub.
 
+mod rules;
+
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::Value;
+use clap::{Args, Subcommand};
 
-use super::{DpsRight, HubAccess, Policy, values};
+pub(crate) use rules::{Allocation, Reprovision, RuleChanges, Rules, Takeover};
+
+use super::{DpsRight, HubAccess, Policy, RenewedKey};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dps {
@@ -63,6 +66,30 @@ pub(crate) enum Enrollment {
         #[command(flatten)]
         hub: HubAccess,
     },
+    /// Change what a device is expected to be. What is not said stays; it counts from its next registration.
+    Update {
+        /// Its registration id.
+        id: String,
+        /// The device that it becomes.
+        #[arg(long, value_name = "ID")]
+        device_id: Option<String>,
+        /// Its certificate (PEM).
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// The certificate to change to (PEM).
+        #[arg(long, value_name = "FILE")]
+        secondary_certificate: Option<PathBuf>,
+        /// There is no certificate to change to any more.
+        #[arg(long, conflicts_with = "secondary_certificate")]
+        no_secondary: bool,
+        /// The kept certificate that signs its certificate, by its name.
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["certificate", "secondary_certificate"])]
+        signed_by: Option<String>,
+        #[command(flatten)]
+        rules: Box<RuleChanges>,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
     #[command(flatten)]
     Common(Common),
 }
@@ -88,6 +115,30 @@ pub(crate) enum Group {
         secondary_signed_by: Option<String>,
         #[command(flatten)]
         rules: Rules,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Change what the devices of a group are expected to be. What is not said stays; it counts from their next registration.
+    Update {
+        /// The group's id.
+        id: String,
+        /// The certificate that signs those of the devices: a root or an intermediate (PEM).
+        #[arg(long, value_name = "FILE")]
+        signing_certificate: Option<PathBuf>,
+        /// The certificate to change to (PEM).
+        #[arg(long, value_name = "FILE")]
+        secondary_signing_certificate: Option<PathBuf>,
+        /// There is no certificate to change to any more.
+        #[arg(long, conflicts_with_all = ["secondary_signing_certificate", "secondary_signed_by"])]
+        no_secondary: bool,
+        /// The kept certificate that signs those of the devices, by its name.
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["signing_certificate", "secondary_signing_certificate"])]
+        signed_by: Option<String>,
+        /// The kept certificate to change to.
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["signing_certificate", "secondary_signing_certificate"])]
+        secondary_signed_by: Option<String>,
+        #[command(flatten)]
+        rules: Box<RuleChanges>,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -140,6 +191,17 @@ pub(crate) enum Common {
         /// Also disable the devices that have registered, at the hub that is spoken to: their connections end.
         #[arg(long)]
         with_device: bool,
+        #[command(flatten)]
+        hub: HubAccess,
+    },
+    /// Give it a new key. Devices register by a key that is good; those that have registered are known at their hubs by the old one
+    /// until they register again.
+    RenewKey {
+        /// Its id.
+        id: String,
+        /// Which key.
+        #[arg(long, value_enum)]
+        key: RenewedKey,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -283,25 +345,8 @@ pub(crate) struct Share {
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 pub(crate) struct DpsRun {
-    /// Where everything is kept.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The host name by which devices know the service; it stands in its certificate and in connection strings. An IP address
-    /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) hostname: String,
-    /// The address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub(crate) bind: std::net::IpAddr,
-    /// The port of MQTT over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 8883)]
-    pub(crate) mqtt_port: u16,
-    /// The port of AMQP over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 5671)]
-    pub(crate) amqp_port: u16,
-    /// The port of HTTPS and WebSocket; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 443)]
-    pub(crate) https_port: u16,
+    #[command(flatten)]
+    pub(crate) serving: super::serving::Serving,
     /// Where `/healthz` and `/metrics` are served, in plain HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub(crate) status: std::net::SocketAddr,
@@ -315,57 +360,4 @@ pub(crate) struct DpsRun {
     /// Check settings and data directory, and stop.
     #[arg(long)]
     pub(crate) check: bool,
-}
-
-/// What a later registration does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Reprovision {
-    /// The device may get another hub, and keeps its data.
-    #[default]
-    Migrate,
-    /// The device may get another hub, and begins anew with the initial twin.
-    Reset,
-    /// The device stays what and where it is.
-    Never,
-}
-
-/// Which hub a device is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Allocation {
-    /// One of several, always the same for the same device.
-    #[default]
-    Hashed,
-    /// The first of those given.
-    Static,
-    /// What a webhook says.
-    Custom,
-}
-
-/// What a device becomes.
-#[derive(Debug, Args)]
-pub(crate) struct Rules {
-    /// It becomes an edge device.
-    #[arg(long)]
-    pub(crate) edge: bool,
-    /// It is not let in yet.
-    #[arg(long)]
-    pub(crate) disabled: bool,
-    /// What a later registration does.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) reprovision: Reprovision,
-    /// Which hub it is given.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) allocation: Allocation,
-    /// A hub to choose from; may be given several times [default: all]
-    #[arg(long = "iot-hub", value_name = "HOST")]
-    pub(crate) hubs: Vec<String>,
-    /// Have certificates made for devices that send a signing request when they register, by the hub's own authority.
-    #[arg(long)]
-    pub(crate) issue_certificates: bool,
-    /// Who is asked, with `--allocation custom`.
-    #[arg(long, value_name = "URL", required_if_eq("allocation", "custom"))]
-    pub(crate) webhook: Option<String>,
-    /// Tags and desired properties of a new device, as `{"tags": {…}, "properties": {"desired": {…}}}`.
-    #[arg(long, value_name = "JSON", value_parser = values::json)]
-    pub(crate) initial_twin: Option<Value>,
 }

@@ -9,6 +9,7 @@ use holm_hub::HubConfig;
 
 use super::bounds::{self, Bounds};
 use super::changes::Changes;
+use super::serving::Serving;
 use super::{Backup, HubAccess, Restore, values};
 
 #[derive(Debug, Subcommand)]
@@ -74,34 +75,19 @@ pub(crate) enum ConsumerGroup {
 }
 
 /// What the hub itself may tell by events.
-pub(crate) const EVENT_SOURCES: [&str; 4] = [
+pub(crate) const EVENT_SOURCES: [&str; 6] = [
     "twinChangeEvents",
     "deviceLifecycleEvents",
     "deviceConnectionStateEvents",
+    "deviceJobLifecycleEvents",
+    "digitalTwinChangeEvents",
     "none",
 ];
 
 #[derive(Debug, Args)]
 pub(crate) struct HubRun {
-    /// Where everything is kept.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The host name by which clients know the hub; it stands in its certificate and in connection strings. An IP address
-    /// will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) hostname: String,
-    /// The address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub(crate) bind: std::net::IpAddr,
-    /// The port of MQTT over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 8883)]
-    pub(crate) mqtt_port: u16,
-    /// The port of AMQP over TLS; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 5671)]
-    pub(crate) amqp_port: u16,
-    /// The port of HTTPS and WebSocket; 0 lets the system choose.
-    #[arg(long, value_name = "PORT", default_value_t = 443)]
-    pub(crate) https_port: u16,
+    #[command(flatten)]
+    pub(crate) serving: Serving,
     /// Of what the hub tells by events of its own, beside what devices send; several are separated by commas. Where routes name a
     /// source, they decide.
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = PossibleValuesParser::new(EVENT_SOURCES),
@@ -149,6 +135,10 @@ pub(crate) struct HubRun {
     /// [default: as many as the machine bears]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(i64::from(HubConfig::LEAST_LOGINS)..))]
     pub(crate) max_logins_per_second: Option<u32>,
+    /// The most connections over HTTPS and WebSocket at a time [default: a quarter of those that open files permit, at most 20000]; the
+    /// others are for MQTT and AMQP
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_https_connections: Option<u32>,
     /// The most devices that register each minute with the provisioning service; those above are told when to come again
     /// [default: as many as the machine bears]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]

@@ -27,7 +27,10 @@ pub(crate) struct Simulate {
     /// What the edges run: a deployment for all of them, as a manifest describes it. They report that it runs.
     #[arg(long, value_name = "FILE", requires = "edges")]
     pub(crate) deployment: Option<PathBuf>,
-    /// How long, once all were tried; else until Ctrl-C.
+    /// Share connections, hundreds on each, as devices behind a gateway do. Over AMQP alone.
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// How long, once all are connected and have reported; else until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
     pub(crate) life: Option<Duration>,
     /// What they speak: `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
@@ -39,9 +42,30 @@ pub(crate) struct Simulate {
     /// Only register them, with their tags.
     #[arg(long, conflicts_with = "life")]
     pub(crate) register_only: bool,
-    /// Delete them from the hub at the end.
+    /// Delete from the hub at the end what this simulation, or an earlier one of the same prefix, has made.
     #[arg(long)]
     pub(crate) delete: bool,
     #[command(flatten)]
     pub(crate) hub: HubAccess,
+}
+
+#[cfg(test)]
+impl Simulate {
+    /// With nothing but so many devices and edges.
+    pub(crate) fn for_tests(devices: u32, edges: u32) -> Self {
+        Self {
+            devices,
+            edges,
+            prefix: "sim-".to_owned(),
+            behaviour: None,
+            deployment: None,
+            life: None,
+            protocol: Transport::default(),
+            port: None,
+            shared: false,
+            register_only: false,
+            delete: false,
+            hub: HubAccess::default(),
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! `holm dps …`, at a running hub.
 
 mod certificates;
+mod changes;
 mod devices;
+mod documents;
 mod hubs;
 #[cfg(feature = "hub")]
 mod serve;
-
-use std::path::Path;
 
 use anyhow::Context;
 use holm_identity::SymmetricKey;
@@ -15,9 +15,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{hub_access, policy};
-use crate::cli::{Allocation, Dps, DpsCommon, DpsGroup, DpsRegistration, DpsRules, Enrollment, HubAccess, Reprovision};
+use crate::cli::{Dps, DpsCommon, DpsGroup, DpsRegistration, Enrollment, HubAccess};
 use crate::output;
 use crate::service::Service;
+
+use documents::{attestation, by_kept, document};
 
 /// How many items are asked for at a time.
 const PAGE: &str = "500";
@@ -79,6 +81,22 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             }
             create(Kind::Individual, &id, &document, &hub).await
         }
+        Dps::Enrollment(Enrollment::Update {
+            id,
+            device_id,
+            certificate,
+            secondary_certificate,
+            no_secondary,
+            signed_by,
+            rules,
+            hub,
+        }) => {
+            let mut change = changes::Change::new(*rules);
+            change.set("deviceId", device_id.map(|device| json!(device)));
+            change.certificates("clientCertificates", certificate, secondary_certificate, no_secondary)?;
+            change.kept(signed_by, None);
+            changes::update(Kind::Individual, &id, change, &hub).await
+        }
         Dps::Enrollment(Enrollment::Common(command)) => common(Kind::Individual, command).await,
         Dps::Group(DpsGroup::Create {
             id,
@@ -98,6 +116,22 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             document["enrollmentGroupId"] = json!(id);
             create(Kind::Group, &id, &document, &hub).await
         }
+        Dps::Group(DpsGroup::Update {
+            id,
+            signing_certificate,
+            secondary_signing_certificate,
+            no_secondary,
+            signed_by,
+            secondary_signed_by,
+            rules,
+            hub,
+        }) => {
+            let mut change = changes::Change::new(*rules);
+            let (first, second) = (signing_certificate, secondary_signing_certificate);
+            change.certificates("signingCertificates", first, second, no_secondary)?;
+            change.kept(signed_by, secondary_signed_by);
+            changes::update(Kind::Group, &id, change, &hub).await
+        }
         Dps::Group(DpsGroup::DeviceKey { id, registration, hub }) => device_key(&id, &registration, &hub).await,
         Dps::Group(DpsGroup::Common(command)) => common(Kind::Group, command).await,
         Dps::Registration(command) => registration(command).await,
@@ -105,56 +139,6 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
         Dps::Certificate(command) => certificates::run(command).await,
         Dps::Policy(command) => policy::run(command, policy::OF_DPS).await,
     }
-}
-
-fn attestation(member: &str, first: Option<&Path>, second: Option<&Path>) -> anyhow::Result<Value> {
-    let read = |file: &Path| {
-        let text = std::fs::read_to_string(file);
-        text.with_context(|| format!("`{}` can't be read", file.display()))
-    };
-    let Some(first) = first else {
-        return Ok(json!({ "type": "symmetricKey" }));
-    };
-    let mut pair = json!({ "primary": { "certificate": read(first)? } });
-    if let Some(second) = second {
-        pair["secondary"] = json!({ "certificate": read(second)? });
-    }
-    Ok(json!({ "type": "x509", "x509": { member: pair } }))
-}
-
-/// By a certificate that one has signed which is kept by this name.
-fn by_kept(first: &str, second: Option<&str>) -> Value {
-    json!({ "type": "x509", "x509": { "caReferences": { "primary": first, "secondary": second } } })
-}
-
-fn document(rules: DpsRules, attestation: Value) -> Value {
-    let mut document = json!({
-        "attestation": attestation,
-        "capabilities": { "iotEdge": rules.edge },
-        "provisioningStatus": if rules.disabled { "disabled" } else { "enabled" },
-        "allocationPolicy": match rules.allocation {
-            Allocation::Hashed => "hashed",
-            Allocation::Static => "static",
-            Allocation::Custom => "custom",
-        },
-        "reprovisionPolicy": {
-            "updateHubAssignment": rules.reprovision != Reprovision::Never,
-            "migrateDeviceData": rules.reprovision == Reprovision::Migrate,
-        },
-    });
-    if !rules.hubs.is_empty() {
-        document["iotHubs"] = json!(rules.hubs);
-    }
-    if let Some(url) = rules.webhook {
-        document["customAllocationDefinition"] = json!({ "webhookUrl": url, "apiVersion": "2021-10-01" });
-    }
-    if rules.issue_certificates {
-        document["clientCertificateIssuancePolicy"] = json!({ "certificateAuthorityName": "hub" });
-    }
-    if let Some(twin) = rules.initial_twin {
-        document["initialTwin"] = twin;
-    }
-    document
 }
 
 fn path(kind: Kind, id: &str) -> String {
@@ -180,6 +164,7 @@ async fn common(kind: Kind, command: DpsCommon) -> anyhow::Result<()> {
         DpsCommon::List { hub } => list(kind, &hub).await,
         DpsCommon::Enable { id, with_device, hub } => set_all(kind, &id, "enabled", with_device, &hub).await,
         DpsCommon::Disable { id, with_device, hub } => set_all(kind, &id, "disabled", with_device, &hub).await,
+        DpsCommon::RenewKey { id, key, hub } => changes::renew_key(kind, &id, key, &hub).await,
         DpsCommon::Delete { id, hub } => {
             let service = hub_access::open(&hub)?;
             service
@@ -249,6 +234,8 @@ async fn show(service: &Service, kind: Kind, found: &Value, keys: bool, as_json:
     output::line(&format!("proof          {}", text(&found["attestation"], "type")));
     output::line(&format!("allocation     {}", text(&found, "allocationPolicy")));
     output::line(&format!("reprovision    {reprovision}"));
+    let takeover = found["deviceTakeover"].as_str().unwrap_or("allow");
+    output::line(&format!("takeover       {takeover}"));
     let is_edge = found["capabilities"]["iotEdge"] == true;
     output::line(&format!("edge           {}", if is_edge { "yes" } else { "no" }));
     if let Some(state) = found.get("registrationState") {

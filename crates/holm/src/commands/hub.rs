@@ -23,6 +23,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::cli;
+use crate::open_files;
 use crate::output::{self, WrongUse};
 use crate::signals::{Signals, Told, notify};
 use crate::status_page::{self, Status};
@@ -79,11 +80,7 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         ));
     }
     let mut signals = Signals::listen()?;
-    let mut config = HubConfig::new(&options.data, &options.hostname);
-    config.bind = options.bind;
-    config.mqtt_port = options.mqtt_port;
-    config.amqp_port = options.amqp_port;
-    config.https_port = options.https_port;
+    let mut config = options.serving.config();
     #[cfg(feature = "s3")]
     let s3 = s3(&options)?;
     let tells = |source: &str| options.event_sources.iter().any(|wanted| wanted == source);
@@ -91,6 +88,8 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
         twin_changes: tells("twinChangeEvents"),
         lifecycle: tells("deviceLifecycleEvents"),
         connection_states: tells("deviceConnectionStateEvents"),
+        device_jobs: tells("deviceJobLifecycleEvents"),
+        digital_twin_changes: tells("digitalTwinChangeEvents"),
     };
     config.routed_files.clone_from(&options.routed_files);
     config.files = (!options.no_files).then(|| FileConfig {
@@ -109,7 +108,42 @@ async fn serve(options: cli::HubRun) -> anyhow::Result<()> {
     config.c2d = options.bounds.c2d();
     config.feedback = options.bounds.feedback();
     config.file_notifications = options.bounds.file_notifications();
-    run_until_told(config, options.status, options.check, &mut signals).await
+    let room = Room::new(open_files::raise(), options.max_https_connections);
+    run_until_told(config, options.status, options.check, room, &mut signals).await
+}
+
+/// How many connections a hub has open at a time. A connection is an open file; beyond what the system permits nothing could be
+/// stored any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Over MQTT and AMQP together.
+    devices: usize,
+    /// Over HTTPS and WebSocket. Apart from the others, so that operators get in to a hub that is full of devices.
+    https: usize,
+}
+
+impl Room {
+    /// Files beside those of connections: database, event log, blobs, endpoints of routing.
+    const OTHER_FILES: u64 = 512;
+    /// As many as a semaphore counts with ease; each costs some 15 KiB.
+    const MOST: u64 = 10_000_000;
+    /// Over HTTPS, if nobody says.
+    const USUAL_HTTPS: u64 = 20_000;
+
+    /// What so many files leave room for.
+    pub(crate) fn new(files: u64, https: Option<u32>) -> Self {
+        let connections = files.saturating_sub(Self::OTHER_FILES.min(files / 2)).min(Self::MOST);
+        let quarter = connections / 4;
+        let https = match https {
+            Some(given) => u64::from(given).min(connections / 2),
+            None => quarter.min(Self::USUAL_HTTPS),
+        };
+        let count = |number: u64| usize::try_from(number.max(1)).unwrap_or(usize::MAX);
+        Self {
+            devices: count(connections.saturating_sub(https)),
+            https: count(https),
+        }
+    }
 }
 
 /// Runs a hub, or a provisioning service that is none.
@@ -117,6 +151,7 @@ pub(crate) async fn run_until_told(
     config: HubConfig,
     status: SocketAddr,
     is_check: bool,
+    room: Room,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     if is_check {
@@ -127,7 +162,7 @@ pub(crate) async fn run_until_told(
         return Ok(());
     }
     // Before anything is written: a hub that can't be reached leaves no data directory behind.
-    let ports = Ports::bind(&config, status).await?;
+    let ports = Ports::bind(&config, status, room).await?;
     let hub = Hub::open(config).await.context("the hub can't start")?;
 
     let scope = Scope::new();
@@ -170,12 +205,22 @@ struct Ports {
 }
 
 impl Ports {
-    async fn bind(config: &HubConfig, status: SocketAddr) -> anyhow::Result<Self> {
-        let bind = |port| Listener::bind(SocketAddr::new(config.bind, port), ListenerOptions::default());
+    async fn bind(config: &HubConfig, status: SocketAddr, room: Room) -> anyhow::Result<Self> {
+        let bind = |port, max_connections| {
+            let address = SocketAddr::new(config.bind, port);
+            Listener::bind(address, ListenerOptions { max_connections })
+        };
+        let mqtt = bind(config.mqtt_port, room.devices).await?;
+        let amqp = bind(config.amqp_port, room.devices).await?.sharing(&mqtt);
+        tracing::info!(
+            devices = room.devices,
+            https = room.https,
+            "connections that may be open at a time"
+        );
         Ok(Self {
-            mqtt: bind(config.mqtt_port).await?,
-            amqp: bind(config.amqp_port).await?,
-            https: bind(config.https_port).await?,
+            mqtt,
+            amqp,
+            https: bind(config.https_port, room.https).await?,
             status: status_page::bind(&ListeningSockets::default(), status)?,
         })
     }
@@ -289,5 +334,25 @@ impl Status for HubStatus {
             files.write_metrics(&mut out);
         }
         out.into_text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_files_leave_room_for_and_operators_have_theirs() {
+        let room = |files, https| {
+            let room = Room::new(files, https);
+            (room.devices, room.https)
+        };
+
+        assert_eq!(room(1_048_576, None), (1_028_064, 20_000));
+        assert_eq!(room(20_512, None), (15_000, 5_000));
+        assert_eq!(room(20_512, Some(200)), (19_800, 200));
+        assert_eq!(room(20_512, Some(u32::MAX)), (10_000, 10_000));
+        assert_eq!(room(0, None), (1, 1));
+        assert_eq!(room(u64::MAX, None), (9_980_000, 20_000));
     }
 }

@@ -12,7 +12,9 @@ use tokio::sync::oneshot;
 const ADDRESS: &str = "$cbs";
 /// The node's kind of token.
 const TOKEN_TYPE: &str = "servicebus.windows.net:sastoken";
-/// Answers that may be on their way: more than clients ask for at a time.
+/// Tokens that may be on their way: more than clients that connect in turns ask for at a time.
+pub(super) const MOST_TOKENS: usize = WINDOW as usize;
+/// Their answers.
 const WINDOW: u32 = 100;
 
 /// Why a token was not taken.

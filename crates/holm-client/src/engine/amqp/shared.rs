@@ -22,7 +22,7 @@ use holm_net::clock::instant;
 use holm_net::{Scope, Stream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::cbs::{Cbs, NotTaken};
+use super::cbs::{Cbs, MOST_TOKENS, NotTaken};
 use super::driver::drive;
 use super::links::MOST_NEWS;
 use crate::credential::Credential;
@@ -232,7 +232,8 @@ fn config(options: &Options) -> Config {
     Config {
         container_id: format!("{}/{}", options.user_agent, options.identity).into(),
         idle_timeout: options.keep_alive.mul_f64(4.0 / 3.0),
-        max_unsettled: options.window.max(1),
+        // Of a link. A seat keeps to its window by itself; tokens of all who sit here go through one link, however small that is.
+        max_unsettled: options.window.max(MOST_TOKENS),
         handshake_timeout: Duration::from_secs(30),
         ..usual
     }

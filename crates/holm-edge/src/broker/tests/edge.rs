@@ -218,6 +218,7 @@ pub(super) fn admission(name: &str) -> Admission {
         principal: Principal::Identity(identity(name)),
         identity: identity(name),
         auth: AuthKind::Sas,
+        thumbprint: None,
         generation_id: format!("g-{name}"),
         expires: None,
         announced: Announced::default(),

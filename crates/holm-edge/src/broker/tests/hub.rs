@@ -108,6 +108,7 @@ impl Authority for Node {
             principal: Principal::Identity(attempt.identity.clone()),
             identity: attempt.identity,
             auth: AuthKind::Sas,
+            thumbprint: None,
             generation_id: String::new(),
             expires: None,
             announced: attempt.announced,
@@ -177,6 +178,8 @@ impl Inbox for Node {
         }
     }
 }
+
+impl holm_gateway::Credentials for Node {}
 
 impl holm_gateway::Provisioning for Node {}
 

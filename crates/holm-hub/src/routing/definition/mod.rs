@@ -15,6 +15,7 @@ mod members;
 mod mqtt;
 mod name;
 mod nats;
+mod server;
 mod settings;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use members::{DefinitionError, Members};
 pub use mqtt::{MqttProperties, MqttSettings};
 pub use name::EndpointName;
 pub use nats::NatsSettings;
+pub use server::{BrokerSettings, ServerSettings};
 pub use settings::{Settings, WebhookSettings};
 
 /// Whether a document has its secrets.

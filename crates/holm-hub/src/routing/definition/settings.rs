@@ -3,17 +3,13 @@
 //! Names that contain `{hub}`, `{device}`, `{module}`, `{source}` or `{partition}` are patterns, filled for each message.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use holm_identity::Secret;
-use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::{DefinitionError, FileSettings, Members, MqttSettings, NatsSettings};
+use super::{BrokerSettings, DefinitionError, FileSettings, Members, MqttSettings, NatsSettings, ServerSettings};
 
-/// The most bytes of an address.
-const LONGEST_URL: usize = 2048;
 /// The most bytes of a name or pattern.
 pub(super) const LONGEST_TEXT: usize = 1024;
 /// The most bytes of certificates.
@@ -35,8 +31,8 @@ pub enum Settings {
 /// Requests to an HTTP server.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
-    /// `http://` or `https://`, without user and password.
-    pub url: String,
+    /// The server: `http://` or `https://`.
+    pub server: ServerSettings,
     /// A request for each message, its body as it is, instead of a JSON array for a batch.
     pub per_message: bool,
     /// Headers of each request.
@@ -45,10 +41,6 @@ pub struct WebhookSettings {
     pub token: Option<Secret>,
     /// The key of the signature of each request (HMAC-SHA256).
     pub hmac_key: Option<Secret>,
-    /// Who may have signed the server's certificate, instead of those that the system trusts; PEM.
-    pub ca: Option<String>,
-    /// How long an answer may take; 1 to 300 s, default 30 s.
-    pub timeout: Duration,
     /// The most messages of a request; 1 to 10,000, default 500.
     pub max_messages: u64,
 }
@@ -72,9 +64,8 @@ impl Settings {
     #[must_use]
     pub fn destination(&self) -> &str {
         match self {
-            Self::Webhook(WebhookSettings { url, .. })
-            | Self::Mqtt(MqttSettings { url, .. })
-            | Self::Nats(NatsSettings { url, .. }) => url,
+            Self::Webhook(WebhookSettings { server, .. }) => &server.url,
+            Self::Mqtt(MqttSettings { broker, .. }) | Self::Nats(NatsSettings { broker, .. }) => &broker.server.url,
             Self::File(FileSettings { folder, .. }) => folder,
         }
     }
@@ -94,14 +85,17 @@ impl Settings {
 
     /// Writes the settings, without secrets.
     pub(super) fn write(&self, document: &mut Map<String, Value>) {
+        let with_broker = |broker: &BrokerSettings, own| vec![broker.server.write(), broker.write(), own];
         let written = match self {
-            Self::Webhook(settings) => settings.write(),
-            Self::Mqtt(settings) => settings.write(),
-            Self::Nats(settings) => settings.write(),
-            Self::File(settings) => settings.write(),
+            Self::Webhook(settings) => vec![settings.server.write(), settings.write()],
+            Self::Mqtt(settings) => with_broker(&settings.broker, settings.write()),
+            Self::Nats(settings) => with_broker(&settings.broker, settings.write()),
+            Self::File(settings) => vec![settings.write()],
         };
-        if let Value::Object(written) = written {
-            document.extend(written.into_iter().filter(|(_, value)| !value.is_null()));
+        for part in written {
+            if let Value::Object(part) = part {
+                document.extend(part.into_iter().filter(|(_, value)| !value.is_null()));
+            }
         }
     }
 
@@ -110,8 +104,8 @@ impl Settings {
     pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
         let all = match self {
             Self::Webhook(settings) => vec![("token", &settings.token), ("hmacKey", &settings.hmac_key)],
-            Self::Mqtt(settings) => settings.secrets().to_vec(),
-            Self::Nats(settings) => settings.secrets().to_vec(),
+            Self::Mqtt(settings) => settings.broker.secrets().to_vec(),
+            Self::Nats(settings) => [&settings.broker.secrets()[..], &settings.secrets()].concat(),
             Self::File(_) => Vec::new(),
         };
         let set = all
@@ -138,45 +132,20 @@ impl WebhookSettings {
             return Err(DefinitionError::new("headers", "are more than 32"));
         }
         Ok(Settings::Webhook(Self {
-            url: url(members, &["http", "https"])?,
+            server: ServerSettings::read(members, &["http", "https"])?,
             per_message: members.boolean("perMessage", false)?,
             headers,
             token: members.secret("token")?,
             hmac_key: members.secret("hmacKey")?,
-            ca: members.text("ca", LONGEST_PEM)?,
-            timeout: members
-                .seconds("timeoutSeconds", 1..=300)?
-                .unwrap_or(Duration::from_secs(30)),
             max_messages: members.number("maxMessages", 1..=10_000)?.unwrap_or(500),
         }))
     }
 
     fn write(&self) -> Value {
         json!({
-            "url": self.url,
             "perMessage": self.per_message,
             "headers": self.headers,
-            "ca": self.ca,
-            "timeoutSeconds": self.timeout.as_secs(),
             "maxMessages": self.max_messages,
         })
     }
-}
-
-/// An address with a host and one of the schemes; nobody's password in it, since it is shown.
-pub(super) fn url(members: &mut Members, schemes: &[&str]) -> Result<String, DefinitionError> {
-    let text = members.required_text("url", LONGEST_URL)?;
-    let wrong = |text: String| DefinitionError::new("url", text);
-    let uri: Uri = text.parse().map_err(|error| wrong(format!("is no address: {error}")))?;
-    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or_else(|| wrong("has no host".to_owned()))?;
-    if !schemes.iter().any(|scheme| uri.scheme_str() == Some(scheme)) {
-        return Err(wrong(format!("must begin with {}://", schemes.join(":// or "))));
-    }
-    if authority.as_str().contains('@') {
-        return Err(wrong(
-            "has a user or password; give them as members of their own".to_owned(),
-        ));
-    }
-    Ok(text)
 }

@@ -10,6 +10,7 @@ use holm_queue::LaneKind;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::events::Filing;
 
 const NOW: i64 = 1_800_000_000_000;
 /// No test sends more.

@@ -1,4 +1,4 @@
-//! A connection over which messages are published and acknowledged one by one: what MQTT and NATS have in common.
+//! An endpoint to which messages are published, and which acknowledges them one by one: what MQTT and NATS have in common.
 //!
 //! ```text
 //! send:  connect, if there is no connection --> publish while the window has room <--> acknowledgements --> all: keep the connection
@@ -19,7 +19,7 @@ use holm_net::{Connection, Protocol, Stream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::routing::{Routed, SendError};
+use crate::routing::{Endpoint, Limits, Routed, SendError};
 
 /// A connection of a protocol.
 pub(super) type Link<P> = Connection<<P as Publishes>::Session, Box<dyn Stream>>;
@@ -77,25 +77,25 @@ pub(super) enum Heard<T> {
 #[derive(Debug)]
 pub(super) struct Publisher<P: Publishes> {
     protocol: P,
+    /// Where messages go, for operators.
+    description: String,
     /// How long connecting may take, and then each acknowledgement.
     timeout: Duration,
     kept: Option<Kept<P>>,
 }
 
 impl<P: Publishes> Publisher<P> {
-    pub(super) const fn new(protocol: P, timeout: Duration) -> Self {
+    pub(super) const fn new(protocol: P, description: String, timeout: Duration) -> Self {
         Self {
             protocol,
+            description,
             timeout,
             kept: None,
         }
     }
 
     /// Publishes a batch; resolves when all of it was acknowledged.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub(super) async fn send(&mut self, batch: &[Routed]) -> Result<(), SendError> {
+    async fn deliver(&mut self, batch: &[Routed]) -> Result<(), SendError> {
         let kept = match self.kept.take() {
             Some(kept) => kept.give_back().await,
             None => None,
@@ -183,12 +183,30 @@ impl<P: Publishes> Publisher<P> {
     }
 
     /// Ends the connection in good order.
-    pub(super) async fn close(&mut self) {
+    async fn leave(&mut self) {
         let Some(kept) = self.kept.take() else { return };
         if let Some(mut link) = kept.give_back().await {
             self.protocol.leave(link.session_mut());
             link.finish().await;
         }
+    }
+}
+
+impl<P: Publishes> Endpoint for Publisher<P> {
+    fn send<'a>(&'a mut self, batch: &'a [Routed]) -> BoxFuture<'a, Result<(), SendError>> {
+        Box::pin(self.deliver(batch))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::USUAL
+    }
+
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(self.leave())
     }
 }
 

@@ -24,8 +24,8 @@ pub use nats::hears_nats_the_same;
 pub fn open(settings: &Settings, surroundings: &Surroundings) -> Result<Box<dyn Endpoint>, DefinitionError> {
     Ok(match settings {
         Settings::Webhook(settings) => Box::new(webhook::Webhook::new(settings, surroundings)?),
-        Settings::Mqtt(settings) => Box::new(mqtt::MqttEndpoint::new(settings, surroundings)?),
-        Settings::Nats(settings) => Box::new(nats::NatsEndpoint::new(settings, surroundings)?),
+        Settings::Mqtt(settings) => Box::new(mqtt::endpoint(settings, surroundings)?),
+        Settings::Nats(settings) => Box::new(nats::endpoint(settings, surroundings)?),
         Settings::File(settings) => Box::new(file::FileEndpoint::new(settings, surroundings)?),
     })
 }

@@ -22,53 +22,28 @@ use holm_mqtt::{
 use holm_net::clock::instant;
 use holm_net::{Connection, error_chain};
 
-use super::address::{Address, TlsSettings};
+use super::address::Address;
 use super::link::{Heard, Link, NotNow, Publisher, Publishes};
 use super::record;
 use super::template::{Dialect, Template};
 use crate::routing::definition::{DefinitionError, MqttProperties, MqttSettings};
-use crate::routing::{Endpoint, Limits, Routed, SendError, Surroundings};
+use crate::routing::{Endpoint, Routed, Surroundings};
 
 /// How often the broker hears of us while there is nothing to send.
 const KEEP_ALIVE_SECONDS: u16 = 30;
 
-/// An MQTT broker.
-#[derive(Debug)]
-pub(super) struct MqttEndpoint {
-    publisher: Publisher<Broker>,
-    description: String,
-}
-
-impl MqttEndpoint {
-    /// An endpoint of settings.
-    ///
-    /// # Errors
-    /// [`DefinitionError`] with the member.
-    pub(super) fn new(settings: &MqttSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let broker = Broker::new(settings, surroundings)?;
-        Ok(Self {
-            publisher: Publisher::new(broker, settings.timeout),
-            description: format!("PUBLISH {} at {}", settings.topic, settings.url),
-        })
-    }
-}
-
-impl Endpoint for MqttEndpoint {
-    fn send<'a>(&'a mut self, batch: &'a [Routed]) -> BoxFuture<'a, Result<(), SendError>> {
-        Box::pin(self.publisher.send(batch))
-    }
-
-    fn limits(&self) -> Limits {
-        Limits::USUAL
-    }
-
-    fn describe(&self) -> String {
-        self.description.clone()
-    }
-
-    fn close(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(self.publisher.close())
-    }
+/// An endpoint of settings.
+///
+/// # Errors
+/// [`DefinitionError`] with the member.
+pub(super) fn endpoint(
+    settings: &MqttSettings,
+    surroundings: &Surroundings,
+) -> Result<impl Endpoint + use<>, DefinitionError> {
+    let broker = Broker::new(settings, surroundings)?;
+    let server = &settings.broker.server;
+    let description = format!("PUBLISH {} at {}", settings.topic, server.url);
+    Ok(Publisher::new(broker, description, server.timeout))
 }
 
 /// How to speak with the broker.
@@ -89,21 +64,17 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     fn new(settings: &MqttSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let tls = TlsSettings {
-            ca: settings.ca.as_deref(),
-            certificate: settings.client_certificate.as_deref(),
-            key: settings.client_key.as_ref(),
-        };
+        let broker = &settings.broker;
         let port = |is_secure| if is_secure { 8883 } else { 1883 };
         let topic = Template::parse(&settings.topic, Dialect::Topic);
         let text = |member: &str, value: &str| {
             Text::try_from(value).map_err(|error| DefinitionError::new(member, error.to_string()))
         };
-        let credentials = match &settings.user {
+        let credentials = match &broker.user {
             None => None,
             Some(user) => Some(Credentials {
                 user_name: text("user", user)?,
-                password: settings.password.as_ref().map(|it| it.expose().to_owned().into()),
+                password: broker.password.as_ref().map(|it| it.expose().to_owned().into()),
             }),
         };
         let client_id = match &settings.client_id {
@@ -112,7 +83,7 @@ impl Broker {
             None => format!("holm-{}-{}", surroundings.hub_name, surroundings.lane).replace('/', "-"),
         };
         Ok(Self {
-            address: Address::read(&settings.url, "mqtts", port, tls)?,
+            address: Address::read(broker, "mqtts", port)?,
             topic: topic.map_err(|why| DefinitionError::new("topic", why))?,
             properties: settings.properties,
             hub: surroundings.hub_name.to_string(),
@@ -125,9 +96,9 @@ impl Broker {
                 credentials,
             },
             config: Config {
-                outbound_window: settings.max_in_flight,
-                connect_timeout: settings.timeout,
-                ping_timeout: settings.timeout,
+                outbound_window: broker.max_in_flight,
+                connect_timeout: broker.server.timeout,
+                ping_timeout: broker.server.timeout,
                 ..Config::default()
             },
         })

@@ -31,11 +31,11 @@ use holm_net::{Connection, Stream, error_chain, tls};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
-use super::address::{Address, TlsSettings};
+use super::address::Address;
 use super::link::{Heard, Link, NotNow, Publisher, Publishes};
 use super::template::{Dialect, Template};
 use crate::routing::definition::{DefinitionError, NatsSettings};
-use crate::routing::{Endpoint, Limits, Routed, SendError, Surroundings};
+use crate::routing::{Endpoint, Routed, Surroundings};
 use answer::Answer;
 use headers::Headers;
 use login::Login;
@@ -44,43 +44,18 @@ use session::{Event, MAX_LINE, PublishError, Session};
 /// The port of NATS, with TLS and without.
 const PORT: u16 = 4222;
 
-/// A NATS JetStream.
-#[derive(Debug)]
-pub(super) struct NatsEndpoint {
-    publisher: Publisher<Server>,
-    description: String,
-}
-
-impl NatsEndpoint {
-    /// An endpoint of settings.
-    ///
-    /// # Errors
-    /// [`DefinitionError`] with the member.
-    pub(super) fn new(settings: &NatsSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let server = Server::new(settings, surroundings)?;
-        Ok(Self {
-            publisher: Publisher::new(server, settings.timeout),
-            description: format!("publish {} at {}", settings.subject, settings.url),
-        })
-    }
-}
-
-impl Endpoint for NatsEndpoint {
-    fn send<'a>(&'a mut self, batch: &'a [Routed]) -> BoxFuture<'a, Result<(), SendError>> {
-        Box::pin(self.publisher.send(batch))
-    }
-
-    fn limits(&self) -> Limits {
-        Limits::USUAL
-    }
-
-    fn describe(&self) -> String {
-        self.description.clone()
-    }
-
-    fn close(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(self.publisher.close())
-    }
+/// An endpoint of settings.
+///
+/// # Errors
+/// [`DefinitionError`] with the member.
+pub(super) fn endpoint(
+    settings: &NatsSettings,
+    surroundings: &Surroundings,
+) -> Result<impl Endpoint + use<>, DefinitionError> {
+    let jetstream = Server::new(settings, surroundings)?;
+    let server = &settings.broker.server;
+    let description = format!("publish {} at {}", settings.subject, server.url);
+    Ok(Publisher::new(jetstream, description, server.timeout))
 }
 
 /// How to speak with the server.
@@ -107,11 +82,6 @@ struct Info {
 
 impl Server {
     fn new(settings: &NatsSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let tls = TlsSettings {
-            ca: settings.ca.as_deref(),
-            certificate: settings.client_certificate.as_deref(),
-            key: settings.client_key.as_ref(),
-        };
         let subject = Template::parse(&settings.subject, Dialect::Subject);
         if let Some(stream) = &settings.stream
             && !headers::is_plain(stream)
@@ -122,13 +92,13 @@ impl Server {
             ));
         }
         Ok(Self {
-            address: Address::read(&settings.url, "tls", |_| PORT, tls)?,
+            address: Address::read(&settings.broker, "tls", |_| PORT)?,
             subject: subject.map_err(|why| DefinitionError::new("subject", why))?,
             stream: settings.stream.clone(),
             login: Login::read(settings)?,
             hub: surroundings.hub_name.to_string(),
             lane: Arc::clone(&surroundings.lane),
-            window: usize::from(settings.max_in_flight),
+            window: usize::from(settings.broker.max_in_flight),
         })
     }
 

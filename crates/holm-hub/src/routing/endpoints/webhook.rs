@@ -21,17 +21,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use holm_identity::Roots;
-use holm_identity::tls::client_config;
 use holm_model::SystemProperty;
 use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 
+use super::address::trusting;
 use super::record;
 use crate::Clock;
-use crate::routing::definition::{DefinitionError, WebhookSettings};
+use crate::routing::definition::{DefinitionError, ServerSettings, WebhookSettings};
 use crate::routing::endpoint::{Endpoint, Limits, Routed, SendError, Surroundings};
 
 /// The most bytes of an answer that are read; nothing in it counts but what is said about errors.
@@ -59,7 +58,7 @@ impl Webhook {
     /// # Errors
     /// [`DefinitionError`] for certificates that can't be read.
     pub(super) fn new(settings: &WebhookSettings, surroundings: &Surroundings) -> Result<Self, DefinitionError> {
-        let (client, target) = client(settings)?;
+        let (client, target) = client(&settings.server)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
             let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
@@ -77,11 +76,11 @@ impl Webhook {
         Ok(Self {
             client,
             target,
-            url: settings.url.clone(),
+            url: settings.server.url.clone(),
             per_message: settings.per_message,
             headers,
             hmac: key.map(|key| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.expose().as_bytes())),
-            timeout: settings.timeout,
+            timeout: settings.server.timeout,
             max_messages: usize::try_from(settings.max_messages).unwrap_or(usize::MAX),
             clock: surroundings.clock.clone(),
         })
@@ -204,23 +203,15 @@ impl Endpoint for Webhook {
     }
 }
 
-fn client(settings: &WebhookSettings) -> Result<(Client, String), DefinitionError> {
+fn client(server: &ServerSettings) -> Result<(Client, String), DefinitionError> {
     let wrong = || DefinitionError::new("url", "is no address of a web server");
-    let uri: Uri = settings.url.parse().map_err(|_| wrong())?;
+    let uri: Uri = server.url.parse().map_err(|_| wrong())?;
     let host = uri.host().ok_or_else(wrong)?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     if uri.scheme_str() == Some("http") {
         return Ok((Client::plain(host, uri.port_u16().unwrap_or(80)), target));
     }
-    let roots = match &settings.ca {
-        Some(pem) => Roots::none().with_pem(pem.as_bytes()),
-        None => {
-            let system = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-            Roots::none().with_system(system.as_deref())
-        }
-    };
-    let tls = roots.and_then(|roots| client_config(roots, None));
-    let tls = tls.map_err(|error| DefinitionError::new("ca", holm_net::error_chain(&error)))?;
+    let tls = trusting(server.ca.as_deref(), None)?;
     Ok((Client::new(Arc::new(tls), host, uri.port_u16().unwrap_or(443)), target))
 }
 

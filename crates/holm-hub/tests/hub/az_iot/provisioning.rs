@@ -36,7 +36,11 @@ pub(super) async fn register(hub: &TestHub, id: &str, group: &str) {
     let end = hub.now_seconds() + 3600;
     let token = SasToken::sign(&registrant.resource(), end, Some("registration"), &key);
     let credential = Credential::Token(token.to_text().expose().to_owned());
-    let applicant = Applicant { registrant, credential };
+    let applicant = Applicant {
+        registrant,
+        credential,
+        source: None,
+    };
     let begun = backend.begin(&applicant, Bytes::new()).await.unwrap();
     let operation = begun.body["operationId"].as_str().unwrap();
     assert_eq!(backend.state(&applicant, operation).await.unwrap().status, 200);

@@ -85,10 +85,10 @@ async fn a_full_disk_makes_messages_wait_and_shows_nothing_half() {
         }
         all
     };
+    // Room for 300 messages, and none for a file of them, or as many again.
+    let ballast = disk.fill(500);
     endpoint.send(&padded(0..300)).await.unwrap();
 
-    // Room for some more messages, and none for a file of those that are there.
-    let ballast = disk.fill(100);
     let appended = endpoint.send(&padded(300..800)).await;
     let begun = Instant::now();
     let unfinished = loop {

@@ -13,6 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use holm_hub::Clock;
@@ -81,9 +82,19 @@ impl Certificates {
     }
 }
 
-/// A port that is free now.
+/// A port for a server that comes and goes. It is none of those that the system gives out by itself (from 32768 on), which another test
+/// could get while the server is away; each process of the tests begins elsewhere.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 16_384;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = (0..FIRST).map(|_| {
+        let step = std::process::id()
+            .wrapping_mul(16)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(FIRST + step % FIRST).unwrap()
+    });
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("there is a free port")
 }
 
 /// Where programs are, or none with the reason said. In CI they must be there.

@@ -92,6 +92,28 @@ fn other_topics_do_not_exist() {
     }
 }
 
+#[test]
+fn a_request_for_a_certificate_has_its_rid_behind_the_published_path() {
+    let parse = |topic| ClientTopic::parse(topic, &id("d"));
+
+    assert_eq!(
+        parse("$iothub/credentials/POST/issueCertificate/?$rid=r-01"),
+        Ok(ClientTopic::IssueCertificate { rid: Some("r-01") })
+    );
+    assert_eq!(
+        parse("$iothub/credentials/POST/issueCertificate/"),
+        Ok(ClientTopic::IssueCertificate { rid: None })
+    );
+    assert!(matches!(
+        parse("$iothub/credentials/POST/other/?$rid=r-01"),
+        Err(TopicError::Unknown(_))
+    ));
+    assert_eq!(
+        ServerTopic::certificate_response(202, "r-01"),
+        "$iothub/credentials/res/202/?$rid=r-01"
+    );
+}
+
 /// Acceptance row 48.
 #[test]
 fn a_rid_is_opaque_and_may_be_missing() {

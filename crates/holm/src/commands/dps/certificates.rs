@@ -1,12 +1,10 @@
 //! `holm dps certificate …`: certificates of authorities, which enrollments name.
 
-use std::path::Path;
-
-use anyhow::Context;
 use holm_model::wire::percent;
 use hyper::Method;
 use serde_json::{Value, json};
 
+use super::documents::read;
 use super::{said, text};
 use crate::cli::{DpsCertificate, HubAccess};
 use crate::commands::hub_access;
@@ -57,10 +55,6 @@ pub(super) async fn run(command: DpsCertificate) -> anyhow::Result<()> {
 
 fn path(name: &str) -> String {
     format!("{CERTIFICATES}/{}", percent::encode(name))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("`{}` can't be read", file.display()))
 }
 
 async fn call(method: Method, path: &str, body: Option<&Value>, hub: &HubAccess) -> anyhow::Result<Value> {

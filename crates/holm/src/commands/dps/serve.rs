@@ -3,22 +3,18 @@
 
 use std::num::NonZeroU32;
 
-use holm_hub::HubConfig;
-
 use crate::cli::DpsRun;
 use crate::commands::hub;
+use crate::open_files;
 use crate::signals::Signals;
 
 pub(super) async fn run(options: DpsRun) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let mut config = HubConfig::new(&options.data, &options.hostname);
+    let mut config = options.serving.config();
     config.provisioning_only = true;
-    config.bind = options.bind;
-    config.mqtt_port = options.mqtt_port;
-    config.amqp_port = options.amqp_port;
-    config.https_port = options.https_port;
     config.files = None;
     config.registrations_per_minute = options.max_registrations_per_minute.and_then(NonZeroU32::new);
     config.issued_certificate_days = options.issued_certificate_days;
-    hub::run_until_told(config, options.status, options.check, &mut signals).await
+    let room = hub::Room::new(open_files::raise(), None);
+    hub::run_until_told(config, options.status, options.check, room, &mut signals).await
 }

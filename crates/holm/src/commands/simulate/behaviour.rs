@@ -11,8 +11,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use serde::Deserialize;
+use anyhow::{Context as _, anyhow, bail};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::cli::values;
@@ -34,14 +34,78 @@ pub(super) struct Behaviour {
     pub(super) method_status: i32,
 }
 
+/// As it stands in the file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     every: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     body: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
     report: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
     tags: Option<Value>,
     method_status: Option<i32>,
+}
+
+/// A value that is given, be it null.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+impl Written {
+    /// What of it has a form that nobody can follow: where it stands, and what is wrong.
+    fn wrong(&self) -> Option<(String, String)> {
+        for (name, value) in [("report", &self.report), ("tags", &self.tags)] {
+            if let Some(value) = value.as_ref().filter(|value| !value.is_object() && !value.is_null()) {
+                let text = format!("`{name}` is `{value}`: give an object, or null for none");
+                return Some((format!("\"{name}\""), text));
+            }
+        }
+        let templates = [&self.body, &self.report, &self.tags].into_iter().flatten();
+        let text = templates.flat_map(without_divisor).next()?;
+        let told = format!("`{text}` has no number to divide by; write it as `{{n%5}}`");
+        Some((Value::from(text).to_string(), told))
+    }
+
+    fn every(&self, usual: Duration) -> Result<Duration, String> {
+        match self.every.as_deref() {
+            None => Ok(usual),
+            Some("never") => Ok(OFF),
+            Some(text) => match values::duration(text) {
+                Ok(every) if every > OFF => Ok(every),
+                Ok(_) => Err(format!("`every` is `{text}`: give `never`, or at least `1s`")),
+                Err(why) => Err(format!("`every` is `{text}`: {why}")),
+            },
+        }
+    }
+}
+
+/// The line on which a text stands first, as the end of a sentence.
+fn at_line(file: &str, text: &str) -> String {
+    let before = file.find(text).and_then(|place| file.get(..place));
+    before.map_or_else(String::new, |before| {
+        format!(" at line {}", before.matches('\n').count() + 1)
+    })
+}
+
+/// A text of the template in which `{n%` is followed by nothing that divides.
+fn without_divisor(template: &Value) -> Option<&str> {
+    match template {
+        Value::String(text) => {
+            let mut rests = text.split("{n%").skip(1);
+            let is_wrong = rests.any(|rest| {
+                let divisor = rest
+                    .split_once('}')
+                    .and_then(|(divisor, _)| divisor.parse::<u64>().ok());
+                divisor.is_none_or(|divisor| divisor == 0)
+            });
+            is_wrong.then_some(text)
+        }
+        Value::Array(items) => items.iter().find_map(without_divisor),
+        Value::Object(members) => members.values().find_map(without_divisor),
+        _ => None,
+    }
 }
 
 impl Default for Behaviour {
@@ -67,14 +131,11 @@ impl Behaviour {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let written: Written = serde_json::from_str(text)?;
         let usual = Self::default();
-        let every = match written.every.as_deref() {
-            None => usual.every,
-            Some("never") => OFF,
-            Some(text) => match values::duration(text) {
-                Ok(every) => every,
-                Err(why) => bail!("`every` is `{text}`: {why}"),
-            },
-        };
+        let every = written.every(usual.every);
+        let every = every.map_err(|why| anyhow!("{why}{}", at_line(text, "\"every\"")))?;
+        if let Some((place, why)) = written.wrong() {
+            bail!("{why}{}", at_line(text, &place));
+        }
         Ok(Self {
             every,
             body: written.body.unwrap_or(usual.body),
@@ -82,6 +143,11 @@ impl Behaviour {
             tags: written.tags.unwrap_or(usual.tags),
             method_status: written.method_status.unwrap_or(usual.method_status),
         })
+    }
+
+    /// Whether devices report what they are.
+    pub(super) fn reports(&self) -> bool {
+        !self.report.is_null()
     }
 }
 
@@ -166,8 +232,23 @@ mod tests {
         assert_eq!((read.every, read.method_status), (Duration::from_secs(90), 200));
         assert_eq!(read.tags, json!({"a": 1}));
         assert_eq!(Behaviour::parse(r#"{"every": "never"}"#).unwrap().every, Duration::ZERO);
-        for wrong in [r#"{"evry": "1s"}"#, r#"{"every": "soon"}"#, "[]"] {
-            assert!(Behaviour::parse(wrong).is_err(), "{wrong}");
+        assert!(!Behaviour::parse(r#"{"report": null}"#).unwrap().reports());
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_with_its_line() {
+        for (wrong, told) in [
+            ("{\n\"evry\": \"1s\"\n}", "unknown field `evry`"),
+            ("{\n\"every\": \"soon\"\n}", "`every` is `soon`: it is no time"),
+            ("{\n\"every\": \"0s\"\n}", "`every` is `0s`: give `never`"),
+            ("{\n\"tags\": 5\n}", "`tags` is `5`: give an object"),
+            ("{\"body\":\n[\"{n%0}\"]\n}", "`{n%0}` has no number to divide by"),
+            ("{\n\"methodStatus\": \"ok\"\n}", "invalid type"),
+            ("{\n\"every\" \"1s\"\n}", "expected `:`"),
+        ] {
+            let error = Behaviour::parse(wrong).unwrap_err().to_string();
+
+            assert!(error.contains(told) && error.contains("line 2"), "{error}");
         }
     }
 }

@@ -1,23 +1,72 @@
 //! What a simulated fleet has done: counted by all its members, read by the one who reports.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
-
-use serde_json::{Value, json};
-
-use crate::output;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Boundaries of times, in microseconds: each a quarter more than the one before, from 0.1 ms to two minutes.
 const STEPS: usize = 64;
 
+/// How many members have come so far, and when the last of them did.
+#[derive(Debug)]
+pub(super) struct Milestone {
+    wanted: usize,
+    reached: AtomicUsize,
+    complete: OnceLock<Instant>,
+}
+
+impl Milestone {
+    const fn new(wanted: usize) -> Self {
+        Self {
+            wanted,
+            reached: AtomicUsize::new(0),
+            complete: OnceLock::new(),
+        }
+    }
+
+    /// One more; each member comes once.
+    pub(super) fn reach(&self) {
+        if self.reached.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
+            self.complete.get_or_init(Instant::now);
+        }
+    }
+
+    /// How many there are to be.
+    pub(super) const fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// How many have come.
+    pub(super) fn reached(&self) -> usize {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// How many have not.
+    pub(super) fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.reached())
+    }
+
+    /// How long after `begin` the last of them came; `None` as long as one is missing, or if nobody is to come.
+    pub(super) fn after(&self, begin: Instant) -> Option<Duration> {
+        self.complete.get().map(|at| at.duration_since(begin))
+    }
+}
+
 /// The figures.
 #[derive(Debug)]
 pub(super) struct Counts {
-    pub(super) connected: AtomicUsize,
+    /// When connecting began.
+    pub(super) begin: Instant,
+    connected: AtomicUsize,
     most_connected: AtomicUsize,
-    /// Members that were connected at least once.
-    pub(super) tried: AtomicUsize,
+    /// Members that were connected once.
+    pub(super) arrived: Milestone,
+    /// Members that have told once what they are or run, of those that have something to tell.
+    pub(super) reported: Milestone,
+    /// Edges that have told once that the fleet's deployment is in force.
+    pub(super) deployed: Milestone,
+    /// Why the last of those that could not connect or report could not.
+    trouble: Mutex<Option<String>>,
     pub(super) disconnects: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) acknowledged: AtomicU64,
@@ -27,17 +76,35 @@ pub(super) struct Counts {
     pub(super) deployments: AtomicU64,
     pub(super) methods: AtomicU64,
     pub(super) messages: AtomicU64,
-    all_connected_millis: AtomicU64,
     times: [AtomicU64; STEPS],
     is_ending: AtomicBool,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What was counted.
+pub(super) fn number(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn boundary(step: usize) -> f64 {
+    100.0 * 1.25_f64.powi(i32::try_from(step).unwrap_or(i32::MAX))
+}
+
+impl Counts {
+    /// For so many members, of which so many report and so many are given the fleet's deployment.
+    pub(super) fn new(members: usize, reporting: usize, targeted: usize) -> Self {
         Self {
+            begin: Instant::now(),
             connected: AtomicUsize::default(),
             most_connected: AtomicUsize::default(),
-            tried: AtomicUsize::default(),
+            arrived: Milestone::new(members),
+            reported: Milestone::new(reporting),
+            deployed: Milestone::new(targeted),
+            trouble: Mutex::default(),
             disconnects: AtomicU64::default(),
             sent: AtomicU64::default(),
             acknowledged: AtomicU64::default(),
@@ -47,23 +114,11 @@ impl Default for Counts {
             deployments: AtomicU64::default(),
             methods: AtomicU64::default(),
             messages: AtomicU64::default(),
-            all_connected_millis: AtomicU64::default(),
             times: std::array::from_fn(|_| AtomicU64::default()),
             is_ending: AtomicBool::default(),
         }
     }
-}
 
-/// Adds one.
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn boundary(step: usize) -> f64 {
-    100.0 * 1.25_f64.powi(i32::try_from(step).unwrap_or(i32::MAX))
-}
-
-impl Counts {
     pub(super) fn is_connected(&self) {
         let now = self.connected.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_connected.fetch_max(now, Ordering::Relaxed);
@@ -75,6 +130,27 @@ impl Counts {
         if !self.is_ending.load(Ordering::Relaxed) {
             count(&self.disconnects);
         }
+    }
+
+    /// How many are connected now.
+    pub(super) fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// The most that were connected at a time.
+    pub(super) fn most_connected(&self) -> usize {
+        self.most_connected.load(Ordering::Relaxed)
+    }
+
+    /// A member could not connect or report.
+    pub(super) fn trouble(&self, reason: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = Some(reason.to_owned());
+    }
+
+    /// Why one could not, if one could not.
+    pub(super) fn last_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on nothing is sent, and nothing that breaks is counted.
@@ -89,7 +165,6 @@ impl Counts {
 
     /// Whether every message that was sent has ended.
     pub(super) fn is_quiet(&self) -> bool {
-        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         number(&self.acknowledged) + number(&self.failed) >= number(&self.sent)
     }
 
@@ -103,70 +178,21 @@ impl Counts {
         }
     }
 
-    pub(super) fn all_tried(&self, members: usize) -> bool {
-        self.tried.load(Ordering::Relaxed) >= members
+    /// How many steps the fleet has made towards being there.
+    pub(super) fn settled(&self) -> usize {
+        self.arrived.reached() + self.reported.reached() + self.deployed.reached()
     }
 
-    pub(super) fn everybody_was_connected(&self, after: Duration) {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        self.all_connected_millis.store(millis.max(1), Ordering::Relaxed);
-    }
-
-    /// Shows how it goes: a line that is written over on a terminal, nothing elsewhere.
-    pub(super) fn progress(&self, members: usize, elapsed: Duration) {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        const WIDTH: usize = 20;
-        let connected = self.connected.load(Ordering::Relaxed);
-        let full = (connected * WIDTH).checked_div(members).unwrap_or(0).min(WIDTH);
-        output::over(&format!(
-            "{}{} {connected}/{members} connected, {} acknowledged, {} reports, {} methods, {} s",
-            "#".repeat(full),
-            "-".repeat(WIDTH - full),
-            self.acknowledged.load(Ordering::Relaxed),
-            self.reports.load(Ordering::Relaxed),
-            self.methods.load(Ordering::Relaxed),
-            elapsed.as_secs(),
-        ));
-    }
-
-    /// Ends the line of the progress.
-    pub(super) fn close_line(&self) {
-        if std::io::stderr().is_terminal() {
-            output::note("");
-        }
-    }
-
-    /// What came of it. Times are those from sending to acknowledgement, a quarter more than they were at most.
-    pub(super) fn report(&self, members: usize, registered: Duration) -> Value {
-        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let all_connected = Some(number(&self.all_connected_millis)).filter(|millis| *millis > 0);
-        json!({
-            "registered": members,
-            "registrationSeconds": (registered.as_secs_f64() * 10.0).round() / 10.0,
-            "mostConnected": self.most_connected.load(Ordering::Relaxed),
-            "allConnectedSeconds": all_connected.map(|millis| millis as f64 / 1e3),
-            "brokenConnections": number(&self.disconnects),
-            "sent": number(&self.sent),
-            "acknowledged": number(&self.acknowledged),
-            "failed": number(&self.failed),
-            "acknowledgedAfterMs50": self.percentile(0.5),
-            "acknowledgedAfterMs99": self.percentile(0.99),
-            "reports": number(&self.reports),
-            "desiredChanges": number(&self.changes),
-            "deploymentsReported": number(&self.deployments),
-            "methodsAnswered": number(&self.methods),
-            "messagesReceived": number(&self.messages),
-        })
-    }
-
-    fn percentile(&self, part: f64) -> Option<f64> {
-        let counts: Vec<u64> = self
-            .times
+    /// Whether all have connected once, and told what there is to tell.
+    pub(super) fn is_settled(&self) -> bool {
+        [&self.arrived, &self.reported, &self.deployed]
             .iter()
-            .map(|counter| counter.load(Ordering::Relaxed))
-            .collect();
+            .all(|milestone| milestone.missing() == 0)
+    }
+
+    /// The time, in milliseconds, within which this part of the messages was acknowledged, at most a quarter too high.
+    pub(super) fn percentile(&self, part: f64) -> Option<f64> {
+        let counts: Vec<u64> = self.times.iter().map(number).collect();
         let wanted = counts.iter().sum::<u64>() as f64 * part;
         let mut seen = 0;
         for (step, number) in counts.iter().enumerate() {
@@ -185,7 +211,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_within_a_quarter_of_the_truth() {
-        let counts = Counts::default();
+        let counts = Counts::new(0, 0, 0);
         for millis in 1..=100 {
             counts.took(Duration::from_millis(millis));
         }
@@ -194,6 +220,21 @@ mod tests {
 
         assert!((50.0..=63.0).contains(&median), "{median}");
         assert!((99.0..=125.0).contains(&high), "{high}");
-        assert_eq!(Counts::default().percentile(0.5), None);
+        assert_eq!(Counts::new(0, 0, 0).percentile(0.5), None);
+    }
+
+    #[test]
+    fn a_milestone_has_a_time_once_all_have_come_and_a_fleet_is_there_when_all_of_them_do() {
+        let counts = Counts::new(2, 1, 0);
+        counts.arrived.reach();
+        let (early, before) = (counts.arrived.after(counts.begin), counts.is_settled());
+
+        counts.arrived.reach();
+        counts.reported.reach();
+
+        assert_eq!((early, before), (None, false));
+        assert!(counts.arrived.after(counts.begin).is_some());
+        assert_eq!((counts.is_settled(), counts.settled()), (true, 3));
+        assert_eq!(counts.deployed.after(counts.begin), None);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use holm_client::{Client, Event, Events, Interests, Options};
+use holm_client::client::State;
+use holm_client::{Client, Event, Events, Interests, Options, TwinError};
 use holm_identity::SymmetricKey;
 use holm_model::method::MethodResponse;
 use holm_model::{Message, SystemProperty};
@@ -15,6 +15,9 @@ use serde_json::{Map, Value, json};
 use super::behaviour::{Behaviour, filled};
 use super::counts::{Counts, count};
 use super::registration::Member;
+
+/// How long after a report that the hub has not taken it is told again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What a member is.
 #[derive(Clone, Debug)]
@@ -29,8 +32,13 @@ struct Running {
     client: Client,
     number: u32,
     is_edge: bool,
+    is_targeted: bool,
     behaviour: Arc<Behaviour>,
     counts: Arc<Counts>,
+    has_reported: bool,
+    has_deployed: bool,
+    /// When it reports once more what the hub has not taken.
+    again: Option<tokio::time::Instant>,
 }
 
 /// Starts a member in a scope.
@@ -56,14 +64,18 @@ pub(super) fn start(
         client,
         number: member.number,
         is_edge,
+        is_targeted: member.is_targeted,
         behaviour,
         counts,
+        has_reported: false,
+        has_deployed: false,
+        again: None,
     };
     scope.spawn_until_stopped(running.live(events, offset));
 }
 
 impl Running {
-    async fn live(self, mut events: Events, offset: Duration) {
+    async fn live(mut self, mut events: Events, offset: Duration) {
         let is_silent = self.is_edge || self.behaviour.every.is_zero();
         let every = if is_silent {
             Duration::from_secs(3600)
@@ -72,6 +84,7 @@ impl Running {
         };
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + offset, every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut state = self.client.state();
         let (mut is_connected, mut was_connected, mut sent) = (false, false, 0);
         loop {
             tokio::select! {
@@ -79,6 +92,12 @@ impl Running {
                     sent += 1;
                     self.send(sent).await;
                 }
+                Ok(()) = state.changed(), if !was_connected => {
+                    if let State::Refused(reason) | State::Disconnected(reason) = &*state.borrow_and_update() {
+                        self.counts.trouble(reason);
+                    }
+                }
+                () = until(self.again), if is_connected => self.is_there().await,
                 event = events.next() => match event {
                     None => return,
                     Some(Event::Connected) => {
@@ -86,7 +105,7 @@ impl Running {
                             self.counts.is_connected();
                         }
                         if !was_connected {
-                            self.counts.tried.fetch_add(1, Ordering::Relaxed);
+                            self.counts.arrived.reach();
                         }
                         (is_connected, was_connected) = (true, true);
                         self.is_there().await;
@@ -130,15 +149,16 @@ impl Running {
     }
 
     /// Connected: reports what it is, or what it runs.
-    async fn is_there(&self) {
+    async fn is_there(&mut self) {
+        self.again = None;
         if self.is_edge {
             self.follow_deployment().await;
-        } else if !self.behaviour.report.is_null() {
+        } else if self.behaviour.reports() {
             self.report(filled(&self.behaviour.report, self.number, 0)).await;
         }
     }
 
-    async fn handle(&self, event: Event) {
+    async fn handle(&mut self, event: Event) {
         match event {
             Event::DesiredChanged(_) => {
                 count(&self.counts.changes);
@@ -160,21 +180,54 @@ impl Running {
         }
     }
 
-    async fn follow_deployment(&self) {
-        if let Ok(twin) = self.client.twin().await
-            && self.report(deployment_report(&twin)).await
-        {
-            count(&self.counts.deployments);
+    async fn follow_deployment(&mut self) {
+        let twin = match self.client.twin().await {
+            Ok(twin) => twin,
+            Err(error) => return self.not_taken(&error),
+        };
+        if !self.report(deployment_report(&twin)).await {
+            return;
+        }
+        count(&self.counts.deployments);
+        if has_deployment(&twin) && self.is_targeted && !std::mem::replace(&mut self.has_deployed, true) {
+            self.counts.deployed.reach();
         }
     }
 
-    async fn report(&self, patch: Value) -> bool {
-        let is_reported = self.client.patch_reported(patch).await.is_ok();
-        if is_reported {
-            count(&self.counts.reports);
+    async fn report(&mut self, patch: Value) -> bool {
+        if let Err(error) = self.client.patch_reported(patch).await {
+            self.not_taken(&error);
+            return false;
         }
-        is_reported
+        count(&self.counts.reports);
+        if !std::mem::replace(&mut self.has_reported, true) {
+            self.counts.reported.reach();
+        }
+        true
     }
+
+    /// What the hub has not answered, or not taken now, it is told again; with a new connection that is done anyway.
+    fn not_taken(&mut self, error: &TwinError) {
+        self.counts.trouble(&error.to_string());
+        let is_passing = match error {
+            TwinError::NoAnswer => true,
+            TwinError::Refused { status, .. } => *status == 429 || *status >= 500,
+            TwinError::NotConnected | TwinError::Stopped => false,
+        };
+        self.again = is_passing.then(|| tokio::time::Instant::now() + AGAIN);
+    }
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether there is something in the twin that an edge shall run.
+fn has_deployment(twin: &Value) -> bool {
+    twin["desired"].get("schemaVersion").is_some()
 }
 
 /// What an edge says of the deployment in its twin when all of it runs; modules that are gone are taken back.
@@ -203,11 +256,10 @@ fn deployment_report(twin: &Value) -> Value {
             json!({ "runtimeStatus": status, "exitCode": 0, "type": entry["type"], "settings": { "image": entry["settings"]["image"] } }),
         );
     }
-    let is_empty = desired.get("schemaVersion").is_none();
     json!({
         "schemaVersion": "1.1",
         "lastDesiredVersion": desired["$version"],
-        "lastDesiredStatus": { "code": if is_empty { 417 } else { 200 }, "description": "" },
+        "lastDesiredStatus": { "code": if has_deployment(twin) { 200 } else { 417 }, "description": "" },
         "modules": modules,
     })
 }

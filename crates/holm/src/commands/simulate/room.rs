@@ -10,40 +10,41 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::bail;
 use holm_net::{Dial, Dialer, Dialing};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::output;
+use crate::{open_files, output};
 
 /// Files beside those of connections.
 const OTHER_FILES: u64 = 128;
+/// Members of a connection that is shared: fewer than there is room for, since a place that is given up is not taken at once.
+const SHARE: usize = 900;
 /// Addresses of loopback from which connections come.
 const SOURCES: u32 = 64;
 /// Where the system tells which ports it gives out.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// How many connections so many members need.
+pub(super) const fn connections(members: usize, is_shared: bool) -> usize {
+    if is_shared { members.div_ceil(SHARE) } else { members }
+}
 
 /// Makes sure that so many connections can be open: raises the limit of this process as far as it may.
 ///
 /// # Errors
 /// That they can't, with the way out.
 pub(super) fn take_files(connections: usize) -> anyhow::Result<()> {
-    let needed = connections as u64 + OTHER_FILES;
-    let before = getrlimit(Resource::Nofile);
-    if before.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    let most = before.maximum.unwrap_or(needed);
-    let limit = Rlimit {
-        current: Some(most),
-        maximum: before.maximum,
-    };
-    if most >= needed && setrlimit(Resource::Nofile, limit).is_ok() {
+    let needed = u64::try_from(connections)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHER_FILES);
+    let files = open_files::raise();
+    if files >= needed {
         return Ok(());
     }
     bail!(
-        "{connections} connections need as many open files, and this process may have {most}: {} connections are possible; \
-         allow more with `ulimit -Hn {needed}` as root, here and for the hub, or give fewer `--devices`",
-        most.saturating_sub(OTHER_FILES)
+        "{connections} connections need as many open files, and this process may have {files}: {} connections are possible; \
+         allow more here and for the hub (as root `ulimit -n {needed}` in this shell; `LimitNOFILE` in the hub's unit), or let them \
+         share connections by `--protocol amqp --shared`, or give fewer `--devices`",
+        files.saturating_sub(OTHER_FILES)
     )
 }
 
@@ -144,8 +145,17 @@ mod tests {
         let refused = take_files(usize::MAX / 2);
 
         // Where there is no limit there is nothing to refuse.
-        if getrlimit(Resource::Nofile).maximum.is_some() {
-            assert!(refused.unwrap_err().to_string().contains("are possible"));
+        if open_files::raise() < u64::MAX {
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains("are possible") && told.contains("--shared"), "{told}");
         }
+    }
+
+    #[test]
+    fn those_that_share_need_few_connections() {
+        assert_eq!(
+            (connections(100_000, false), connections(100_000, true)),
+            (100_000, 112)
+        );
     }
 }

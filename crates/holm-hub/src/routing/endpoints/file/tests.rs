@@ -69,11 +69,16 @@ async fn when_the_window_is_over_there_is_a_file_for_each_partition_though_nothi
     let folder = files.path().join("cold");
     let mut endpoint = world.open(definition(2)).unwrap();
 
+    let begun = Instant::now();
     endpoint
         .send(&[routed(1, "d0"), routed(2, "d1"), routed(3, "d0")])
         .await
         .unwrap();
-    assert_eq!(finished(&folder), [], "nothing is to be seen before");
+    let seen = finished(&folder);
+    assert!(
+        seen.is_empty() || begun.elapsed() >= Duration::from_secs(2),
+        "nothing is to be seen before the window is over: {seen:?}"
+    );
     wait_for("the file", || finished(&folder).len() == 2).await;
 
     let [(first, lines), (second, _)] = &finished(&folder)[..] else {

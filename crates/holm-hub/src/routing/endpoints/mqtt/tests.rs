@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::testing::{World, routed};
 use super::*;
+use crate::routing::SendError;
 
 fn broker(document: Value) -> Result<Broker, DefinitionError> {
     let Value::Object(mut document) = document else {

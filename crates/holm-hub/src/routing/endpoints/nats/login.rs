@@ -54,14 +54,16 @@ impl Login {
             let key = UserKey::from_seed(seed.expose()).map_err(|why| wrong("nkeySeed", why))?;
             return Ok(Self::Key(key));
         }
-        Ok(match (&settings.user, &settings.password, &settings.token) {
-            (Some(user), Some(password), _) => Self::Password {
-                user: user.clone(),
-                password: password.clone(),
+        Ok(
+            match (&settings.broker.user, &settings.broker.password, &settings.token) {
+                (Some(user), Some(password), _) => Self::Password {
+                    user: user.clone(),
+                    password: password.clone(),
+                },
+                (_, _, Some(token)) => Self::Token(token.clone()),
+                _ => Self::Nobody,
             },
-            (_, _, Some(token)) => Self::Token(token.clone()),
-            _ => Self::Nobody,
-        })
+        )
     }
 
     /// The document of CONNECT.
