@@ -29,6 +29,8 @@ const MAX_OF_LANE: usize = 256;
 const MAX_LANES: usize = 16;
 /// Keys in a piece of a lane, the least and the most. To ask for a piece takes as long as to read some fifty keys.
 const PIECE: (usize, usize) = (64, 1024);
+/// How many keys are read to need one of them, in less time than it takes to ask for the next piece.
+const WORTH: usize = 16;
 
 /// How many rows of an index may still be read.
 #[derive(Debug)]
@@ -185,8 +187,8 @@ impl Lane {
     fn seek(&mut self, view: &View<'_>, at: &RowKey, budget: &Budget) -> Result<Option<RowKey>, ServiceError> {
         drop_before(&mut self.piece, at);
         if self.piece.is_empty() && !self.is_last && !budget.is_spent() {
-            // Who goes on from key to key gets more at a time, who leaps gets less.
-            self.size = if self.used * 2 >= self.size {
+            // Who needs one key of a few gets more at a time, who leaps far gets less.
+            self.size = if self.used * WORTH >= self.size {
                 (self.size * 2).min(PIECE.1)
             } else {
                 (self.size / 2).max(PIECE.0)

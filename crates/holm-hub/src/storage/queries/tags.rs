@@ -127,20 +127,20 @@ fn tag_path(steps: &[Step]) -> Option<String> {
     Some(path)
 }
 
-/// What stands in `twin_tags` of the tags in a document.
-macro_rules! tag_rows {
+/// The values in the tags of a document, as rows.
+macro_rules! values {
     ($device:literal, $module:literal, $from:literal, $document:literal, $where:literal) => {
         concat!(
             "SELECT tree.fullkey,
                 CASE tree.type WHEN 'null' THEN 0 WHEN 'true' THEN 1 WHEN 'false' THEN 1 WHEN 'text' THEN 3 ELSE 2 END,
                 CASE tree.type WHEN 'null' THEN 0 WHEN 'text' THEN substr(tree.atom, 1, 200) ELSE tree.atom END, ",
             $device, ", ", $module, " FROM ", $from, "json_tree(", $document, ", '$.tags') AS tree
-            WHERE tree.type NOT IN ('object', 'array')", $where, " UNION ALL ", marks!($device, $module, $from, $document, $where)
+            WHERE tree.type NOT IN ('object', 'array')", $where
         )
     };
 }
 
-/// The marks of the tags in a document.
+/// The marks of the tags in a document, as rows.
 macro_rules! marks {
     ($device:literal, $module:literal, $from:literal, $document:literal, $where:literal) => {
         concat!(
@@ -160,6 +160,20 @@ macro_rules! marks {
     };
 }
 
+/// Both, each by a statement of its own: rows of a union are not looked for by the key, but all others passed to find them.
+macro_rules! each {
+    ($before:literal, $device:literal, $module:literal, $from:literal, $document:literal, $where:literal, $after:literal) => {
+        concat!(
+            $before,
+            values!($device, $module, $from, $document, $where),
+            $after,
+            $before,
+            marks!($device, $module, $from, $document, $where),
+            $after
+        )
+    };
+}
+
 /// The table and what keeps it. A new version of a twin with other tags replaces the rows; a twin that goes takes them along.
 const TAGS: &str = concat!(
     "CREATE TABLE IF NOT EXISTS twin_tags (
@@ -174,32 +188,48 @@ const TAGS: &str = concat!(
     WHEN NOT EXISTS (SELECT 1 FROM twins AS old WHERE old.device = NEW.device AND old.module = NEW.module
         AND (old.version = NEW.version
             OR json_extract(old.document, '$.tags') = json_extract(NEW.document, '$.tags')))
-    BEGIN
-        DELETE FROM twin_tags WHERE (path, kind, value, device, module) IN (",
-    tag_rows!(
+    BEGIN ",
+    each!(
+        "DELETE FROM twin_tags WHERE (path, kind, value, device, module) IN (",
         "NEW.device",
         "NEW.module",
         "twins AS old, ",
         "old.document",
-        " AND old.device = NEW.device AND old.module = NEW.module"
+        " AND old.device = NEW.device AND old.module = NEW.module",
+        "); "
     ),
-    ");
-        INSERT INTO twin_tags (path, kind, value, device, module) ",
-    tag_rows!("NEW.device", "NEW.module", "", "NEW.document", ""),
-    ";
-    END;
+    each!(
+        "INSERT INTO twin_tags (path, kind, value, device, module) ",
+        "NEW.device",
+        "NEW.module",
+        "",
+        "NEW.document",
+        "",
+        "; "
+    ),
+    "END;
     CREATE TRIGGER IF NOT EXISTS twin_tags_removed AFTER DELETE ON twins
-    BEGIN
-        DELETE FROM twin_tags WHERE (path, kind, value, device, module) IN (",
-    tag_rows!("OLD.device", "OLD.module", "", "OLD.document", ""),
-    ");
-    END;"
+    BEGIN ",
+    each!(
+        "DELETE FROM twin_tags WHERE (path, kind, value, device, module) IN (",
+        "OLD.device",
+        "OLD.module",
+        "",
+        "OLD.document",
+        "",
+        "); "
+    ),
+    "END;"
 );
 
-const FILL: &str = concat!(
+const FILL: &str = each!(
     "INSERT INTO twin_tags (path, kind, value, device, module) ",
-    tag_rows!("twins.device", "twins.module", "twins, ", "twins.document", ""),
-    ";"
+    "twins.device",
+    "twins.module",
+    "twins, ",
+    "twins.document",
+    "",
+    "; "
 );
 
 /// For a database of a release whose triggers made no marks.

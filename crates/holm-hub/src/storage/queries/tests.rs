@@ -283,3 +283,32 @@ async fn counts_of_the_database_are_those_of_the_twins() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_change_of_a_twin_finds_its_rows_by_their_key_however_many_others_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hub.db");
+    Repository::open(&path).unwrap().close().await;
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRIGGER_EQP, true)
+        .unwrap();
+
+    for change in [
+        "INSERT OR REPLACE INTO twins (device, module, version, document) VALUES ('d', '', 1, '{}')",
+        "DELETE FROM twins WHERE device = 'd' AND module = ''",
+        "INSERT OR REPLACE INTO identities (device, module) VALUES ('d', '')",
+        "DELETE FROM identities WHERE device = 'd' AND module = ''",
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {change}")).unwrap();
+        let rows = statement.query_map([], |row| row.get(3)).unwrap();
+        let plan: Vec<String> = rows.map(Result::unwrap).collect();
+
+        let of_indexes = |word: &str| {
+            let mut steps = plan.iter();
+            steps.any(|step| step.starts_with(word) && (step.contains("twin_tags") || step.contains("identity_counts")))
+        };
+        assert!(of_indexes("SEARCH"), "{change}: {plan:?}");
+        assert!(!of_indexes("SCAN"), "{change}: {plan:?}");
+    }
+}
