@@ -40,7 +40,6 @@ impl Jobs {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, ServiceError> {
         let (hub_name, signals) = (Arc::clone(&self.hub_name), self.signals.clone());
-        let is_told = self.repository.interest().wants(Source::DeviceJobLifecycleEvents);
         let change = move |transaction: &Transaction<'_>| {
             change(Rows {
                 transaction,
@@ -49,9 +48,8 @@ impl Jobs {
         };
         let then = move |changed: &T| {
             then(changed);
-            if is_told {
-                signals.outbox_filled();
-            }
+            // Whether anybody wants the events is known in the change alone.
+            signals.outbox_filled();
         };
         self.repository.change_then(change, then).await
     }

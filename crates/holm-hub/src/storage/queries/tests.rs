@@ -94,6 +94,39 @@ async fn found(repository: &Repository, text: &str, after: Option<RowKey>, effor
     read.await.unwrap()
 }
 
+/// The keys that lead to the matches of a condition, as far as so many rows of indexes let them be found.
+async fn keys_within(repository: &Repository, text: &str, rows: usize) -> Vec<RowKey> {
+    let query = Query::parse(text).unwrap();
+    let read = repository.read(move |view| {
+        let finder = Finder { view, modules: false };
+        let mut keys = finder.keys(&query.filter())?.unwrap();
+        let (mut found, mut at, budget) = (Vec::new(), RowKey::default(), Budget::of(rows));
+        while let Some(key) = keys.seek(view, &at, &budget)? {
+            at = behind(&key);
+            found.push(key);
+        }
+        Ok(found)
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
+async fn where_the_effort_ends_no_key_is_leapt_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (repository, _) = fleet(&directory).await;
+    let text = "SELECT * FROM devices WHERE tags.site = 'x' AND tags.n >= 0 OR tags.odd = 'a'";
+
+    let all = keys_within(&repository, text, usize::MAX).await;
+    let mut parts = 0;
+    for rows in (32..600).step_by(16) {
+        let some = keys_within(&repository, text, rows).await;
+        parts += usize::from(some.len() < all.len());
+        assert!(all.starts_with(&some), "{rows}: {some:?}");
+    }
+
+    assert!(parts > 5, "every effort was enough");
+}
+
 #[tokio::test]
 async fn keys_of_every_kind_lead_to_every_match_from_wherever_a_page_begins() {
     let directory = tempfile::tempdir().unwrap();
