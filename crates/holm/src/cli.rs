@@ -77,7 +77,7 @@ pub(crate) use simulate::Simulate;
 
 /// Edge computing that anyone can run: a hub, an edge on each device, modules, and the tools to operate them.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version = build::text(), propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "holm", version = build::text(), after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// How log lines look: `text` or `json` [else HOLM_LOG_FORMAT, else text]
     #[arg(

@@ -144,9 +144,12 @@ impl Registration {
             "etag": self.etag_text(),
         });
         let mut more = Map::new();
-        if let (Status::Assigned, Some(assignment)) = (self.status, &self.assignment) {
+        // Also of one that is refused now: whoever locks a device out wants to know which it was.
+        if let Some(assignment) = &self.assignment {
             more.insert("assignedHub".to_owned(), json!(assignment.hub));
             more.insert("deviceId".to_owned(), json!(assignment.device));
+        }
+        if self.status == Status::Assigned && self.assignment.is_some() {
             more.insert("substatus".to_owned(), json!(self.substatus.name()));
         }
         if let Some((number, text)) = &self.error {
@@ -166,6 +169,12 @@ impl Registration {
     #[must_use]
     pub fn to_device_json(&self) -> Value {
         let mut document = self.to_json();
+        if let Value::Object(members) = &mut document
+            && self.status != Status::Assigned
+        {
+            members.remove("assignedHub");
+            members.remove("deviceId");
+        }
         if let (Value::Object(members), Value::Object(proof)) = (&mut document, &self.proof) {
             members.extend(proof.clone());
         }

@@ -209,11 +209,13 @@ pub(crate) struct Deploy {
 }
 
 /// What the events of a hub are about; `all` is ours.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     "Telemetry",
     "twinChangeEvents",
     "deviceLifecycleEvents",
     "deviceConnectionStateEvents",
+    "deviceJobLifecycleEvents",
+    "digitalTwinChangeEvents",
     "all",
 ];
 

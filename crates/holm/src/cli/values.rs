@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use holm_identity::Thumbprint;
-use holm_model::Timestamp;
 use holm_model::wire::percent;
+use holm_model::{Timestamp, strict_json};
 use serde_json::Value;
 
 use crate::output::WrongUse;
@@ -40,7 +40,8 @@ pub(super) fn begin(text: &str) -> Result<Begin, String> {
 
 /// Reads JSON.
 pub(super) fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("it is not JSON; text wants quotes of its own: {error}"))
+    strict_json::parse(text.as_bytes())
+        .map_err(|error| format!("it is not JSON; text wants quotes of its own: {error}"))
 }
 
 /// Reads `NAME=VALUE`.

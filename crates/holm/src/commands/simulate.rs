@@ -77,9 +77,7 @@ pub(crate) async fn run(options: Simulate) -> anyhow::Result<()> {
         if interrupt.is_told() {
             return Ok(());
         }
-        if let Some(deployment) = &mut deployment {
-            deployment.make(&service).await?;
-        }
+        deployment.make(&service).await?;
         if options.register_only {
             outcome.is_there = true;
             return Ok(());
@@ -105,7 +103,7 @@ pub(crate) async fn run(options: Simulate) -> anyhow::Result<()> {
     .await;
     outcome.is_cut_short = interrupt.is_told() && !outcome.is_there;
     if options.delete {
-        let deleted = clean_up(&roll, &service, deployment.as_ref(), &interrupt, &mut outcome).await;
+        let deleted = clean_up(&roll, &service, &deployment, &interrupt, &mut outcome).await;
         done = done.and(deleted);
     }
     report::show(outcome.figures(&roll, &counts), options.hub.json);
@@ -142,14 +140,11 @@ async fn register(
 async fn clean_up(
     roll: &Roll,
     service: &Arc<Service>,
-    deployment: Option<&Deployment>,
+    deployment: &Deployment,
     interrupt: &Interrupt,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let of_deployment = match deployment {
-        Some(deployment) => deployment.delete(service).await,
-        None => Ok(()),
-    };
+    let of_deployment = deployment.delete(service).await;
     let (deleted, of_members) = roll.delete(service, interrupt).await;
     outcome.deleted = deleted;
     let left = roll.registered().saturating_sub(deleted);

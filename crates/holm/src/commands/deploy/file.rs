@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use holm_model::strict_json;
 use serde_json::Value;
 
 /// Reads a file of JSON.
@@ -10,7 +11,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("`{shown}` can't be read"))?;
     let text = decode(&bytes).ok_or_else(|| anyhow!("`{shown}` is no text; save it as UTF-8"))?;
-    serde_json::from_str(&text).with_context(|| format!("`{shown}` is not JSON"))
+    strict_json::parse(text.as_bytes()).with_context(|| format!("`{shown}` is not JSON that can be kept as it is"))
 }
 
 fn decode(bytes: &[u8]) -> Option<String> {

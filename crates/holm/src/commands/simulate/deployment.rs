@@ -15,37 +15,43 @@ use crate::service::{Refused, Service};
 pub(super) struct Deployment {
     id: String,
     fleet: String,
-    content: Value,
+    /// What it sets; `None`: this run makes none.
+    content: Option<Value>,
     /// Whether this run has made it.
     is_made: bool,
 }
 
 impl Deployment {
-    /// That of the options, if there is one, checked as an edge would.
-    pub(super) fn read(options: &Simulate) -> anyhow::Result<Option<Self>> {
-        let Some(file) = &options.deployment else {
-            return Ok(None);
+    /// That of the options, checked as an edge would.
+    pub(super) fn read(options: &Simulate) -> anyhow::Result<Self> {
+        let content = match &options.deployment {
+            Some(file) => Some(deploy::modules_of(&deploy::read(file)?, file)?),
+            None => None,
         };
-        Ok(Some(Self {
+        Ok(Self {
             id: format!("{}deployment", options.prefix),
             fleet: options.prefix.clone(),
-            content: deploy::modules_of(&deploy::read(file)?, file)?,
+            content,
             is_made: false,
-        }))
+        })
     }
 
-    /// Makes it, in the place of that of an earlier run.
+    /// Makes it, if there is to be one, in the place of that of an earlier run.
     ///
     /// # Errors
     /// One of that name is there that no simulation has made; the hub does not take it.
     pub(super) async fn make(&mut self, service: &Service) -> anyhow::Result<()> {
-        let condition: &[(&str, &str)] = if self.is_there(service).await? {
-            &[("If-Match", "\"*\"")]
-        } else {
-            &[]
+        let Some(content) = &self.content else { return Ok(()) };
+        let condition: &[(&str, &str)] = match self.of_a_simulation(service).await? {
+            Some(true) => &[("If-Match", "\"*\"")],
+            Some(false) => bail!(
+                "the deployment `{}` is there and no simulation has made it; give another `--prefix`",
+                self.id
+            ),
+            None => &[],
         };
         let body = json!({
-            "id": self.id, "schemaVersion": "1.0", "content": { "modulesContent": self.content }, "priority": 10,
+            "id": self.id, "schemaVersion": "1.0", "content": { "modulesContent": content }, "priority": 10,
             "labels": { FLEET: self.fleet }, "targetCondition": format!("tags.{FLEET} = {}", quoted(&self.fleet)),
         });
         let made = service.call(Method::PUT, &self.path(), condition, Some(&body)).await;
@@ -54,9 +60,9 @@ impl Deployment {
         Ok(())
     }
 
-    /// Deletes it, if it was made.
+    /// Deletes it, also that of an earlier run.
     pub(super) async fn delete(&self, service: &Service) -> anyhow::Result<()> {
-        if !self.is_made {
+        if !self.is_made && self.of_a_simulation(service).await? != Some(true) {
             return Ok(());
         }
         let path = self.path();
@@ -67,16 +73,12 @@ impl Deployment {
         Ok(())
     }
 
-    /// Whether that of an earlier run is there.
-    async fn is_there(&self, service: &Service) -> anyhow::Result<bool> {
+    /// Whether the one that is there was made by a simulation; `None` when there is none.
+    async fn of_a_simulation(&self, service: &Service) -> anyhow::Result<Option<bool>> {
         match service.call(Method::GET, &self.path(), &[], None).await {
-            Ok(found) if found.body["labels"][FLEET] == self.fleet.as_str() => Ok(true),
-            Ok(_) => bail!(
-                "the deployment `{}` is there and no simulation has made it; give another `--prefix`",
-                self.id
-            ),
+            Ok(found) => Ok(Some(found.body["labels"][FLEET] == self.fleet.as_str())),
             Err(error) => match error.downcast_ref::<Refused>() {
-                Some(refused) if refused.status == StatusCode::NOT_FOUND => Ok(false),
+                Some(refused) if refused.status == StatusCode::NOT_FOUND => Ok(None),
                 _ => Err(error),
             },
         }
