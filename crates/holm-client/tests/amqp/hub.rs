@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use holm_amqp::message::Properties;
 use holm_amqp::performative::{Attach, Role};
 use holm_amqp::{
-    Acceptance, AmqpError, Body, Config, Connection, Event, Fields, Limits, LinkId, Message, MessageId, Outbound,
-    Outcome, SaslCode, Symbol, Text, Value,
+    Acceptance, Allowance, AmqpError, Body, Config, Connection, Event, Fields, Limits, LinkId, Message, MessageId,
+    Outbound, Outcome, SaslCode, Symbol, Text, Value,
 };
 use holm_client::credential::KeyTokens;
 use holm_client::{Client, Connections, Credential, Endpoint, Events, Interests, Options, Transport};
@@ -57,6 +57,8 @@ pub(crate) struct Notes {
     pub(crate) once: Option<Outcome>,
     /// The most sessions of a connection.
     pub(crate) sessions: Option<u16>,
+    /// What a connection allows before a token of it was taken.
+    pub(crate) strangers: Option<Allowance>,
 }
 
 /// The hub.
@@ -171,6 +173,9 @@ async fn listen(
                 notes.connections += 1;
                 if let Some(most) = notes.sessions {
                     config.channel_max = most - 1;
+                }
+                if let Some(allowance) = notes.strangers {
+                    config.allowance = allowance;
                 }
             }
             let session = Connection::server(Instant::now(), Arc::new(config));
@@ -302,6 +307,9 @@ impl Served {
             ..Properties::default()
         }));
         let status = if is_refused { 401 } else { 200 };
+        if !is_refused {
+            self.connection.set_allowance(Allowance::default());
+        }
         answer
             .application_properties
             .push(Text::from_static("status-code"), status);

@@ -6,7 +6,7 @@ mod hub;
 use std::sync::Arc;
 
 use holm_amqp::condition::{INTERNAL_ERROR, UNAUTHORIZED_ACCESS};
-use holm_amqp::{AmqpError, Message as Wire, MessageId, Outcome, Value};
+use holm_amqp::{Allowance, AmqpError, Message as Wire, MessageId, Outcome, Value};
 use holm_client::client::State;
 use holm_client::credential::KeyTokens;
 use holm_client::{Client, Credential, Event, Events, Interests, SendError};
@@ -111,6 +111,43 @@ async fn a_peer_that_takes_few_sessions_gets_more_connections() {
         }
     };
     soon(all_gone).await;
+}
+
+#[tokio::test]
+async fn many_who_come_at_once_begin_no_session_before_one_of_them_was_let_in() {
+    let hub = Hub::start().await;
+    hub.notes().strangers = Some(Allowance { sessions: 4, links: 16 });
+
+    let clients: Vec<_> = (0..60)
+        .map(|number| hub.client(&format!("d{number}"), NOTHING))
+        .collect();
+    for (client, _) in &clients {
+        up(client).await;
+    }
+
+    // Nobody had to come again.
+    let notes = hub.notes();
+    assert_eq!((notes.connections, notes.tokens.len()), (1, 60));
+}
+
+#[tokio::test]
+async fn one_whose_token_is_refused_makes_no_connection_for_the_others_who_wait_and_fails_none_of_them() {
+    let hub = Hub::start().await;
+    hub.notes().strangers = Some(Allowance { sessions: 4, links: 16 });
+    hub.notes().refused.push("hub.test/devices/bad".to_owned());
+
+    let (bad, _bad_events) = hub.client("bad", NOTHING);
+    let good: Vec<_> = (0..20)
+        .map(|number| hub.client(&format!("d{number}"), NOTHING))
+        .collect();
+    for (client, _) in &good {
+        up(client).await;
+    }
+    until(&bad, |state| matches!(state, State::Refused(_))).await;
+
+    let notes = hub.notes();
+    let good_tokens = notes.tokens.iter().filter(|name| !name.ends_with("/bad"));
+    assert_eq!(good_tokens.count(), 20);
 }
 
 #[tokio::test]

@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use holm_amqp::{Allowance, Credentials, Delivery, Outcome, SaslCode};
+use holm_identity::SasToken;
 use holm_model::wire::SaslUser;
 use holm_net::clock::instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::cbs::{self, Verdict};
 use super::front::{Done, Front, Proved};
-use super::proofs::Claim;
+use super::proofs::{Claim, MAX_TOKENS};
 use crate::backend::{Announced, Attempt, Backend, Credential, Refusal};
 use crate::metrics::ConnectRefusal;
-
-/// Identities whose tokens one connection may hold; the pools of the SDKs have 1,000 at most.
-const MAX_TOKENS: usize = 1100;
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// SASL: whoever says nothing of himself is let in to send a token.
@@ -85,10 +83,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             Ok(claim) => claim,
             Err(text) => return self.answer_put(request.asker, Verdict::new(401, text)),
         };
-        if let Claim::Identity(identity) = &claim
-            && !self.proofs.has(identity)
-            && self.proofs.count() >= MAX_TOKENS
-        {
+        if !self.proofs.has_room_for(&claim, &request.token) {
             let text =
                 format!("this connection holds tokens of {MAX_TOKENS} identities, the most allowed; open another one");
             return self.answer_put(request.asker, Verdict::new(403, text));
@@ -133,11 +128,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         let Proved { claim, token, outcome } = proved;
         match outcome {
             Ok(expires) => {
+                let parsed = SasToken::parse(&token).ok();
                 for name in self.clients.names() {
                     if self
                         .clients
                         .look(name)
-                        .is_some_and(|client| self.proofs.is_proof_of(&claim, &token, &client.admission))
+                        .is_some_and(|client| self.proofs.is_proof_of(&claim, parsed.as_ref(), &client.admission))
                         && let Some(client) = self.clients.get(name)
                     {
                         client.renew(expires, &self.gateway.clock);

@@ -33,7 +33,7 @@ pub use pool::Connections;
 
 use super::renewal::Life;
 use super::{Acknowledged, Carrier, End, Ends};
-use crate::credential::Credential;
+use crate::credential::{Credential, Token};
 use crate::options::Options;
 use cbs::NotTaken;
 use shared::{Seat, Shared};
@@ -78,9 +78,7 @@ impl Carrier for Amqp {
     async fn connect(&mut self, options: &Options) -> Result<Link, End> {
         // Returned when the token is taken: thousands don't ask for that at once.
         let _turn = options.turn().await;
-        let seat = self.connections.seat(options).await.map_err(End::Lost)?;
-        let life = authenticate(options, seat.shared()).await?;
-        Ok(Link { seat, life })
+        self.connections.enter(options).await
     }
 
     async fn serve(&mut self, options: &Options, ends: &mut Ends, link: Link) -> End {
@@ -90,8 +88,17 @@ impl Carrier for Amqp {
 
 /// Makes a token and has it taken.
 async fn authenticate(options: &Options, shared: &Shared) -> Result<Option<Life>, End> {
+    let token = make_token(options).await?;
+    prove(options, shared, token).await
+}
+
+async fn make_token(options: &Options) -> Result<Option<(Token, Life)>, End> {
     let token = options.make_token().await;
-    let token = token.map_err(|error| End::Lost(format!("no credential: {}", holm_net::error_chain(&error))))?;
+    token.map_err(|error| End::Lost(format!("no credential: {}", holm_net::error_chain(&error))))
+}
+
+/// Has a token taken.
+async fn prove(options: &Options, shared: &Shared, token: Option<(Token, Life)>) -> Result<Option<Life>, End> {
     let Some((token, life)) = token else {
         return Ok(None);
     };
