@@ -150,6 +150,9 @@ impl Evaluator {
                 let evaluator = self.clone();
                 running.push(async move { evaluator.carry_out(jobs).await });
             }
+            if running.is_empty() && self.unsettled.is_empty() {
+                self.fleet.lock().forget_idle(&self.unsettled);
+            }
         }
     }
 

@@ -156,14 +156,23 @@ impl Fleet {
         unsettled.0.looking.store(false, Ordering::SeqCst);
         match result {
             Ok(()) => {
-                self.lanes.retain(|_, lane| !lane.is_idle());
-                if self.lanes.is_empty() {
-                    unsettled.nobody_cares();
-                }
+                self.forget_idle(unsettled);
                 self.steps += 1;
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Drops the lanes that have nothing to do, unless a job is in hand: what that writes may be of a configuration that has gone
+    /// meanwhile, and must be seen then. To be called when what finished jobs have changed was looked at.
+    pub(super) fn forget_idle(&mut self, unsettled: &Unsettled) {
+        if self.in_hand > 0 {
+            return;
+        }
+        self.lanes.retain(|_, lane| !lane.is_idle());
+        if self.lanes.is_empty() {
+            unsettled.nobody_cares();
         }
     }
 
@@ -273,6 +282,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::configurations::apply;
     use crate::registry::Entry;
     use crate::storage::Repository;
 
@@ -284,24 +294,79 @@ mod tests {
         stepped.await.unwrap();
     }
 
+    /// Makes identities, and for each of these kinds of content a configuration `c0`, … that is for all of them.
+    async fn make(repository: &Repository, ids: impl IntoIterator<Item = String>, contents: &'static [&'static str]) {
+        let ids: Vec<String> = ids.into_iter().collect();
+        let making = repository.change(move |transaction| {
+            for id in &ids {
+                let entry = Entry::new(id.parse().unwrap(), Timestamp::NEVER)?;
+                transaction.put_entry(&entry)?;
+                transaction.put_twin(&Twin::new(entry.identity, Timestamp::NEVER))?;
+            }
+            for (number, content) in contents.iter().enumerate() {
+                let id = ConfigurationId::new(&format!("c{number}")).unwrap();
+                let condition = if *content == "moduleContent" {
+                    "FROM devices.modules"
+                } else {
+                    "*"
+                };
+                let body = json!({"targetCondition": condition, "priority": 1,
+                    "content": {(*content): {"properties.desired.a": 5}}});
+                let wish = ConfigurationWish::from_json(&id, body.to_string().as_bytes())?;
+                transaction.put_configuration(&Configuration::create(id, wish, Timestamp::NEVER, 1)?)?;
+            }
+            Ok(())
+        });
+        making.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_when_its_configuration_is_deleted_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let (fleet, unsettled) = (Arc::new(Mutex::new(Fleet::default())), Unsettled::default());
+        let told = unsettled.clone();
+        repository.watch(move |touched| told.told(touched));
+        make(&repository, ["d1".to_owned()], &["deviceContent"]).await;
+        step(&repository, &fleet, &unsettled).await;
+        let carry_out = async |jobs: Vec<Job>| {
+            let count = jobs.len();
+            let applying = repository.change(move |transaction| {
+                let mut jobs = jobs.iter();
+                jobs.try_for_each(|job| apply::apply(transaction, job, "hub", Timestamp::NEVER).map(drop))
+            });
+            applying.await.unwrap();
+            fleet.lock().unwrap().done(count);
+            step(&repository, &fleet, &unsettled).await;
+        };
+
+        let taken = fleet.lock().unwrap().take(8);
+        let removing = repository.change(|transaction| transaction.remove_configuration(&"c0".parse().unwrap()));
+        removing.await.unwrap();
+        step(&repository, &fleet, &unsettled).await;
+        carry_out(taken).await;
+        let taken_back = fleet.lock().unwrap().take(8);
+        let ids: Vec<String> = taken_back.iter().map(|job| job.identity.to_string()).collect();
+        carry_out(taken_back).await;
+
+        let twin = repository.read(|view| view.twin(&"d1".parse().unwrap())).await.unwrap();
+        assert_eq!(ids, ["d1"]);
+        assert!(!json!(twin).to_string().contains(r#""a":5"#));
+        assert!(fleet.lock().unwrap().lanes.is_empty());
+        assert!(!unsettled.0.watching.load(Ordering::SeqCst));
+    }
+
     #[tokio::test]
     async fn who_has_just_changed_goes_before_a_fan_out_and_a_fan_out_still_goes_on() {
         let directory = tempfile::tempdir().unwrap();
         let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
         let (fleet, unsettled) = (Arc::new(Mutex::new(Fleet::default())), Unsettled::default());
-        let making = repository.change(|transaction| {
-            for number in 0..100 {
-                let entry = Entry::new(format!("d{number:02}").parse().unwrap(), Timestamp::NEVER)?;
-                transaction.put_entry(&entry)?;
-                transaction.put_twin(&Twin::new(entry.identity, Timestamp::NEVER))?;
-            }
-            let id = ConfigurationId::new("c").unwrap();
-            let body = json!({"targetCondition": "*", "priority": 1,
-                "content": {"deviceContent": {"properties.desired.a": 1}}});
-            let wish = ConfigurationWish::from_json(&id, body.to_string().as_bytes())?;
-            transaction.put_configuration(&Configuration::create(id, wish, Timestamp::NEVER, 1)?)
-        });
-        making.await.unwrap();
+        make(
+            &repository,
+            (0..100).map(|number| format!("d{number:02}")),
+            &["deviceContent"],
+        )
+        .await;
         unsettled.begin();
         step(&repository, &fleet, &unsettled).await;
 

@@ -102,8 +102,14 @@ impl TestHub {
 
     /// Starts a second hub on what the disk holds now, as after a power cut: nothing of that was closed in good order.
     pub(crate) async fn cut_power(self) -> Self {
+        self.cut_power_and(|_| ()).await
+    }
+
+    /// As [`TestHub::cut_power`]; changes the second hub's directory before it starts.
+    pub(crate) async fn cut_power_and(self, change: impl FnOnce(&Path)) -> Self {
         let copy = tempfile::tempdir().unwrap();
         copy_all(self.directory.path(), copy.path());
+        change(copy.path());
         // Its tasks would go on beside those of the second, and tell the same servers the same things.
         self.hub.close().await;
         Self::start_at(copy, self.now.load(Ordering::SeqCst), |_| ()).await

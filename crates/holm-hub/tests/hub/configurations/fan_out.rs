@@ -1,5 +1,6 @@
 //! A fan-out over many devices: what ends it, what it meets, and who goes before it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -11,15 +12,25 @@ use crate::support::TestHub;
 async fn a_fan_out_that_a_power_cut_has_ended_is_finished_at_the_next_start() {
     let hub = TestHub::start().await;
     for number in 0..60 {
-        hub.edge_device(&format!("e{number}")).await;
+        hub.edge_device(&format!("e{number:02}")).await;
     }
+    let halt = "CREATE TRIGGER halt BEFORE INSERT ON twin_configurations WHEN NEW.device >= 'e30'
+        BEGIN SELECT RAISE(ABORT, 'not yet'); END;";
+    let change = |directory: &Path, statements: &str| {
+        let database = rusqlite::Connection::open(directory.join("data/hub.db")).unwrap();
+        database.execute_batch(statements).unwrap();
+    };
+    change(hub.directory.path(), halt);
     hub.configure("v1", 1, "*", &base(&[("a", "1")])).await;
+    let before = hub.results("v1").await["appliedCount"].clone();
 
-    let hub = hub.cut_power().await;
+    // What is on disk is what a power cut between two transactions leaves there.
+    let hub = hub.cut_power_and(|copy| change(copy, "DROP TRIGGER halt")).await;
 
+    assert_eq!(before, 30);
     for number in 0..60 {
         assert_eq!(
-            hub.has(&format!("e{number}")).await,
+            hub.has(&format!("e{number:02}")).await,
             (vec!["a".to_owned()], json!({"v1": "Applied"}))
         );
     }

@@ -63,6 +63,7 @@ async fn metrics_count_the_rows_of_their_queries_and_the_published_ones_run_as_t
             {
                 return shown;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let shown = tokio::time::timeout(Duration::from_secs(120), counted).await.unwrap();
