@@ -125,6 +125,26 @@ async fn a_node_says_who_gets_none_before_it_accepts_anything() {
 }
 
 #[tokio::test]
+async fn what_is_signed_is_looked_at_only_of_who_may_have_a_certificate_and_has_room() {
+    let fixture = Fixture::hub();
+    let (_go_on, waits) = watch::channel(false);
+    *fixture.node.issuing.lock().unwrap() = Some(waits);
+    let mut busy = client(&fixture, "dev1").await;
+    let mut other = client(&fixture, "dev2").await;
+
+    ask(&mut other, "r-01", json!({ "id": "dev2", "csr": "bm9uZQ==" }));
+    let not_allowed = told(&mut other).await;
+    ask(&mut busy, "r-01", json!({ "id": "dev1", "csr": DEV1 }));
+    let accepted = told(&mut busy).await;
+    ask(&mut busy, "r-02", json!({ "id": "dev1", "csr": "bm9uZQ==" }));
+    let no_room = told(&mut busy).await;
+
+    assert_eq!(not_allowed.1["message"], "not to this one");
+    assert_eq!(accepted.0, "202/?$rid=r-01");
+    assert_eq!(no_room.1["errorCode"], 409_005);
+}
+
+#[tokio::test]
 async fn one_request_is_worked_on_and_another_has_to_replace_it() {
     let fixture = Fixture::hub();
     let (go_on, waits) = watch::channel(false);

@@ -53,8 +53,8 @@ struct Current {
 }
 
 enum Step {
-    /// It is asked whether it may.
-    Asking(Work<()>, Option<SigningRequest>),
+    /// It is asked whether it may, and only then its request is looked at: to check what it has signed is dear.
+    Asking(Work<SigningRequest>),
     /// It is accepted, and met.
     Working(Work<Vec<CertificateDer<'static>>>),
 }
@@ -79,25 +79,21 @@ impl Issuing {
             return std::future::pending().await;
         };
         let outcome = match &mut current.step {
-            Step::Asking(work, request) => work.await.map(|()| request.take().map(Next::Accepted)),
-            Step::Working(work) => work.await.map(|chain| Some(Next::Issued(chain))),
+            Step::Asking(work) => work.await.map(Next::Accepted),
+            Step::Working(work) => work.await.map(Next::Issued),
         };
         let (rid, correlation) = (current.rid.clone(), current.correlation.clone());
         match outcome {
-            Ok(Some(Next::Accepted(request))) => {
+            Ok(Next::Accepted(request)) => {
                 current.step = Step::Working(issue(Arc::clone(backend), Arc::clone(admission), request));
                 let body = json!({ "correlationId": correlation, "operationExpires": current.expires });
                 Told { rid, status: 202, body }
             }
-            Ok(Some(Next::Issued(chain))) => {
+            Ok(Next::Issued(chain)) => {
                 self.0 = None;
                 let certificates: Vec<_> = chain.iter().map(|certificate| STANDARD.encode(certificate)).collect();
                 let body = json!({ "correlationId": correlation, "certificates": certificates });
                 Told { rid, status: 200, body }
-            }
-            Ok(None) => {
-                self.0 = None;
-                refusal(&rid, &ServiceError::server_error("the request was lost; send it again"))
             }
             Err(error) => {
                 self.0 = None;
@@ -119,13 +115,16 @@ impl Issuing {
         }
         let asked = Asked::read(body, &admission.identity).map_err(|error| refusal(rid, &error))?;
         self.check_room(rid, asked.replaces.as_deref())?;
-        let (asking, of) = (Arc::clone(backend), Arc::clone(admission));
-        let work = async move { asking.may_have_certificate(&of).await }.boxed();
+        let (asking, of, csr) = (Arc::clone(backend), Arc::clone(admission), asked.csr);
+        let work = async move {
+            asking.may_have_certificate(&of).await?;
+            read_request(&csr, &of.identity)
+        };
         self.0 = Some(Box::new(Current {
             rid: rid.to_owned(),
             correlation: crate::tracking_id().to_string(),
             expires: now().plus_millis(i64::try_from(PATIENCE.as_millis()).unwrap_or(0)),
-            step: Step::Asking(work, Some(asked.request)),
+            step: Step::Asking(work.boxed()),
         }));
         Ok(())
     }
@@ -175,9 +174,9 @@ fn issue<B: Backend>(
     issuing.boxed()
 }
 
-/// What a client asks for, checked.
+/// What a client asks for, checked but for the request itself.
 struct Asked {
-    request: SigningRequest,
+    csr: String,
     replaces: Option<String>,
 }
 
@@ -202,15 +201,21 @@ impl Asked {
                 "`id` is `{shown}`, and this connection is `{own}`; give the same"
             )));
         }
-        let request = SigningRequest::from_text(needed("csr")?).map_err(|error| not_issued(error.to_string()))?;
-        let name = request.common_name();
-        if name != own.device.as_str() {
-            let text = format!("the common name of `csr` is `{name}`, and the device `{own}`; give the same");
-            return Err(not_issued(text));
-        }
+        let csr = needed("csr")?.to_owned();
         let replaces = text("replace")?.map(str::to_owned);
-        Ok(Self { request, replaces })
+        Ok(Self { csr, replaces })
     }
+}
+
+/// The request of a device, of which its signature is checked.
+fn read_request(csr: &str, own: &Identity) -> Result<SigningRequest, ServiceError> {
+    let request = SigningRequest::from_text(csr).map_err(|error| not_issued(error.to_string()))?;
+    let name = request.common_name();
+    if name != own.device.as_str() {
+        let text = format!("the common name of `csr` is `{name}`, and the device `{own}`; give the same");
+        return Err(not_issued(text));
+    }
+    Ok(request)
 }
 
 fn text_of<'d>(document: &'d Map<String, Value>, name: &str) -> Result<Option<&'d str>, ServiceError> {

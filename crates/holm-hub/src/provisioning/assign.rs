@@ -24,7 +24,7 @@ use super::attestation::certificate_info;
 use super::choosing::Choice;
 use super::enrollment::{Enrollment, Reprovision, Takeover, initial_twin};
 use super::moving::{self, Data, Move, Spot};
-use super::ownership::{self, not_its_own};
+use super::ownership::{self, Known, not_its_own};
 use super::registration::{Assignment, Registration, Status, Substatus};
 use super::{Shared, enrollment::Kind};
 use crate::actor::Actor;
@@ -186,9 +186,12 @@ impl Shared {
         now: Timestamp,
     ) -> Result<Assigned, ServiceError> {
         let is_by_certificate = matches!(attested.authentication, Authentication::SelfSigned(_));
-        let Some(to) = registration.assignment.clone().filter(|_| is_by_certificate) else {
+        let Some(to) = registration.assignment.clone() else {
             return ended(transaction, registration, Status::Assigned, None);
         };
+        if !is_by_certificate {
+            return self.tell_again(transaction, registration, attested, enrollment, &to);
+        }
         show_issued(&mut registration, issued);
         let wanted = Wanted {
             authentication: &attested.authentication,
@@ -200,9 +203,33 @@ impl Shared {
             return self.assign_elsewhere(transaction, registration, to, &wanted, now);
         }
         if transaction.entry(&Identity::of_device(to.device.clone()))?.is_none() {
-            return ended(transaction, registration, Status::Assigned, None);
+            return self.tell_again(transaction, registration, attested, enrollment, &to);
         }
         self.assign_here(transaction, registration, to, &wanted, now)
+    }
+
+    /// It is told where it belongs; by an enrollment that takes over none only where that has put it there, or the device goes by what
+    /// it shows. Else who has the key of one group would learn of the devices of another, and have their registrations.
+    fn tell_again(
+        &self,
+        transaction: &Transaction<'_>,
+        registration: Registration,
+        attested: &Attested,
+        enrollment: &Enrollment,
+        to: &Assignment,
+    ) -> Result<Assigned, ServiceError> {
+        let before = transaction.registration(&registration.id)?;
+        let is_of_another = before.is_some_and(|before| before.group != registration.group)
+            && self.known(transaction, &registration.id, enrollment, to)? == Known::None;
+        if is_of_another && enrollment.takeover == Takeover::Refuse {
+            let there = transaction.entry(&Identity::of_device(to.device.clone()))?;
+            let is_shown =
+                self.hubs.is_own(&to.hub) && there.is_some_and(|there| there.authentication == attested.authentication);
+            if !is_shown {
+                return refused(transaction, registration, to, enrollment);
+            }
+        }
+        ended(transaction, registration, Status::Assigned, None)
     }
 
     /// A hub that is not known and whose device is here was this one, under an earlier name.

@@ -8,7 +8,7 @@
 //!
 //! They change after the commit that changes them, in the order of the commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use holm_identity::CertificateDetails;
@@ -99,17 +99,28 @@ impl Index {
 
     /// Those whose certificates may have signed something in a chain, leaf first, by the names in it: each once, the nearest to the leaf
     /// first. No signature is looked at.
+    ///
+    /// What is near is told by who names whom as issuer: the order in which certificates are shown is the device's to choose.
     pub(super) fn named_in(&self, chain: &[CertificateDetails], kept: &Certificates) -> Vec<Arc<Enrollment>> {
+        let Some((leaf, mut above)) = chain.split_first().map(|(leaf, above)| (leaf, Vec::from_iter(above))) else {
+            return Vec::new();
+        };
         let mut found: Vec<Arc<Enrollment>> = Vec::new();
-        for shown in chain {
-            let own = self.by_subject.get(shown.issuer_der()).into_iter().flatten();
-            let kept = kept.named(shown.issuer_der());
+        // Each certificate adds a name once, so this ends.
+        let mut names = VecDeque::from([leaf.issuer_der()]);
+        while let Some(name) = names.pop_front() {
+            let own = self.by_subject.get(name).into_iter().flatten();
+            let kept = kept.named(name);
             let by_kept = kept.iter().filter_map(|name| self.by_authority.get(name)).flatten();
             for group in own.chain(by_kept) {
                 if !found.iter().any(|known| Arc::ptr_eq(known, group)) {
                     found.push(Arc::clone(group));
                 }
             }
+            let (of_name, others) = above.into_iter().partition(|shown| shown.subject_der() == name);
+            let of_name: Vec<&CertificateDetails> = of_name;
+            names.extend(of_name.into_iter().map(CertificateDetails::issuer_der));
+            above = others;
         }
         found
     }

@@ -21,6 +21,9 @@ use super::enrollment::{Enrollment, Kind};
 use super::registration::Assignment;
 use crate::storage::{Provisioned, Transaction, View};
 
+/// Under what the hub of this process is written down.
+pub(super) const OWN_HUB: &str = "";
+
 /// What an enrollment knows of a device at its hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +60,7 @@ impl Shared {
     /// Under what a hub is written down: that of this process may change its name.
     pub(super) fn hub_key(&self, hub: &str) -> String {
         if self.hubs.is_own(hub) {
-            String::new()
+            OWN_HUB.to_owned()
         } else {
             hub.to_ascii_lowercase()
         }

@@ -156,7 +156,8 @@ impl Registration {
             more.insert("errorCode".to_owned(), json!(number));
             more.insert("errorMessage".to_owned(), json!(text));
         }
-        if let Some(payload) = &self.payload {
+        // Of one that is refused the payload is kept for its owner, and is not for who was refused.
+        if let (Status::Assigned, Some(payload)) = (self.status, &self.payload) {
             more.insert("payload".to_owned(), payload.clone());
         }
         if let Value::Object(members) = &mut document {

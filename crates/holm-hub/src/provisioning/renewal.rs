@@ -17,12 +17,13 @@ use std::sync::Arc;
 use holm_gateway::Admission;
 use holm_identity::Thumbprint;
 use holm_identity::ca::request::SigningRequest;
-use holm_model::{ErrorCode, Identity, RegistrationId, ServiceError};
+use holm_model::{ErrorCode, RegistrationId, ServiceError};
 use rustls::pki_types::CertificateDer;
 
 use super::enrollment::{Enrollment, Kind};
 use super::hubs::Hubs;
 use super::issuance::NOT_MADE;
+use super::ownership::OWN_HUB;
 use super::registration::{Registration, Status};
 use super::{Provisioning, Shared};
 use crate::actor::Actor;
@@ -113,7 +114,7 @@ impl Shared {
                 format!("the certificate that `{identity}` has shown is not known any more; connect with another");
             return Err(refused(text));
         }
-        if self.enrollment_of(view, identity)?.is_none() {
+        if self.enrollment_of(view, &entry)?.is_none() {
             let text = format!(
                 "`{identity}` has no enrollment here with a `clientCertificateIssuancePolicy`; have it set, or register anew \
                  where the device was provisioned"
@@ -124,8 +125,14 @@ impl Shared {
     }
 
     /// The enrollment by which a device is here, if it has certificates made.
-    fn enrollment_of(&self, view: &View<'_>, identity: &Identity) -> Result<Option<Enrollment>, ServiceError> {
-        for registration in view.registrations_for(&identity.device, MAX_REGISTRATIONS)? {
+    fn enrollment_of(&self, view: &View<'_>, entry: &Entry) -> Result<Option<Enrollment>, ServiceError> {
+        let device = &entry.identity.device;
+        // One that somebody has made anew by hand is not what was registered.
+        let made = view.provisioned(OWN_HUB, device.as_str())?;
+        if made.is_some_and(|made| made.generation != entry.generation) {
+            return Ok(None);
+        }
+        for registration in view.registrations_for(device, MAX_REGISTRATIONS)? {
             if !is_here(&registration, &self.hubs) {
                 continue;
             }

@@ -120,3 +120,17 @@ async fn who_has_no_enrollment_that_issues_certificates_gets_none() {
     assert_eq!(before, [Ok(()), refused, refused]);
     assert_eq!(after, [refused, refused, Ok(()), refused]);
 }
+
+#[tokio::test]
+async fn a_device_that_was_made_anew_by_hand_gets_none_by_what_was_registered_before() {
+    let hub = TestHub::start().await;
+    let first = registered(&hub).await;
+    let made = hub.get("/devices/r1").await.ok();
+    hub.delete("/devices/r1").await;
+    let document = json!({ "deviceId": "r1", "authentication": made["authentication"] });
+    hub.put("/devices/r1", document).await.ok();
+
+    let by_hand = renew(&hub, &session(&hub, "r1", &first).await).await;
+
+    assert_eq!(by_hand, Err(ErrorCode::CertificateNotIssued));
+}

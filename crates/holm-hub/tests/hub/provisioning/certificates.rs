@@ -202,3 +202,50 @@ async fn what_an_authority_says_of_itself_holds_for_the_devices_of_its_group() {
     assert_refused(&no_signer, 400_004);
     assert!(no_signer.json()["message"].as_str().unwrap().contains("keyCertSign"));
 }
+
+#[tokio::test]
+async fn the_nearest_group_counts_in_whatever_order_the_certificates_above_are_shown() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let made = |name: &str, is_ca: IsCa, by: Option<&(CertificateDer<'static>, CertificateParams, KeyPair)>| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        let certificate = match by {
+            None => params.self_signed(&key).unwrap(),
+            Some((_, above, above_key)) => params.signed_by(&key, &Issuer::from_params(above, above_key)).unwrap(),
+        };
+        (certificate.der().clone(), params, key)
+    };
+    let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = made("Root", authority(), None);
+    let plant = made("Plant", authority(), Some(&root));
+    let line = made("Line", authority(), Some(&plant));
+    let device = made("d1", IsCa::ExplicitNoCa, Some(&line));
+    let group = |der: &CertificateDer<'_>, status: &str| {
+        let pem = holm_identity::certificate::certificates_to_pem(std::slice::from_ref(der));
+        let pair = json!({ "primary": { "certificate": pem } });
+        json!({ "attestation": { "type": "x509", "x509": { "signingCertificates": pair } }, "provisioningStatus": status })
+    };
+    let hub = TestHub::start().await;
+    hub.put("/enrollmentGroups/root", group(&root.0, "enabled")).await.ok();
+    hub.put("/enrollmentGroups/plant", group(&plant.0, "disabled"))
+        .await
+        .ok();
+    let register = async |above: [&CertificateDer<'static>; 2]| {
+        let chain = [&device.0].into_iter().chain(above).cloned().collect();
+        let device = Device::new(&hub, "d1", Credential::Certificate(chain));
+        device.register().await.unwrap()
+    };
+
+    let in_order = register([&line.0, &plant.0]).await;
+    let turned = register([&plant.0, &line.0]).await;
+
+    for state in [in_order, turned] {
+        assert_eq!(
+            (&state["status"], &state["x509"]["enrollmentGroupId"]),
+            (&json!("disabled"), &json!("plant"))
+        );
+    }
+}

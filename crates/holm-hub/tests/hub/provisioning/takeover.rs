@@ -116,6 +116,35 @@ async fn a_device_of_one_group_is_not_had_by_the_key_of_another_that_takes_over_
 }
 
 #[tokio::test]
+async fn a_group_that_reprovisions_none_tells_nothing_of_a_device_of_another() {
+    let hub = TestHub::start().await;
+    let stays = json!({ "reprovisionPolicy": { "updateHubAssignment": false, "migrateDeviceData": false } });
+    hub.put("/enrollmentGroups/a", with(symmetric(), &stays)).await.ok();
+    hub.put("/enrollmentGroups/b", with(refusing(), &stays)).await.ok();
+    hub.put("/enrollmentGroups/open", with(symmetric(), &stays)).await.ok();
+    let (by_a, by_b) = (group_key(&hub, "a", "d1").await, group_key(&hub, "b", "d1").await);
+    let by_open = group_key(&hub, "open", "d1").await;
+    Device::with_key(&hub, "d1", &by_a).register().await.unwrap();
+
+    let thief = Device::with_key(&hub, "d1", &by_b);
+    let (first, again) = (thief.register().await.unwrap(), thief.register().await.unwrap());
+    let of_a = hub.post("/registrations/a/query", json!({})).await.ok();
+    let of_b = hub.post("/registrations/b/query", json!({})).await.ok();
+    let owner = Device::with_key(&hub, "d1", &by_a).register().await.unwrap();
+    let allowed = Device::with_key(&hub, "d1", &by_open).register().await.unwrap();
+
+    for refused in [first, again] {
+        assert_not_taken(&refused, "d1", "b");
+        assert_eq!(refused["deviceId"], Value::Null);
+    }
+    assert_eq!((&of_a[0]["registrationId"], &of_b), (&json!("d1"), &json!([])));
+    assert_eq!(
+        (&owner["status"], &allowed["status"]),
+        (&json!("assigned"), &json!("assigned"))
+    );
+}
+
+#[tokio::test]
 async fn a_device_stays_its_enrollments_with_a_new_key_until_it_is_made_anew_by_hand() {
     let hub = TestHub::start().await;
     hub.put("/enrollments/r", refusing()).await.ok();
