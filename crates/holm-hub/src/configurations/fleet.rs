@@ -20,6 +20,9 @@ use crate::storage::{Touched, View};
 /// From so many changed identities on, everything is read anew: that is quicker, and the list does not grow.
 const MANY: usize = 50_000;
 
+/// Of so many things that are applied one is of a fan-out, however many twins have just changed.
+const SHARE: usize = 4;
+
 /// What changed since the lanes last looked. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unsettled(Arc<Shared>);
@@ -136,6 +139,8 @@ pub(super) struct Fleet {
     steps: u64,
     /// How many jobs were taken and are not done.
     in_hand: usize,
+    /// How many jobs were done, well or not.
+    finished: usize,
 }
 
 impl Fleet {
@@ -204,26 +209,43 @@ impl Fleet {
         Ok(())
     }
 
-    /// Up to `most` things to apply: first where a twin has just changed, but for a quarter that a fan-out always has.
+    /// Up to `most` things to apply: first where a twin has just changed, but for each fourth, which a fan-out always has; the lanes
+    /// take turns. In this order, because a transaction comes to the first few only; and from where it has ended, because it may
+    /// come to one.
     pub(super) fn take(&mut self, most: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for (turn, most) in [(Turn::First, most - most / 4), (Turn::Rest, most), (Turn::First, most)] {
-            for lane in self.lanes.values_mut() {
-                jobs.extend(lane.take(turn, most.saturating_sub(jobs.len())));
-            }
+        while jobs.len() < most {
+            let place = self.finished.wrapping_add(jobs.len());
+            let turns = if place % SHARE == SHARE - 1 {
+                [(Turn::Rest, place / SHARE), (Turn::First, place)]
+            } else {
+                [(Turn::First, place - place / SHARE), (Turn::Rest, place)]
+            };
+            let Some(job) = turns.into_iter().find_map(|(turn, lane)| self.next(turn, lane)) else {
+                break;
+            };
+            jobs.push(job);
         }
         self.in_hand += jobs.len();
         jobs
     }
 
+    /// One whose turn this is, of the lane at this place or the next that has one.
+    fn next(&mut self, turn: Turn, place: usize) -> Option<Job> {
+        let begin = place % self.lanes.len().max(1);
+        let from_there = self.lanes.values_mut().skip(begin).find_map(|lane| lane.next(turn));
+        from_there.or_else(|| self.lanes.values_mut().take(begin).find_map(|lane| lane.next(turn)))
+    }
+
     /// Learns that so many jobs are done, well or not.
     pub(super) fn done(&mut self, jobs: usize) {
         self.in_hand = self.in_hand.saturating_sub(jobs);
+        self.finished = self.finished.wrapping_add(jobs);
     }
 
     /// Takes back a job that was not begun.
     pub(super) fn give_back(&mut self, job: &Job) {
-        self.done(1);
+        self.in_hand = self.in_hand.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(&job.kind) {
             lane.give_back(job);
         }
@@ -320,6 +342,16 @@ mod tests {
         making.await.unwrap();
     }
 
+    /// Has a transaction come to so many of those that it has taken; gives them.
+    fn carry_out_some(fleet: &Mutex<Fleet>, most: usize) -> Vec<String> {
+        let mut fleet = fleet.lock().unwrap();
+        let taken = fleet.take(512);
+        let (done, others) = taken.split_at(most);
+        fleet.done(done.len());
+        others.iter().for_each(|job| fleet.give_back(job));
+        done.iter().map(|job| job.identity.to_string()).collect()
+    }
+
     #[tokio::test]
     async fn what_is_on_its_way_when_its_configuration_is_deleted_is_taken_back() {
         let directory = tempfile::tempdir().unwrap();
@@ -373,13 +405,32 @@ mod tests {
         let changed = (90..100).map(|number| Touched::Identity(format!("d{number}").parse().unwrap()));
         unsettled.told(&changed.collect::<Vec<_>>());
         step(&repository, &fleet, &unsettled).await;
-        let taken = fleet.lock().unwrap().take(8);
-        fleet.lock().unwrap().give_back(&taken[7]);
-        let again = fleet.lock().unwrap().take(8);
+        let first = carry_out_some(&fleet, 8);
+        let then = carry_out_some(&fleet, 2);
+        let last = [(); 4].map(|()| carry_out_some(&fleet, 1).concat());
 
-        let ids = |jobs: &[Job]| jobs.iter().map(|job| job.identity.to_string()).collect::<Vec<_>>();
-        assert_eq!(ids(&taken), ["d90", "d91", "d92", "d93", "d94", "d95", "d00", "d01"]);
-        assert_eq!(ids(&again), ["d96", "d97", "d98", "d99", "d01", "d02", "d03", "d04"]);
-        assert_eq!(fleet.lock().unwrap().pending(), 100);
+        assert_eq!(first, ["d90", "d91", "d92", "d00", "d93", "d94", "d95", "d01"]);
+        assert_eq!(then, ["d96", "d97"]);
+        assert_eq!(last, ["d98", "d02", "d99", "d03"]);
+        assert_eq!(fleet.lock().unwrap().pending(), 100 - 14);
+    }
+
+    #[tokio::test]
+    async fn kinds_of_configurations_take_turns() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let (fleet, unsettled) = (Arc::new(Mutex::new(Fleet::default())), Unsettled::default());
+        let ids = (0..20).flat_map(|number| [format!("d{number:02}"), format!("d{number:02}/m")]);
+        make(&repository, ids, &["deviceContent", "moduleContent"]).await;
+        unsettled.begin();
+        step(&repository, &fleet, &unsettled).await;
+        let changed = (10..20).flat_map(|number| [format!("d{number}"), format!("d{number}/m")]);
+        let changed = changed.map(|id| Touched::Identity(id.parse().unwrap()));
+        unsettled.told(&changed.collect::<Vec<_>>());
+        step(&repository, &fleet, &unsettled).await;
+
+        let taken = carry_out_some(&fleet, 8);
+
+        assert_eq!(taken, ["d10", "d10/m", "d11", "d00", "d11/m", "d12", "d12/m", "d00/m"]);
     }
 }

@@ -237,23 +237,20 @@ impl Lane {
         wanted != applied || (!target.is_trusted && wanted != Some(""))
     }
 
-    /// Takes up to `most` of those that wait for this turn.
-    pub(super) fn take(&mut self, turn: Turn, most: usize) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        while jobs.len() < most
-            && let Some(number) = self.waiting.pop(turn)
-        {
+    /// Takes one of those that wait for this turn.
+    pub(super) fn next(&mut self, turn: Turn) -> Option<Job> {
+        loop {
+            let number = self.waiting.pop(turn)?;
             let Some(target) = self.targets.get(number) else {
                 continue;
             };
-            jobs.push(Job {
+            return Some(Job {
                 kind: self.kind,
                 identity: target.identity.clone(),
                 intent: self.sets.intent(target.wanted, self.kind, &self.conditions),
                 turn,
             });
         }
-        jobs
     }
 
     /// Takes back what was not begun.
