@@ -7,6 +7,7 @@
 //   settle      how: "complete" | "reject" | "abandon"     what is done with messages from now on; told by the event `settled`
 //   upload      name, size [by_hand, type]                  the SDK's own call, or its steps with @azure/storage-blob
 
+require('./web_crypto');
 const { Readable } = require('node:stream');
 const fs = require('node:fs');
 const { Client, Message, ModuleClient } = require('azure-iot-device');

@@ -2,9 +2,7 @@
 // A reader of events on the original Node SDK (@azure/event-hubs), steered over the control line. Environment, commands and events
 // are those of tests/python/events.py, those that are here.
 
-// Node 18, which Debian 12 has, does not have the `crypto` of browsers that the SDK takes for granted.
-globalThis.crypto ??= require('node:crypto').webcrypto;
-
+require('./web_crypto');
 const { EventHubConsumerClient, earliestEventPosition } = require('@azure/event-hubs');
 const WebSocket = require('ws');
 const { Control, explain } = require('./control');
