@@ -42,6 +42,10 @@ const NEEDS: &[Need] = &[
         packages: &["util-linux"],
     },
     Need {
+        program: "ip",
+        packages: &["iproute2"],
+    },
+    Need {
         program: "mosquitto",
         packages: &["mosquitto"],
     },

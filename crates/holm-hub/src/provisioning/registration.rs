@@ -145,7 +145,7 @@ impl Registration {
         });
         let mut more = Map::new();
         // Also of one that is refused now: whoever locks a device out wants to know which it was.
-        if let Some(assignment) = &self.assignment {
+        if let Some(assignment) = self.assignment.as_ref().filter(|_| self.status != Status::Assigning) {
             more.insert("assignedHub".to_owned(), json!(assignment.hub));
             more.insert("deviceId".to_owned(), json!(assignment.device));
         }
