@@ -221,18 +221,7 @@ impl Jobs {
                     return Ok(());
                 };
                 for item in &page.items {
-                    rows.add(&JobDevice {
-                        job: id.clone(),
-                        identity: found(item)?,
-                        kind: kind.to_owned(),
-                        status: "pending".to_owned(),
-                        attempts: 0,
-                        created: now,
-                        started: None,
-                        ended: None,
-                        updated: now,
-                        outcome: String::new(),
-                    })?;
+                    rows.add(&JobDevice::pending(id.as_str(), found(item)?, kind, now))?;
                 }
                 if is_last {
                     "running".clone_into(&mut job.status);

@@ -1,80 +1,24 @@
 //! Counts the rows of a result: one pass over one snapshot, and no row is made.
 
-use std::ops::ControlFlow;
-
 use holm_model::ServiceError;
-use holm_query::twin::{Collection, Groups, Query, Roots};
-use serde_json::Value;
-use tokio::time::Instant;
 
-use super::document::{document, needs_twin};
-use super::{MAX_GROUP_BYTES, MAX_GROUPS, PageRequest, Queries, too_much};
-use crate::presence::Presence;
-use crate::storage::{Effort, Scan, View};
+use super::source::Source;
+use super::{PageRequest, Queries};
 
-/// How many twins a query finds; of groups, how many groups.
+/// How many twins a query finds; of groups, how many groups. The effort must be a full one.
 ///
 /// # Errors
-/// As [`Queries::count`]; also when it takes longer than `until`.
-pub(super) fn count(view: &View<'_>, presence: &Presence, query: &Query, until: Instant) -> Result<u64, ServiceError> {
-    let most = query.top().unwrap_or(u64::MAX);
-    if query.is_grouped() {
-        let mut groups = Groups::new(query, MAX_GROUPS, MAX_GROUP_BYTES);
-        each_match(view, presence, query, &query.roots(), until, &mut |document| {
-            let added = groups.add(document);
-            added.map_err(|error| ServiceError::argument_invalid(error.to_string()))?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let groups = groups.rows_after(None).count();
-        return Ok(u64::try_from(groups).unwrap_or(u64::MAX).min(most));
+/// As [`Queries::count`]; also when it takes longer than the limits allow.
+pub(super) fn count(source: &Source<'_>) -> Result<u64, ServiceError> {
+    let most = source.query.top().unwrap_or(u64::MAX);
+    if !source.query.is_grouped() {
+        return source.matches(most);
     }
-    let mut counted = 0;
-    if most > 0 {
-        each_match(view, presence, query, &query.condition_roots(), until, &mut |_| {
-            counted += 1;
-            Ok(match counted < most {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
-            })
-        })?;
-    }
-    Ok(counted)
-}
-
-/// Shows each twin that matches, with the members that are asked for at least, until `show` has enough.
-fn each_match(
-    view: &View<'_>,
-    presence: &Presence,
-    query: &Query,
-    shown: &Roots,
-    until: Instant,
-    show: &mut dyn FnMut(&Value) -> Result<ControlFlow<()>, ServiceError>,
-) -> Result<(), ServiceError> {
-    let (filter, condition) = (query.filter(), query.condition_roots());
-    let scan = Scan {
-        filter: &filter,
-        modules: query.collection() == Collection::Modules,
-        after: None,
-        twins: needs_twin(&condition) || needs_twin(shown),
-        effort: Effort::Full,
-    };
-    view.scan(scan, &mut |key, row| {
-        if Instant::now() >= until {
-            return Err(too_much());
-        }
-        let Some(row) = row else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        let read = document(view, presence, &key, &row, &condition)?;
-        if !query.matches(&read) {
-            Ok(ControlFlow::Continue(()))
-        } else if *shown == condition {
-            show(&read)
-        } else {
-            show(&document(view, presence, &key, &row, shown)?)
-        }
-    })?;
-    Ok(())
+    let groups = source
+        .grouped()?
+        .ok_or_else(|| ServiceError::server_error("a query that may read everything was not answered"))?;
+    let groups = groups.rows_after(None).count();
+    Ok(u64::try_from(groups).unwrap_or(u64::MAX).min(most))
 }
 
 impl Queries {
@@ -99,9 +43,17 @@ impl Queries {
 
 #[cfg(test)]
 mod tests {
-    use holm_model::{Timestamp, Twin};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
 
+    use holm_model::{Timestamp, Twin};
+    use holm_query::twin::Query;
+    use tokio::time::Instant;
+
+    use super::super::Limits;
     use super::*;
+    use crate::presence::Presence;
     use crate::registry::Entry;
     use crate::storage::{JobDevice, Repository};
 
@@ -115,18 +67,12 @@ mod tests {
                 entry.enabled = number % 3 != 0;
                 transaction.put_entry(&entry)?;
                 transaction.put_twin(&Twin::new(entry.identity.clone(), Timestamp::NEVER))?;
-                transaction.add_job_device(&JobDevice {
-                    job: "j".to_owned(),
-                    identity: entry.identity,
-                    kind: "scheduleUpdateTwin".to_owned(),
-                    status: "pending".to_owned(),
-                    attempts: 0,
-                    created: Timestamp::NEVER,
-                    started: None,
-                    ended: None,
-                    updated: Timestamp::NEVER,
-                    outcome: String::new(),
-                })?;
+                transaction.add_job_device(&JobDevice::pending(
+                    "j",
+                    entry.identity,
+                    "scheduleUpdateTwin",
+                    Timestamp::NEVER,
+                ))?;
             }
             Ok(())
         });
@@ -147,6 +93,7 @@ mod tests {
                 120,
             ),
             ("SELECT TOP 50 * FROM devices", 50),
+            ("SELECT TOP 7 * FROM devices WHERE ENDSWITH(deviceId, '7')", 7),
             ("SELECT TOP 2000 * FROM devices", 1200),
             ("SELECT * FROM devices.modules", 0),
             ("SELECT COUNT() AS n FROM devices", 1),
@@ -157,19 +104,29 @@ mod tests {
         }
     }
 
+    /// Counts without a moment left, for somebody who is still there or not.
+    async fn refused(repository: &Repository, text: &str, given_up: bool, left: Duration) -> String {
+        let query = Query::parse(text).unwrap();
+        let limits = Limits::of_whole(Arc::new(AtomicBool::new(given_up)), Instant::now() + left);
+        let counting = repository.read(move |view| count(&Source::new(view, &Presence::default(), &query, &limits)));
+        counting.await.unwrap_err().message
+    }
+
     #[tokio::test]
-    async fn what_takes_too_long_is_not_counted() {
+    async fn what_takes_too_long_or_nobody_waits_for_is_not_counted() {
         let directory = tempfile::tempdir().unwrap();
         let repository = fleet(&directory).await;
 
-        for text in ["SELECT * FROM devices", "SELECT COUNT() FROM devices"] {
-            let query = Query::parse(text).unwrap();
-            let counting = repository.read(move |view| count(view, &Presence::default(), &query, Instant::now()));
-            let refused = counting.await;
-            assert!(
-                refused.is_err_and(|error| error.message.contains("30 seconds")),
-                "{text}"
-            );
+        for text in [
+            "SELECT * FROM devices",
+            "SELECT * FROM devices WHERE ENDSWITH(deviceId, '7')",
+            "SELECT COUNT() FROM devices",
+        ] {
+            let late = refused(&repository, text, false, Duration::ZERO).await;
+            let alone = refused(&repository, text, true, Duration::from_secs(3600)).await;
+
+            assert!(late.contains("30 seconds"), "{text}: {late}");
+            assert!(alone.contains("nobody waits"), "{text}: {alone}");
         }
     }
 }

@@ -105,17 +105,12 @@ mod tests {
         let making = repository.change(move |transaction| {
             let outcome = json!({"outcome": "x".repeat(bytes)}).to_string();
             for (job, device) in (0..jobs).flat_map(|job| (0..devices).map(move |device| (job, device))) {
+                let identity = format!("d{device:04}").parse().unwrap();
                 transaction.add_job_device(&JobDevice {
-                    job: format!("j{job}"),
-                    identity: format!("d{device:04}").parse().unwrap(),
-                    kind: "scheduleDeviceMethod".to_owned(),
                     status: "completed".to_owned(),
                     attempts: 1,
-                    created: Timestamp::NEVER,
-                    started: None,
-                    ended: None,
-                    updated: Timestamp::NEVER,
                     outcome: outcome.clone(),
+                    ..JobDevice::pending(format!("j{job}"), identity, "scheduleDeviceMethod", Timestamp::NEVER)
                 })?;
             }
             Ok(())

@@ -24,6 +24,7 @@ mod count;
 mod document;
 mod jobs;
 mod pages;
+mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,7 @@ use crate::presence::Presence;
 use crate::storage::{Effort, Repository, View};
 
 use continuation::Continuation;
+use source::Source;
 
 /// The most results of a page, and how many there are if nobody says. Source: `hub-service-api.md` §2.7.
 pub const MAX_ITEMS: usize = 1000;
@@ -177,9 +179,12 @@ impl Queries {
             return self.count_rows_of_jobs(text).await;
         }
         let presence = self.presence.clone();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _end = GiveUpOnDrop(Arc::clone(&given_up));
         self.repository
             .read_long(MAX_WAIT, move |view| {
-                count::count(view, &presence, &query, Instant::now() + MAX_WHOLE_TIME)
+                let limits = Limits::of_whole(given_up, Instant::now() + MAX_WHOLE_TIME);
+                count::count(&Source::new(view, &presence, &query, &limits))
             })
             .await
     }
@@ -212,6 +217,17 @@ impl Asked {
 }
 
 impl Limits {
+    /// Of a result that is made at once.
+    const fn of_whole(given_up: Arc<AtomicBool>, until: Instant) -> Self {
+        Self {
+            most: MAX_ITEMS,
+            until,
+            look: Duration::ZERO,
+            effort: Effort::Full,
+            given_up,
+        }
+    }
+
     /// Whether the caller is still there.
     fn check(&self) -> Result<(), ServiceError> {
         if self.given_up.load(Ordering::Relaxed) {

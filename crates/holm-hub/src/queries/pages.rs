@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use holm_model::ServiceError;
-use holm_query::twin::{Collection, Filter, Groups, Query, Roots, SortKey, TooManyGroups};
+use holm_query::twin::{Collection, Query, SortKey};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::continuation::{Continuation, GroupMark};
-use super::document::{document, needs_twin};
-use super::{Limits, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, jobs, too_much};
+use super::document::document;
+use super::source::Source;
+use super::{Limits, MAX_BYTES, jobs};
 use crate::presence::Presence;
-use crate::storage::{FleetRow, RowKey, Scan, Scanned, Show, Tallied, Tally, View};
+use crate::storage::{RowKey, Scanned, View};
 
 type Made = (Vec<Value>, Option<Continuation>);
 
@@ -36,15 +37,7 @@ pub(super) fn read(
     if query.collection() == Collection::Jobs {
         return jobs::read(view, query, from, wanted, limits).map(Some);
     }
-    let source = Source {
-        view,
-        presence,
-        query,
-        limits,
-        filter: query.filter(),
-        condition: query.condition_roots(),
-        shown: query.roots(),
-    };
+    let source = Source::new(view, presence, query, limits);
     let made = if query.is_grouped() {
         source.groups(from, wanted)?
     } else if query.is_sorted() {
@@ -61,18 +54,6 @@ pub(super) fn read(
         .filter(|_| left != Some(0))
         .map(|next| Continuation { left, ..next });
     Ok(Some((items, next)))
-}
-
-struct Source<'s> {
-    view: &'s View<'s>,
-    presence: &'s Presence,
-    query: &'s Query,
-    limits: &'s Limits,
-    filter: Filter,
-    /// What the condition reads.
-    condition: Roots,
-    /// What everything reads.
-    shown: Roots,
 }
 
 /// Items with a bound on their size.
@@ -166,38 +147,6 @@ impl Source<'_> {
         Ok(Some((items.items, next)))
     }
 
-    /// Every match in its group: by counts that the database has, or else one by one.
-    fn grouped(&self) -> Result<Option<Groups<'_>>, ServiceError> {
-        let none = || Groups::new(self.query, MAX_GROUPS, MAX_GROUP_BYTES);
-        let refused = |error: TooManyGroups| ServiceError::argument_invalid(error.to_string());
-        let mut groups = none();
-        if let Some(paths) = self.query.paths() {
-            let tally = Tally {
-                paths: &paths,
-                filter: &self.filter,
-                modules: self.query.collection() == Collection::Modules,
-                effort: self.limits.effort,
-            };
-            let tallied = self.view.tally(tally, &mut |document, count| {
-                self.limits.check()?;
-                if self.limits.is_over() {
-                    return Err(too_much());
-                }
-                if self.query.matches(document) {
-                    groups.add_many(document, count).map_err(refused)?;
-                }
-                Ok(())
-            })?;
-            match tallied {
-                Tallied::Done => return Ok(Some(groups)),
-                Tallied::TooLong => return Ok(None),
-                Tallied::Unknown => groups = none(),
-            }
-        }
-        let scanned = self.each_match(&mut |_, document| groups.add(&document).map_err(refused))?;
-        Ok((scanned == Scanned::Whole).then_some(groups))
-    }
-
     /// Keeps the keys of a page and one more, and makes the documents when it is known which they are.
     fn sorted(&self, from: &Continuation, wanted: usize) -> Result<Option<Made>, ServiceError> {
         let begin = from.sorted.clone().zip(from.key.clone());
@@ -236,53 +185,6 @@ impl Source<'_> {
             });
         }
         Ok(Some((items.items, next)))
-    }
-
-    /// Every match with all that the query reads; refused when that takes too long.
-    fn each_match(
-        &self,
-        take: &mut dyn FnMut(RowKey, Value) -> Result<(), ServiceError>,
-    ) -> Result<Scanned, ServiceError> {
-        self.each_row(None, &mut |key, row| {
-            if self.limits.is_over() {
-                return Err(too_much());
-            }
-            if let Some(row) = row
-                && let Some(document) = self.matched(&key, &row)?
-            {
-                let document = self.complete(document, &key, &row)?;
-                take(key, document)?;
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-    }
-
-    fn each_row(&self, after: Option<&RowKey>, take: &mut Show<'_>) -> Result<Scanned, ServiceError> {
-        let scan = Scan {
-            filter: &self.filter,
-            modules: self.query.collection() == Collection::Modules,
-            after,
-            twins: needs_twin(&self.condition) || needs_twin(&self.shown),
-            effort: self.limits.effort,
-        };
-        self.view.scan(scan, &mut |key, row| {
-            self.limits.check()?;
-            take(key, row)
-        })
-    }
-
-    /// What the condition reads of a row, if it matches.
-    fn matched(&self, key: &RowKey, row: &FleetRow) -> Result<Option<Value>, ServiceError> {
-        let read = document(self.view, self.presence, key, row, &self.condition)?;
-        Ok(self.query.matches(&read).then_some(read))
-    }
-
-    /// What the whole query reads of a row.
-    fn complete(&self, read: Value, key: &RowKey, row: &FleetRow) -> Result<Value, ServiceError> {
-        if self.shown == self.condition {
-            return Ok(read);
-        }
-        document(self.view, self.presence, key, row, &self.shown)
     }
 }
 

@@ -67,6 +67,25 @@ pub struct JobDevice {
     pub outcome: String,
 }
 
+impl JobDevice {
+    /// One that has just come into a job of a kind.
+    #[must_use]
+    pub fn pending(job: impl Into<String>, identity: Identity, kind: &str, now: Timestamp) -> Self {
+        Self {
+            job: job.into(),
+            identity,
+            kind: kind.to_owned(),
+            status: "pending".to_owned(),
+            attempts: 0,
+            created: now,
+            started: None,
+            ended: None,
+            updated: now,
+            outcome: String::new(),
+        }
+    }
+}
+
 /// Made at every opening, as `ADDED` of `schema.rs` is: a release without jobs leaves them alone.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS jobs (
@@ -374,18 +393,12 @@ mod tests {
                     document: "{}".to_owned(),
                 })?;
                 for number in 0..devices {
-                    transaction.add_job_device(&JobDevice {
-                        job: "j".to_owned(),
-                        identity: format!("d{number}").parse().unwrap(),
-                        kind: "scheduleDeviceMethod".to_owned(),
-                        status: "pending".to_owned(),
-                        attempts: 0,
-                        created: Timestamp::NEVER,
-                        started: None,
-                        ended: None,
-                        updated: Timestamp::NEVER,
-                        outcome: String::new(),
-                    })?;
+                    transaction.add_job_device(&JobDevice::pending(
+                        "j",
+                        format!("d{number}").parse().unwrap(),
+                        "scheduleDeviceMethod",
+                        Timestamp::NEVER,
+                    ))?;
                 }
                 Ok(())
             })

@@ -123,7 +123,9 @@ impl Query {
         Some(paths.into_iter().collect())
     }
 
-    fn condition_paths(&self) -> Vec<&Path> {
+    /// Every place that its condition reads, in the order of the text.
+    #[must_use]
+    pub fn condition_paths(&self) -> Vec<&Path> {
         let mut paths = Vec::new();
         self.condition.iter().for_each(|condition| condition.paths(&mut paths));
         paths
