@@ -146,6 +146,21 @@ fn literal() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A calculation of a place and a number, many of which have no value.
+fn calculation() -> impl Strategy<Value = String> {
+    let operand = prop_oneof![
+        path(),
+        (-2..3).prop_map(|number: i32| number.to_string()),
+        Just("1e308".to_owned())
+    ];
+    (
+        operand.clone(),
+        prop::sample::select(vec!["+", "-", "*", "/", "%"]),
+        operand,
+    )
+        .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"))
+}
+
 fn condition() -> impl Strategy<Value = String> {
     let operator = || prop::sample::select(vec!["=", "!=", "<", "<=", ">", ">=", "<>"]);
     let function = prop::sample::select(vec!["IS_DEFINED", "IS_STRING", "IS_NULL", "IS_OBJECT", "IS_PRIMITIVE"]);
@@ -158,7 +173,8 @@ fn condition() -> impl Strategy<Value = String> {
             .prop_map(|(path, word, list)| format!("{path} {word} [{}]", list.join(","))),
         1 => (function, path()).prop_map(|(function, path)| format!("{function}({path})")),
         1 => (pair, path(), literal()).prop_map(|(function, path, literal)| format!("{function}({path}, {literal})")),
-        1 => (path(), operator(), literal()).prop_map(|(path, operator, literal)| format!("{path} + 1 {operator} {literal}")),
+        1 => (calculation(), operator(), literal()).prop_map(|(left, operator, literal)| format!("{left} {operator} {literal}")),
+        1 => (path(), operator(), calculation()).prop_map(|(path, operator, right)| format!("{path} {operator} {right}")),
         1 => path(),
         1 => literal(),
     ];

@@ -99,8 +99,20 @@ fn values_of_two_kinds_are_different_and_have_no_order() {
         ("NOT tags.missing", false),
         ("tags.b OR tags.missing", true),
         ("tags.b = true AND true >= false", true),
-        ("-tags.n = -1 AND tags.n / 0 > 5", true),
+        ("-tags.n = -1 AND tags.n / 4 = 0.25 AND tags.n % 4 = 1", true),
+        ("tags.n / 0 > 5 OR NOT tags.n / 0 > 5", false),
+        ("-tags.n / 0 < 5 OR tags.n / 0 = 1e999 OR tags.n / 0 != 1", false),
+        ("tags.n / 0 IN [1e999] OR tags.n / 0 NIN [1]", false),
         ("tags.n % 0 = 0 OR NOT tags.n % 0 = 0", false),
+        (
+            "IS_DEFINED(tags.n / 0) OR IS_NUMBER(tags.n / 0) OR IS_NULL(tags.n / 0)",
+            false,
+        ),
+        ("NOT IS_DEFINED(tags.n / 0) OR tags.n / 0 > 1", true),
+        (
+            "tags.n + 1e308 + 1e308 > 0 OR EXP(1000) > 0 OR ABS(tags.n / 0) > 0",
+            false,
+        ),
         ("tags.t + 1 = 2", false),
     ] {
         assert_eq!(holds(text, &twin), wanted, "{text}");

@@ -11,6 +11,9 @@
 //!
 //! So a device that reports `"battery": "low"` is not among those with `battery < 20`, nor among those with `NOT battery < 20`.
 //! (In a route values of two kinds have an order; there it is fixed by the original.)
+//!
+//! What a calculation gives is a value only where JSON has it: `1 / 0`, `0 % 0` and `1e300 * 1e300` are undefined. (In a route
+//! `1 / 0` is infinite and defined, as its truth table says: `edge-broker.md` §2.7, rows 43 and 59.)
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -24,7 +27,7 @@ pub(super) enum Value<'v> {
     Undefined,
     Null,
     Bool(bool),
-    /// Never NaN.
+    /// Never NaN; infinite only as a literal (`1e999`).
     Number(f64),
     Text(Cow<'v, str>),
     /// An object or an array.
@@ -44,11 +47,12 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// A number that was read or calculated; undefined where JSON has none such.
     pub(super) const fn number(number: f64) -> Self {
-        if number.is_nan() {
-            Self::Undefined
-        } else {
+        if number.is_finite() {
             Self::Number(number)
+        } else {
+            Self::Undefined
         }
     }
 
