@@ -80,13 +80,23 @@ fn the_command_line_shows_a_result_as_a_table_and_as_json() {
 
     let table = hub.holm(&[
         "query",
-        "SELECT deviceId, tags.n AS number FROM devices WHERE tags.n > 0",
+        "SELECT tags.n AS number, deviceId, tags.none FROM devices WHERE tags.n > 0",
     ]);
+    let first = hub
+        .command(&["query", "SELECT * FROM devices", "--limit", "1"])
+        .output();
+    let first = first.expect("the binary can be started");
     let whole = hub.holm(&["query", "SELECT * FROM devices", "--limit", "2", "--json"]);
     let count = hub.holm(&["query", "SELECT COUNT() AS n FROM devices", "--json"]);
 
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines, [["deviceId", "number"], ["d1", "1"], ["d2", "2"]]);
+    assert_eq!(
+        lines,
+        [["number", "deviceId", "none"], ["1", "d1", "-"], ["2", "d2", "-"]]
+    );
+    let noted = String::from_utf8_lossy(&first.stderr);
+    assert!(noted.contains("only the first result is shown"), "{noted}");
+    assert!(first.stdout.starts_with(b"deviceId  status"), "{:?}", first.stdout);
     let whole: Value = serde_json::from_str(&whole).expect("JSON");
     assert_eq!(ids(&whole, "deviceId"), ["d0", "d1"]);
     assert_eq!(serde_json::from_str::<Value>(&count).expect("JSON"), json!([{"n": 3}]));

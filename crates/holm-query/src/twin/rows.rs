@@ -75,6 +75,15 @@ enum Sorted {
 }
 
 impl Query {
+    /// What the columns are called, in their order; `None` where it shows documents whole.
+    #[must_use]
+    pub fn column_names(&self) -> Option<Vec<&str>> {
+        match &self.select {
+            Select::Everything => None,
+            Select::Columns(columns) => Some(columns.iter().map(|column| column.name.as_str()).collect()),
+        }
+    }
+
     /// What it shows of a document that matches, where it is not grouped.
     #[must_use]
     pub fn show(&self, document: &Json) -> Json {

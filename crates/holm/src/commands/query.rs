@@ -1,11 +1,13 @@
 //! `holm query`: all pages of a result, as a table or as JSON.
 
-use anyhow::Context;
+use std::collections::BTreeSet;
+
+use holm_query::twin::Query;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::hub_access;
-use crate::cli::{HubAccess, Query};
+use crate::cli::{self, HubAccess};
 use crate::output;
 use crate::service::Service;
 
@@ -14,7 +16,7 @@ const PAGE: usize = 1000;
 /// A cell of a table is not longer: whole objects may stand there.
 const MAX_CELL: usize = 60;
 
-pub(crate) async fn run(options: Query) -> anyhow::Result<()> {
+pub(crate) async fn run(options: cli::Query) -> anyhow::Result<()> {
     ask(&options.text, options.limit, &options.hub).await
 }
 
@@ -38,9 +40,20 @@ pub(super) async fn ask(text: &str, limit: Option<u32>, hub: &HubAccess) -> anyh
         output::json(&Value::Array(found.rows));
         return Ok(());
     }
-    show(&found.kind, &found.rows).context("the result can't be shown as a table; use `--json`")?;
+    if found.rows.is_empty() {
+        output::note("nothing was found");
+        return Ok(());
+    }
+    // What this program can't read and the hub could is shown as it comes.
+    let query = Query::parse(text).ok();
+    let named = query.as_ref().and_then(Query::column_names);
+    let columns = named.unwrap_or_else(|| columns(&found.kind, &found.rows));
+    output::table(&columns, &table(&columns, &found.rows));
     if found.more {
-        output::note(&format!("only the first {limit} are shown"));
+        output::note(&match limit {
+            1 => "only the first result is shown".to_owned(),
+            _ => format!("only the first {limit} results are shown"),
+        });
     }
     Ok(())
 }
@@ -83,35 +96,30 @@ pub(super) async fn pages(
     Ok(found)
 }
 
-/// The columns of a table: of whole twins the few that tell them apart, of anything else all.
-fn show(kind: &str, rows: &[Value]) -> anyhow::Result<()> {
-    let mut columns: Vec<&str> = match kind {
+/// The columns where the query names none: of whole twins the few that tell them apart, of anything else all that are there.
+fn columns<'r>(kind: &str, rows: &'r [Value]) -> Vec<&'r str> {
+    let mut columns = match kind {
         "Twin" => vec!["deviceId", "moduleId", "status", "connectionState", "tags"],
-        "DeviceJob" => vec!["deviceId", "jobId", "jobType", "status", "lastUpdatedDateTimeUtc"],
-        _ => Vec::new(),
-    };
-    if columns.is_empty() {
-        for row in rows {
-            let row = row.as_object().context("a row is not an object")?;
-            for name in row.keys() {
-                if !columns.contains(&name.as_str()) {
-                    columns.push(name);
-                }
-            }
+        "DeviceJob" => vec![
+            "deviceId",
+            "moduleId",
+            "jobId",
+            "jobType",
+            "status",
+            "lastUpdatedDateTimeUtc",
+        ],
+        _ => {
+            let names = rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys);
+            return names.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
         }
-    } else {
-        columns.retain(|name| *name != "moduleId" || rows.iter().any(|row| row.get(name).is_some()));
-    }
-    let table: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| columns.iter().map(|name| cell(row.get(name))).collect())
-        .collect();
-    if columns.is_empty() {
-        output::note("nothing was found");
-        return Ok(());
-    }
-    output::table(&columns, &table);
-    Ok(())
+    };
+    columns.retain(|name| *name != "moduleId" || rows.iter().any(|row| row.get(name).is_some()));
+    columns
+}
+
+fn table(columns: &[&str], rows: &[Value]) -> Vec<Vec<String>> {
+    let of_row = |row: &Value| columns.iter().map(|name| cell(row.get(name))).collect();
+    rows.iter().map(of_row).collect()
 }
 
 /// Texts as they are, `-` for nothing, anything else as JSON.
@@ -126,4 +134,33 @@ fn cell(value: Option<&Value>) -> String {
     }
     let kept: String = text.chars().take(MAX_CELL - 1).collect();
     format!("{}…", kept.replace(char::is_control, " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_as_the_query_names_them_even_where_no_row_has_one() {
+        let query = Query::parse("SELECT tags.site AS z, deviceId, tags.n / 0, tags.missing FROM devices").unwrap();
+        let rows = [json!({"deviceId": "d", "z": "north"})];
+
+        let named = query.column_names().unwrap();
+
+        assert_eq!(named, ["z", "deviceId", "$3", "missing"]);
+        assert_eq!(table(&named, &rows), [["north", "d", "-", "-"]]);
+    }
+
+    #[test]
+    fn whole_documents_have_the_columns_that_tell_them_apart() {
+        let device = json!({"deviceId": "d", "tags": {}});
+        let module = json!({"deviceId": "d", "moduleId": "m"});
+
+        let of_devices = columns("Twin", std::slice::from_ref(&device));
+        let of_modules = [device.clone(), module];
+
+        assert_eq!(of_devices, ["deviceId", "status", "connectionState", "tags"]);
+        assert_eq!(columns("Twin", &of_modules)[..2], ["deviceId", "moduleId"]);
+        assert_eq!(columns("Raw", &of_modules), ["deviceId", "moduleId", "tags"]);
+    }
 }
