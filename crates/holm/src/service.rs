@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use holm_identity::connection_string::Credential;
 use holm_identity::tls::{Roots, client_config};
@@ -103,6 +103,19 @@ impl Service {
             serde_json::from_slice(&bytes).context("the hub's answer is not JSON")?
         };
         Ok(Answer { headers, body })
+    }
+
+    /// Makes what is not there yet. Where the hub says that it is, what it adds is for programs ("send `If-Match`"): people are told what
+    /// is there, `what`, and the commands that go on from it, `way_out`.
+    pub(crate) async fn create(&self, path: &str, body: &Value, what: &str, way_out: &str) -> anyhow::Result<Value> {
+        let made = self.call(Method::PUT, path, &[], Some(body)).await;
+        made.map(|made| made.body).map_err(|error| match error.downcast_ref() {
+            Some(Refused {
+                status: StatusCode::CONFLICT,
+                ..
+            }) => anyhow!("{what} is there already; {way_out}"),
+            _ => error,
+        })
     }
 
     /// Sends a request whose answer comes piece by piece.
@@ -264,9 +277,7 @@ fn xml_message(body: &[u8]) -> Option<String> {
 fn unreached(told: String, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     let why = holm_net::error_chain(&error);
     if why.contains("UnknownIssuer") {
-        return anyhow::anyhow!(
-            "{told}: {why}; give its authority, `ca.pem` in its data directory, by `--ca` or HOLM_CA"
-        );
+        return anyhow!("{told}: {why}; give its authority, `ca.pem` in its data directory, by `--ca` or HOLM_CA");
     }
     anyhow::Error::new(error).context(told)
 }

@@ -197,3 +197,43 @@ fn shells_get_their_completions() {
         assert!(done.status.success() && script.contains("policy"), "{shell}");
     }
 }
+
+#[test]
+fn what_is_there_already_is_told_with_a_command_that_goes_on_from_it() -> Result<()> {
+    if !Need::all(&[Need::LowPorts]) {
+        return Ok(());
+    }
+    let hub = Hub::start();
+    let content = hub.scratch().join("content.json");
+    std::fs::write(&content, r#"{"deviceContent": {"properties.desired.a": 1}}"#)?;
+    let configuration = format!("configuration create c1 --content {}", content.display());
+
+    for (line, way_out) in [
+        ("device create d1", "holm device update d1"),
+        ("module create -d d1 m1", "holm module delete -d d1 m1"),
+        ("policy create p1 --rights RegistryRead", "holm policy update p1"),
+        (
+            "dps policy create p1 --rights ServiceConfig",
+            "holm dps policy update p1",
+        ),
+        ("dps enrollment create e1", "holm dps enrollment update e1"),
+        ("dps group create g1", "holm dps group update g1"),
+        ("route create r1 --endpoint events", "holm route update r1"),
+        (&configuration, "holm configuration update c1"),
+    ] {
+        let (first, again) = (run(&hub, line), run(&hub, line));
+
+        let error = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert_eq!(
+            (first.status.code(), again.status.code()),
+            (Some(0), Some(1)),
+            "{line}: {error}"
+        );
+        assert!(
+            error.contains("is there already; ") && error.contains(way_out),
+            "{line}: {error}"
+        );
+        assert!(!error.contains("If-Match"), "{line}: {error}");
+    }
+    Ok(())
+}

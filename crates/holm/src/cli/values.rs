@@ -38,6 +38,13 @@ pub(super) fn begin(text: &str) -> Result<Begin, String> {
     }))
 }
 
+/// The word that stands for a value, as it is written on the command line and in documents.
+#[cfg(feature = "hub")]
+pub(crate) fn word(value: &impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Reads JSON.
 pub(super) fn json(text: &str) -> Result<Value, String> {
     strict_json::parse(text.as_bytes())

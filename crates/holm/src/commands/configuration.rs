@@ -46,7 +46,12 @@ pub(crate) async fn run(of: Of, command: Configuration) -> anyhow::Result<()> {
             });
             apply(&mut body, &aim);
             let service = hub_access::open(&hub)?;
-            let made = service.call(Method::PUT, &path(&id), &[], Some(&body)).await?.body;
+            let noun = of.noun();
+            let what = format!("a deployment or configuration `{id}`");
+            let way_out = format!(
+                "`holm {noun} update {id}` changes whom it is for, its priority, labels or figures; for another content make one of another id"
+            );
+            let made = service.create(&path(&id), &body, &what, &way_out).await?;
             told(&made, hub.json, &format!("{} `{id}` is made", of.noun()));
         }
         Configuration::List { hub } => {

@@ -6,17 +6,17 @@ mod transfer;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use holm_identity::Thumbprint;
 use holm_model::wire::percent;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::keys::{self, Who};
 use super::{hub_access, module};
 use crate::cli::{Auth, Device, DeviceStatus};
 use crate::output;
-use crate::service::{Refused, Service};
+use crate::service::Service;
 
 /// Devices of one page.
 const PAGE: u64 = 1000;
@@ -36,8 +36,13 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
                 "capabilities": { "iotEdge": edge },
                 "authentication": authentication(auth, thumbprint.as_ref().map(Thumbprint::as_str)),
             });
-            let created = service.call(Method::PUT, &path(&id), &[], Some(&body)).await;
-            let device = created.map_err(|error| told_for_people(error, &id))?.body;
+            let way_out = format!(
+                "`holm device show {id}` shows it, `holm device update {id}` changes it, `holm device delete {id}` deletes it with its \
+                 modules, twin and waiting messages"
+            );
+            let device = service
+                .create(&path(&id), &body, &format!("device `{id}`"), &way_out)
+                .await?;
             show(&service, &device, hub.json);
         }
         Device::Show { id, hub } => {
@@ -150,18 +155,6 @@ const fn who(id: &str) -> Who<'_> {
         device: id,
         module: None,
     }
-}
-
-/// What the API answers to a device that is there already is for programs: "send `If-Match`".
-fn told_for_people(error: anyhow::Error, id: &str) -> anyhow::Error {
-    let refused = error.downcast_ref::<Refused>();
-    if refused.is_some_and(|refused| refused.status == StatusCode::CONFLICT) {
-        return anyhow!(
-            "device `{id}` is registered already; `holm device show {id}` shows it, `holm device delete {id}` deletes it with its \
-             modules, twin and waiting messages"
-        );
-    }
-    error
 }
 
 fn path(id: &str) -> String {

@@ -39,6 +39,14 @@ impl Kind {
         }
     }
 
+    /// As the command calls it.
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Individual => "enrollment",
+            Self::Group => "group",
+        }
+    }
+
     const fn id(self) -> &'static str {
         match self {
             Self::Individual => "registrationId",
@@ -147,10 +155,12 @@ fn path(kind: Kind, id: &str) -> String {
 
 async fn create(kind: Kind, id: &str, document: &Value, hub: &HubAccess) -> anyhow::Result<()> {
     let service = hub_access::open(hub)?;
-    let made = service
-        .call(Method::PUT, &path(kind, id), &[], Some(document))
-        .await?
-        .body;
+    let noun = kind.noun();
+    let (what, way_out) = (
+        format!("{noun} `{id}`"),
+        format!("`holm dps {noun} update {id}` changes it"),
+    );
+    let made = service.create(&path(kind, id), document, &what, &way_out).await?;
     show(&service, kind, &made, true, hub.json).await
 }
 

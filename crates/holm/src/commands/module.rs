@@ -17,7 +17,12 @@ pub(crate) async fn run(command: Module) -> anyhow::Result<()> {
             let (service, who) = (hub_access::open(&hub)?, who(&which));
             let body =
                 json!({ "deviceId": which.device, "moduleId": which.module, "authentication": { "type": "sas" } });
-            let module = service.call(Method::PUT, &who.path(), &[], Some(&body)).await?.body;
+            let (device, id) = (&which.device, &which.module);
+            let way_out = format!(
+                "`holm module show -d {device} {id}` shows it, `holm module delete -d {device} {id}` deletes it with its twin"
+            );
+            let what = format!("module `{device}/{id}`");
+            let module = service.create(&who.path(), &body, &what, &way_out).await?;
             show(&service, &module, &hub)?;
         }
         Module::Show { which, hub } => {

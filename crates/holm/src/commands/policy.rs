@@ -6,19 +6,35 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::hub_access;
-use crate::cli::{HubAccess, Policy};
+use crate::cli::{Policy, values};
 use crate::output;
 use crate::service::Service;
 
-/// Where the policies of a hub are.
-pub(crate) const OF_HUB: &str = "/holm/v1/policies";
-/// Where those of its provisioning service are.
-pub(crate) const OF_DPS: &str = "/holm/v1/provisioning/policies";
+/// Whose policies they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Of {
+    /// Where they are in the API.
+    place: &'static str,
+    /// What people write.
+    command: &'static str,
+}
 
-pub(crate) async fn run<R>(command: Policy<R>, place: &str) -> anyhow::Result<()>
+/// Those of a hub.
+pub(crate) const OF_HUB: Of = Of {
+    place: "/holm/v1/policies",
+    command: "holm policy",
+};
+/// Those of its provisioning service.
+pub(crate) const OF_DPS: Of = Of {
+    place: "/holm/v1/provisioning/policies",
+    command: "holm dps policy",
+};
+
+pub(crate) async fn run<R>(command: Policy<R>, of: Of) -> anyhow::Result<()>
 where
     R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
+    let Of { place, command: own } = of;
     let path = |name: &str| format!("{place}/{}", percent::encode(name));
     match command {
         Policy::List { hub } => {
@@ -31,7 +47,17 @@ where
             let policy = service.call(Method::GET, &path(&name), &[], None).await?.body;
             show(&service, &policy, hub.json);
         }
-        Policy::Create { name, rights, hub } => put(&path(&name), &rights, &[], &hub).await?,
+        Policy::Create { name, rights, hub } => {
+            let service = hub_access::open(&hub)?;
+            let what = format!("policy `{name}`");
+            let way_out = format!(
+                "`{own} update {name}` changes what its holder may do, `{own} rotate {name}` gives it other keys"
+            );
+            let policy = service
+                .create(&path(&name), &document(&rights), &what, &way_out)
+                .await?;
+            show(&service, &policy, hub.json);
+        }
         Policy::Update {
             name,
             rights,
@@ -39,7 +65,12 @@ where
             hub,
         } => {
             let quoted = format!("\"{}\"", etag.as_deref().unwrap_or("*"));
-            put(&path(&name), &rights, &[("If-Match", quoted.as_str())], &hub).await?;
+            let service = hub_access::open(&hub)?;
+            let headers = [("If-Match", quoted.as_str())];
+            let changed = service
+                .call(Method::PUT, &path(&name), &headers, Some(&document(&rights)))
+                .await?;
+            show(&service, &changed.body, hub.json);
         }
         Policy::Delete { name, hub } => {
             let service = hub_access::open(&hub)?;
@@ -52,8 +83,7 @@ where
         }
         Policy::Rotate { name, key, hub } => {
             let service = hub_access::open(&hub)?;
-            let word = key.to_possible_value().map(|value| value.get_name().to_owned());
-            let (path, body) = (format!("{}/rotate", path(&name)), json!({ "key": word }));
+            let (path, body) = (format!("{}/rotate", path(&name)), json!({ "key": values::word(&key) }));
             let policy = service.call(Method::POST, &path, &[], Some(&body)).await?.body;
             show(&service, &policy, hub.json);
         }
@@ -61,14 +91,9 @@ where
     Ok(())
 }
 
-async fn put<R: ValueEnum>(path: &str, rights: &[R], headers: &[(&str, &str)], hub: &HubAccess) -> anyhow::Result<()> {
-    let service = hub_access::open(hub)?;
-    let names = rights.iter().filter_map(ValueEnum::to_possible_value);
-    let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
-    let body = json!({ "rights": names });
-    let policy = service.call(Method::PUT, path, headers, Some(&body)).await?.body;
-    show(&service, &policy, hub.json);
-    Ok(())
+fn document<R: ValueEnum>(rights: &[R]) -> Value {
+    let names: Vec<String> = rights.iter().map(values::word).collect();
+    json!({ "rights": names })
 }
 
 fn rights(policy: &Value) -> String {

@@ -189,11 +189,13 @@ fn endpoint_members(settings: &EndpointSettings) -> anyhow::Result<Map<String, V
 async fn create(kind: Kind, one: &OneRule, members: Map<String, Value>) -> anyhow::Result<()> {
     let service = hub_access::open(&one.hub)?;
     let body = Value::Object(members);
-    let made = service
-        .call(Method::PUT, &kind.path(&one.name), &[], Some(&body))
-        .await?
-        .body;
-    told(&made, one.hub.json, &format!("{} `{}` is made", kind.noun(), one.name));
+    let (noun, name) = (kind.noun(), &one.name);
+    let (what, way_out) = (
+        format!("{noun} `{name}`"),
+        format!("`holm {noun} update {name}` changes it"),
+    );
+    let made = service.create(&kind.path(name), &body, &what, &way_out).await?;
+    told(&made, one.hub.json, &format!("{noun} `{name}` is made"));
     Ok(())
 }
 

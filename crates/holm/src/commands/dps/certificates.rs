@@ -21,7 +21,15 @@ pub(super) async fn run(command: DpsCertificate) -> anyhow::Result<()> {
             hub,
         } => {
             let document = json!({ "certificate": read(&certificate)?, "isVerified": verified });
-            let made = call(Method::PUT, &path(&name), Some(&document), &hub).await?;
+            let (what, way_out) = (
+                format!("certificate `{name}`"),
+                format!(
+                    "`holm dps certificate list` shows it; make this one by another name, or delete that with `holm dps certificate delete {name}` \
+                     first"
+                ),
+            );
+            let service = hub_access::open(&hub)?;
+            let made = service.create(&path(&name), &document, &what, &way_out).await?;
             show(&made, hub.json);
         }
         DpsCertificate::Code { name, hub } => {
