@@ -62,7 +62,7 @@ pub(crate) use file::File;
 #[cfg(feature = "hub")]
 pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
 #[cfg(feature = "hub")]
-pub(crate) use job::{Job, Schedule};
+pub(crate) use job::{Job, JobStatus, Schedule};
 pub(crate) use module::{Module, OneModule, Properties, RenewedKey, Target, Twin, TwinChange, WhichKey};
 #[cfg(feature = "hub")]
 pub(crate) use policy::{Audit, DpsRight, HubRight, Policy};
@@ -205,4 +205,29 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
+}
+
+#[cfg(all(test, feature = "hub", feature = "edge"))]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, String> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_state_that_no_job_has_is_refused_with_those_that_there_are() {
+        let of_job = parsed("holm job list --status bogus").expect_err("it is no state");
+        let of_device = parsed("holm job devices j --status bogus").expect_err("it is no state");
+
+        assert!(of_job.contains("queued") && of_job.contains("cancelled"), "{of_job}");
+        assert!(
+            of_device.contains("pending") && of_device.contains("canceled"),
+            "{of_device}"
+        );
+        assert!(
+            parsed("holm job devices j --status Cancelled").is_ok()
+                && parsed("holm job list --status canceled").is_ok()
+        );
+    }
 }

@@ -121,6 +121,9 @@ fn the_command_line_orders_a_job_and_tells_how_far_it_is() {
     });
     hub.holm(&["job", "cancel", "later"]);
     let listed = hub.holm(&["job", "list"]);
+    let devices = hub.holm(&["job", "devices", "winter", "--status", "completed"]);
+    let of_no_job = hub.command(&["job", "devices", "nope"]).output();
+    let of_no_job = of_no_job.expect("the binary can be started");
 
     let cells: Vec<&str> = shown.lines().nth(1).unwrap_or_default().split_whitespace().collect();
     assert_eq!(cells[..3], ["winter", "twins", "completed"]);
@@ -131,6 +134,10 @@ fn the_command_line_orders_a_job_and_tells_how_far_it_is() {
             .any(|line| line.starts_with("later") && line.contains("cancelled")),
         "{listed}"
     );
+    assert_eq!(devices.lines().count(), 3, "{devices}");
+    let error = String::from_utf8_lossy(&of_no_job.stderr);
+    assert_eq!(of_no_job.status.code(), Some(1), "{error}");
+    assert!(error.contains("`nope`") && error.contains("JobNotFound"), "{error}");
     let twin = hub.holm(&["twin", "show", "--device", "d2", "--json"]);
     assert!(twin.contains("\"heating\":\"on\""), "{twin}");
 }

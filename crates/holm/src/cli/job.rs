@@ -1,6 +1,6 @@
 //! Jobs: one thing for many devices.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{HubAccess, Properties, values};
@@ -20,6 +20,29 @@ pub(crate) struct Schedule {
     /// How long it may go on, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) max_seconds: u64,
+}
+
+/// What a job can be, in the published words.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum JobStatus {
+    Scheduled,
+    Queued,
+    Running,
+    Completed,
+    Failed,
+    #[value(alias = "canceled")]
+    Cancelled,
+}
+
+/// What a device of a job can be, in the published words.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DeviceJobStatus {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    #[value(alias = "cancelled")]
+    Canceled,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,9 +80,9 @@ pub(crate) enum Job {
     },
     /// List jobs.
     List {
-        /// Those in this state alone: scheduled, queued, running, completed, failed, cancelled.
-        #[arg(long)]
-        status: Option<String>,
+        /// Those in this state alone.
+        #[arg(long, value_enum, ignore_case = true)]
+        status: Option<JobStatus>,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -67,9 +90,9 @@ pub(crate) enum Job {
     Devices {
         /// Its id.
         id: String,
-        /// Those in this state alone: pending, running, completed, failed, canceled.
-        #[arg(long)]
-        status: Option<String>,
+        /// Those in this state alone.
+        #[arg(long, value_enum, ignore_case = true)]
+        status: Option<DeviceJobStatus>,
         #[command(flatten)]
         hub: HubAccess,
     },

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{hub_access, query, twin};
-use crate::cli::{HubAccess, Job, Schedule};
+use crate::cli::{HubAccess, Job, JobStatus, Schedule, values};
 use crate::output;
 
 pub(crate) async fn run(command: Job) -> anyhow::Result<()> {
@@ -33,11 +33,13 @@ pub(crate) async fn run(command: Job) -> anyhow::Result<()> {
         }
         Job::Show { id, hub } => one(Method::GET, &path(&id), None, &hub).await,
         Job::Cancel { id, hub } => one(Method::POST, &format!("{}/cancel", path(&id)), None, &hub).await,
-        Job::List { status, hub } => list(status.as_deref(), &hub).await,
+        Job::List { status, hub } => list(status, &hub).await,
         Job::Devices { id, status, hub } => {
+            // A query knows rows, not jobs: of one that is not there it finds none.
+            hub_access::open(&hub)?.call(Method::GET, &path(&id), &[], None).await?;
             let mut text = format!("SELECT * FROM devices.jobs WHERE jobId = {}", quoted(&id));
             if let Some(status) = status {
-                text.push_str(&format!(" AND status = {}", quoted(&status)));
+                text.push_str(&format!(" AND status = {}", quoted(&values::word(&status))));
             }
             query::ask(&text, None, &hub).await
         }
@@ -65,11 +67,11 @@ async fn one(method: Method, path: &str, body: Option<&Value>, hub: &HubAccess) 
     Ok(())
 }
 
-async fn list(status: Option<&str>, hub: &HubAccess) -> anyhow::Result<()> {
+async fn list(status: Option<JobStatus>, hub: &HubAccess) -> anyhow::Result<()> {
     let service = hub_access::open(hub)?;
     let path = match status {
         None => "/jobs/v2/query".to_owned(),
-        Some(status) => format!("/jobs/v2/query?jobStatus={}", percent::encode(status)),
+        Some(status) => format!("/jobs/v2/query?jobStatus={}", percent::encode(&values::word(&status))),
     };
     let jobs = query::pages(&service, Method::GET, &path, None, usize::MAX).await?.rows;
     if hub.json {
