@@ -201,7 +201,8 @@ fn reason(it: &Configuration, kind: ConfigurationKind, status: Status, base: Opt
         };
     }
     let Some(base) = base else {
-        return "it is a layer, and no base deployment is for this device".to_owned();
+        return "it is a layer, which changes a base deployment and does nothing alone, and no base deployment is for this device"
+            .to_owned();
     };
     if it.id() == base.id() {
         return "it is the base deployment of the highest priority; of those the newest".to_owned();

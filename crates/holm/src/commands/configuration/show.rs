@@ -115,12 +115,17 @@ pub(super) fn explanation(of: Of, explained: &Value) {
         output::note(&format!("no {} is for `{}`", of.noun(), text(explained, "deviceId")));
     }
     for part in parts {
-        let state = match (part["inForce"] == true, part["problem"].as_str()) {
-            (true, _) => "what follows is in force".to_owned(),
-            (false, Some(problem)) => format!("what follows is not in force: {problem}"),
-            (false, None) => "what follows is not in force yet".to_owned(),
+        output::line(&format!("{}: {}", text(part, "content"), state(of, part)));
+        let others = each(&part["notTargeted"]).next().map(|_| words(&part["notTargeted"]));
+        let told_of_others = || {
+            if let Some(others) = &others {
+                output::line(&format!("not for it: {others}"));
+            }
         };
-        output::line(&format!("{}: {state}", text(part, "content")));
+        if each(&part["configurations"]).next().is_none() {
+            told_of_others();
+            continue;
+        }
         let configurations: Vec<_> = each(&part["configurations"])
             .map(|it| {
                 vec![
@@ -132,11 +137,28 @@ pub(super) fn explanation(of: Of, explained: &Value) {
             })
             .collect();
         output::table(&["ID", "PRIORITY", "STATUS", "WHY"], &configurations);
+        told_of_others();
         let items: Vec<_> = each(&part["items"]).map(item).collect();
         if !items.is_empty() {
             output::line("");
             output::table(&["WHAT", "FROM", "INSTEAD OF"], &items);
         }
+    }
+}
+
+/// What has come of those that are for it.
+fn state(of: Of, part: &Value) -> String {
+    let mut all = each(&part["configurations"]).peekable();
+    match (part["inForce"] == true, part["problem"].as_str()) {
+        (true, _) if all.peek().is_none() => format!("no {} is for it", of.noun()),
+        (true, _) if all.all(|it| it["layer"] == true) => {
+            "the device stays as it is: a layer changes a base deployment and does nothing alone, and none is for this device; `holm \
+             deployment create` with a whole manifest makes one"
+                .to_owned()
+        }
+        (true, _) => "what follows is in force".to_owned(),
+        (false, Some(problem)) => format!("what follows is not in force: {problem}"),
+        (false, None) => "what follows is not in force yet".to_owned(),
     }
 }
 
@@ -192,5 +214,32 @@ fn kind(it: &Value) -> &'static str {
         "device"
     } else {
         "module"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_without_a_base_is_told_to_do_nothing_alone() {
+        let part = |configurations: Value, is_in_force: bool| json!({"content": "modulesContent", "inForce": is_in_force, "problem": null, "configurations": configurations});
+        let layer = json!({"id": "extra", "layer": true});
+        let base = json!({"id": "v1", "layer": false});
+
+        let told = [json!([layer]), json!([layer, base]), json!([])].map(|all| state(Of::Edges, &part(all, true)));
+
+        assert!(
+            told[0].starts_with("the device stays as it is: a layer") && told[0].contains("holm deployment"),
+            "{}",
+            told[0]
+        );
+        assert_eq!(told[1..], ["what follows is in force", "no deployment is for it"]);
+        assert_eq!(
+            state(Of::Edges, &part(json!([layer]), false)),
+            "what follows is not in force yet"
+        );
     }
 }
