@@ -63,7 +63,9 @@ pub(crate) use file::File;
 pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
 #[cfg(feature = "hub")]
 pub(crate) use job::{Job, JobStatus, Schedule};
-pub(crate) use module::{Module, OneModule, Properties, RenewedKey, Target, Twin, TwinChange, WhichKey};
+pub(crate) use module::{
+    DeviceArgument, Module, OneModule, Properties, RenewedKey, Target, Twin, TwinChange, WhichKey,
+};
 #[cfg(feature = "hub")]
 pub(crate) use policy::{Audit, DpsRight, HubRight, Policy};
 #[cfg(feature = "hub")]
@@ -213,6 +215,51 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Cli, String> {
         Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn where_one_of_two_is_needed_the_error_names_both() {
+        for (line, one, other) in [
+            ("holm simulate", "--devices", "--edges"),
+            ("holm twin update -d d", "--desired", "--tags"),
+            ("holm job update-twins j --where *", "--desired", "--tags"),
+            ("holm c2d send -d d", "TEXT", "--file"),
+            ("holm device children remove d", "CHILDREN", "--all"),
+            ("holm edge dead-letters resend", "IDS", "--all"),
+        ] {
+            let told = parsed(line).expect_err(line);
+
+            assert!(told.contains(one) && told.contains(other), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_the_argument_or_its_option_and_never_both() {
+        for command in [
+            "device create",
+            "device show",
+            "device update --edge true",
+            "device renew-key --key both",
+            "device connection-string",
+            "device delete",
+            "module list",
+            "twin show",
+            "twin update --tags {}",
+            "twin history",
+            "deployment explain",
+            "configuration explain",
+        ] {
+            for taken in ["d", "-d d", "--device d"] {
+                assert!(parsed(&format!("holm {command} {taken}")).is_ok(), "{command} {taken}");
+            }
+            for refused in ["", " d -d d", " d d"] {
+                let told = parsed(&format!("holm {command}{refused}")).expect_err(command);
+                assert!(
+                    told.contains("DEVICE") || told.contains("'d'"),
+                    "{command}{refused}: {told}"
+                );
+            }
+        }
     }
 
     #[test]

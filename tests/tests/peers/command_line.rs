@@ -223,7 +223,7 @@ fn a_usage_error_names_what_is_missing_and_nothing_that_a_variable_gives() {
         .expect("the binary can be started");
 
     assert_eq!(done.status.code(), Some(2));
-    assert!(error(&done).contains("<ID>"), "{}", error(&done));
+    assert!(error(&done).contains("<DEVICE"), "{}", error(&done));
     for option in ["--ca", "--log-format"] {
         assert!(!error(&done).contains(option), "{}", error(&done));
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::HubAccess;
 use super::values::{self, Property};
@@ -69,12 +69,12 @@ impl Ack {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("body").args(["text", "file"]).required(true))]
 pub(crate) struct Send {
     /// The device.
     #[arg(long, short)]
     pub(crate) device: String,
     /// Its text; `-` reads it from standard input.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Option<String>,
     /// A file that is its body.
     #[arg(long, value_name = "FILE")]

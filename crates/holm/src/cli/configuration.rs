@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::HubAccess;
 use super::values::{self, Property};
+use super::{DeviceArgument, HubAccess};
 
 /// Whom it is for and which of several wins.
 #[derive(Clone, Debug, Args)]
@@ -84,9 +84,8 @@ pub(crate) enum Configuration {
     },
     /// Tell why a device has what it has: who won, who lost, and why.
     Explain {
-        /// The device.
-        #[arg(long, short)]
-        device: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         /// The module, for configurations of modules.
         #[arg(long, short)]
         module: Option<String>,

@@ -8,13 +8,12 @@ use holm_identity::Thumbprint;
 use serde_json::Value;
 
 use super::values::{self, Begin};
-use super::{HubAccess, RenewedKey, Target, WhichKey};
+use super::{DeviceArgument, HubAccess, RenewedKey, Target, WhichKey};
 
 /// How a device proves who it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Auth {
     /// Symmetric keys, made by the hub.
-    #[default]
     Sas,
     /// A certificate, known by its thumbprint.
     X509Thumbprint,
@@ -33,14 +32,14 @@ pub(crate) enum DeviceStatus {
 pub(crate) enum Device {
     /// Register a device.
     Create {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         /// It runs an edge.
         #[arg(long)]
         edge: bool,
-        /// How it proves who it is.
-        #[arg(long, value_enum, default_value_t)]
-        auth: Auth,
+        /// How it proves who it is [default: sas, but with --thumbprint x509-thumbprint]
+        #[arg(long, value_enum)]
+        auth: Option<Auth>,
         /// The SHA-1 or SHA-256 thumbprint of its certificate.
         #[arg(long, value_name = "HEX", required_if_eq("auth", "x509-thumbprint"), value_parser = values::thumbprint)]
         thumbprint: Option<Thumbprint>,
@@ -49,8 +48,8 @@ pub(crate) enum Device {
     },
     /// Show a device, with its connection string.
     Show {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -65,8 +64,8 @@ pub(crate) enum Device {
     /// Change a device: what is not given stays.
     #[command(group = ArgGroup::new("change").required(true).multiple(true))]
     Update {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         /// Whether it may connect; sessions of a device that is disabled end.
         #[arg(long, value_enum, group = "change")]
         status: Option<DeviceStatus>,
@@ -90,8 +89,8 @@ pub(crate) enum Device {
     },
     /// Give a device a new key. Its sessions end, and it connects by a key that is good.
     RenewKey {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         /// Which key.
         #[arg(long, value_enum)]
         key: RenewedKey,
@@ -100,8 +99,8 @@ pub(crate) enum Device {
     },
     /// Print the connection string of a device, and nothing else.
     ConnectionString {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         /// By which key.
         #[arg(long, value_enum, default_value_t)]
         key: WhichKey,
@@ -130,8 +129,8 @@ pub(crate) enum Device {
     },
     /// Delete a device with its modules, twin and waiting messages.
     Delete {
-        /// Its id.
-        id: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -156,11 +155,14 @@ pub(crate) enum Children {
         hub: HubAccess,
     },
     /// Take devices away from their edge device.
+    #[command(
+        group = ArgGroup::new("which").args(["children", "all"]).required(true),
+        override_usage = "holm device children remove [OPTIONS] <PARENT> <CHILDREN...|--all>"
+    )]
     Remove {
         /// The edge device.
         parent: String,
         /// The devices.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
         children: Vec<String>,
         /// All of them.
         #[arg(long)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::values;
 use crate::output::WrongUse;
@@ -308,12 +308,13 @@ pub(crate) enum DeadLetters {
         on: OnDevice,
     },
     /// Send some again to the endpoints that they were for.
+    #[command(group = ArgGroup::new("which").args(["ids", "all"]).required(true))]
     Resend {
         /// Their numbers in the list.
-        #[arg(required_unless_present = "all", value_parser = values::dead_letter)]
+        #[arg(value_parser = values::dead_letter)]
         ids: Vec<u64>,
         /// All there are.
-        #[arg(long, conflicts_with = "ids")]
+        #[arg(long)]
         all: bool,
         #[command(flatten)]
         on: OnDevice,

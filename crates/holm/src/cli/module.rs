@@ -66,9 +66,8 @@ pub(crate) enum Module {
     },
     /// List the modules of a device.
     List {
-        /// The device.
-        #[arg(long, short)]
-        device: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -112,22 +111,31 @@ pub(crate) struct Target {
     pub(crate) module: Option<String>,
 }
 
+/// A device, as the argument or by its name, as commands say it whose argument is something else.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct DeviceArgument {
+    /// The device.
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
+    /// The device, as other commands name it.
+    #[arg(id = "named", long = "device", short = 'd', value_name = "DEVICE", hide = true)]
+    named: Option<String>,
+}
+
+impl DeviceArgument {
+    /// Its id.
+    pub(crate) fn id(self) -> String {
+        // One of them is there: the group wants it.
+        self.device.or(self.named).unwrap_or_default()
+    }
+}
+
 /// Whose twin, the device as the argument or by its name.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgument {
-    /// The device.
-    #[arg(value_name = "DEVICE", required_unless_present = "named")]
-    device: Option<String>,
-    /// The device, as other commands name it.
-    #[arg(
-        id = "named",
-        long = "device",
-        short = 'd',
-        value_name = "DEVICE",
-        conflicts_with = "device",
-        hide = true
-    )]
-    named: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgument,
     /// The module; without it, the device itself.
     #[arg(long, short)]
     module: Option<String>,
@@ -137,8 +145,7 @@ impl TargetArgument {
     /// Whose twin it is.
     pub(crate) fn target(self) -> Target {
         Target {
-            // One of them is there.
-            device: self.device.or(self.named).unwrap_or_default(),
+            device: self.device.id(),
             module: self.module,
         }
     }
@@ -146,9 +153,10 @@ impl TargetArgument {
 
 /// What of twins is written.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
 pub(crate) struct Properties {
     /// Desired properties, as JSON.
-    #[arg(long, value_name = "JSON", required_unless_present = "tags", value_parser = values::json)]
+    #[arg(long, value_name = "JSON", value_parser = values::json)]
     pub(crate) desired: Option<Value>,
     /// Tags, as JSON.
     #[arg(long, value_name = "JSON", value_parser = values::json)]
@@ -159,7 +167,7 @@ pub(crate) struct Properties {
 #[derive(Debug, Args)]
 pub(crate) struct TwinChange {
     #[command(flatten)]
-    pub(crate) of: Target,
+    pub(crate) of: TargetArgument,
     #[command(flatten)]
     pub(crate) properties: Properties,
     /// Only if the twin still has this etag.

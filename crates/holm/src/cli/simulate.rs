@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use holm_client::Transport;
 
 use super::HubAccess;
@@ -11,9 +11,10 @@ use super::values;
 
 /// How a simulated fleet is made and for how long it lives.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("fleet").args(["devices", "edges"]).required(true).multiple(true))]
 pub(crate) struct Simulate {
     /// How many devices.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, required_unless_present = "edges", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub(crate) devices: u32,
     /// How many edge devices: they follow their deployments and report what would run.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]

@@ -125,7 +125,7 @@ pub(crate) async fn run(of: Of, command: Configuration) -> anyhow::Result<()> {
         }
         Configuration::Explain { device, module, hub } => {
             let service = hub_access::open(&hub)?;
-            let device = percent::encode(&device);
+            let device = percent::encode(&device.id());
             let path = match module {
                 None => format!("/holm/v1/devices/{device}/configurations"),
                 Some(module) => format!(

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::keys::{self, Who};
 use super::{hub_access, module};
 use crate::cli::{Auth, Device, DeviceStatus};
-use crate::output;
+use crate::output::{self, WrongUse};
 use crate::service::Service;
 
 /// Devices of one page.
@@ -24,13 +24,22 @@ const PAGE: u64 = 1000;
 pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
     match command {
         Device::Create {
-            id,
+            device,
             edge,
             auth,
             thumbprint,
             hub,
         } => {
-            let service = hub_access::open(&hub)?;
+            let auth = match (auth, &thumbprint) {
+                (Some(Auth::Sas), Some(_)) => {
+                    let told = "`--auth sas` goes with no `--thumbprint`: leave one of them out";
+                    bail!(WrongUse(told.to_owned()));
+                }
+                (Some(auth), _) => auth,
+                (None, Some(_)) => Auth::X509Thumbprint,
+                (None, None) => Auth::Sas,
+            };
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             let body = json!({
                 "deviceId": id,
                 "capabilities": { "iotEdge": edge },
@@ -45,8 +54,8 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
                 .await?;
             show(&service, &device, hub.json);
         }
-        Device::Show { id, hub } => {
-            let service = hub_access::open(&hub)?;
+        Device::Show { device, hub } => {
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             let device = service.call(Method::GET, &path(&id), &[], None).await?.body;
             show(&service, &device, hub.json);
         }
@@ -55,7 +64,7 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
             list(&Value::Array(devices), hub.json)?;
         }
         Device::Update {
-            id,
+            device,
             status,
             reason,
             edge,
@@ -64,7 +73,7 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
             etag,
             hub,
         } => {
-            let service = hub_access::open(&hub)?;
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             let mut body = json!({ "deviceId": id });
             if let Some(status) = status {
                 body["status"] = json!(word(status));
@@ -85,13 +94,13 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
             let device = service.call(Method::PUT, &path(&id), &headers, Some(&body)).await?.body;
             show(&service, &device, hub.json);
         }
-        Device::RenewKey { id, key, hub } => {
-            let service = hub_access::open(&hub)?;
+        Device::RenewKey { device, key, hub } => {
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             let device = keys::renew(&service, who(&id), key).await?;
             show(&service, &device, hub.json);
         }
-        Device::ConnectionString { id, key, hub } => {
-            let service = hub_access::open(&hub)?;
+        Device::ConnectionString { device, key, hub } => {
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             let device = service.call(Method::GET, &path(&id), &[], None).await?.body;
             module::told(&keys::connection_string(&service, &device, key)?, hub.json);
         }
@@ -107,12 +116,16 @@ pub(crate) async fn run(command: Device) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(output::EXIT_FAILED));
             }
         }
-        Device::Delete { id, hub } => {
-            let service = hub_access::open(&hub)?;
+        Device::Delete { device, hub } => {
+            let (id, service) = (device.id(), hub_access::open(&hub)?);
             service
                 .call(Method::DELETE, &path(&id), &[("If-Match", "*")], None)
                 .await?;
-            output::note(&format!("deleted `{id}`"));
+            if hub.json {
+                output::json(&json!({ "deviceId": id, "deleted": true }));
+            } else {
+                output::note(&format!("deleted `{id}`"));
+            }
         }
         Device::Children(command) => children::run(command).await?,
     }

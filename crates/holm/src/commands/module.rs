@@ -30,7 +30,7 @@ pub(crate) async fn run(command: Module) -> anyhow::Result<()> {
             let module = service.call(Method::GET, &who(&which).path(), &[], None).await?.body;
             show(&service, &module, &hub)?;
         }
-        Module::List { device, hub } => list(&device, &hub).await?,
+        Module::List { device, hub } => list(&device.id(), &hub).await?,
         Module::Delete { which, hub } => {
             let service = hub_access::open(&hub)?;
             let headers = [("If-Match", "*")];

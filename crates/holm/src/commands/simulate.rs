@@ -51,6 +51,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(90);
 
 pub(crate) async fn run(options: Simulate) -> anyhow::Result<()> {
+    if options.devices == 0 && options.edges == 0 {
+        let told = "there is nobody to simulate; give a number above 0 by `--devices` or `--edges`";
+        bail!(WrongUse(told.to_owned()));
+    }
     let behaviour = match &options.behaviour {
         Some(file) => Behaviour::read(file)?,
         None => Behaviour::default(),

@@ -58,7 +58,7 @@ pub(super) fn document(properties: Properties) -> Value {
 }
 
 async fn write(method: Method, wanted: TwinChange) -> anyhow::Result<()> {
-    let (path, body) = (path(&wanted.of), document(wanted.properties));
+    let (path, body) = (path(&wanted.of.target()), document(wanted.properties));
     change(method, &path, &body, wanted.etag.as_deref(), &wanted.hub).await
 }
 
