@@ -25,8 +25,9 @@ use holm_model::{ErrorCode, ServiceError};
 use tokio::time::Instant;
 
 use super::apply;
-use super::fleet::{self, Fleet, Unsettled};
+use super::fleet::Fleet;
 use super::lane::{Counts, Job};
+use super::unsettled::Unsettled;
 use crate::deployment::Changes;
 use crate::storage::{Repository, Transaction};
 use crate::{Clock, Signals};
@@ -157,7 +158,7 @@ impl Evaluator {
     }
 
     async fn step(&self) -> Result<(), ServiceError> {
-        let changes = fleet::take(&self.unsettled);
+        let changes = self.unsettled.take();
         let (shared, unsettled) = (self.fleet.clone(), self.unsettled.clone());
         let is_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&is_done);

@@ -1,135 +1,17 @@
-//! All lanes together, and what the commits of the hub have made uncertain.
-//!
-//! ```text
-//! commit --watcher, on the writer's thread--> Unsettled: who changed --step, on a reader's thread--> lanes know again
-//! ```
-//!
-//! The watcher costs nothing while there are no configurations.
+//! All lanes together: what is known of all targets, and what is to be applied next.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holm_model::configuration::{Configuration, ConfigurationId, ConfigurationKind};
 use holm_model::{Identity, ServiceError};
-use tokio::sync::Notify;
 
 use super::lane::{Counts, Job, Lane, Turn};
-use crate::storage::{Touched, View};
-
-/// From so many changed identities on, everything is read anew: that is quicker, and the list does not grow.
-const MANY: usize = 50_000;
+use super::unsettled::{Changes, Unsettled};
+use crate::storage::View;
 
 /// Of so many things that are applied one is of a fan-out, however many twins have just changed.
 const SHARE: usize = 4;
-
-/// What changed since the lanes last looked. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Unsettled(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Whether anyone cares for identities: there is a lane, or there will be one.
-    watching: AtomicBool,
-    changes: Mutex<Changes>,
-    /// Whether something was taken and not looked at yet.
-    looking: AtomicBool,
-    woken: Notify,
-}
-
-/// Who and what.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    configurations: bool,
-    everyone: bool,
-    identities: HashSet<Identity>,
-}
-
-impl Unsettled {
-    /// Learns of a commit; must not block.
-    pub(super) fn told(&self, touched: &[Touched]) {
-        let has_configurations = touched.contains(&Touched::Configurations);
-        if has_configurations {
-            self.0.watching.store(true, Ordering::SeqCst);
-        } else if !self.0.watching.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut changes = self.lock();
-        changes.configurations |= has_configurations;
-        for what in touched {
-            if let Touched::Identity(identity) = what
-                && !changes.everyone
-            {
-                changes.identities.insert(identity.clone());
-            }
-        }
-        if changes.identities.len() > MANY {
-            changes.everyone = true;
-            changes.identities = HashSet::new();
-        }
-        drop(changes);
-        self.0.woken.notify_one();
-    }
-
-    /// Makes everything uncertain: at a start.
-    pub(super) fn begin(&self) {
-        self.0.watching.store(true, Ordering::SeqCst);
-        let mut changes = self.lock();
-        (changes.configurations, changes.everyone) = (true, true);
-        drop(changes);
-        self.0.woken.notify_one();
-    }
-
-    /// Wakes the one who waits.
-    pub(super) fn wake(&self) {
-        self.0.woken.notify_one();
-    }
-
-    /// Waits until something is uncertain. Cancel-safe.
-    pub(super) async fn woken(&self) {
-        self.0.woken.notified().await;
-    }
-
-    /// Whether nothing is uncertain.
-    pub(super) fn is_empty(&self) -> bool {
-        let changes = self.lock();
-        !self.0.looking.load(Ordering::SeqCst)
-            && !changes.configurations
-            && !changes.everyone
-            && changes.identities.is_empty()
-    }
-
-    fn take(&self) -> Changes {
-        let mut now = self.lock();
-        let changes = std::mem::take(&mut *now);
-        self.0.looking.store(true, Ordering::SeqCst);
-        drop(now);
-        if changes.configurations {
-            // Before the lanes read: what is committed from now on is told.
-            self.0.watching.store(true, Ordering::SeqCst);
-        }
-        changes
-    }
-
-    fn give_back(&self, changes: Changes) {
-        let mut now = self.lock();
-        now.configurations |= changes.configurations;
-        now.everyone |= changes.everyone;
-        now.identities.extend(changes.identities);
-    }
-
-    fn nobody_cares(&self) {
-        let changes = self.lock();
-        if !changes.configurations {
-            self.0.watching.store(false, Ordering::SeqCst);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Changes> {
-        // Held for operations on a set only, never across an await.
-        self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What is known of all targets.
 #[derive(Debug, Default)]
@@ -158,7 +40,7 @@ impl Fleet {
         if result.is_err() {
             unsettled.give_back(changes);
         }
-        unsettled.0.looking.store(false, Ordering::SeqCst);
+        unsettled.looked();
         match result {
             Ok(()) => {
                 self.forget_idle(unsettled);
@@ -292,13 +174,10 @@ impl Fleet {
     }
 }
 
-/// Takes what is uncertain; to be called before the view is opened on which it is looked at.
-pub(super) fn take(unsettled: &Unsettled) -> Changes {
-    unsettled.take()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use holm_model::configuration::ConfigurationWish;
     use holm_model::{Timestamp, Twin};
     use serde_json::json;
@@ -306,12 +185,12 @@ mod tests {
     use super::*;
     use crate::configurations::apply;
     use crate::registry::Entry;
-    use crate::storage::Repository;
+    use crate::storage::{Repository, Touched};
 
     /// Looks at what is uncertain.
     async fn step(repository: &Repository, fleet: &Arc<Mutex<Fleet>>, unsettled: &Unsettled) {
         let (fleet, unsettled) = (Arc::clone(fleet), unsettled.clone());
-        let changes = take(&unsettled);
+        let changes = unsettled.take();
         let stepped = repository.read(move |view| fleet.lock().unwrap().step(view, &unsettled, changes));
         stepped.await.unwrap();
     }
@@ -385,7 +264,7 @@ mod tests {
         assert_eq!(ids, ["d1"]);
         assert!(!json!(twin).to_string().contains(r#""a":5"#));
         assert!(fleet.lock().unwrap().lanes.is_empty());
-        assert!(!unsettled.0.watching.load(Ordering::SeqCst));
+        assert!(!unsettled.is_watching());
     }
 
     #[tokio::test]

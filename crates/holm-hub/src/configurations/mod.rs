@@ -24,6 +24,7 @@ mod metrics;
 mod outcome;
 mod preview;
 mod terms;
+mod unsettled;
 
 pub(crate) use apply::module_settings;
 pub use preview::Change;
@@ -43,9 +44,9 @@ use crate::{Clock, Signals, random};
 
 use evaluator::{Evaluator, SharedFleet};
 use explain::Refusals;
-use fleet::Unsettled;
 use matcher::Matcher;
 use metrics::CustomMetrics;
+use unsettled::Unsettled;
 
 /// The most configurations of a hub: a place among them has 16 bits in memory, and all are compared with all.
 pub const MAX_CONFIGURATIONS: u64 = 10_000;
