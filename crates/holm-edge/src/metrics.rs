@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use holm_gateway::Gateway;
 use holm_gateway::metrics::{Exposition, Kind};
+use holm_model::hex;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
@@ -45,7 +46,7 @@ impl Labels {
     pub(crate) fn new(config: &EdgeConfig) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&bytes);
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
         // The form of a random GUID (RFC 9562 §5.4).
         let instance = format!(

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use holm_gateway::metrics::Exposition;
 use holm_model::wire::percent;
-use holm_model::{DeviceId, ErrorCode, ServiceError};
+use holm_model::{DeviceId, ErrorCode, ServiceError, hex};
 use serde_json::json;
 
 use crate::Clock;
@@ -116,7 +116,7 @@ impl Files {
             ServiceError::argument_invalid(format!("`blobName`, with the device's id before it, {why}"))
         })?;
         let digits = crate::random::bytes::<16>()?;
-        let correlation: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+        let correlation = hex::encode(&digits);
         let now = self.clock.now();
         let life = i64::try_from(self.config.upload_life.as_millis()).unwrap_or(i64::MAX);
         let upload = OpenUpload {

@@ -5,11 +5,10 @@
 
 mod details;
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use holm_model::Timestamp;
+use holm_model::{Timestamp, hex};
 use ring::digest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
@@ -128,8 +127,8 @@ impl CertificateInfo {
             not_before: Timestamp::from_unix_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_unix_seconds(validity.not_after.timestamp()),
             is_authority: certificate.is_ca(),
-            sha1: hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),
-            sha256: hex(digest::digest(&digest::SHA256, der).as_ref()),
+            sha1: hex::encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),
+            sha256: hex::encode(digest::digest(&digest::SHA256, der).as_ref()),
         })
     }
 
@@ -154,13 +153,6 @@ impl CertificateInfo {
         let life = life.min(i64::from(days) * MILLIS_A_DAY);
         self.not_after.millis_since(now) <= life * i64::from(percent) / 100
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-        hex
-    })
 }
 
 /// A private key and the chain that certifies it: what a server or a client shows in TLS. The key does not print.

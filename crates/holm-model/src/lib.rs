@@ -6,6 +6,7 @@
 pub mod configuration;
 pub mod error;
 pub mod etag;
+pub mod hex;
 pub mod identity;
 pub mod manifest;
 pub mod message;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use holm_model::ModuleId;
+use holm_model::{ModuleId, hex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -147,7 +147,7 @@ impl ModuleSpec {
             write_canonical(&value, &mut text);
             text.push('\n');
         }
-        hex(&Sha256::digest(text.as_bytes()))
+        hex::encode(&Sha256::digest(text.as_bytes()))
     }
 }
 
@@ -162,10 +162,6 @@ impl fmt::Debug for ModuleSpec {
             .field("module_dir", &self.module_dir)
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn to_value(map: &BTreeMap<String, String>) -> Value {

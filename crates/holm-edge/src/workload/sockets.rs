@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use holm_model::ModuleId;
+use holm_model::{ModuleId, hex};
 use holm_net::{ListeningSockets, Scope};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,7 @@ const MAX_CONNECTIONS: usize = 10;
 #[must_use]
 pub fn module_directory(data: &Path, module: &ModuleId) -> PathBuf {
     let digest = Sha256::digest(module.as_str().as_bytes());
-    let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let name = hex::encode(digest.get(..6).unwrap_or_default());
     data.join("modules").join(name)
 }
 

@@ -9,7 +9,7 @@
 //! mode, size and the time of the archive, and is compared as a whole; padding is zeros; `SHA256SUMS` has the sum of each content before
 //! it, in order. So a byte that is not as it was written is found, wherever it is.
 
-use holm_model::Timestamp;
+use holm_model::{Timestamp, hex};
 use serde::{Deserialize, Serialize};
 
 /// The version of the archive. A change that an earlier release can't read is another version.
@@ -117,8 +117,7 @@ pub(super) const fn padding(size: u64) -> u64 {
 
 /// The line of a content in the sums, as `sha256sum` writes and reads it.
 pub(super) fn sum_line(digest: &[u8], name: &str) -> String {
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digits}  {name}\n")
+    format!("{}  {name}\n", hex::encode(digest))
 }
 
 /// How long such a line is.

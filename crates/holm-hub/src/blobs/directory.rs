@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_identity::private_file;
+use holm_model::hex;
 use holm_net::Scope;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
@@ -135,7 +136,7 @@ impl Directory {
             path: path.into(),
             quota,
             used: Arc::new(AtomicU64::new(used)),
-            begin: hexadecimal(&begin).into(),
+            begin: hex::encode(&begin).into(),
             holds: Holds::default(),
         })
     }
@@ -176,7 +177,7 @@ impl Directory {
         if announced.is_some_and(|bytes| bytes > limit) {
             return Err(too_large(limit));
         }
-        let digits = format!("{}{}", self.begin, hexadecimal(&crate::random::bytes::<12>()?));
+        let digits = format!("{}{}", self.begin, hex::encode(&crate::random::bytes::<12>()?));
         let mut held = Held {
             path: self.file(&digits),
             bytes: 0,
@@ -269,10 +270,6 @@ fn remove_now(path: &Path, used: &Arc<AtomicU64>, garbage: Garbage) {
 /// What a file of so many bytes counts.
 fn counted(size: u64) -> u64 {
     size.max(LEAST)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_ours(name: &str) -> bool {

@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holm_identity::SymmetricKey;
-use holm_model::{ServiceError, Timestamp};
+use holm_model::{ServiceError, Timestamp, hex};
 use holm_net::Scope;
 
 use crate::Clock;
@@ -120,7 +120,7 @@ fn away(_config: &FileConfig) -> Result<Option<Arc<dyn Away>>, OpenBlobsError> {
 /// What names this hub in its directory: as lasting as its key, and no help to find that.
 fn owner(key: &SymmetricKey) -> String {
     let tag = key.hmac_sha256(b"the hub of a directory of blobs");
-    tag.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(tag.get(..16).unwrap_or_default())
 }
 
 impl Blobs {

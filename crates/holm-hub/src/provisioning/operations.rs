@@ -9,7 +9,7 @@
 //! loses nothing.
 
 use holm_identity::SymmetricKey;
-use holm_model::{ProvisioningError, RegistrationId};
+use holm_model::{ProvisioningError, RegistrationId, hex};
 
 use crate::random;
 
@@ -25,7 +25,7 @@ impl Operations {
     /// A new name.
     pub(super) fn begin(&self, id: &RegistrationId) -> Result<String, ProvisioningError> {
         let random: [u8; 8] = random::bytes()?;
-        let digits = hex(&random);
+        let digits = hex::encode(&random);
         let tag = self.tag(id, &digits);
         Ok(format!("4.{digits}.{tag}"))
     }
@@ -41,16 +41,8 @@ impl Operations {
 
     fn tag(&self, id: &RegistrationId, digits: &str) -> String {
         let tag = self.0.hmac_sha256(format!("{}.{digits}", id.key()).as_bytes());
-        hex(tag.get(..16).unwrap_or_default())
+        hex::encode(tag.get(..16).unwrap_or_default())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod order;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{ErrorCode, ServiceError, Timestamp};
+use holm_model::{ErrorCode, ServiceError, Timestamp, hex};
 use tokio::sync::Notify;
 
 use crate::actor::Actor;
@@ -101,7 +101,7 @@ impl Transfers {
     pub async fn create(&self, order: Order) -> Result<Transfer, ServiceError> {
         let digits = crate::random::bytes::<16>()?;
         let transfer = Transfer {
-            id: digits.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: hex::encode(&digits),
             order: order.to_text(),
             status: "enqueued".to_owned(),
             created: self.clock.now(),

@@ -16,9 +16,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use holm_model::hex;
 use sha2::{Digest, Sha256};
-
-use crate::spec::hex;
 
 /// What an image is on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ impl Image {
         loop {
             let length = file.read(&mut buffer)?;
             if length == 0 {
-                return Ok(format!("sha256:{}", hex(&hasher.finalize())));
+                return Ok(format!("sha256:{}", hex::encode(&hasher.finalize())));
             }
             hasher.update(buffer.get(..length).unwrap_or_default());
         }

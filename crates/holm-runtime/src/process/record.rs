@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use holm_model::ModuleId;
+use holm_model::{ModuleId, hex};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +32,6 @@ use sha2::{Digest, Sha256};
 use crate::error::RuntimeError;
 use crate::logs::LogLimits;
 use crate::process::procfs::ProcessId;
-use crate::spec::hex;
 use crate::state::Health;
 
 /// The format of all three files. A reader refuses any other.
@@ -45,7 +44,7 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn of(root: &Path, id: &ModuleId) -> Self {
         let digest = Sha256::digest(id.as_str().as_bytes());
-        let name = hex(&digest).chars().take(16).collect::<String>();
+        let name = hex::encode(&digest).chars().take(16).collect::<String>();
         Self(root.join(name))
     }
 

@@ -8,7 +8,7 @@
 //! and a node that starts anew has other keys and no leases.
 
 use holm_identity::SymmetricKey;
-use holm_model::Identity;
+use holm_model::{Identity, hex};
 
 /// Bytes of the tag: nobody can try as many as half of 2^128.
 const TAG: usize = 16;
@@ -28,8 +28,8 @@ impl LockTokens {
     /// The token of a lease of this identity; `None` where none can be made.
     pub(crate) fn token(&self, of: &Identity, lease: u64) -> Option<String> {
         let tag = self.tag(of, lease)?;
-        let hex: String = tag.iter().take(TAG).map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("{lease:x}-{hex}"))
+        let tag = hex::encode(tag.get(..TAG).unwrap_or_default());
+        Some(format!("{lease:x}-{tag}"))
     }
 
     /// The lease that a token of this identity names.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use holm_model::SystemProperty;
+use holm_model::{SystemProperty, hex};
 use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -134,13 +134,8 @@ impl Webhook {
             context.update(time.as_bytes());
             context.update(b".");
             context.update(&body);
-            let hex: String = context
-                .sign()
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            headers.insert("holm-signature", header(&format!("sha256={hex}"))?);
+            let signature = hex::encode(context.sign().as_ref());
+            headers.insert("holm-signature", header(&format!("sha256={signature}"))?);
         }
         headers.extend(self.headers.clone());
         let request = Request::builder()

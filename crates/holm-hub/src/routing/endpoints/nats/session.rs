@@ -12,11 +12,11 @@
 //!   message without an answer.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use bytes::{Buf as _, BytesMut};
 use holm_identity::Secret;
+use holm_model::hex;
 use holm_net::Protocol;
 use holm_net::clock::instant;
 
@@ -89,11 +89,7 @@ pub(super) struct Session {
 impl Session {
     /// A connection on which `hello`, the document of CONNECT, is the first thing to leave.
     pub(super) fn new(hello: &Secret, inbox: &[u8], max_payload: usize, window: usize) -> Self {
-        let mut name = "_INBOX.".to_owned();
-        for byte in inbox {
-            write!(name, "{byte:02x}").expect("writing to a string does not fail");
-        }
-        name.push('.');
+        let name = format!("_INBOX.{}.", hex::encode(inbox));
         let mut output = BytesMut::new();
         for piece in ["CONNECT ", hello.expose(), "\r\nPING\r\nSUB ", &name, "* 1\r\n"] {
             output.extend_from_slice(piece.as_bytes());
