@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use holm_amqp::message::{BATCH_FORMAT, Batch};
 use holm_amqp::performative::Secret;
 use holm_amqp::{
-    AmqpError, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome, SessionId,
-    condition,
+    AmqpError, Closed, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
+    SaslCode, SessionId, condition,
 };
 use holm_gateway::{Profile, Settlement};
 use holm_model::Timestamp;
@@ -268,6 +268,34 @@ async fn a_client_that_settles_nothing_of_a_whole_window_loses_its_link() {
     let settled = fixture.node.lock().settled.clone();
     let all: Vec<_> = (0..window).map(|lease| (lease, Settlement::Release)).collect();
     assert_eq!(settled, all);
+}
+
+#[tokio::test]
+async fn a_policy_logs_in_by_a_token_of_its_own_and_by_no_other() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let token = |signer: &str| {
+        format!(
+            "SharedAccessSignature sr=hub.test&sig=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D&se=1800000000{signer}"
+        )
+    };
+    let answer = async |token: String| {
+        let login = ("service@sas.root.hub", token.as_str());
+        Client::try_log_in(&fixture, login, 4096).await.1
+    };
+
+    let own = answer(token("&skn=service")).await;
+    let of_another = answer(token("&skn=iothubowner")).await;
+    let of_none = answer(token("")).await;
+
+    assert!(matches!(own, Event::Opened(_)), "{own:?}");
+    for refused in [of_another, of_none] {
+        assert!(
+            matches!(refused, Event::Closed(Closed::Refused(SaslCode::Auth))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]
