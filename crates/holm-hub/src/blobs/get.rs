@@ -43,7 +43,9 @@ impl Blobs {
         let Some((blob, parts)) = found.await? else {
             return Err(Fault::not_found(&asked.blob));
         };
-        Condition::of(&asked.headers).check(Some(&blob))?;
+        if !Condition::of(&asked.headers).wants(&blob)? {
+            return Ok(answer::not_modified(&blob));
+        }
         let range = match asked.header("x-ms-range").or_else(|| asked.header("range")) {
             Some(text) if method == Method::GET => range(text, blob.size)?,
             _ => None,

@@ -512,6 +512,60 @@ async fn empty_blocks_fill_the_quota_too() {
 }
 
 #[tokio::test]
+async fn a_blob_of_no_blocks_is_there_and_fills_the_quota_too() {
+    let hub = TestHub::start_with(|config| {
+        config.files = Some(FileConfig {
+            quota: 4096,
+            ..FileConfig::default()
+        });
+    })
+    .await;
+    hub.device("d1").await;
+    let (first, second) = (
+        target(&hub.begin("d1", "a").await.ok()),
+        target(&hub.begin("d1", "b").await.ok()),
+    );
+    let commit = async |target: &str| {
+        let list = format!("{target}&comp=blocklist");
+        hub.blob(Method::PUT, &list, &[], "<BlockList/>").await
+    };
+
+    let made = commit(&first).await;
+    let read = hub.blob(Method::GET, &first, &[], "").await;
+    let refused = commit(&second).await;
+
+    assert_eq!((made.status, read.status, read.body.len()), (201, 200, 0));
+    assert_fault(&refused, 507, "InsufficientStorage");
+    assert_eq!(hub.stored_files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_has_a_blob_is_told_so_and_one_that_wants_another_is_refused() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let target = target(&hub.begin("d1", "a").await.ok());
+    hub.put_blob(&target, "hello").await;
+    let etag = hub.blob(Method::HEAD, &target, &[], "").await;
+    let etag = etag.header("etag").unwrap().to_owned();
+    let get = async |header, value: &str| hub.blob(Method::GET, &target, &[(header, value)], "").await;
+
+    let known = get("if-none-match", &etag).await;
+    let any = get("if-none-match", "*").await;
+    let changed = get("if-none-match", "\"0x1\"").await;
+    let same = get("if-match", &etag).await;
+    let another = get("if-match", "\"0x1\"").await;
+
+    for told in [&known, &any] {
+        assert_eq!((told.status, told.body.len()), (304, 0));
+        assert_eq!(told.header("etag"), Some(etag.as_str()));
+        assert_eq!(told.header("x-ms-error-code"), Some("ConditionNotMet"));
+    }
+    assert_eq!((changed.status, same.status), (200, 200));
+    assert_eq!(changed.body, "hello");
+    assert_fault(&another, 412, "ConditionNotMet");
+}
+
+#[tokio::test]
 async fn a_hub_without_storage_and_one_without_notifications_say_so_and_keep_quiet() {
     let without = TestHub::start_with(|config| config.files = None).await;
     let quiet = TestHub::start_with(|config| {
