@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_hub::FileConfig;
@@ -537,6 +538,39 @@ async fn a_blob_of_no_blocks_is_there_and_fills_the_quota_too() {
     assert_eq!((made.status, read.status, read.body.len()), (201, 200, 0));
     assert_fault(&refused, 507, "InsufficientStorage");
     assert_eq!(hub.stored_files().len(), 1);
+}
+
+#[tokio::test]
+async fn readers_of_a_devices_files_who_stall_leave_no_more_files_open_than_are_sent_at_once() {
+    const MOST: usize = 32;
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let target = target(&hub.begin("d1", "a").await.ok());
+    // More than waits for a reader.
+    hub.put_blob(&target, vec![0; 512 * 1024]).await;
+    let store = hub.hub.files().unwrap().blobs();
+    let open = async || {
+        let request = Request::get(&target).body(Full::new(Bytes::new()));
+        store.answer(request.unwrap()).await
+    };
+
+    let mut stalled = Vec::new();
+    for _ in 0..MOST {
+        stalled.push(open().await);
+    }
+    let refused = hub.blob(Method::GET, &target, &[], "").await;
+    stalled.pop();
+    let later = async {
+        // The file is closed when the next piece finds nobody.
+        while open().await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let later = tokio::time::timeout(Duration::from_secs(60), later).await;
+
+    assert!(stalled.iter().all(|answer| answer.status() == 200));
+    assert_fault(&refused, 503, "ServerBusy");
+    assert!(later.is_ok(), "a turn that is over is taken again");
 }
 
 #[tokio::test]
