@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use holm_amqp::message::{BATCH_FORMAT, Batch};
 use holm_amqp::performative::Secret;
 use holm_amqp::{
-    AmqpError, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome, SessionId,
-    condition,
+    AmqpError, Closed, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
+    SaslCode, SessionId, condition,
 };
+use holm_gateway::{Profile, Settlement};
 use holm_model::Timestamp;
 use holm_model::method::MethodRequest;
 use holm_net::clock::instant;
@@ -31,6 +32,18 @@ struct Client {
 impl Client {
     /// Logs in over a pipe that holds so many bytes.
     async fn log_in(fixture: &Fixture, user: &'static str, pipe: usize) -> Self {
+        let (mut connection, answer) = Self::try_log_in(fixture, (user, "good"), pipe).await;
+        assert!(matches!(answer, Event::Opened(_)), "{answer:?}");
+        let session = connection.session_mut().begin().unwrap();
+        Self { connection, session }
+    }
+
+    /// Logs in by a user with a password; gives what is answered.
+    async fn try_log_in(
+        fixture: &Fixture,
+        (user, password): (&'static str, &str),
+        pipe: usize,
+    ) -> (Connection<holm_amqp::Connection, DuplexStream>, Event) {
         let (near, far) = tokio::io::duplex(pipe);
         let gateway = fixture.gateway.clone();
         fixture
@@ -38,7 +51,7 @@ impl Client {
             .spawn(async move { gateway.serve_amqp_stream(far, Peer::default()).await });
         let credentials = Credentials::Plain {
             user: user.into(),
-            password: Secret(b"good".to_vec().into()),
+            password: Secret(password.as_bytes().to_vec().into()),
         };
         let login = Login {
             hostname: Some("hub.test".into()),
@@ -47,14 +60,13 @@ impl Client {
         };
         let session = holm_amqp::Connection::client(instant(), Arc::new(Config::default()), login);
         let mut connection = Connection::new(session, near);
-        let opened = tokio::time::timeout(PATIENCE, connection.next_event()).await;
-        assert!(matches!(opened, Ok(Event::Opened(_))), "{opened:?}");
-        let session = connection.session_mut().begin().unwrap();
-        Self { connection, session }
+        let answer = tokio::time::timeout(PATIENCE, connection.next_event()).await;
+        (connection, answer.expect("an answer"))
     }
 
     async fn event(&mut self) -> Event {
-        let event = tokio::time::timeout(PATIENCE, self.connection.next_event()).await;
+        // More than any deadline of a node, for tests that have a clock of their own.
+        let event = tokio::time::timeout(PATIENCE * 10, self.connection.next_event()).await;
         event.expect("something happens")
     }
 
@@ -191,6 +203,99 @@ async fn messages_that_found_no_room_follow_when_there_is_room_though_the_client
     }
 
     assert!(fixture.node.lock().settled.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_not_settled_in_time_waits_again_and_what_is_said_of_it_later_changes_nothing() {
+    let fixture = Fixture::hub();
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    let link = device
+        .attach(NewLink::receiver("c2d", "/devices/dev1/messages/devicebound", 0))
+        .await;
+    device.connection.session_mut().grant(link, 10);
+    fixture.node.put(1, None, holm_model::Message::new("x"));
+    let began = instant();
+    let node = Arc::clone(&fixture.node);
+    let given_again = tokio::spawn(async move {
+        while node.lock().settled.is_empty() {
+            node.changed.notified().await;
+        }
+        node.put(2, None, holm_model::Message::new("x"));
+    });
+
+    let first = device.delivery().await;
+    let again = device.delivery().await;
+    let waited = instant() - began;
+    device
+        .connection
+        .session_mut()
+        .settle(first.id.unwrap(), Outcome::Accepted);
+    device
+        .connection
+        .session_mut()
+        .settle(again.id.unwrap(), Outcome::Accepted);
+    while fixture.node.lock().settled.len() < 2 {
+        tokio::select! {
+            () = fixture.node.changed.notified() => {}
+            event = device.event() => assert!(!matches!(event, Event::Detached { .. }), "{event:?}"),
+        }
+    }
+
+    assert!(waited >= Profile::hub().acknowledge_deadline, "{waited:?}");
+    assert_eq!(
+        fixture.node.lock().settled,
+        [(1, Settlement::Release), (2, Settlement::Complete)]
+    );
+    given_again.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_settles_nothing_of_a_whole_window_loses_its_link() {
+    let fixture = Fixture::hub();
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    let link = device
+        .attach(NewLink::receiver("c2d", "/devices/dev1/messages/devicebound", 0))
+        .await;
+    device.connection.session_mut().grant(link, 100);
+    let window = u64::try_from(Profile::hub().delivery_window).unwrap();
+    for lease in 0..=window {
+        fixture.node.put(lease, None, holm_model::Message::new("x"));
+    }
+
+    let error = device.detached().await;
+
+    assert_eq!(error.condition, condition::DETACH_FORCED);
+    let settled = fixture.node.lock().settled.clone();
+    let all: Vec<_> = (0..window).map(|lease| (lease, Settlement::Release)).collect();
+    assert_eq!(settled, all);
+}
+
+#[tokio::test]
+async fn a_policy_logs_in_by_a_token_of_its_own_and_by_no_other() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    *fixture.node.policies.lock().unwrap() = Some(ends);
+    let token = |signer: &str| {
+        format!(
+            "SharedAccessSignature sr=hub.test&sig=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D&se=1800000000{signer}"
+        )
+    };
+    let answer = async |token: String| {
+        let login = ("service@sas.root.hub", token.as_str());
+        Client::try_log_in(&fixture, login, 4096).await.1
+    };
+
+    let own = answer(token("&skn=service")).await;
+    let of_another = answer(token("&skn=iothubowner")).await;
+    let of_none = answer(token("")).await;
+
+    assert!(matches!(own, Event::Opened(_)), "{own:?}");
+    for refused in [of_another, of_none] {
+        assert!(
+            matches!(refused, Event::Closed(Closed::Refused(SaslCode::Auth))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -218,10 +218,7 @@ impl holm_gateway::Service for HubBackend {
             let text = format!("the messaging entity `{event_hub}` could not be found");
             return Err(ReadRefusal::NotFound(text));
         }
-        if !self.groups.contains(group) {
-            let text = format!("there is no consumer group `{group}`; make it with `holm hub consumer-group add`");
-            return Err(ReadRefusal::NotFound(text));
-        }
+        self.check_group(group)?;
         let from = match *position {
             EventPosition::Earliest => From::Sequence(0),
             EventPosition::Latest => From::Latest,
@@ -235,6 +232,8 @@ impl holm_gateway::Service for HubBackend {
         })?;
         // Last: it takes the partition from others.
         let seat = self.readers.sit(*partition, group, *owner_level, name)?;
+        // A group is taken off the list, then its seats are cleared: who sat down in between sees it here.
+        self.check_group(group)?;
         Ok(HubReader {
             reader,
             log: self.log.clone(),
@@ -244,6 +243,16 @@ impl holm_gateway::Service for HubBackend {
             expected: None,
             metrics: self.metrics.clone(),
         })
+    }
+}
+
+impl HubBackend {
+    fn check_group(&self, group: &str) -> Result<(), ReadRefusal> {
+        if self.groups.contains(group) {
+            return Ok(());
+        }
+        let text = format!("there is no consumer group `{group}`; make it with `holm hub consumer-group add`");
+        Err(ReadRefusal::NotFound(text))
     }
 }
 

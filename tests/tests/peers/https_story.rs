@@ -152,7 +152,8 @@ fn each_request_of_a_device_is_answered_as_published() -> Result<()> {
     let large = vec![b'x'; 256 * 1024 + 1];
     assert_refused(&plain.ask("POST", events, &[], &large)?, 413, "MessageTooLarge");
     let mut monitor = hub.monitor();
-    monitor.wait_for("the event", |event| event.body == "one");
+    let event = monitor.wait_for("the event", |event| event.body == "one");
+    assert_eq!(event.properties, json!({"Level": "high"}));
     assert_eq!(plain.ask("POST", events, &[], b"last")?.status, 204);
     monitor.wait_for("the last event", |event| event.body == "last");
     assert_eq!(monitor.seen().len(), 2);

@@ -189,7 +189,19 @@ async fn prove<B: Backend>(backend: Arc<B>, claim: Claim, token: Arc<str>, auth_
             };
             backend.verify(attempt).await.map(|admission| admission.expires)
         }
-        Claim::Policy(_) => backend.verify_policy(&token).await,
+        Claim::Policy(policy) => match SasToken::parse(&token) {
+            // SASL names the policy beside its token.
+            Ok(parsed)
+                if !parsed
+                    .policy()
+                    .is_some_and(|signer| signer.eq_ignore_ascii_case(policy)) =>
+            {
+                Err(Refusal::NotAuthorized(format!(
+                    "the user is the policy `{policy}`, and the token is not signed by it (`skn`)"
+                )))
+            }
+            _ => backend.verify_policy(&token).await,
+        },
     };
     Proved { claim, token, outcome }
 }

@@ -11,11 +11,14 @@ use hyper::header::{
 use hyper::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultCode};
 use crate::storage::Blob;
 
 /// The version of the interface where a client names none.
 const VERSION: &str = "2018-03-28";
+
+/// Where the name of an error stands.
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
 /// An answer with a status and no body.
 pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
@@ -32,6 +35,14 @@ pub(super) fn xml(status: StatusCode, document: String) -> Response<ResponseBody
     response
 }
 
+/// That its reader has a blob already.
+pub(super) fn not_modified(blob: &Blob) -> Response<ResponseBody> {
+    let mut response = empty(StatusCode::NOT_MODIFIED);
+    describe(&mut response, blob);
+    set(&mut response, ERROR_CODE, FaultCode::ConditionNotMet.name());
+    response
+}
+
 /// The error as XML, with its code in a header.
 pub(super) fn fault(fault: &Fault, request_id: &str, now: Timestamp) -> Response<ResponseBody> {
     let (code, text) = (fault.code.name(), escaped(&fault.text));
@@ -39,7 +50,7 @@ pub(super) fn fault(fault: &Fault, request_id: &str, now: Timestamp) -> Response
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>{text}\nRequestId:{request_id}\nTime:{now}</Message></Error>"
     );
     let mut response = xml(fault.code.status(), document);
-    set(&mut response, HeaderName::from_static("x-ms-error-code"), code);
+    set(&mut response, ERROR_CODE, code);
     response
 }
 

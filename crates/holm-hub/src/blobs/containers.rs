@@ -113,7 +113,7 @@ impl Blobs {
         };
         let content = match blob.size.saturating_sub(from) {
             0 => body::empty(),
-            left => self.content(&parts, from, left),
+            left => self.content(None, &parts, from, left),
         };
         Ok(Some((blob.size, content)))
     }

@@ -19,6 +19,7 @@ use super::away::Away;
 use super::fault::{Fault, FaultCode};
 use super::put::Condition;
 use super::request::Asked;
+use super::turns::Turn;
 use super::{Blobs, answer, block_list};
 use crate::storage::Part;
 
@@ -43,7 +44,9 @@ impl Blobs {
         let Some((blob, parts)) = found.await? else {
             return Err(Fault::not_found(&asked.blob));
         };
-        Condition::of(&asked.headers).check(Some(&blob))?;
+        if !Condition::of(&asked.headers).wants(&blob)? {
+            return Ok(answer::not_modified(&blob));
+        }
         let range = match asked.header("x-ms-range").or_else(|| asked.header("range")) {
             Some(text) if method == Method::GET => range(text, blob.size)?,
             _ => None,
@@ -62,7 +65,8 @@ impl Blobs {
             set(&mut response, CONTENT_RANGE, &text);
         }
         if method == Method::GET && length > 0 {
-            *response.body_mut() = self.content(&parts, from, length);
+            let turn = self.sending.take(&asked.blob)?;
+            *response.body_mut() = self.content(Some(turn), &parts, from, length);
         }
         Ok(response)
     }
@@ -125,12 +129,13 @@ impl Blobs {
         Ok(answer::empty(StatusCode::ACCEPTED))
     }
 
-    /// Bytes of a blob, read as they are sent.
-    pub(super) fn content(&self, parts: &[Part], from: u64, length: u64) -> ResponseBody {
+    /// Bytes of a blob, read as they are sent; those who are connected have a turn.
+    pub(super) fn content(&self, turn: Option<Turn>, parts: &[Part], from: u64, length: u64) -> ResponseBody {
         let pieces = pieces(parts, from, length);
         let (sender, receiver) = mpsc::channel(WAITING);
         let (directory, away) = (self.directory.clone(), self.away.clone());
         self.scope.spawn_until_stopped(async move {
+            let _turn = turn;
             for (file, from, length) in pieces {
                 let here = directory.file(&file);
                 let sent = match &away {

@@ -15,7 +15,7 @@
 //! - A blob is stored when the database says so, and not before its bytes are on disk: whatever fails in between leaves the
 //!   blob that was there, and files without a name are removed.
 //! - Names are looked up, never opened: a file of the store is called by random digits, so no name reaches out of the directory.
-//! - Bodies go to disk as they come. How many come at once, how slowly, and how many bytes all of them may have is bounded.
+//! - Bodies go to disk as they come. How many come and go at once, how slowly, and how many bytes all of them may have is bounded.
 //!
 //! Source: `hub-device-protocols.md` §4.3.
 
@@ -65,8 +65,12 @@ pub const CONTAINER: &str = "uploads";
 pub const CONTAINERS: &str = "containers";
 /// Uploads that are received at once; each has its buffers, some 300 KiB. Who comes beyond it is told to come again.
 const MAX_RECEIVING: usize = 512;
-/// Uploads of one device that are received at once: several times what SDKs send beside each other.
-const MAX_RECEIVING_OF_DEVICE: usize = 32;
+/// Files of blobs that are sent at once.
+const MAX_SENDING: usize = 512;
+/// Uploads, and downloads, of one device that are on their way at once: several times what SDKs do beside each other.
+const MAX_OF_DEVICE: usize = 32;
+/// Files of blobs that are open at once for those who are connected, each for a connection of its own.
+pub const MAX_OPEN_FILES: usize = MAX_RECEIVING + MAX_SENDING;
 /// How long blocks wait to be named.
 const BLOCKS_WAIT_MS: i64 = 24 * 3_600_000;
 
@@ -82,6 +86,7 @@ pub struct Blobs {
     scope: Scope,
     key: Arc<SymmetricKey>,
     receiving: Turns,
+    sending: Turns,
 }
 
 /// Why a blob store could not be opened.
@@ -163,7 +168,8 @@ impl Blobs {
             clock,
             scope,
             key: Arc::new(key),
-            receiving: Turns::new(MAX_RECEIVING, MAX_RECEIVING_OF_DEVICE),
+            receiving: Turns::new("uploads", MAX_RECEIVING, MAX_OF_DEVICE),
+            sending: Turns::new("downloads", MAX_SENDING, MAX_OF_DEVICE),
         };
         if blobs.away.is_some() {
             let tidying = blobs.clone();

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use holm_model::ServiceError;
 use holm_net::http::{BodyError, ResponseBody, body};
+use http_body_util::Empty;
 use hyper::body::Body;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
@@ -76,11 +77,7 @@ impl Blobs {
         said.entry("content-md5")
             .or_insert_with(|| Value::String(digest.clone()));
         let blob = self.blob(&asked, received.size, &said)?;
-        let part = Part {
-            block: String::new(),
-            file: received.file.clone(),
-            size: received.size,
-        };
+        let part = in_one_piece(&received);
         let (condition, stored) = (Condition::of(&asked.headers), blob.clone());
         self.commit(Some(received), move |transaction| {
             if let Err(fault) = condition.check(transaction.blob(&stored.name)?.as_ref()) {
@@ -142,17 +139,24 @@ impl Blobs {
         let list = block_list::read(&xml)?;
         let mut blob = self.blob(&asked, 0, &said)?;
         let condition = Condition::of(&asked.headers);
+        let nothing = if list.is_empty() {
+            Some(self.receive_nothing(&asked).await?)
+        } else {
+            None
+        };
+        let of_nothing = nothing.as_ref().map(in_one_piece);
         let (made, made_there) = oneshot::channel();
-        self.commit(None, move |transaction| {
+        self.commit(nothing, move |transaction| {
             let name = blob.name.clone();
             if let Err(fault) = condition.check(transaction.blob(&name)?.as_ref()) {
                 return Ok(Err(fault));
             }
             let (committed, waiting) = (transaction.blob_parts(&name)?, transaction.waiting_blocks(&name)?);
-            let parts = match block_list::resolve(&list, &committed, &waiting) {
+            let mut parts = match block_list::resolve(&list, &committed, &waiting) {
                 Ok(parts) => parts,
                 Err(fault) => return Ok(Err(fault)),
             };
+            parts.extend(of_nothing);
             blob.size = parts.iter().map(|part| part.size).sum();
             let garbage = transaction.put_blob(&blob, &parts)?;
             // Who has asked may have gone away.
@@ -181,13 +185,23 @@ impl Blobs {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let _turn = self.receiving.take(&asked.blob)?;
-        let mut received = self.directory.receive(body, limit).await?;
+        let received = self.directory.receive(body, limit).await?;
         check_md5(asked, &received.md5)?;
+        self.send_away(received).await
+    }
+
+    /// The file of a blob without blocks: it counts as any other.
+    async fn receive_nothing(&self, asked: &Asked) -> Result<Received, Fault> {
+        let _turn = self.receiving.take(&asked.blob)?;
+        let received = self.directory.receive(&mut Empty::<Bytes>::new(), 0).await?;
+        self.send_away(received).await
+    }
+
+    /// Copies what was received to where files are, if that is elsewhere.
+    async fn send_away(&self, mut received: Received) -> Result<Received, Fault> {
         if let Some(away) = &self.away {
-            received
-                .send_away(away, &self.scope)
-                .await
-                .map_err(|error| elsewhere(&error))?;
+            let sent = received.send_away(away, &self.scope).await;
+            sent.map_err(|error| elsewhere(&error))?;
         }
         Ok(received)
     }
@@ -230,6 +244,15 @@ impl Blobs {
         outcome
             .await
             .unwrap_or_else(|_| Err(Fault::new(FaultCode::ServerBusy, "the hub is stopping; try again")))
+    }
+}
+
+/// What was received, as all of a blob.
+fn in_one_piece(received: &Received) -> Part {
+    Part {
+        block: String::new(),
+        file: received.file.clone(),
+        size: received.size,
     }
 }
 
@@ -315,6 +338,10 @@ impl Condition {
         }
     }
 
+    /// Whether a blob may be changed or removed.
+    ///
+    /// # Errors
+    /// `BlobAlreadyExists`, `ConditionNotMet`.
     pub(super) fn check(&self, there: Option<&Blob>) -> Result<(), Fault> {
         let is = |wanted: &str| there.is_some_and(|blob| wanted == "*" || blob.etag == wanted);
         if self.matches_not.as_deref() == Some("*") && there.is_some() {
@@ -322,12 +349,25 @@ impl Condition {
             return Err(Fault::new(FaultCode::BlobAlreadyExists, text));
         }
         let holds = self.matches.as_deref().is_none_or(is) && !self.matches_not.as_deref().is_some_and(is);
-        if holds {
-            return Ok(());
-        }
-        let text = "the blob is not the one that `If-Match` or `If-None-Match` speaks of";
-        Err(Fault::new(FaultCode::ConditionNotMet, text))
+        if holds { Ok(()) } else { Err(not_met()) }
     }
+
+    /// Whether a reader wants a blob, or has it already.
+    ///
+    /// # Errors
+    /// `ConditionNotMet`: it wants another one.
+    pub(super) fn wants(&self, there: &Blob) -> Result<bool, Fault> {
+        let is = |wanted: &str| wanted == "*" || there.etag == wanted;
+        if !self.matches.as_deref().is_none_or(is) {
+            return Err(not_met());
+        }
+        Ok(!self.matches_not.as_deref().is_some_and(is))
+    }
+}
+
+fn not_met() -> Fault {
+    let text = "the blob is not the one that `If-Match` or `If-None-Match` speaks of";
+    Fault::new(FaultCode::ConditionNotMet, text)
 }
 
 #[cfg(test)]

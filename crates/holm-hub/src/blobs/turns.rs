@@ -1,6 +1,6 @@
-//! How many bodies the blob store receives at once: of all devices, and of each.
+//! How many bodies the blob store receives at once, and how many it sends: of all devices, and of each.
 //!
-//! Each costs buffers and a file. A device that stalls on all that it may open leaves the others theirs.
+//! Each costs buffers and an open file. A device that stalls on all that it may open leaves the others theirs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,8 @@ use super::fault::{Fault, FaultCode};
 /// The turns. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
+    /// Of what they are, in words for who gets none.
+    what: &'static str,
     most: usize,
     most_of_device: usize,
     /// How many turns each device has that has any.
@@ -24,8 +26,9 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    pub(super) fn new(most: usize, most_of_device: usize) -> Self {
+    pub(super) fn new(what: &'static str, most: usize, most_of_device: usize) -> Self {
         Self {
+            what,
             most,
             most_of_device,
             taken: Arc::default(),
@@ -39,7 +42,7 @@ impl Turns {
     pub(super) fn take(&self, blob: &str) -> Result<Turn, Fault> {
         let device = blob.split('/').next().unwrap_or_default();
         let busy = |whose: &str| {
-            let text = format!("as many uploads {whose} as can be are being received; try again");
+            let text = format!("as many {} {whose} as can be are on their way; try again", self.what);
             Err(Fault::new(FaultCode::ServerBusy, text))
         };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_device_that_takes_all_it_may_leaves_others_their_turns() {
-        let turns = Turns::new(3, 2);
+        let turns = Turns::new("uploads", 3, 2);
         let of_first = [turns.take("d1/a").unwrap(), turns.take("d1/b").unwrap()];
 
         let third = turns.take("d1/c").unwrap_err();
@@ -88,7 +91,7 @@ mod tests {
             (third.code, beyond_all.code),
             (FaultCode::ServerBusy, FaultCode::ServerBusy)
         );
-        assert!(third.text.contains("this device") && beyond_all.text.contains("all devices"));
+        assert!(third.text.contains("uploads of this device") && beyond_all.text.contains("all devices"));
         assert!(of_second.is_ok() && later.iter().all(Result::is_ok));
         drop((of_second, later));
         assert!(turns.taken.lock().unwrap().is_empty());

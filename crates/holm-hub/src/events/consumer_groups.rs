@@ -1,12 +1,13 @@
 //! The consumer groups of the Event Hub: names under which readers read by themselves. `$Default` is always there.
 //!
-//! They are in the database, and in memory for those who attach. A group keeps no position: readers keep theirs. Source:
+//! They are in the database, and in memory for those who attach. Whoever reads in one that is removed loses its place. A group keeps no position: readers keep theirs. Source:
 //! `hub-service-api.md` §6.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use holm_model::{ErrorCode, ServiceError, Timestamp};
 
+use super::Readers;
 use crate::Clock;
 use crate::storage::Repository;
 
@@ -24,6 +25,7 @@ pub struct ConsumerGroups {
     clock: Clock,
     /// Written after the database; read by those who attach.
     names: Arc<RwLock<Vec<String>>>,
+    readers: Readers,
     created: Timestamp,
 }
 
@@ -32,7 +34,7 @@ impl ConsumerGroups {
     ///
     /// # Errors
     /// When the database can't be used.
-    pub async fn open(repository: Repository, clock: Clock) -> Result<Self, ServiceError> {
+    pub async fn open(repository: Repository, clock: Clock, readers: Readers) -> Result<Self, ServiceError> {
         let found = repository.read(|view| view.consumer_groups()).await?;
         let found = if found.iter().any(|(name, _)| name == DEFAULT) {
             found
@@ -52,6 +54,7 @@ impl ConsumerGroups {
         Ok(Self {
             created: created.unwrap_or_else(|| clock.now()),
             names: Arc::new(RwLock::new(found.into_iter().map(|(name, _)| name).collect())),
+            readers,
             repository,
             clock,
         })
@@ -99,11 +102,11 @@ impl ConsumerGroups {
         .await
     }
 
-    /// Removes a group; says whether there was one.
+    /// Removes a group, if it is there, and takes the places of those who read in it.
     ///
     /// # Errors
     /// `InvalidOperation` for `$Default`; when the database can't be written to.
-    pub async fn remove(&self, name: &str) -> Result<bool, ServiceError> {
+    pub async fn remove(&self, name: &str) -> Result<(), ServiceError> {
         if name.eq_ignore_ascii_case(DEFAULT) {
             let text = format!("the consumer group `{DEFAULT}` is always there");
             return Err(ServiceError::new(ErrorCode::InvalidOperation, text));
@@ -114,7 +117,7 @@ impl ConsumerGroups {
             if was_there {
                 transaction.record("consumerGroup.remove", &wanted, None, now)?;
             }
-            Ok(was_there)
+            Ok(())
         })
         .await
     }
@@ -123,7 +126,7 @@ impl ConsumerGroups {
         &self,
         change: impl FnOnce(&crate::storage::Transaction<'_>) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let names = Arc::clone(&self.names);
+        let (names, readers) = (Arc::clone(&self.names), self.readers.clone());
         let changed = self.repository.change_then(
             move |transaction| {
                 let done = change(transaction)?;
@@ -131,7 +134,14 @@ impl ConsumerGroups {
             },
             move |(_, groups)| {
                 let all = groups.iter().map(|(name, _)| name.clone()).collect();
-                *names.write().unwrap_or_else(PoisonError::into_inner) = all;
+                let before = std::mem::replace(&mut *names.write().unwrap_or_else(PoisonError::into_inner), all);
+                // Here, since whoever has asked may have gone away.
+                for gone in before
+                    .iter()
+                    .filter(|name| !groups.iter().any(|(left, _)| left == *name))
+                {
+                    readers.clear(gone);
+                }
             },
         );
         changed.await.map(|(done, _)| done)
@@ -149,4 +159,35 @@ fn check(name: &str) -> Result<(), ServiceError> {
     Err(ServiceError::argument_invalid(format!(
         "`{shown}` can't be the name of a consumer group; give 1 to {MAX_NAME} letters, digits, `.`, `-` or `_`"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_readers_of_a_group_end_though_whoever_removes_it_does_not_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&directory.path().join("hub.db")).unwrap();
+        let readers = Readers::default();
+        let groups = ConsumerGroups::open(repository, Clock::system(), readers.clone());
+        let groups = groups.await.unwrap();
+        groups.add("billing").await.unwrap();
+        let seat = readers.sit(0, "Billing", None, "me").unwrap();
+        let stays = readers.sit(0, DEFAULT, None, "me").unwrap();
+
+        // The future is dropped when it has begun.
+        drop(groups.remove("billing").now_or_never());
+
+        let lost = poll_fn(|context| seat.poll_lost(context));
+        let lost = tokio::time::timeout(Duration::from_secs(60), lost).await;
+        assert!(lost.is_ok());
+        assert_eq!(stays.lost(), None);
+        assert_eq!(groups.list(), [DEFAULT]);
+    }
 }

@@ -133,7 +133,8 @@ pub(super) async fn assemble(
         config.file_notifications,
     );
     let notices = notices.await?;
-    let groups = ConsumerGroups::open(repository.clone(), clock.clone()).await?;
+    let readers = Readers::default();
+    let groups = ConsumerGroups::open(repository.clone(), clock.clone(), readers.clone()).await?;
     let service_scope = scope.clone();
     let methods = Methods::new(repository.clone(), signals.clone());
     let queries = Queries::new(repository.clone(), presence.clone());
@@ -203,7 +204,7 @@ pub(super) async fn assemble(
             clock,
             metrics,
             groups,
-            readers: Readers::default(),
+            readers,
             connections,
             endpoint: Endpoint::new(config, service_scope),
             provisioning,

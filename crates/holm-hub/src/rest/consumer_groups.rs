@@ -22,11 +22,7 @@ impl RestApi {
     pub(super) async fn consumer_group(&self, call: Call, name: String) -> Result<Answer, Failure> {
         match call.method {
             Method::PUT => self.backend.groups.add(&name).await?,
-            Method::DELETE => {
-                if self.backend.groups.remove(&name).await? {
-                    self.backend.readers.clear(&name);
-                }
-            }
+            Method::DELETE => self.backend.groups.remove(&name).await?,
             _ => return Err(not_allowed(&call, "PUT or DELETE")),
         }
         Ok(answer::no_content())

@@ -15,7 +15,7 @@ impl RestApi {
         if call.method != Method::POST {
             return Err(not_allowed(&call, "POST"));
         }
-        let (mut system, properties) = from_headers(texts(&call.head.headers)?);
+        let (mut system, properties) = from_headers(texts(&call.head)?);
         for (header, property) in [
             (CONTENT_TYPE, SystemProperty::ContentType),
             (CONTENT_ENCODING, SystemProperty::ContentEncoding),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_hub::FileConfig;
@@ -509,6 +510,93 @@ async fn empty_blocks_fill_the_quota_too() {
     let (id, reply) = refused.expect("the fourth block is too much");
     assert_eq!(id, "RA==");
     assert_fault(&reply, 507, "InsufficientStorage");
+}
+
+#[tokio::test]
+async fn a_blob_of_no_blocks_is_there_and_fills_the_quota_too() {
+    let hub = TestHub::start_with(|config| {
+        config.files = Some(FileConfig {
+            quota: 4096,
+            ..FileConfig::default()
+        });
+    })
+    .await;
+    hub.device("d1").await;
+    let (first, second) = (
+        target(&hub.begin("d1", "a").await.ok()),
+        target(&hub.begin("d1", "b").await.ok()),
+    );
+    let commit = async |target: &str| {
+        let list = format!("{target}&comp=blocklist");
+        hub.blob(Method::PUT, &list, &[], "<BlockList/>").await
+    };
+
+    let made = commit(&first).await;
+    let read = hub.blob(Method::GET, &first, &[], "").await;
+    let refused = commit(&second).await;
+
+    assert_eq!((made.status, read.status, read.body.len()), (201, 200, 0));
+    assert_fault(&refused, 507, "InsufficientStorage");
+    assert_eq!(hub.stored_files().len(), 1);
+}
+
+#[tokio::test]
+async fn readers_of_a_devices_files_who_stall_leave_no_more_files_open_than_are_sent_at_once() {
+    const MOST: usize = 32;
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let target = target(&hub.begin("d1", "a").await.ok());
+    // More than waits for a reader.
+    hub.put_blob(&target, vec![0; 512 * 1024]).await;
+    let store = hub.hub.files().unwrap().blobs();
+    let open = async || {
+        let request = Request::get(&target).body(Full::new(Bytes::new()));
+        store.answer(request.unwrap()).await
+    };
+
+    let mut stalled = Vec::new();
+    for _ in 0..MOST {
+        stalled.push(open().await);
+    }
+    let refused = hub.blob(Method::GET, &target, &[], "").await;
+    stalled.pop();
+    let later = async {
+        // The file is closed when the next piece finds nobody.
+        while open().await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let later = tokio::time::timeout(Duration::from_secs(60), later).await;
+
+    assert!(stalled.iter().all(|answer| answer.status() == 200));
+    assert_fault(&refused, 503, "ServerBusy");
+    assert!(later.is_ok(), "a turn that is over is taken again");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_a_blob_is_told_so_and_one_that_wants_another_is_refused() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let target = target(&hub.begin("d1", "a").await.ok());
+    hub.put_blob(&target, "hello").await;
+    let etag = hub.blob(Method::HEAD, &target, &[], "").await;
+    let etag = etag.header("etag").unwrap().to_owned();
+    let get = async |header, value: &str| hub.blob(Method::GET, &target, &[(header, value)], "").await;
+
+    let known = get("if-none-match", &etag).await;
+    let any = get("if-none-match", "*").await;
+    let changed = get("if-none-match", "\"0x1\"").await;
+    let same = get("if-match", &etag).await;
+    let another = get("if-match", "\"0x1\"").await;
+
+    for told in [&known, &any] {
+        assert_eq!((told.status, told.body.len()), (304, 0));
+        assert_eq!(told.header("etag"), Some(etag.as_str()));
+        assert_eq!(told.header("x-ms-error-code"), Some("ConditionNotMet"));
+    }
+    assert_eq!((changed.status, same.status), (200, 200));
+    assert_eq!(changed.body, "hello");
+    assert_fault(&another, 412, "ConditionNotMet");
 }
 
 #[tokio::test]

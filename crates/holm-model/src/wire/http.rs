@@ -1,8 +1,8 @@
 //! Message properties as HTTP headers: of events that devices post, and of cloud-to-device messages that they fetch or that
 //! services post.
 //!
-//! Header names have no case, so an application property keeps its name only as the client's library wrote it; HTTP
-//! libraries usually give them in lower case. Ours is the header [`OWN_PROPERTIES`], which carries names and values of any form.
+//! Header names have no case: an application property is called as the client wrote it, and on its way to a device as the client's
+//! library gives it, usually in lower case. Ours is the header [`OWN_PROPERTIES`], which carries names and values of any form.
 //!
 //! Source: `hub-device-protocols.md` §4.1 and §4.2.
 

@@ -1,4 +1,4 @@
-//! When the head of a request began to arrive. hyper has one deadline for a head and for the pause before it; a client that
+//! When the head of a request began to arrive, and how it spells its names. hyper has one deadline for a head and for the pause before it; a client that
 //! rests between two requests may take its time, one that sends half a head may not.
 //!
 //! ```text
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::server::HEAD_DEADLINE;
+use super::spelling::{Names, Spelling};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Head {
@@ -31,17 +32,30 @@ enum Head {
 
 /// The heads of one connection. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Heads(Arc<watch::Sender<Head>>);
+pub(super) struct Heads(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    head: watch::Sender<Head>,
+    names: Names,
+}
 
 impl Default for Heads {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Head::Idle)))
+        Self(Arc::new(Shared {
+            head: watch::Sender::new(Head::Idle),
+            names: Names::default(),
+        }))
     }
 }
 
 impl Heads {
-    fn heard(&self) {
-        self.0.send_if_modified(|head| {
+    fn heard(&self, bytes: &[u8]) {
+        if *self.0.head.borrow() == Head::Answering {
+            return;
+        }
+        self.0.names.read(bytes);
+        self.0.head.send_if_modified(|head| {
             let is_first = *head == Head::Idle;
             if is_first {
                 *head = Head::Arriving(Instant::now());
@@ -50,19 +64,20 @@ impl Heads {
         });
     }
 
-    /// A head is complete.
-    pub(super) fn complete(&self) {
-        self.0.send_replace(Head::Answering);
+    /// A head is complete; gives how its names are written.
+    pub(super) fn complete(&self) -> Spelling {
+        self.0.head.send_replace(Head::Answering);
+        self.0.names.take()
     }
 
-    /// Its request is answered.
+    /// Its request is answered. Not to be called where the connection speaks something else from now on.
     pub(super) fn answered(&self) {
-        self.0.send_replace(Head::Idle);
+        self.0.head.send_replace(Head::Idle);
     }
 
     /// Waits until a head has taken too long.
     pub(super) async fn overdue(&self) {
-        let mut heads = self.0.subscribe();
+        let mut heads = self.0.head.subscribe();
         loop {
             let head = *heads.borrow_and_update();
             let late = async {
@@ -91,8 +106,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.heads.heard();
+        match buffer.filled().get(before..) {
+            None | Some([]) => {}
+            Some(bytes) => self.heads.heard(bytes),
         }
         read
     }
@@ -136,10 +152,10 @@ mod tests {
             () = heads.overdue() => panic!("nothing has arrived"),
             () = tokio::time::sleep(HEAD_DEADLINE * 3) => {}
         }
-        heads.heard();
+        heads.heard(b"GE");
         tokio::time::sleep(HEAD_DEADLINE / 2).await;
         // More of it buys no more time.
-        heads.heard();
+        heads.heard(b"T");
         let began = Instant::now();
         heads.overdue().await;
 
@@ -149,7 +165,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_may_be_answered_for_as_long_as_it_takes() {
         let heads = Heads::default();
-        heads.heard();
+        heads.heard(b"GET / HTTP/1.1\r\n\r\n");
         heads.complete();
 
         tokio::select! {

@@ -4,10 +4,12 @@ pub mod body;
 pub mod client;
 mod head;
 pub mod server;
+mod spelling;
 
 pub use body::{BodyError, ResponseBody};
 pub use client::{Client, ClientError};
 pub use server::{Handler, serve_connection, serve_tls};
+pub use spelling::Spelling;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

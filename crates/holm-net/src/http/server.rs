@@ -2,7 +2,8 @@
 //!
 //! A request's head must arrive within [`HEAD_DEADLINE`] of its first byte; between two requests a connection may rest for
 //! [`IDLE_DEADLINE`]. When the scope stops, running requests are finished if that takes no longer than [`LAST_ANSWER`], and idle
-//! connections closed. A head may have [`MAX_HEAD`] bytes. Upgrades (WebSocket) are possible.
+//! connections closed. A head may have [`MAX_HEAD`] bytes; its request knows how the client wrote its names ([`Spelling`](super::Spelling)).
+//! Upgrades (WebSocket) are possible.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 
@@ -66,12 +67,14 @@ async fn serve_any(scope: Scope, stream: Box<dyn AnyStream>, answerer: Answerer)
     };
     let service = {
         let heads = heads.clone();
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(heads.complete());
             let (answering, heads) = (answerer(request), heads.clone());
-            heads.complete();
             async move {
                 let answer = answering.await;
-                heads.answered();
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    heads.answered();
+                }
                 Ok::<_, Infallible>(answer)
             }
         })
@@ -172,6 +175,50 @@ mod tests {
 
         assert!(within.starts_with("HTTP/1.1 200 "), "{within}");
         assert!(beyond.starts_with("HTTP/1.1 431 "), "{beyond}");
+    }
+
+    /// Answers with the names of the headers.
+    struct Names;
+
+    impl Handler for Names {
+        async fn handle(&self, request: Request<Incoming>, _peer: Peer) -> Response<ResponseBody> {
+            let (head, body) = request.into_parts();
+            http::body::read_request(body, 100).await.unwrap();
+            let names: Vec<&str> = http::Spelling::headers(&head).map(|(name, _)| name).collect();
+            Response::new(http::body::full(names.join(" ")))
+        }
+    }
+
+    /// Reads an answer to its end.
+    async fn body_of_answer(far: &mut tokio::io::DuplexStream) -> String {
+        let mut answer = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&answer);
+            if let Some((head, body)) = text.split_once("\r\n\r\n")
+                && head.contains(&format!("content-length: {}\r\n", body.len()))
+            {
+                return body.to_owned();
+            }
+            assert!(far.read_buf(&mut answer).await.unwrap() > 0, "no more comes");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_request_of_a_connection_has_its_names_as_they_were_written() {
+        let (near, mut far) = tokio::io::duplex(4 * 1024);
+        tokio::spawn(serve_connection(Scope::new(), near, Peer::default(), Arc::new(Names)));
+
+        // The body of the first looks like a head.
+        let first = b"POST / HTTP/1.1\r\nHOST: h\r\nApp-Level: 1\r\nContent-Length: 11\r\n\r\nAPP-LEVEL:2";
+        far.write_all(first).await.unwrap();
+        let first = body_of_answer(&mut far).await;
+        far.write_all(b"GET / HTTP/1.1\r\nhost: h\r\napp-LEVEL: 1\r\n\r\n")
+            .await
+            .unwrap();
+        let second = body_of_answer(&mut far).await;
+
+        assert_eq!(first, "HOST App-Level Content-Length");
+        assert_eq!(second, "host app-LEVEL");
     }
 
     #[tokio::test]

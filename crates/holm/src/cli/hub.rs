@@ -102,7 +102,7 @@ pub(crate) struct HubRun {
     /// Where files of devices are kept [default: blobs in the data directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) blobs: Option<PathBuf>,
-    /// The most bytes of all files, each of which counts as 4 KiB at least; more are refused.
+    /// The most bytes of all files, each of which counts as 4 KiB at least; more are refused, with 0 every file.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = values::size)]
     pub(crate) blob_quota: u64,
     /// How long a device may take for an upload, 1m to 24h.

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use holm_gateway::http::{answer, websocket};
 use holm_gateway::metrics::Exposition;
 use holm_gateway::{Gateway, Profile};
+use holm_hub::blobs::MAX_OPEN_FILES;
 use holm_hub::files::Files;
 use holm_hub::{EventSources, FileConfig, Hub, HubBackend, HubConfig, RestApi};
 use holm_identity::ProofOfKeyVerifier;
@@ -123,7 +124,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Files beside those of connections: database, event log, blobs, endpoints of routing.
+    /// Files beside those of connections and what they store and read: database, event log, endpoints of routing.
     const OTHER_FILES: u64 = 512;
     /// As many as a semaphore counts with ease; each costs some 15 KiB.
     const MOST: u64 = 10_000_000;
@@ -138,9 +139,11 @@ impl Room {
             Some(given) => u64::from(given).min(connections / 2),
             None => quarter.min(Self::USUAL_HTTPS),
         };
+        // Who stores or reads a file has that open too.
+        let files = u64::try_from(MAX_OPEN_FILES).unwrap_or(u64::MAX).min(https);
         let count = |number: u64| usize::try_from(number.max(1)).unwrap_or(usize::MAX);
         Self {
-            devices: count(connections.saturating_sub(https)),
+            devices: count(connections.saturating_sub(https + files)),
             https: count(https),
         }
     }
@@ -348,11 +351,11 @@ mod tests {
             (room.devices, room.https)
         };
 
-        assert_eq!(room(1_048_576, None), (1_028_064, 20_000));
-        assert_eq!(room(20_512, None), (15_000, 5_000));
-        assert_eq!(room(20_512, Some(200)), (19_800, 200));
-        assert_eq!(room(20_512, Some(u32::MAX)), (10_000, 10_000));
+        assert_eq!(room(1_048_576, None), (1_027_040, 20_000));
+        assert_eq!(room(20_512, None), (13_976, 5_000));
+        assert_eq!(room(20_512, Some(200)), (19_600, 200));
+        assert_eq!(room(20_512, Some(u32::MAX)), (8_976, 10_000));
         assert_eq!(room(0, None), (1, 1));
-        assert_eq!(room(u64::MAX, None), (9_980_000, 20_000));
+        assert_eq!(room(u64::MAX, None), (9_978_976, 20_000));
     }
 }

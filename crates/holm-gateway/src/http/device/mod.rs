@@ -93,7 +93,7 @@ impl<N: Backend> Gateway<N> {
         let locks = (self.without_session, self.locks.as_ref());
         match call {
             Call::Send => {
-                telemetry::take_in(backend, &of, headers, bytes).await?;
+                telemetry::take_in(backend, &of, head, bytes).await?;
                 Ok(no_content())
             }
             Call::Receive => mail::fetch(backend, locks, &of, &query, headers).await,

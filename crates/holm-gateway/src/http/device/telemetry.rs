@@ -19,8 +19,10 @@ use holm_model::Message;
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::message::MAX_DEVICE_TO_CLOUD_BYTES;
 use holm_model::wire::{bag, http};
+use holm_net::http::Spelling;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
 use serde_json::Value;
 
 use crate::backend::{Admission, Ingest, IngestError};
@@ -56,13 +58,13 @@ pub(super) fn limit(headers: &HeaderMap) -> usize {
 pub(super) async fn take_in<B: Ingest>(
     backend: &B,
     from: &Admission,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Bytes,
 ) -> Result<(), ServiceError> {
-    let messages = if is_batch(headers) {
+    let messages = if is_batch(&head.headers) {
         batch(&body)?
     } else {
-        vec![single(headers, body)?]
+        vec![single(head, body)?]
     };
     check(&messages)?;
     let mut receipts = Vec::with_capacity(messages.len());
@@ -106,8 +108,8 @@ fn check(messages: &[Message]) -> Result<(), ServiceError> {
     }
 }
 
-fn single(headers: &HeaderMap, body: Bytes) -> Result<Message, ServiceError> {
-    let (system, properties) = http::from_headers(texts(headers)?);
+fn single(head: &Parts, body: Bytes) -> Result<Message, ServiceError> {
+    let (system, properties) = http::from_headers(texts(head)?);
     Ok(Message {
         body,
         system,
@@ -115,19 +117,19 @@ fn single(headers: &HeaderMap, body: Bytes) -> Result<Message, ServiceError> {
     })
 }
 
-/// The headers as text: HTTP leaves open what bytes beyond ASCII mean, and here they are UTF-8.
+/// The headers as text, their names as the client wrote them. HTTP leaves open what bytes beyond ASCII mean, and here they are UTF-8.
 ///
 /// # Errors
 /// `ArgumentInvalid` naming the header that is not.
-pub fn texts(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, ServiceError> {
-    let mut texts = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
+pub fn texts(head: &Parts) -> Result<Vec<(&str, &str)>, ServiceError> {
+    let mut texts = Vec::with_capacity(head.headers.len());
+    for (name, value) in Spelling::headers(head) {
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
             ServiceError::argument_invalid(format!(
                 "the header `{name}` is not UTF-8; send it as UTF-8, or encode its value in ASCII"
             ))
         })?;
-        texts.push((name.as_str(), text));
+        texts.push((name, text));
     }
     Ok(texts)
 }
