@@ -270,7 +270,7 @@ pub struct Webhook {
     pub api_version: String,
 }
 
-/// Reads an initial twin.
+/// Reads an initial twin. Whether a twin can hold it is another question, see [`check_initial_twin`].
 ///
 /// # Errors
 /// `ArgumentInvalid`.
@@ -278,4 +278,13 @@ pub(super) fn initial_twin(document: &Value) -> Result<TwinUpdate, ProvisioningE
     let update = TwinUpdate::from_json(document.to_string().as_bytes());
     update
         .map_err(|error| ProvisioningError::argument_invalid(format!("`initialTwin` can't be used: {}", error.message)))
+}
+
+/// Checks an initial twin that somebody gives: the twin of a new device must be able to hold it.
+///
+/// # Errors
+/// `ArgumentInvalid` naming the path, such as `initialTwin.properties.desired.a`.
+pub(super) fn check_initial_twin(document: &Value) -> Result<(), ProvisioningError> {
+    let checked = initial_twin(document)?.check_initial("initialTwin");
+    checked.map_err(|error| ProvisioningError::argument_invalid(error.message))
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::attestation;
 use super::document::{self, Shown};
+use super::enrollment::check_initial_twin;
 use super::{Attestation, Enrollment, Kind, MAX_GROUPS, Provisioning, check_etag, is_full, moving, registration};
 use crate::storage::Transaction;
 
@@ -75,6 +76,9 @@ impl Provisioning {
                     );
                     return Ok(Err(ProvisioningError::argument_invalid(text)));
                 }
+            }
+            if let Err(refused) = check_twin(&enrollment, current.as_ref()) {
+                return Ok(Err(refused));
             }
             let is_new = current.is_none();
             enrollment.etag = registration::new_etag()?;
@@ -251,6 +255,16 @@ fn check_change(
     }
 }
 
+/// The initial twin that comes to an enrollment must be one that a twin can hold. One that is there stays, whatever is changed
+/// beside it: an earlier version took it, and the enrollment must still be one that can be disabled.
+fn check_twin(enrollment: &Enrollment, current: Option<&Enrollment>) -> Result<(), ProvisioningError> {
+    let before = current.and_then(|current| current.initial_twin.as_ref());
+    let given = enrollment.initial_twin.as_ref();
+    given
+        .filter(|given| before != Some(given))
+        .map_or(Ok(()), check_initial_twin)
+}
+
 /// An enrollment as back ends read it, with the state of its device if it is of one.
 fn shown(view: &crate::storage::View<'_>, enrollment: &Enrollment) -> Result<Value, ServiceError> {
     let registration = match enrollment.kind {
@@ -287,5 +301,31 @@ impl Enrollment {
         };
         let id = document::id_of(kind, &document).ok()?;
         document::read(kind, id, &document, None).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_initial_twin_that_an_earlier_version_took_stays_while_something_else_changes() {
+        let stored = |twin: Value| {
+            let document = json!({ "registrationId": "r", "initialTwin": twin,
+                "attestation": { "type": "symmetricKey", "symmetricKey": {} } });
+            Enrollment::from_stored(Kind::Individual, &document.to_string()).unwrap()
+        };
+        let (bad, worse) = (json!({ "tags": { "a.b": 1 } }), json!({ "tags": { "a.b": 2 } }));
+
+        let disabled = check_twin(&stored(bad.clone()), Some(&stored(bad.clone())));
+        let changed = check_twin(&stored(worse), Some(&stored(bad.clone())));
+        let new = check_twin(&stored(bad), None);
+
+        assert!(disabled.is_ok(), "{disabled:?}");
+        for refused in [changed, new] {
+            assert!(refused.unwrap_err().message.contains("`initialTwin.tags`"));
+        }
     }
 }
