@@ -163,15 +163,13 @@ impl Signer {
     pub fn new(certificate: Certificate, path: &str) -> Result<Self, ProvisioningError> {
         let refused =
             |why: String| ProvisioningError::argument_invalid(format!("`{path}` can't sign for devices: {why}"));
-        if certificate.details.version == 3 && !certificate.details.info.is_authority {
-            return Err(refused(
-                "it is not marked as that of a certificate authority; give the one that signs".to_owned(),
-            ));
-        }
-        if !certificate.details.may_sign {
-            return Err(refused(
-                "the uses of its key do not include `keyCertSign`; give one that may sign certificates".to_owned(),
-            ));
+        if !certificate.details.is_issuer() {
+            let why = if certificate.details.may_sign {
+                "it is not marked as that of a certificate authority; give the one that signs"
+            } else {
+                "the uses of its key do not include `keyCertSign`; give one that may sign certificates"
+            };
+            return Err(refused(why.to_owned()));
         }
         let verifier = SigningCertificate::new(&certificate.der);
         let verifier = verifier.map_err(|error: CertificateRefused| refused(holm_net::error_chain(&error)))?;
