@@ -45,6 +45,7 @@ mod renewal;
 mod requests;
 mod searches;
 mod settings;
+mod source;
 mod throttle;
 mod webhook;
 
