@@ -28,7 +28,7 @@ pub(super) fn by_kept(first: &str, second: Option<&str>) -> Value {
 pub(super) fn document(rules: DpsRules, attestation: Value) -> Value {
     let mut document = json!({
         "attestation": attestation,
-        "capabilities": { "iotEdge": rules.edge },
+        "capabilities": capabilities(rules.edge),
         "provisioningStatus": if rules.disabled { "disabled" } else { "enabled" },
         "allocationPolicy": allocation(rules.allocation),
         "reprovisionPolicy": reprovision(rules.reprovision),
@@ -53,6 +53,10 @@ pub(super) fn document(rules: DpsRules, attestation: Value) -> Value {
 
 pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("`{}` can't be read", file.display()))
+}
+
+pub(super) fn capabilities(edge: bool) -> Value {
+    json!({ "iotEdge": edge })
 }
 
 pub(super) fn allocation(what: Allocation) -> Value {
