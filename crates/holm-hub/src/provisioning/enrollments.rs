@@ -93,6 +93,9 @@ impl Provisioning {
         let done = self.0.repository.change_then(change, move |done| {
             if let Ok((enrollment, _)) = done {
                 shared.groups.put(enrollment);
+                for (member, name) in of_others(enrollment) {
+                    tracing::warn!(enrollment = %enrollment.id, member, common_name = name, "a certificate of an enrollment lets nobody register: a device registers under the common name of its certificate");
+                }
             }
         });
         done.await?.map(|(_, document)| document)
@@ -265,6 +268,26 @@ fn check_twin(enrollment: &Enrollment, current: Option<&Enrollment>) -> Result<(
         .map_or(Ok(()), check_initial_twin)
 }
 
+/// The certificates of an enrollment whose common name is not its registration id, by which no device can register. The original takes
+/// them, and tools that are written for it make such enrollments; so they are told of and not refused.
+fn of_others(enrollment: &Enrollment) -> Vec<(&'static str, &str)> {
+    let Attestation::ClientCertificates(primary, secondary) = &enrollment.attestation else {
+        return Vec::new();
+    };
+    [("primary", Some(primary)), ("secondary", secondary.as_ref())]
+        .into_iter()
+        .filter_map(|(member, certificate)| {
+            let name = certificate?
+                .details
+                .info
+                .subject_common_name
+                .as_deref()
+                .unwrap_or_default();
+            (!name.eq_ignore_ascii_case(enrollment.id.as_str())).then_some((member, name))
+        })
+        .collect()
+}
+
 /// An enrollment as back ends read it, with the state of its device if it is of one.
 fn shown(view: &crate::storage::View<'_>, enrollment: &Enrollment) -> Result<Value, ServiceError> {
     let registration = match enrollment.kind {
@@ -306,9 +329,30 @@ impl Enrollment {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use holm_identity::CertificateAuthority;
+    use holm_model::Timestamp;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_certificate_that_names_another_than_its_device_is_told_of() {
+        let start = Timestamp::from_unix_seconds(1_800_000_000);
+        let maker = CertificateAuthority::create("somebody", 30, start).unwrap();
+        let of = |name: &str| {
+            let leaf = maker.issue_client(name, &[""; 0], 10, start).unwrap();
+            json!({ "certificate": STANDARD.encode(&leaf.chain()[0]) })
+        };
+        let document = json!({ "registrationId": "Pump-1", "attestation": { "type": "x509", "x509": {
+            "clientCertificates": { "primary": of("pump-1"), "secondary": of("pump-2") } } } });
+        let enrollment = Enrollment::from_stored(Kind::Individual, &document.to_string()).unwrap();
+
+        let told = of_others(&enrollment);
+
+        assert_eq!(told, [("secondary", "pump-2")]);
+    }
 
     #[test]
     fn an_initial_twin_that_an_earlier_version_took_stays_while_something_else_changes() {

@@ -62,6 +62,8 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             rules,
             hub,
         }) => {
+            documents::check_name(&id, certificate.as_deref())?;
+            documents::check_name(&id, secondary_certificate.as_deref())?;
             let attestation = match (tpm_endorsement_key, signed_by) {
                 (Some(endorsement), _) => json!({
                     "type": "tpm",
@@ -91,6 +93,8 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             rules,
             hub,
         }) => {
+            documents::check_name(&id, certificate.as_deref())?;
+            documents::check_name(&id, secondary_certificate.as_deref())?;
             let mut change = changes::Change::new(*rules);
             change.set("deviceId", device_id.map(|device| json!(device)));
             change.certificates("clientCertificates", certificate, secondary_certificate, no_secondary)?;
