@@ -25,14 +25,13 @@ use rustls::pki_types::CertificateDer;
 use super::enrollment::{Enrollment, Kind};
 use super::hubs::Hubs;
 use super::issuance::NOT_MADE;
-use super::ownership::OWN_HUB;
 use super::registration::{Registration, Status};
 use super::renewals::AT_ONCE;
 use super::{Provisioning, Shared};
 use crate::actor::Actor;
 use crate::backend::HubBackend;
 use crate::registry::{Authentication, Entry};
-use crate::storage::View;
+use crate::storage::{OWN_HUB, View};
 
 /// Registrations of one device that are looked at: it has one, unless enrollments name it twice.
 const MAX_REGISTRATIONS: u32 = 16;
