@@ -251,7 +251,7 @@ impl Edge {
     /// [`SecurityError`]; what was there stays.
     pub fn reload(&self) -> Result<(), SecurityError> {
         self.security.reload(self.clock.now().into())?;
-        self.children.trust(self.security.operators_roots()?);
+        self.children.trust(self.security.operators_authorities()?);
         Ok(())
     }
 

@@ -77,14 +77,14 @@ pub trait Provisioning: Send + Sync + 'static {
         std::future::ready(Err(none_here()))
     }
 
-    /// Gives a device what only its TPM can open, by the public areas of two of its keys: the endorsement key, which was enrolled, and
-    /// the storage root key. It then attests by a token that the key in it has signed.
+    /// Gives a device, which has no proof yet, what only its TPM can open, by the public areas of two of its keys: the endorsement key,
+    /// which was enrolled, and the storage root key. It then attests by a token that the key in it has signed.
     ///
     /// # Errors
     /// [`ProvisioningError`]: `Unauthorized` where no such TPM is expected.
     fn challenge(
         &self,
-        _registrant: &Registrant,
+        _applicant: &Applicant,
         _endorsement_key: Bytes,
         _storage_root_key: Bytes,
     ) -> impl Future<Output = Result<Vec<u8>, ProvisioningError>> + Send {

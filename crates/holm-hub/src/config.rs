@@ -317,9 +317,30 @@ impl HubConfig {
         hosts
     }
 
-    /// The first label of the host name, which the published interfaces call the hub's name.
+    /// The first label of the host name, which the published interfaces call the hub's name; an IP address has no labels, and is it
+    /// whole.
     #[must_use]
     pub fn hub_name(&self) -> String {
-        self.hostname.split('.').next().unwrap_or_default().to_owned()
+        let is_address = self.hostname.parse::<IpAddr>().is_ok();
+        let label = self.hostname.split('.').next().filter(|_| !is_address);
+        label.unwrap_or(&self.hostname).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_hub_is_its_first_label_or_its_whole_address() {
+        for (host, name) in [
+            ("hub.test", "hub"),
+            ("hub", "hub"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("10.hub.test", "10"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(HubConfig::new("/nowhere", host).hub_name(), name);
+        }
     }
 }

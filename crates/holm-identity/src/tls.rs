@@ -185,10 +185,6 @@ impl Roots {
         }
         Ok(self)
     }
-
-    pub(crate) const fn store(&self) -> &RootCertStore {
-        &self.store
-    }
 }
 
 fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, TlsError> {

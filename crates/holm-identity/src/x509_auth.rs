@@ -3,7 +3,7 @@
 //! ```text
 //! self-signed:  SHA-1 or SHA-256 of the certificate = primary or secondary thumbprint of the registry
 //! CA-signed:    chain leads to an authority that is registered, and common name of the leaf = device id (case-sensitive)
-//! both:         the dates are checked
+//! both:         the dates are checked; what authorities say of themselves holds (signing.rs)
 //! ```
 //!
 //! Source: `hub-device-protocols.md` §1.4, `edge-broker.md` §1.3.
@@ -12,17 +12,14 @@ mod signing;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use holm_model::{DeviceId, Timestamp};
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::CertificateDer;
+use rustls::server::VerifierBuilderError;
 
 pub use signing::SigningCertificate;
 
 use crate::certificate::{CertificateInfo, InvalidCertificate};
-use crate::tls::{self, Roots};
 
 /// Why a certificate does not open an identity.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +58,31 @@ pub enum CertificateRefused {
          path length allows; show a chain that obeys both"
     )]
     Constraints(#[source] rustls::Error),
+    /// The dates of what it leads to do not hold.
+    #[error(
+        "the client's certificate leads to `{name}`, which is valid from {from} to {to}, and that is not now; register the one \
+         that came after it, or set the clock"
+    )]
+    AuthorityDates {
+        /// The common name of that one.
+        name: String,
+        /// Its first moment.
+        from: Timestamp,
+        /// Its last second.
+        to: Timestamp,
+    },
+    /// What it leads to is not for signing.
+    #[error(
+        "the client's certificate leads to `{name}`, which may not sign certificates: it is not marked as that of a certificate \
+         authority, or the uses of its key do not include `keyCertSign`; register one that may"
+    )]
+    NoAuthority {
+        /// The common name of that one.
+        name: String,
+    },
     /// There is no authority to lead to.
     #[error("no certificate authority can be used; register one")]
-    Roots(#[source] rustls::server::VerifierBuilderError),
+    Roots(#[source] VerifierBuilderError),
 }
 
 /// A text is not a thumbprint.
@@ -132,13 +151,14 @@ pub fn thumbprint_matches(
     })
 }
 
-/// Checks that a client certificate leads to one of the authorities and names the device.
+/// Checks that a client certificate leads to one of the authorities, as [`SigningCertificate::vouches_for`] says, and names the
+/// device.
 ///
 /// # Errors
-/// [`CertificateRefused`].
+/// [`CertificateRefused`]; of several authorities what tells most: the one that it leads to and that may not vouch for it.
 pub fn authority_vouches_for(
     chain: &[CertificateDer<'_>],
-    authorities: &Roots,
+    authorities: &[SigningCertificate],
     device: &DeviceId,
     now: Timestamp,
 ) -> Result<(), CertificateRefused> {
@@ -146,14 +166,19 @@ pub fn authority_vouches_for(
     if certificate.subject_common_name.as_deref() != Some(device.as_str()) {
         return Err(CertificateRefused::CommonName(device.clone()));
     }
-    let (leaf, above) = chain.split_first().ok_or(CertificateRefused::None)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities.store().clone()), tls::provider())
-        .build()
-        .map_err(CertificateRefused::Roots)?;
-    let seconds = u64::try_from(now.unix_seconds()).unwrap_or(0);
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let verified = verifier.verify_client_cert(leaf, above, now);
-    verified.map(drop).map_err(CertificateRefused::Chain)
+    let mut refused = CertificateRefused::Roots(VerifierBuilderError::NoRootAnchors);
+    for authority in authorities {
+        match authority.vouches_for(chain, now) {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let tells_nothing = matches!(refused, CertificateRefused::Roots(_) | CertificateRefused::Chain(_));
+                if tells_nothing {
+                    refused = error;
+                }
+            }
+        }
+    }
+    Err(refused)
 }
 
 fn leaf_valid_at(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<CertificateInfo, CertificateRefused> {

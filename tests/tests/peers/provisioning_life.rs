@@ -217,11 +217,15 @@ fn life_story(hub: &Hub, kind: &str, enrollment: &str, language: Language, trans
 
     // Disabled with its enrollment.
     stays(&mut device);
-    hub.holm(&["dps", kind, "disable", enrollment, "--with-device"]);
+    let disabled = hub.holm(&["dps", kind, "disable", enrollment, "--with-device", "--json"]);
     device.event("connection", |event| event["connected"] == false);
     device.call("leave", json!({}));
     let refused = device.try_call("connect", json!({}));
     assert!(refused.is_err(), "a disabled device was let in");
+    assert_eq!(
+        serde_json::from_str::<Value>(&disabled).expect("one document"),
+        json!({ "id": enrollment, "disabled": true, "devices": ["r1"] })
+    );
     hub.holm(&["dps", kind, "enable", enrollment, "--with-device"]);
 
     // Registered again: it is what it was.

@@ -14,7 +14,7 @@
 use holm_gateway::{AuthKind, Credential};
 use holm_identity::sas::Scope;
 use holm_identity::x509_auth::{Thumbprint, authority_vouches_for, thumbprint_matches};
-use holm_identity::{Roots, SasToken, SymmetricKey};
+use holm_identity::{SasToken, SigningCertificate, SymmetricKey};
 use holm_model::{Identity, ModuleId, Timestamp};
 use holm_net::error_chain;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ pub(super) struct Case<'a> {
     pub(super) identity: &'a Identity,
     pub(super) hosts: &'a [String],
     pub(super) now: Timestamp,
-    pub(super) authorities: Option<&'a Roots>,
+    pub(super) authorities: &'a [SigningCertificate],
 }
 
 impl Child {
@@ -157,10 +157,11 @@ impl Child {
                 match &self.proof {
                     Proof::Thumbprints(prints) => thumbprint_matches(chain, prints, case.now).map(drop),
                     Proof::Authority => {
-                        let authorities = case.authorities.ok_or_else(|| {
-                            Denied::for_good("no authority can vouch for it; give one in `trust_bundle_cert`")
-                        })?;
-                        authority_vouches_for(chain, authorities, &case.identity.device, case.now)
+                        if case.authorities.is_empty() {
+                            let text = "no authority can vouch for it; give one in `trust_bundle_cert`";
+                            return Err(Denied::for_good(text));
+                        }
+                        authority_vouches_for(chain, case.authorities, &case.identity.device, case.now)
                     }
                     Proof::Keys(..) | Proof::None => {
                         let text = format!("`{}` does not log in by a certificate", case.identity);

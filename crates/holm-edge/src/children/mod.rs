@@ -25,7 +25,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use holm_gateway::Credential;
-use holm_identity::Roots;
+use holm_identity::SigningCertificate;
 use holm_model::{Identity, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -59,8 +59,8 @@ pub struct Children {
     known: RwLock<Known>,
     changes: watch::Sender<u64>,
     asks: mpsc::Sender<Ask>,
-    /// Who may vouch for devices by certificates: the operator's roots. Held for a copy.
-    authorities: RwLock<Option<Roots>>,
+    /// Who may vouch for devices by certificates: the operator's authorities. Held for a look.
+    authorities: RwLock<Vec<SigningCertificate>>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Children {
     }
 
     /// Says who may vouch for devices by certificates.
-    pub fn trust(&self, authorities: Option<Roots>) {
+    pub fn trust(&self, authorities: Vec<SigningCertificate>) {
         *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = authorities;
     }
 
@@ -171,7 +171,7 @@ impl Children {
             identity,
             hosts,
             now,
-            authorities: authorities.as_ref(),
+            authorities: &authorities,
         };
         let proof = entry
             .child

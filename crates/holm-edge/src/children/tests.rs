@@ -139,9 +139,7 @@ fn certificates_open_by_thumbprint_and_by_the_operators_authority() {
     let by_authority = read(json!({"type": "certificateAuthority"}));
     let all = [("print", by_print), ("signed", by_authority), ("keys", with_keys(1, 2))];
     let children = children(all);
-    children.trust(Some(
-        Roots::none().with_pem(operators.certificate_pem().as_bytes()).unwrap(),
-    ));
+    children.trust(SigningCertificate::all_of(operators.certificate_pem().as_bytes()).unwrap());
     let judge = |of: &str, credential: &Credential| children.judge(&identity(of), credential, &hosts(), now);
 
     assert_eq!(judge("print", &own).unwrap().auth, AuthKind::X509);

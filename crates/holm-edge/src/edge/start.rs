@@ -254,7 +254,7 @@ impl Ground {
             .await
             .map_err(StartEdgeError::State)?;
         let (children, asks) = Children::new();
-        children.trust(security.operators_roots().map_err(StartEdgeError::Security)?);
+        children.trust(security.operators_authorities().map_err(StartEdgeError::Security)?);
         children::restore(&children, &state).await;
         let ground = Self {
             lock,

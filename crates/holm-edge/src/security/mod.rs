@@ -38,8 +38,10 @@ use holm_identity::key_store::KeyStoreError;
 use holm_identity::private_file::{self, PrivateFileError};
 use holm_identity::symmetric_key::InvalidKey;
 use holm_identity::tls::TlsError;
+use holm_identity::x509_auth::CertificateRefused;
 use holm_identity::{
-    CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, Roots, StoredKey, SymmetricKey,
+    CertificateInfo, FileKeyStore, KeyHandle, KeyName, KeyStore, ReloadableCertificate, SigningCertificate, StoredKey,
+    SymmetricKey,
 };
 use holm_model::{DeviceId, Timestamp};
 use holm_net::{Clock, Scope, error_chain};
@@ -84,6 +86,9 @@ pub enum SecurityError {
     /// The operator's roots can't be read.
     #[error("the file of `trust_bundle_cert` can't be used")]
     TrustBundle(#[source] TlsError),
+    /// One of the operator's roots can't vouch for anybody.
+    #[error("a certificate in the file of `trust_bundle_cert` can't be used")]
+    Root(#[source] CertificateRefused),
     /// Nobody can be trusted.
     #[error("the hub's certificate can't be judged")]
     Upstream(#[source] TlsError),
@@ -277,15 +282,16 @@ impl Security {
         })
     }
 
-    /// The operator's own roots, which may vouch for devices below this edge; `None` when there are none.
+    /// The operator's own authorities, which may vouch for devices below this edge; empty when there are none.
     ///
     /// # Errors
-    /// [`SecurityError::TrustBundle`] when the operator's file can't be used.
-    pub fn operators_roots(&self) -> Result<Option<Roots>, SecurityError> {
-        let roots = self.options.trust_bundle_cert.as_deref();
-        roots
-            .map(|path| Roots::none().with_file(path).map_err(SecurityError::TrustBundle))
-            .transpose()
+    /// [`SecurityError::TrustBundle`], [`SecurityError::Root`] when the operator's file can't be used.
+    pub fn operators_authorities(&self) -> Result<Vec<SigningCertificate>, SecurityError> {
+        let pem = trust::read_operators(self.options.trust_bundle_cert.as_deref())?;
+        if pem.is_empty() {
+            return Ok(Vec::new());
+        }
+        SigningCertificate::all_of(pem.as_bytes()).map_err(SecurityError::Root)
     }
 
     /// What modules and downstream devices have to trust, in PEM.

@@ -78,8 +78,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             ) if !key.is_empty() && key.len() <= MAX_KEY => {
                 self.tpm = Some(Asked::Sealing(registrant.clone()));
                 let backend = Arc::clone(self.gateway.backend());
+                let applicant = self.without_proof(registrant);
                 let sealing = async move {
-                    let sealed = backend.challenge(&registrant, endorsement_key, key).await;
+                    let sealed = backend.challenge(&applicant, endorsement_key, key).await;
                     Done::TpmChallenged(sealed)
                 };
                 self.tasks.push(sealing.boxed());
@@ -111,16 +112,15 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         match sealed {
             Ok(sealed) => self.send_part(registrant, sealed.into(), 0),
             Err(error) if error.code == ProvisioningCode::ArgumentInvalid => self.refuse_tpm(&error.message),
-            Err(error) => {
-                let credential = Credential::None;
-                let source = self.peer.address.map(|address| address.ip());
-                let applicant = Applicant {
-                    registrant,
-                    credential,
-                    source,
-                };
-                self.registrant_known(applicant, Err(error));
-            }
+            Err(error) => self.registrant_known(self.without_proof(registrant), Err(error)),
+        }
+    }
+
+    fn without_proof(&self, registrant: Registrant) -> Applicant {
+        Applicant {
+            registrant,
+            credential: Credential::None,
+            source: self.peer.address.map(|address| address.ip()),
         }
     }
 

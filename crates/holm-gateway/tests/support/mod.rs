@@ -18,7 +18,6 @@ use holm_gateway::{
 use holm_identity::ca::request::SigningRequest;
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::wire::UserName;
-use holm_model::wire::provisioning::Registrant;
 use holm_model::{Identity, Message, ProvisioningError, Timestamp};
 use holm_mqtt::{
     Closed, Config, Connect, Credentials, Event, Granted, Qos, Session, Subscription, Text, Token, Version, Will,
@@ -265,11 +264,11 @@ impl holm_gateway::Provisioning for Node {
 
     async fn challenge(
         &self,
-        registrant: &Registrant,
+        applicant: &holm_gateway::provisioning::Applicant,
         endorsement: Bytes,
         root: Bytes,
     ) -> Result<Vec<u8>, ProvisioningError> {
-        let is_known = registrant.registration_id == "reg-1" && endorsement == "EK" && root == "SRK";
+        let is_known = applicant.registrant.registration_id == "reg-1" && endorsement == "EK" && root == "SRK";
         let sealed = self.sealed.get().filter(|_| is_known).cloned();
         sealed.ok_or_else(ProvisioningError::unauthorized)
     }

@@ -283,10 +283,10 @@ fn write_certificate(der: &CertificateDer<'_>, details: &CertificateDetails, sho
 /// What a certificate says of itself, as published.
 pub(super) fn certificate_info(details: &CertificateDetails) -> Value {
     json!({
-        "subjectName": details.subject,
+        "subjectName": details.subject(),
         "sha1Thumbprint": details.info.sha1.to_ascii_uppercase(),
         "sha256Thumbprint": details.info.sha256.to_ascii_uppercase(),
-        "issuerName": details.issuer,
+        "issuerName": details.issuer(),
         "notBeforeUtc": details.info.not_before,
         "notAfterUtc": details.info.not_after,
         "serialNumber": details.serial_number,

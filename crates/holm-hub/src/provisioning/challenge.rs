@@ -21,8 +21,8 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use holm_gateway::provisioning::Applicant;
 use holm_identity::{SasToken, SymmetricKey};
-use holm_model::wire::provisioning::Registrant;
 use holm_model::{ProvisioningCode, ProvisioningError, RegistrationId, Timestamp};
 use ring::rand::SystemRandom;
 use serde_json::{Map, Value, json};
@@ -105,7 +105,8 @@ impl Shared {
     ///
     /// # Errors
     /// `Unauthorized` where no such TPM is enrolled under that id; `ArgumentInvalid`; `TooManyRequests`.
-    pub(super) async fn challenge(&self, registrant: &Registrant, shown: &Tpm) -> Result<Vec<u8>, ProvisioningError> {
+    pub(super) async fn challenge(&self, applicant: &Applicant, shown: &Tpm) -> Result<Vec<u8>, ProvisioningError> {
+        let registrant = &applicant.registrant;
         let denied = |why: &str| {
             tracing::info!(registration = %registrant.registration_id, reason = why, "a TPM was given no challenge");
             ProvisioningError::unauthorized()
@@ -133,7 +134,7 @@ impl Shared {
             Refused::Denied(why) => denied(why),
             Refused::Missing => missing(),
         })?;
-        self.throttle.challenge(id.key(), Instant::now())?;
+        self.throttle.challenge(id.key(), applicant.source, Instant::now())?;
         let key = self.challenges.key(&id, &tpm, period(self.clock.now()));
         seal(&key, &tpm.endorsement_key, root, &SystemRandom::new()).map_err(|error| unsealed(&error))
     }

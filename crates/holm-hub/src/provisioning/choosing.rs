@@ -11,7 +11,7 @@ use super::attestation::certificate_info;
 use super::document::{self, Shown};
 use super::enrollment::{Allocation, Enrollment, Kind};
 use super::registration::Assignment;
-use super::webhook::{self, Verdict};
+use super::webhook::{self, Verdict, shown_name};
 use crate::storage::LinkedHub;
 
 impl Shared {
@@ -51,13 +51,11 @@ impl Shared {
         let verdict = self.asking.ask(webhook, &question).await;
         let given = verdict.and_then(|verdict| {
             let named = verdict.hub.as_deref().unwrap_or_default();
-            match self.hubs.find(named) {
-                Some(hub) => Ok(Choice::Given { hub: hub.host, verdict }),
-                None => Err(format!("it names the hub `{named}`, which is not linked")),
-            }
+            let hub = named_by(named, self.hubs.find(named), enrollment)?;
+            Ok(Choice::Given { hub, verdict })
         });
         Ok(given.unwrap_or_else(|why| {
-            tracing::warn!(registration = %attested.id, webhook = webhook::shown(&webhook.url), why, "a webhook did not say where a device belongs");
+            tracing::warn!(registration = %attested.id, enrollment = %enrollment.id, webhook = webhook::shown(&webhook.url), why, "a webhook did not say where a device belongs");
             let text = format!("the custom allocation gave no usable answer: {why}");
             Choice::Failed(ProvisioningCode::CustomAllocationFailed, text)
         }))
@@ -99,4 +97,60 @@ pub(super) enum Choice {
     Given { hub: String, verdict: Verdict },
     /// None, for this reason.
     Failed(ProvisioningCode, String),
+}
+
+/// The hub that a webhook has named, if it is linked (`found`) and the enrollment may give devices to it.
+fn named_by(named: &str, found: Option<LinkedHub>, enrollment: &Enrollment) -> Result<String, String> {
+    let refused = |why: &str| {
+        format!(
+            "`iotHubHostName` is `{}`, {why}; name one of `linkedHubs`",
+            shown_name(named)
+        )
+    };
+    let hub = found.ok_or_else(|| refused("which is not linked"))?.host;
+    let own = &enrollment.hubs;
+    if own.is_empty() || own.iter().any(|own| own.eq_ignore_ascii_case(&hub)) {
+        Ok(hub)
+    } else {
+        Err(refused("which is not among the `iotHubs` of the enrollment"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_names_a_hub_that_is_linked_and_that_the_enrollment_may_give_devices_to() {
+        let enrollment = |hubs: &[&str]| {
+            let document = json!({ "registrationId": "r", "iotHubs": hubs,
+                "attestation": { "type": "symmetricKey", "symmetricKey": {} } });
+            Enrollment::from_stored(Kind::Individual, &document.to_string()).unwrap()
+        };
+        let linked = |host: &str| LinkedHub {
+            host: host.to_owned(),
+            connection_string: None,
+            authority: None,
+            weight: 1,
+            is_allocated: true,
+            etag: 1,
+        };
+
+        let any = named_by("a.test", Some(linked("a.test")), &enrollment(&[]));
+        let own = named_by("A.test", Some(linked("a.test")), &enrollment(&["b.test", "A.TEST"]));
+        let outside = named_by("c.test", Some(linked("c.test")), &enrollment(&["a.test"]));
+        let unknown = named_by("c.test\n", None, &enrollment(&[]));
+
+        assert_eq!((any.as_deref(), own.as_deref()), (Ok("a.test"), Ok("a.test")));
+        assert!(
+            outside
+                .unwrap_err()
+                .starts_with("`iotHubHostName` is `c.test`, which is not among the `iotHubs`")
+        );
+        assert!(
+            unknown
+                .unwrap_err()
+                .starts_with("`iotHubHostName` is `c.test\\n`, which is not linked")
+        );
+    }
 }

@@ -59,7 +59,7 @@ pub struct Enrollment {
     pub device: Option<DeviceId>,
     /// How a device proves itself.
     pub attestation: Attestation,
-    /// Whether it becomes an edge device. Never changes.
+    /// Whether it becomes an edge device. One that is an edge device stays one until it is reset.
     pub edge: bool,
     /// Whether it may register.
     pub enabled: bool,
@@ -163,15 +163,13 @@ impl Signer {
     pub fn new(certificate: Certificate, path: &str) -> Result<Self, ProvisioningError> {
         let refused =
             |why: String| ProvisioningError::argument_invalid(format!("`{path}` can't sign for devices: {why}"));
-        if certificate.details.version == 3 && !certificate.details.info.is_authority {
-            return Err(refused(
-                "it is not marked as that of a certificate authority; give the one that signs".to_owned(),
-            ));
-        }
-        if !certificate.details.may_sign {
-            return Err(refused(
-                "the uses of its key do not include `keyCertSign`; give one that may sign certificates".to_owned(),
-            ));
+        if !certificate.details.is_issuer() {
+            let why = if certificate.details.may_sign {
+                "it is not marked as that of a certificate authority; give the one that signs"
+            } else {
+                "the uses of its key do not include `keyCertSign`; give one that may sign certificates"
+            };
+            return Err(refused(why.to_owned()));
         }
         let verifier = SigningCertificate::new(&certificate.der);
         let verifier = verifier.map_err(|error: CertificateRefused| refused(holm_net::error_chain(&error)))?;
@@ -270,7 +268,7 @@ pub struct Webhook {
     pub api_version: String,
 }
 
-/// Reads an initial twin.
+/// Reads an initial twin. Whether a twin can hold it is another question, see [`check_initial_twin`].
 ///
 /// # Errors
 /// `ArgumentInvalid`.
@@ -278,4 +276,13 @@ pub(super) fn initial_twin(document: &Value) -> Result<TwinUpdate, ProvisioningE
     let update = TwinUpdate::from_json(document.to_string().as_bytes());
     update
         .map_err(|error| ProvisioningError::argument_invalid(format!("`initialTwin` can't be used: {}", error.message)))
+}
+
+/// Checks an initial twin that somebody gives: the twin of a new device must be able to hold it.
+///
+/// # Errors
+/// `ArgumentInvalid` naming the path, such as `initialTwin.properties.desired.a`.
+pub(super) fn check_initial_twin(document: &Value) -> Result<(), ProvisioningError> {
+    let checked = initial_twin(document)?.check_initial("initialTwin");
+    checked.map_err(|error| ProvisioningError::argument_invalid(error.message))
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::attestation;
 use super::document::{self, Shown};
+use super::enrollment::check_initial_twin;
 use super::{Attestation, Enrollment, Kind, MAX_GROUPS, Provisioning, check_etag, is_full, moving, registration};
 use crate::storage::Transaction;
 
@@ -76,6 +77,9 @@ impl Provisioning {
                     return Ok(Err(ProvisioningError::argument_invalid(text)));
                 }
             }
+            if let Err(refused) = check_twin(&enrollment, current.as_ref()) {
+                return Ok(Err(refused));
+            }
             let is_new = current.is_none();
             enrollment.etag = registration::new_etag()?;
             enrollment.created = current.map_or(now, |current| current.created);
@@ -89,6 +93,9 @@ impl Provisioning {
         let done = self.0.repository.change_then(change, move |done| {
             if let Ok((enrollment, _)) = done {
                 shared.groups.put(enrollment);
+                for (member, name) in of_others(enrollment) {
+                    tracing::warn!(enrollment = %enrollment.id, member, common_name = name, "a certificate of an enrollment lets nobody register: a device registers under the common name of its certificate");
+                }
             }
         });
         done.await?.map(|(_, document)| document)
@@ -251,6 +258,36 @@ fn check_change(
     }
 }
 
+/// The initial twin that comes to an enrollment must be one that a twin can hold. One that is there stays, whatever is changed
+/// beside it: an earlier version took it, and the enrollment must still be one that can be disabled.
+fn check_twin(enrollment: &Enrollment, current: Option<&Enrollment>) -> Result<(), ProvisioningError> {
+    let before = current.and_then(|current| current.initial_twin.as_ref());
+    let given = enrollment.initial_twin.as_ref();
+    given
+        .filter(|given| before != Some(given))
+        .map_or(Ok(()), check_initial_twin)
+}
+
+/// The certificates of an enrollment whose common name is not its registration id, by which no device can register. The original takes
+/// them, and tools that are written for it make such enrollments; so they are told of and not refused.
+fn of_others(enrollment: &Enrollment) -> Vec<(&'static str, &str)> {
+    let Attestation::ClientCertificates(primary, secondary) = &enrollment.attestation else {
+        return Vec::new();
+    };
+    [("primary", Some(primary)), ("secondary", secondary.as_ref())]
+        .into_iter()
+        .filter_map(|(member, certificate)| {
+            let name = certificate?
+                .details
+                .info
+                .subject_common_name
+                .as_deref()
+                .unwrap_or_default();
+            (!name.eq_ignore_ascii_case(enrollment.id.as_str())).then_some((member, name))
+        })
+        .collect()
+}
+
 /// An enrollment as back ends read it, with the state of its device if it is of one.
 fn shown(view: &crate::storage::View<'_>, enrollment: &Enrollment) -> Result<Value, ServiceError> {
     let registration = match enrollment.kind {
@@ -287,5 +324,52 @@ impl Enrollment {
         };
         let id = document::id_of(kind, &document).ok()?;
         document::read(kind, id, &document, None).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use holm_identity::CertificateAuthority;
+    use holm_model::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_names_another_than_its_device_is_told_of() {
+        let start = Timestamp::from_unix_seconds(1_800_000_000);
+        let maker = CertificateAuthority::create("somebody", 30, start).unwrap();
+        let of = |name: &str| {
+            let leaf = maker.issue_client(name, &[""; 0], 10, start).unwrap();
+            json!({ "certificate": STANDARD.encode(&leaf.chain()[0]) })
+        };
+        let document = json!({ "registrationId": "Pump-1", "attestation": { "type": "x509", "x509": {
+            "clientCertificates": { "primary": of("pump-1"), "secondary": of("pump-2") } } } });
+        let enrollment = Enrollment::from_stored(Kind::Individual, &document.to_string()).unwrap();
+
+        let told = of_others(&enrollment);
+
+        assert_eq!(told, [("secondary", "pump-2")]);
+    }
+
+    #[test]
+    fn an_initial_twin_that_an_earlier_version_took_stays_while_something_else_changes() {
+        let stored = |twin: Value| {
+            let document = json!({ "registrationId": "r", "initialTwin": twin,
+                "attestation": { "type": "symmetricKey", "symmetricKey": {} } });
+            Enrollment::from_stored(Kind::Individual, &document.to_string()).unwrap()
+        };
+        let (bad, worse) = (json!({ "tags": { "a.b": 1 } }), json!({ "tags": { "a.b": 2 } }));
+
+        let disabled = check_twin(&stored(bad.clone()), Some(&stored(bad.clone())));
+        let changed = check_twin(&stored(worse), Some(&stored(bad.clone())));
+        let new = check_twin(&stored(bad), None);
+
+        assert!(disabled.is_ok(), "{disabled:?}");
+        for refused in [changed, new] {
+            assert!(refused.unwrap_err().message.contains("`initialTwin.tags`"));
+        }
     }
 }

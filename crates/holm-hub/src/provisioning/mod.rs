@@ -42,9 +42,11 @@ mod place;
 mod registration;
 mod registrations;
 mod renewal;
+mod renewals;
 mod requests;
 mod searches;
 mod settings;
+mod source;
 mod throttle;
 mod webhook;
 
@@ -81,6 +83,7 @@ use hubs::Hubs;
 use issuance::Issuer;
 use operations::Operations;
 use place::OwnHub;
+use renewals::Renewals;
 use searches::Searches;
 use throttle::Throttle;
 
@@ -118,6 +121,8 @@ struct Shared {
     certificates: Certificates,
     throttle: Throttle,
     issuer: Issuer,
+    /// What devices have asked their hub for.
+    renewals: Renewals,
     /// Turns to ask webhooks.
     asking: webhook::Asking,
 }
@@ -191,6 +196,7 @@ impl Provisioning {
             searches: Searches::default(),
             certificates: Certificates::new(certificates),
             throttle: Throttle::new(config.registrations_per_minute),
+            renewals: Renewals::default(),
             issuer: Issuer {
                 authority: issuer,
                 days: config.issued_certificate_days,

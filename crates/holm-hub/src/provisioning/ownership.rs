@@ -9,6 +9,8 @@
 //!
 //! - A device is told from one of the same id that was made later by its generation.
 //! - A device that goes by the very proof which is shown is nobody else's: it needs no taking over.
+//! - That is forgotten with the device and its last registration, whichever goes last. Of devices at other hubs it is kept: nobody
+//!   tells this service that they go.
 //! - Of devices that came to their hubs before this was written down, the last registration tells by which enrollment.
 //!
 //! The original always takes over: who may enrol a group may so get at any device of the hub.
@@ -19,10 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::enrollment::{Enrollment, Kind};
 use super::registration::Assignment;
-use crate::storage::{Provisioned, Transaction, View};
-
-/// Under what the hub of this process is written down.
-pub(super) const OWN_HUB: &str = "";
+use crate::storage::{OWN_HUB, Provisioned, Transaction, View};
 
 /// What an enrollment knows of a device at its hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,6 +31,9 @@ impl Provisioning {
             }
             transaction.remove_move(&id)?;
             transaction.remove_registration(&id)?;
+            if let Some(assignment) = &current.assignment {
+                transaction.forget_provisioned(&assignment.device)?;
+            }
             transaction.record("registration.delete", &current.id, Some(&current.etag_text()), now)?;
             Ok(Ok(()))
         });

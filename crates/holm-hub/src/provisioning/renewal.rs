@@ -8,11 +8,13 @@
 //!   certificate made, by the hub's own authority.
 //! - The certificate that it shows stays good until it ends. A device that loses the answer is let in by it, and asks again.
 //!   Another one that was known is not known any more: a device has two.
+//! - A device asks so often and no more: `renewals.rs`.
 //! - A device that another provisioning service sent here is not known to this one: it registers anew there.
 //!
 //! Source: `hub-device-protocols.md` §5.7, hub renewal.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use holm_gateway::Admission;
 use holm_identity::Thumbprint;
@@ -23,13 +25,13 @@ use rustls::pki_types::CertificateDer;
 use super::enrollment::{Enrollment, Kind};
 use super::hubs::Hubs;
 use super::issuance::NOT_MADE;
-use super::ownership::OWN_HUB;
 use super::registration::{Registration, Status};
+use super::renewals::AT_ONCE;
 use super::{Provisioning, Shared};
 use crate::actor::Actor;
 use crate::backend::HubBackend;
 use crate::registry::{Authentication, Entry};
-use crate::storage::View;
+use crate::storage::{OWN_HUB, View};
 
 /// Registrations of one device that are looked at: it has one, unless enrollments name it twice.
 const MAX_REGISTRATIONS: u32 = 16;
@@ -52,11 +54,17 @@ impl holm_gateway::Credentials for HubBackend {
 }
 
 impl Provisioning {
-    /// Whether a device may have its certificate renewed.
+    /// Whether a device may have its certificate renewed; counts that it has asked.
     ///
     /// # Errors
-    /// `CertificateNotIssued`; when the database can't be read.
+    /// `CertificateNotIssued`; `ThrottleBacklogLimitExceeded` where it asks too often; when the database can't be read.
     async fn may_renew(&self, of: &Admission) -> Result<(), ServiceError> {
+        let device = &of.identity.device;
+        self.0.renewals.ask(device, Instant::now()).map_err(|wait| {
+            let seconds = wait.as_secs().max(1);
+            let text = format!("`{device}` has asked for {AT_ONCE} certificates; it may ask again in {seconds} s");
+            ServiceError::new(ErrorCode::ThrottleBacklogLimitExceeded, text)
+        })?;
         let (shared, of) = (Arc::clone(&self.0), of.clone());
         let allowed = self.0.repository.read(move |view| shared.renewable(view, &of));
         allowed.await.map(drop)

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holm_gateway::Credential;
 use holm_gateway::provisioning::{Applicant, Standing};
-use holm_model::wire::provisioning::Registrant;
 use holm_model::{ProvisioningError, RegistrationId};
 use serde_json::{Value, json};
 
@@ -63,13 +62,12 @@ fn read(id: &str, body: &[u8]) -> Result<Said, ProvisioningError> {
 
 impl Provisioning {
     async fn begin(&self, applicant: &Applicant, body: Bytes) -> Result<Standing, ProvisioningError> {
-        let registrant = &applicant.registrant;
         // Of who proves nothing, nothing else is read.
         if matches!(applicant.credential, Credential::None)
             && let Ok(document) = document::read_body(&body)
             && let Some(tpm) = challenge::named(&document)?
         {
-            let sealed = self.0.challenge(registrant, &tpm).await?;
+            let sealed = self.0.challenge(applicant, &tpm).await?;
             return Err(challenge::of_challenge(&sealed));
         }
         for _ in 0..ATTEMPTS {
@@ -158,12 +156,12 @@ impl holm_gateway::provisioning::Provisioning for HubBackend {
 
     async fn challenge(
         &self,
-        registrant: &Registrant,
+        applicant: &Applicant,
         endorsement_key: Bytes,
         storage_root_key: Bytes,
     ) -> Result<Vec<u8>, ProvisioningError> {
         let shown = challenge::shown(&endorsement_key, &storage_root_key)?;
-        self.provisioning.0.challenge(registrant, &shown).await
+        self.provisioning.0.challenge(applicant, &shown).await
     }
 
     async fn begin(&self, applicant: &Applicant, body: Bytes) -> Result<Standing, ProvisioningError> {

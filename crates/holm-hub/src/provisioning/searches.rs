@@ -18,34 +18,14 @@ use std::time::{Duration, Instant};
 
 use holm_model::{ProvisioningCode, ProvisioningError};
 
+use super::source::Source;
+
 /// How many groups may be tried at once: thirty searches among the most groups that can be.
 const AT_ONCE: f64 = 30_000.0;
 /// How many come in a second: one such search, a few milliseconds of one core.
 const A_SECOND: f64 = 1000.0;
 /// Of how many sources this is known; those beyond share what one has.
 const MAX_SOURCES: usize = 8192;
-
-/// Where a request comes from, as far as it matters: whoever has one IPv6 address has 2^64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    V4(u32),
-    V6(u64),
-    /// Not known, or one beyond those that are.
-    Other,
-}
-
-impl Source {
-    fn of(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => Self::V4(address.to_bits()),
-            Some(IpAddr::V6(address)) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d].iter().fold(0, |bits, part| bits << 16 | u64::from(*part)))
-            }
-            None => Self::Other,
-        }
-    }
-}
 
 /// What sources have left.
 #[derive(Debug, Default)]
@@ -117,7 +97,7 @@ fn place(known: &mut HashMap<Source, Left>, source: Source, now: Instant) -> Sou
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -154,17 +134,6 @@ mod tests {
         let wrong = (0..10_000).all(|_| searches.begin(v4(2), 3, start).is_ok());
 
         assert!(wrong);
-    }
-
-    #[test]
-    fn addresses_of_one_network_are_one_source_and_a_mapped_one_is_what_it_maps() {
-        let six = |last| Some(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last)));
-        let other = Some(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1)));
-        let mapped = Some(IpAddr::V6(Ipv4Addr::from_bits(7).to_ipv6_mapped()));
-
-        assert_eq!(Source::of(six(1)), Source::of(six(2)));
-        assert_ne!(Source::of(six(1)), Source::of(other));
-        assert_eq!(Source::of(mapped), Source::of(v4(7)));
     }
 
     #[test]

@@ -2,28 +2,35 @@
 //!
 //! ```text
 //! registrations   a bucket that fills with `per minute` / 60 a second and holds what comes in ten
-//! challenges      of TPMs: another such bucket, and of one device a second apart
+//! challenges      of TPMs: another such bucket, and for one device from one source a second apart
 //! questions       of one device a second apart, for how its registration is going
 //! ```
 //!
 //! Who is beyond is told 429 and when to come again. Only who has proved itself counts, so nobody else can use it up. A TPM that is
 //! given a challenge has proved nothing yet, and to make one is the dearest thing that is done for a stranger; so challenges have a
-//! bucket of their own, from which only those take that show an enrolled endorsement key.
+//! bucket of their own, from which only those take that show an enrolled endorsement key. That key is public: so it is the source
+//! as well whose challenges are a second apart, and who asks in a device's name from elsewhere takes none of its turns. What is
+//! known of them is kept apart from what is known of devices, and can't crowd it out.
 //!
 //! Source: `hub-device-protocols.md` §5.8, row 84.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holm_model::{ProvisioningCode, ProvisioningError};
 
+use super::source::Source;
+
 /// How many seconds' worth may come at once.
 const BURST_SECONDS: f64 = 10.0;
 /// How far apart questions of one device must be: less than any SDK leaves, which wait 2 s and more.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
-/// Of how many devices the last question is known; more in a second are told to come again.
+/// Of how many devices the last question is known, and of how many devices and sources the last challenge; more in a second are told
+/// to come again.
 const MAX_KNOWN: usize = 16 * 1024;
 /// The longest that a device is sent away for: what the C SDK takes.
 const LONGEST: f64 = 300.0;
@@ -43,7 +50,35 @@ struct Limit {
 struct State {
     registrations: Bucket,
     challenges: Bucket,
-    asked: HashMap<String, Instant>,
+    asked: Spaced<String>,
+    challenged: Spaced<(String, Source)>,
+}
+
+/// What may happen once a second for each key, and when it last did.
+#[derive(Debug)]
+struct Spaced<K>(HashMap<K, Instant>);
+
+impl<K: Eq + Hash> Spaced<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Counts it once.
+    fn take(&mut self, key: K, now: Instant) -> Result<(), ProvisioningError> {
+        let is_recent = |last: &Instant| now.saturating_duration_since(*last) < BETWEEN_QUESTIONS;
+        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
+        if self.0.get(&key).is_some_and(is_recent) {
+            return Err(too_many("this device asks too often", wait));
+        }
+        if self.0.len() >= MAX_KNOWN {
+            self.0.retain(|_, last| is_recent(last));
+        }
+        if self.0.len() >= MAX_KNOWN {
+            return Err(too_many("too many devices ask", wait));
+        }
+        self.0.insert(key, now);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -83,25 +118,6 @@ impl Bucket {
     }
 }
 
-impl State {
-    /// Counts something that one device may do once a second.
-    fn spaced(&mut self, key: String, now: Instant) -> Result<(), ProvisioningError> {
-        let is_recent = |asked: &Instant| now.saturating_duration_since(*asked) < BETWEEN_QUESTIONS;
-        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
-        if self.asked.get(&key).is_some_and(is_recent) {
-            return Err(too_many("this device asks too often", wait));
-        }
-        if self.asked.len() >= MAX_KNOWN {
-            self.asked.retain(|_, asked| is_recent(asked));
-        }
-        if self.asked.len() >= MAX_KNOWN {
-            return Err(too_many("too many devices ask", wait));
-        }
-        self.asked.insert(key, now);
-        Ok(())
-    }
-}
-
 impl Throttle {
     pub(super) fn new(per_minute: Option<NonZeroU32>) -> Self {
         Self(per_minute.map(|per_minute| {
@@ -111,7 +127,8 @@ impl Throttle {
                 state: Mutex::new(State {
                     registrations: Bucket::full(per_second),
                     challenges: Bucket::full(per_second),
-                    asked: HashMap::new(),
+                    asked: Spaced::new(),
+                    challenged: Spaced::new(),
                 }),
             }
         }))
@@ -128,15 +145,14 @@ impl Throttle {
         taken.map_err(|wait| too_many("devices register faster than this service is to let them", wait))
     }
 
-    /// Counts a challenge for the enrolled TPM of a device, whose registration id in lower case is `id`.
+    /// Counts a challenge for the enrolled TPM of a device, whose registration id in lower case is `id`, that was asked for from there.
     ///
     /// # Errors
     /// `TooManyRequests`.
-    pub(super) fn challenge(&self, id: &str, now: Instant) -> Result<(), ProvisioningError> {
+    pub(super) fn challenge(&self, id: &str, from: Option<IpAddr>, now: Instant) -> Result<(), ProvisioningError> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // A line end is in no registration id: what a device asks and what its TPM is asked are counted apart.
-        state.spaced(format!("{id}\n"), now)?;
+        state.challenged.take((id.to_owned(), Source::of(from)), now)?;
         let taken = state.challenges.take(limit.per_second, now);
         taken.map_err(|wait| too_many("TPMs ask for challenges faster than this service is to let them", wait))
     }
@@ -148,7 +164,7 @@ impl Throttle {
     pub(super) fn ask(&self, id: &str, now: Instant) -> Result<(), ProvisioningError> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.spaced(id.to_owned(), now)
+        state.asked.take(id.to_owned(), now)
     }
 }
 
@@ -219,18 +235,33 @@ mod tests {
         let throttle = Throttle::new(NonZeroU32::new(60));
         let start = Instant::now();
 
-        throttle.challenge("a", start).unwrap();
-        let at_once = throttle.challenge("a", start);
+        throttle.challenge("a", None, start).unwrap();
+        let at_once = throttle.challenge("a", None, start);
         throttle.ask("a", start).unwrap();
         let others: Vec<_> = (0..9)
-            .map(|number| throttle.challenge(&format!("b{number}"), start))
+            .map(|number| throttle.challenge(&format!("b{number}"), None, start))
             .collect();
-        let beyond = throttle.challenge("c", start);
+        let beyond = throttle.challenge("c", None, start);
         let registers: Vec<_> = (0..10).map(|_| throttle.register(start)).collect();
-        let later = throttle.challenge("a", start + Duration::from_secs(2));
+        let later = throttle.challenge("a", None, start + Duration::from_secs(2));
 
         assert_eq!((wait(at_once), wait(beyond)), (2, 1));
         assert!(others.iter().chain(&registers).all(Result::is_ok) && later.is_ok());
+    }
+
+    #[test]
+    fn who_asks_for_challenges_in_the_name_of_a_device_takes_no_turn_of_that_from_elsewhere() {
+        let throttle = Throttle::new(NonZeroU32::new(6000));
+        let start = Instant::now();
+        let [stranger, own] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| Some(IpAddr::from(address)));
+
+        let first = throttle.challenge("a", stranger, start);
+        let again = throttle.challenge("a", stranger, start);
+        let device = throttle.challenge("a", own, start);
+        let other = throttle.challenge("b", stranger, start);
+
+        assert!(first.is_ok() && device.is_ok() && other.is_ok());
+        assert_eq!(wait(again), 2);
     }
 
     #[test]

@@ -21,10 +21,12 @@ use holm_net::http::Client;
 use http_body_util::Full;
 use hyper::{Method, Request, Uri};
 use rustls::ClientConfig;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::enrollment::{Webhook, initial_twin};
+use super::document;
+use super::enrollment::{Webhook, check_initial_twin};
+use super::fields::Fields;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 256 * 1024;
 /// How many are asked at once; who is beyond waits for its turn, and no longer than for an answer.
 const MAX_ASKED: usize = 64;
+/// What an answer has.
+const MEMBERS: [&str; 3] = ["iotHubHostName", "initialTwin", "payload"];
+/// How many unknown members the log names, and how many characters of each.
+const MAX_SHOWN: usize = 40;
 /// For how long the authorities that were read are good: those of the system are renewed by its updates.
 const TRUST_FOR: Duration = Duration::from_secs(60);
 
@@ -135,23 +141,40 @@ pub(super) fn shown(url: &str) -> String {
     }
 }
 
+/// Reads an answer as strictly as an enrollment. Members that nobody knows are passed over as in the original, whose programs may
+/// send them, and told in the log: one may be meant for another.
 fn read(body: &[u8]) -> Result<Verdict, String> {
-    let answer: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|_| "its answer is not a JSON object".to_owned())?;
-    let given = |name: &str| answer.get(name).filter(|value| !value.is_null()).cloned();
-    let hub = match given("iotHubHostName") {
-        Some(Value::String(hub)) if !hub.is_empty() => hub,
-        _ => return Err("its answer has no `iotHubHostName`".to_owned()),
+    let answer = document::read_body(body).map_err(|error| error.message)?;
+    let fields = Fields::new(&answer, "");
+    let hub = fields.text("iotHubHostName").map_err(|error| error.message)?;
+    let hub = hub.ok_or_else(|| "`iotHubHostName` is missing; name one of `linkedHubs`".to_owned())?;
+    let object = |name: &str| {
+        let object = fields.object(name).map_err(|error| error.message)?;
+        Ok::<_, String>(object.map(|object| Value::Object(object.clone())))
     };
-    let twin = given("initialTwin");
+    let twin = object("initialTwin")?;
     if let Some(twin) = &twin {
-        initial_twin(twin).map_err(|error| error.message)?;
+        check_initial_twin(twin).map_err(|error| error.message)?;
     }
-    Ok(Verdict {
-        hub: Some(hub),
+    let verdict = Verdict {
+        hub: Some(hub.to_owned()),
         initial_twin: twin,
-        payload: given("payload").filter(Value::is_object),
-    })
+        payload: object("payload")?,
+    };
+    let unknown = answer.keys().filter(|name| !MEMBERS.contains(&name.as_str()));
+    let unknown: Vec<String> = unknown.take(MAX_SHOWN).map(|name| shown_name(name)).collect();
+    if !unknown.is_empty() {
+        tracing::warn!(
+            members = unknown.join(", "),
+            "the answer of a webhook has members that mean nothing here"
+        );
+    }
+    Ok(verdict)
+}
+
+/// A name from outside, short and printable.
+pub(super) fn shown_name(name: &str) -> String {
+    name.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -186,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_needs_a_hub_and_a_twin_that_can_be_used() {
+    fn an_answer_is_read_strictly_and_what_is_wrong_is_named() {
         let good = json!({ "iotHubHostName": "hub.test", "initialTwin": { "tags": {} }, "payload": { "k": 1 } });
         let verdict = read(good.to_string().as_bytes()).unwrap();
         assert_eq!(verdict.hub.as_deref(), Some("hub.test"));
@@ -194,10 +217,40 @@ mod tests {
             (verdict.initial_twin, verdict.payload),
             (Some(json!({ "tags": {} })), Some(json!({ "k": 1 })))
         );
-        let scalar = json!({ "iotHubHostName": "hub.test", "payload": 7 });
-        assert_eq!(read(scalar.to_string().as_bytes()).unwrap().payload, None);
-        for bad in ["", "[]", "{}", r#"{"iotHubHostName":"h","initialTwin":7}"#] {
-            assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        let lenient = json!({ "iotHubHostName": "hub.test", "initialTwin": null, "payload": null, "hub": 7 });
+        let empty = Verdict {
+            hub: Some("hub.test".to_owned()),
+            ..Verdict::default()
+        };
+        assert_eq!(
+            read(lenient.to_string().as_bytes()),
+            Ok(empty),
+            "null is as absent, and a stranger is passed over"
+        );
+        for (bad, named) in [
+            ("", "can't be read"),
+            ("[]", "not a JSON object"),
+            ("{}", "`iotHubHostName` is missing"),
+            (r#"{"iotHubHostName":""}"#, "`iotHubHostName` is missing"),
+            (r#"{"iotHubHostName":7}"#, "`iotHubHostName` must be a string"),
+            (r#"{"iotHubHostName":"h","iotHubHostName":"i"}"#, "`iotHubHostName`"),
+            (r#"{"iotHubHostName":"h","payload":7}"#, "`payload` must be an object"),
+            (
+                r#"{"iotHubHostName":"h","payload":{"n":99999999999999999999}}"#,
+                "`payload.n`",
+            ),
+            (
+                r#"{"iotHubHostName":"h","initialTwin":7}"#,
+                "`initialTwin` must be an object",
+            ),
+            (r#"{"iotHubHostName":"h","initialTwin":{"tags":[]}}"#, "`initialTwin`"),
+            (
+                r#"{"iotHubHostName":"h","initialTwin":{"properties":{"desired":{"a":{"b.c":1}}}}}"#,
+                "`initialTwin.properties.desired.a`",
+            ),
+        ] {
+            let told = read(bad.as_bytes()).unwrap_err();
+            assert!(told.contains(named), "{bad}: {told}");
         }
     }
 }

@@ -319,7 +319,11 @@ pub(crate) fn delete(
         "device.delete"
     };
     transaction.record(operation, &entry.identity, Some(&entry.etag_text()), now)?;
-    transaction.remove_entry(&entry.identity)
+    transaction.remove_entry(&entry.identity)?;
+    if entry.identity.is_module() {
+        return Ok(());
+    }
+    transaction.forget_provisioned(&entry.identity.device)
 }
 
 /// Makes `$edgeAgent` and `$edgeHub` of an edge device, where they are missing. The device fills in their keys.

@@ -53,7 +53,7 @@ pub use linked_hubs::{Leftover, LinkedHub, MoveRow};
 pub use notices::NoticeHead;
 pub use outbox::{Emitted, Event};
 pub use policies::{Policy, RightSet, Rights};
-pub use provisioned::Provisioned;
+pub use provisioned::{OWN_HUB, Provisioned};
 pub use provisioning::ProvisioningSettings;
 pub use queries::{Effort, FleetRow, RowKey, Scan, Scanned, Show, Tallied, Tally};
 pub use repository::Repository;

@@ -1,6 +1,6 @@
 //! Which enrollment has made a device at a hub, or has taken it over last.
 
-use holm_model::ServiceError;
+use holm_model::{DeviceId, Identity, ServiceError};
 use rusqlite::params;
 
 use super::{Transaction, View};
@@ -20,6 +20,9 @@ pub struct Provisioned {
     /// The id of the enrollment in lower case.
     pub enrollment: String,
 }
+
+/// Under what the hub of this process is written down.
+pub const OWN_HUB: &str = "";
 
 impl View<'_> {
     /// Whose a device at a hub is, where an enrollment has made it.
@@ -65,5 +68,19 @@ impl Transaction<'_> {
         let sql = "DELETE FROM provisioned WHERE hub = ?1 AND device = ?2";
         self.write(sql, params![hub, device])?;
         Ok(())
+    }
+
+    /// Forgets whose a device of this hub was, where it has gone and no registration names it. As long as one does, it must stay known:
+    /// of a device without a row the last registration tells whose it is, and one that somebody makes anew by hand would be taken
+    /// for the enrollment's.
+    ///
+    /// # Errors
+    /// When the database can't be read or written to.
+    pub fn forget_provisioned(&self, device: &DeviceId) -> Result<(), ServiceError> {
+        let is_there = self.entry(&Identity::of_device(device.clone()))?.is_some();
+        if is_there || !self.registrations_for(device, 1)?.is_empty() {
+            return Ok(());
+        }
+        self.remove_provisioned(OWN_HUB, device.as_str())
     }
 }

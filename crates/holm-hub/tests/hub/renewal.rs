@@ -134,3 +134,30 @@ async fn a_device_that_was_made_anew_by_hand_gets_none_by_what_was_registered_be
 
     assert_eq!(by_hand, Err(ErrorCode::CertificateNotIssued));
 }
+
+#[tokio::test]
+async fn a_device_that_asks_for_certificates_in_a_loop_is_told_when_to_come_again() {
+    let hub = TestHub::start().await;
+    let first = registered(&hub).await;
+    let of = session(&hub, "r1", &first).await;
+    let backend = hub.hub.backend();
+
+    let mut granted = 0;
+    let refused = loop {
+        match backend.may_have_certificate(&of).await {
+            Ok(()) => granted += 1,
+            Err(refused) => break refused,
+        }
+        assert!(granted < 1000, "there is no end of it");
+    };
+
+    assert!(granted >= 10, "only {granted}");
+    assert_eq!(
+        (refused.code, refused.code.number()),
+        (ErrorCode::ThrottleBacklogLimitExceeded, Some(429_002))
+    );
+    assert!(
+        refused.message.contains("`r1`") && refused.message.contains("again in"),
+        "{refused}"
+    );
+}

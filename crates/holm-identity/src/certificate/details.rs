@@ -1,6 +1,8 @@
 //! What a certificate says of itself beyond name and dates, as the provisioning service publishes it.
 
 use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
 
 use super::{CertificateInfo, InvalidCertificate, parse};
 
@@ -9,10 +11,6 @@ use super::{CertificateInfo, InvalidCertificate, parse};
 pub struct CertificateDetails {
     /// Common name, dates, thumbprints.
     pub info: CertificateInfo,
-    /// The subject, such as `CN=reg-1, O=Example`.
-    pub subject: String,
-    /// Who signed it.
-    pub issuer: String,
     /// The serial number in upper-case hexadecimal.
     pub serial_number: String,
     /// 1 or 3.
@@ -36,8 +34,6 @@ impl CertificateDetails {
         let usage = certificate.key_usage().map_err(|_| InvalidCertificate::Der)?;
         Ok(Self {
             info: CertificateInfo::read(der)?,
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
             serial_number: certificate.raw_serial_as_string().replace(':', "").to_ascii_uppercase(),
             version: certificate.version().0.saturating_add(1),
             path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
@@ -45,6 +41,25 @@ impl CertificateDetails {
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),
         })
+    }
+
+    /// Whether it is that of somebody who signs certificates: marked as such, where its version has marks, with a key that may.
+    #[must_use]
+    pub const fn is_issuer(&self) -> bool {
+        (self.version != 3 || self.info.is_authority) && self.may_sign
+    }
+
+    /// The subject, such as `CN=reg-1, O=Example`. Written out only where it is asked for: the names of all that may stand in one are a large
+    /// table, which an edge has no use for.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        name(&self.subject_der)
+    }
+
+    /// Who signed it, in the same form.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        name(&self.issuer_der)
     }
 
     /// Its subject as DER: by this, certificates name who has signed them.
@@ -58,4 +73,9 @@ impl CertificateDetails {
     pub fn issuer_der(&self) -> &[u8] {
         &self.issuer_der
     }
+}
+
+/// A name in words; it comes from a certificate that could be read.
+fn name(der: &[u8]) -> String {
+    X509Name::from_der(der).map_or_else(|_| String::new(), |(_, name)| name.to_string())
 }

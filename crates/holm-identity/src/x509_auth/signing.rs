@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What the authority and intermediates say of themselves holds: basic constraints and dates are looked at by the TLS library, of the
-//! intermediates alone. It takes an authority that is trusted for one without limits, and reads no key usage; so dates and path
-//! length of the authority, and whether those above the leaf may sign certificates, are looked at here.
+//! intermediates alone. It takes an authority that is trusted for one without limits, and reads no key usage; so dates, path
+//! length and mark of the authority, and whether it and those above the leaf may sign certificates, are looked at here.
 //!
 //! Several may stand behind the same leaf. The nearest one, whose distance is least, is meant: somebody who enrols an
 //! intermediate wants its devices, and not the others below the same root.
@@ -22,7 +22,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::{CertificateRefused, leaf_valid_at};
-use crate::certificate::{CertificateDetails, CertificateInfo};
+use crate::certificate::{CertificateDetails, CertificateInfo, certificates_from_pem};
 use crate::tls;
 
 /// A certificate that vouches for others. Clones are the same.
@@ -48,13 +48,22 @@ impl SigningCertificate {
         })
     }
 
+    /// Every certificate of a PEM text; whether each may sign is asked when it is to vouch for somebody.
+    ///
+    /// # Errors
+    /// As [`SigningCertificate::new`].
+    pub fn all_of(pem: &[u8]) -> Result<Vec<Self>, CertificateRefused> {
+        let all = certificates_from_pem(pem).map_err(CertificateRefused::Unreadable)?;
+        all.iter().map(Self::new).collect()
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn details(&self) -> &CertificateDetails {
         &self.details
     }
 
-    /// Checks that a chain (leaf first) leads to this certificate, by signatures and dates.
+    /// Checks that a chain (leaf first) leads to this certificate, by signatures and dates, and that this one may sign.
     ///
     /// # Errors
     /// [`CertificateRefused`].
@@ -64,25 +73,43 @@ impl SigningCertificate {
         now: Timestamp,
     ) -> Result<CertificateInfo, CertificateRefused> {
         let leaf_info = leaf_valid_at(chain, now)?;
-        if !self.details.info.is_valid_at(now) {
-            return Err(CertificateRefused::Dates {
-                from: self.details.info.not_before,
-                to: self.details.info.not_after,
-            });
-        }
         let (leaf, above) = chain.split_first().ok_or(CertificateRefused::None)?;
         let allowed = self.allowed(leaf, above)?;
         let seconds = u64::try_from(now.unix_seconds()).unwrap_or(0);
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let verified = self.verifier.verify_client_cert(leaf, &allowed, now);
-        verified.map(|_| leaf_info).map_err(|error| {
-            let would_lead = self.verifier.verify_client_cert(leaf, above, now).is_ok();
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let verified = self.verifier.verify_client_cert(leaf, &allowed, at);
+        verified.map_err(|error| {
+            let would_lead = self.verifier.verify_client_cert(leaf, above, at).is_ok();
             if would_lead {
                 CertificateRefused::Constraints(error)
             } else {
                 CertificateRefused::Chain(error)
             }
-        })
+        })?;
+        // Asked last: of several authorities only the one that a chain leads to has a say.
+        self.check_itself(now)?;
+        Ok(leaf_info)
+    }
+
+    /// The common name; of one that has none its thumbprint.
+    fn name(&self) -> String {
+        let info = &self.details.info;
+        info.subject_common_name.clone().unwrap_or_else(|| info.sha256.clone())
+    }
+
+    /// Whether this certificate may sign others, and its dates hold.
+    fn check_itself(&self, now: Timestamp) -> Result<(), CertificateRefused> {
+        if !self.details.is_issuer() {
+            return Err(CertificateRefused::NoAuthority { name: self.name() });
+        }
+        if !self.details.info.is_valid_at(now) {
+            return Err(CertificateRefused::AuthorityDates {
+                name: self.name(),
+                from: self.details.info.not_before,
+                to: self.details.info.not_after,
+            });
+        }
+        Ok(())
     }
 
     /// Those above the leaf that may stand between it and this authority: they may sign certificates, and are no further from the leaf

@@ -18,8 +18,8 @@ fn certificate_of(authority: &CertificateAuthority, device: &str) -> TlsIdentity
     authority.issue_client(device, &[""; 0], 10, start()).unwrap()
 }
 
-fn roots(authority: &CertificateAuthority) -> Roots {
-    Roots::none().with_pem(authority.certificate_pem().as_bytes()).unwrap()
+fn trusted(authority: &CertificateAuthority) -> Vec<SigningCertificate> {
+    SigningCertificate::all_of(authority.certificate_pem().as_bytes()).unwrap()
 }
 
 fn thumbprint(text: &str) -> Thumbprint {
@@ -60,7 +60,7 @@ fn a_certificate_that_has_ended_or_not_begun_is_refused() {
     for days in [-401, 11] {
         let now = start().plus_millis(days * DAY_MILLIS);
         let by_thumbprint = thumbprint_matches(device.chain(), &registered, now);
-        let by_authority = authority_vouches_for(device.chain(), &roots(&authority), &id, now);
+        let by_authority = authority_vouches_for(device.chain(), &trusted(&authority), &id, now);
 
         assert!(matches!(by_thumbprint, Err(CertificateRefused::Dates { .. })));
         assert!(matches!(by_authority, Err(CertificateRefused::Dates { .. })));
@@ -86,7 +86,7 @@ fn an_authority_vouches_for_its_own_device_by_exact_name() {
     let (own, foreign) = (authority(), authority());
     let check = |device: &TlsIdentity, id: &str| {
         let id = DeviceId::new(id).unwrap();
-        authority_vouches_for(device.chain(), &roots(&own), &id, start())
+        authority_vouches_for(device.chain(), &trusted(&own), &id, start())
     };
 
     let good = certificate_of(&own, "dev1");
@@ -99,6 +99,6 @@ fn an_authority_vouches_for_its_own_device_by_exact_name() {
     ));
     let of_server = own.issue_server(&["dev1"], 10, start()).unwrap();
     assert!(matches!(check(&of_server, "dev1"), Err(CertificateRefused::Chain(_))));
-    let nobody = authority_vouches_for(good.chain(), &Roots::none(), &DeviceId::new("dev1").unwrap(), start());
+    let nobody = authority_vouches_for(good.chain(), &[], &DeviceId::new("dev1").unwrap(), start());
     assert!(matches!(nobody, Err(CertificateRefused::Roots(_))));
 }

@@ -58,7 +58,15 @@ impl Limit {
 /// # Errors
 /// `ArgumentInvalid` naming the path.
 pub fn check(properties: &Map<String, Value>, limit: Limit) -> Result<(), ServiceError> {
-    let mut path = vec![limit.path()];
+    check_within("", properties, limit)
+}
+
+/// As [`check`], of a section that stands in the member `root` of a larger document; an empty one is none.
+pub(super) fn check_within(root: &str, properties: &Map<String, Value>, limit: Limit) -> Result<(), ServiceError> {
+    let mut path: Vec<&str> = [root, limit.path()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
     check_object(properties, 0, &mut path)
 }
 
@@ -133,12 +141,18 @@ fn string_bytes(json: &[u8]) -> usize {
 /// # Errors
 /// `DeviceModelMaxPropertiesExceeded` naming the section.
 pub fn check_size(properties: &Map<String, Value>, limit: Limit) -> Result<(), ServiceError> {
+    check_size_within("", properties, limit)
+}
+
+/// As [`check_size`], of a section that stands in the member `root` of a larger document; an empty one is none.
+pub(super) fn check_size_within(root: &str, properties: &Map<String, Value>, limit: Limit) -> Result<(), ServiceError> {
     let size = object_size(properties);
     if size > limit.max_bytes() {
+        let dot = if root.is_empty() { "" } else { "." };
         return Err(ServiceError::new(
             ErrorCode::DeviceModelMaxPropertiesExceeded,
             format!(
-                "`{}` would have {size} bytes; at most {} are allowed: remove properties or shorten values",
+                "`{root}{dot}{}` would have {size} bytes; at most {} are allowed: remove properties or shorten values",
                 limit.path(),
                 limit.max_bytes()
             ),

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::rules;
+use super::patch;
+use super::rules::{self, Limit};
 use crate::error::ServiceError;
 use crate::strict_json;
 
@@ -34,6 +35,20 @@ impl TwinUpdate {
             tags: tags.map(settable),
             desired: desired.map(settable),
         })
+    }
+
+    /// Checks that a twin with nothing in it yet can hold this, which stands in the member `root` of a larger document.
+    ///
+    /// # Errors
+    /// As [`Twin::patch`](super::Twin::patch), naming the path from `root` on.
+    pub fn check_initial(&self, root: &str) -> Result<(), ServiceError> {
+        for (section, limit) in [(&self.tags, Limit::Tags), (&self.desired, Limit::Desired)] {
+            if let Some(section) = section {
+                rules::check_within(root, section, limit)?;
+                rules::check_size_within(root, &patch::without_nulls(section), limit)?;
+            }
+        }
+        Ok(())
     }
 
     /// A change of desired properties alone.

@@ -70,6 +70,8 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             rules,
             hub,
         }) => {
+            documents::check_name(&id, certificate.as_deref())?;
+            documents::check_name(&id, secondary_certificate.as_deref())?;
             let attestation = match (tpm_endorsement_key, signed_by) {
                 (Some(endorsement), _) => json!({
                     "type": "tpm",
@@ -99,6 +101,8 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             rules,
             hub,
         }) => {
+            documents::check_name(&id, certificate.as_deref())?;
+            documents::check_name(&id, secondary_certificate.as_deref())?;
             let mut change = changes::Change::new(*rules);
             change.set("deviceId", device_id.map(|device| json!(device)));
             change.certificates("clientCertificates", certificate, secondary_certificate, no_secondary)?;
@@ -186,26 +190,39 @@ async fn common(kind: Kind, command: DpsCommon) -> anyhow::Result<()> {
     }
 }
 
+/// Prints one JSON document, also of an enrollment whose devices could not all follow.
 async fn set_all(kind: Kind, id: &str, status: &str, with_device: bool, hub: &HubAccess) -> anyhow::Result<()> {
+    let service = hub_access::open(hub)?;
     if !with_device {
-        return set_status(kind, id, status, hub).await;
+        set_status(&service, kind, id, status).await?;
+        said(id, status, hub.json);
+        return Ok(());
     }
     // Asked before and after: what registers meanwhile shows its device before the change or not at all.
-    let service = hub_access::open(hub)?;
     let mut registrations = devices::registrations(&service, kind, id).await?;
-    set_status(kind, id, status, hub).await?;
-    registrations.extend(devices::registrations(&service, kind, id).await?);
-    devices::set_status(&service, &registrations, status, hub.json).await
+    set_status(&service, kind, id, status).await?;
+    let mut changed = Vec::new();
+    let following = async {
+        registrations.extend(devices::registrations(&service, kind, id).await?);
+        devices::set_status(&service, &registrations, status, &mut changed).await
+    };
+    let followed = following.await;
+    if hub.json {
+        output::json(&json!({ "id": id, status: true, "devices": changed }));
+    } else {
+        said(id, status, false);
+        changed.iter().for_each(|device| said(device, status, false));
+    }
+    followed
 }
 
-async fn set_status(kind: Kind, id: &str, status: &str, hub: &HubAccess) -> anyhow::Result<()> {
-    let (service, path) = (hub_access::open(hub)?, path(kind, id));
+async fn set_status(service: &Service, kind: Kind, id: &str, status: &str) -> anyhow::Result<()> {
+    let path = path(kind, id);
     let mut document = service.call(Method::GET, &path, &[], None).await?.body;
     let etag = document["etag"].as_str().unwrap_or("*").to_owned();
     document["provisioningStatus"] = json!(status);
     let headers = [("If-Match", etag.as_str())];
     service.call(Method::PUT, &path, &headers, Some(&document)).await?;
-    said(id, status, hub.json);
     Ok(())
 }
 

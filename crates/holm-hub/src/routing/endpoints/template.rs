@@ -219,6 +219,8 @@ mod tests {
             render("x.{device}", Dialect::Subject, "$a*b>c.d#", None),
             "x.$a%2Ab%3Ec%2Ed#"
         );
+        let by_address = Template::parse("x.{hub}", Dialect::Subject).unwrap();
+        assert_eq!(by_address.render("10.0.0.5", &routed("d1", None)), "x.10%2E0%2E0%2E5");
     }
 
     #[test]

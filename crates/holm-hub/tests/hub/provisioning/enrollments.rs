@@ -57,18 +57,10 @@ async fn an_enrollment_is_made_once_and_changed_only_with_its_etag() {
         .update("/enrollments/r", made["etag"].as_str().unwrap(), disabled)
         .await
         .ok();
-    let edge = hub
-        .update(
-            "/enrollments/r",
-            "\"*\"",
-            json!({ "capabilities": { "iotEdge": true } }),
-        )
-        .await;
 
     assert_refused(&again, 409_201);
     assert_refused(&stale, 412_201);
     assert_refused(&absent, 404_201);
-    assert_refused(&edge, 400_004);
     assert_eq!(changed["provisioningStatus"], "disabled");
     assert_eq!(changed["createdDateTimeUtc"], made["createdDateTimeUtc"]);
     assert_ne!(changed["etag"], made["etag"]);
@@ -286,4 +278,64 @@ async fn what_could_be_lost_in_reading_is_refused_with_the_member_named_and_noth
     for path in ["/enrollments/r", "/enrollments/s", "/enrollmentGroups/r"] {
         assert_refused(&hub.get(path).await, 404_201);
     }
+}
+
+#[tokio::test]
+async fn an_initial_twin_that_no_twin_can_hold_is_refused_with_its_path() {
+    let hub = TestHub::start().await;
+    let nested = (0..12).fold(json!(1), |inner, _| json!({ "a": inner }));
+    let large: serde_json::Map<_, _> = (0..3).map(|n| (format!("n{n}"), json!("x".repeat(4000)))).collect();
+    let desired = |desired: serde_json::Value| json!({ "properties": { "desired": desired } });
+    let cases = [
+        (
+            desired(json!({ "a": { "b.c": 1 } })),
+            "initialTwin.properties.desired.a`",
+        ),
+        (
+            desired(json!({ "a": { "$b": 1 } })),
+            "initialTwin.properties.desired.a`",
+        ),
+        (
+            desired(json!({ "a": { "b": "x".repeat(4097) } })),
+            "initialTwin.properties.desired.a.b`",
+        ),
+        (desired(nested), "initialTwin.properties.desired.a.a.a.a.a.a.a.a.a.a.a`"),
+        (json!({ "tags": large }), "initialTwin.tags`"),
+    ];
+    let good = with(
+        symmetric(),
+        &json!({ "initialTwin": { "tags": { "site": "north", "none": null } } }),
+    );
+    let made = hub.put("/enrollments/there", good.clone()).await.ok();
+    hub.put("/enrollmentGroups/there", good).await.ok();
+
+    let mut told = Vec::new();
+    for (twin, path) in &cases {
+        let bad = with(symmetric(), &json!({ "registrationId": "r", "initialTwin": twin }));
+        let bulk = json!({ "mode": "create", "enrollments": [bad.clone()] });
+        let of_group = with(symmetric(), &json!({ "initialTwin": twin }));
+        let bulk = hub.post("/enrollments", bulk).await.ok();
+        for reply in [
+            hub.put("/enrollments/r", bad).await,
+            hub.put("/enrollmentGroups/g", of_group.clone()).await,
+            hub.update("/enrollments/there", "*", of_group.clone()).await,
+            hub.update("/enrollmentGroups/there", "*", of_group).await,
+        ] {
+            assert_refused(&reply, 400_004);
+            told.push((reply.json()["message"].as_str().unwrap().to_owned(), *path));
+        }
+        assert_eq!(bulk["errors"][0]["errorCode"], 400_004, "{bulk}");
+        told.push((bulk["errors"][0]["errorStatus"].as_str().unwrap().to_owned(), *path));
+    }
+
+    for (text, path) in told {
+        assert!(text.contains(path), "{path}: {text}");
+    }
+    assert_refused(&hub.get("/enrollments/r").await, 404_201);
+    assert_refused(&hub.get("/enrollmentGroups/g").await, 404_201);
+    let unchanged = hub.get("/enrollments/there").await.ok();
+    assert_eq!(
+        (&unchanged["etag"], &unchanged["initialTwin"]),
+        (&made["etag"], &made["initialTwin"])
+    );
 }

@@ -231,3 +231,41 @@ async fn files_in_the_data_directory_name_the_id_scope_and_the_connection_string
             .starts_with("HostName=hub.test;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=")
     );
 }
+
+#[tokio::test]
+async fn whether_a_device_is_an_edge_device_changes_with_its_next_registration_and_back_only_with_a_reset() {
+    let hub = TestHub::start().await;
+    hub.put("/enrollments/r", symmetric()).await.ok();
+    let device = Device::with_key(&hub, "r", &keys(&hub, "/enrollments/r").await.0);
+    device.register().await.unwrap();
+    let is_edge = async || hub.get("/devices/r").await.ok()["capabilities"]["iotEdge"].clone();
+    let set = async |edge: bool, migrate: bool| {
+        let change = json!({ "capabilities": { "iotEdge": edge },
+            "reprovisionPolicy": { "updateHubAssignment": true, "migrateDeviceData": migrate } });
+        hub.update("/enrollments/r", "*", change).await.ok()
+    };
+
+    let made = is_edge().await;
+    let on = set(true, true).await;
+    let before = is_edge().await;
+    device.register().await.unwrap();
+    let after = is_edge().await;
+    let off = set(false, true).await;
+    device.register().await.unwrap();
+    let kept = is_edge().await;
+    set(false, false).await;
+    device.register().await.unwrap();
+    let reset = is_edge().await;
+    // What is not said stays.
+    let silent = hub.update("/enrollments/r", "*", json!({})).await.ok();
+
+    assert_eq!(
+        (&on["capabilities"]["iotEdge"], &off["capabilities"]["iotEdge"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(
+        [made, before, after, kept, reset],
+        [false, false, true, true, false].map(|edge| json!(edge))
+    );
+    assert_eq!(silent["capabilities"]["iotEdge"], false);
+}

@@ -179,3 +179,35 @@ async fn a_device_stays_its_enrollments_with_a_new_key_until_it_is_made_anew_by_
     assert_refused(&wrong, 400_004);
     assert!(wrong.json()["message"].as_str().unwrap().contains("`deviceTakeover`"));
 }
+
+#[tokio::test]
+async fn whose_a_device_was_is_forgotten_with_the_device_and_its_last_registration_and_not_before() {
+    let hub = TestHub::start().await;
+    let database = rusqlite::Connection::open(hub.directory.path().join("data/hub.db")).unwrap();
+    let known = |device: &str| {
+        let sql = "SELECT count(*) FROM provisioned WHERE device = ?1";
+        database.query_row(sql, [device], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    for id in ["first", "second"] {
+        hub.put(&format!("/enrollments/{id}"), refusing()).await.ok();
+        let key = keys(&hub, &format!("/enrollments/{id}")).await.0;
+        Device::with_key(&hub, id, &key).register().await.unwrap();
+    }
+
+    hub.delete("/devices/first").await;
+    let without_device = known("first");
+    hub.device("first").await;
+    let key = keys(&hub, "/enrollments/first").await.0;
+    let by_hand = Device::with_key(&hub, "first", &key).register().await.unwrap();
+    hub.delete("/devices/first").await;
+    hub.delete("/registrations/first").await;
+    let without_both = known("first");
+    hub.delete("/registrations/second").await;
+    let without_registration = known("second");
+    hub.delete("/devices/second").await;
+    let last = known("second");
+
+    assert_not_taken(&by_hand, "first", "first");
+    assert_eq!((without_device, without_both), (1, 0));
+    assert_eq!((without_registration, last), (1, 0));
+}

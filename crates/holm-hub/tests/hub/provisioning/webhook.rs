@@ -77,6 +77,10 @@ async fn a_webhook_says_where_a_device_belongs_and_what_it_is_told() {
         ),
         (500, json!({})),
         (200, json!({ "iotHubHostName": "elsewhere.test" })),
+        (
+            200,
+            json!({ "iotHubHostName": HOST, "initialTwin": { "tags": { "a.b": 1 } } }),
+        ),
     ])
     .await;
     let custom = json!({ "allocationPolicy": "custom", "customAllocationDefinition": { "webhookUrl": url },
@@ -87,6 +91,7 @@ async fn a_webhook_says_where_a_device_belongs_and_what_it_is_told() {
     let assigned = device.register().await.unwrap();
     let failed = device.register().await.unwrap();
     let unknown = device.register().await.unwrap();
+    let unheld = device.register().await.unwrap();
     let asked = asked.await.unwrap();
     let never = json!({ "reprovisionPolicy": { "updateHubAssignment": false, "migrateDeviceData": false } });
     hub.update("/enrollments/r", "*", with(made, &never)).await.ok();
@@ -110,15 +115,17 @@ async fn a_webhook_says_where_a_device_belongs_and_what_it_is_told() {
         (&json!([HOST]), &json!("r"))
     );
     assert_eq!(asked[1]["deviceRuntimeContext"]["currentIotHubHostName"], HOST);
-    for state in [failed, unknown] {
+    for (state, told) in [
+        (failed, "500"),
+        (unknown, "`iotHubHostName` is `elsewhere.test`"),
+        (unheld, "`initialTwin.tags`"),
+    ] {
         assert_eq!(
             (&state["status"], &state["errorCode"]),
             (&json!("failed"), &json!(400_207))
         );
-        assert!(
-            state["assignedHub"].is_null() && state["errorMessage"].is_string(),
-            "{state}"
-        );
+        let message = state["errorMessage"].as_str().unwrap_or_default();
+        assert!(state["assignedHub"].is_null() && message.contains(told), "{state}");
     }
     assert_eq!(
         repeated["status"], "assigned",

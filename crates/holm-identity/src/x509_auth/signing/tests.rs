@@ -1,9 +1,11 @@
 //! Chains whose links say of themselves that they may not be links.
 
+use holm_model::DeviceId;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
 
 use super::*;
+use crate::x509_auth::authority_vouches_for;
 
 const DAY: i64 = 86_400;
 
@@ -152,10 +154,58 @@ fn an_intermediate_or_an_authority_that_has_ended_vouches_for_nobody() {
         matches!(
             last,
             (
-                Err(CertificateRefused::Dates { .. }),
-                Err(CertificateRefused::Dates { .. })
+                Err(CertificateRefused::Chain(_)),
+                Err(CertificateRefused::AuthorityDates { .. })
             )
         ),
         "{last:?}"
+    );
+}
+
+#[test]
+fn of_several_authorities_the_one_that_a_chain_leads_to_vouches_within_what_it_says_of_itself() {
+    let free = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let sign = [KeyUsagePurpose::KeyCertSign];
+    let good = Link::authority("good", BasicConstraints::Unconstrained, None);
+    let narrow = Link::authority("narrow", BasicConstraints::Constrained(0), None);
+    let below = Link::authority("below", BasicConstraints::Unconstrained, Some(&narrow));
+    let unmarked = Link::new("unmarked", IsCa::ExplicitNoCa, &[], 365, None);
+    let other_use = Link::new("other", free(), &[KeyUsagePurpose::CrlSign], 365, None);
+    let ended = Link::new("ended", free(), &sign, 10, None);
+    let stranger = Link::authority("stranger", BasicConstraints::Unconstrained, None);
+    let trusted =
+        [&unmarked, &other_use, &ended, &narrow, &good].map(|link| SigningCertificate::new(&link.der).unwrap());
+    let device = DeviceId::new("d1").unwrap();
+    let judge = |chain: &[CertificateDer<'_>]| {
+        let now = start().plus_millis(20 * DAY * 1000);
+        authority_vouches_for(chain, &trusted, &device, now)
+    };
+
+    let by_good = judge(&[Link::leaf(&good)]);
+    let by_narrow = judge(&[Link::leaf(&narrow)]);
+    let too_deep = judge(&[Link::leaf(&below), below.der.clone()]);
+    let by_unmarked = judge(&[Link::leaf(&unmarked)]);
+    let by_other_use = judge(&[Link::leaf(&other_use)]);
+    let by_ended = judge(&[Link::leaf(&ended)]);
+    let by_stranger = judge(&[Link::leaf(&stranger)]);
+
+    assert!(by_good.is_ok() && by_narrow.is_ok(), "{by_good:?} {by_narrow:?}");
+    assert!(
+        matches!(too_deep, Err(CertificateRefused::Constraints(_))),
+        "{too_deep:?}"
+    );
+    for (refused, wanted) in [(by_unmarked, "unmarked"), (by_other_use, "other")] {
+        assert!(
+            matches!(&refused, Err(CertificateRefused::NoAuthority { name }) if name == wanted),
+            "{refused:?}"
+        );
+    }
+    assert!(
+        matches!(&by_ended, Err(CertificateRefused::AuthorityDates { name, .. }) if name == "ended"),
+        "{by_ended:?}"
+    );
+    assert!(
+        matches!(by_stranger, Err(CertificateRefused::Chain(_))),
+        "{by_stranger:?}"
     );
 }

@@ -7,18 +7,18 @@ use holm_model::wire::percent;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Kind, pages, said, text};
+use super::{Kind, pages, text};
 use crate::service::{Refused, Service};
 
 /// Why such a device is disabled, as its hub shows it.
 const REASON: &str = "its enrollment is disabled";
 
-/// Sets the status of the devices of these registrations, each once.
+/// Sets the status of the devices of these registrations, each once; those that have it now are added to `changed`.
 pub(super) async fn set_status(
     service: &Service,
     registrations: &[Value],
     status: &str,
-    as_json: bool,
+    changed: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let device = |state: &Value| {
         Some((
@@ -32,7 +32,7 @@ pub(super) async fn set_status(
         if !at.eq_ignore_ascii_case(service.host()) {
             elsewhere.push(format!("`{device}` at `{at}`"));
         } else if set_device(service, &device, status).await? {
-            said(&device, status, as_json);
+            changed.push(device);
         }
     }
     if !elsewhere.is_empty() {
