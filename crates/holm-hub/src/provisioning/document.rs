@@ -114,12 +114,15 @@ fn enabled(fields: Fields<'_>) -> Result<bool, ProvisioningError> {
     }
 }
 
-/// What is not said stays what it was.
 fn edge(fields: Fields<'_>, current: Option<&Enrollment>) -> Result<bool, ProvisioningError> {
     let capabilities = fields.object("capabilities")?;
     let wanted = capabilities.map(|capabilities| Fields::new(capabilities, "capabilities.").boolean("iotEdge"));
-    let wanted = wanted.transpose()?.flatten();
-    Ok(wanted.unwrap_or_else(|| current.is_some_and(|current| current.edge)))
+    match (wanted.transpose()?.flatten(), current) {
+        (Some(wanted), Some(current)) if wanted != current.edge => Err(ProvisioningError::argument_invalid(
+            "`capabilities.iotEdge` can't be changed; delete the enrollment and make another",
+        )),
+        (wanted, current) => Ok(wanted.unwrap_or_else(|| current.is_some_and(|current| current.edge))),
+    }
 }
 
 fn reprovision(fields: Fields<'_>) -> Result<Reprovision, ProvisioningError> {

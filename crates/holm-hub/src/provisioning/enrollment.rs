@@ -59,7 +59,7 @@ pub struct Enrollment {
     pub device: Option<DeviceId>,
     /// How a device proves itself.
     pub attestation: Attestation,
-    /// Whether it becomes an edge device. One that is an edge device stays one until it is reset.
+    /// Whether it becomes an edge device. Never changes.
     pub edge: bool,
     /// Whether it may register.
     pub enabled: bool,

@@ -57,10 +57,18 @@ async fn an_enrollment_is_made_once_and_changed_only_with_its_etag() {
         .update("/enrollments/r", made["etag"].as_str().unwrap(), disabled)
         .await
         .ok();
+    let edge = hub
+        .update(
+            "/enrollments/r",
+            "\"*\"",
+            json!({ "capabilities": { "iotEdge": true } }),
+        )
+        .await;
 
     assert_refused(&again, 409_201);
     assert_refused(&stale, 412_201);
     assert_refused(&absent, 404_201);
+    assert_refused(&edge, 400_004);
     assert_eq!(changed["provisioningStatus"], "disabled");
     assert_eq!(changed["createdDateTimeUtc"], made["createdDateTimeUtc"]);
     assert_ne!(changed["etag"], made["etag"]);

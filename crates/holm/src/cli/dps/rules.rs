@@ -73,10 +73,6 @@ pub(crate) struct Rules {
 /// What is to be otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct RuleChanges {
-    /// Whether it becomes an edge device: `true` or `false`. A device learns it at its next registration; one that is an edge device stays
-    /// one until it is reset.
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) edge: Option<bool>,
     /// What a later registration does.
     #[arg(long, value_enum)]
     pub(crate) reprovision: Option<Reprovision>,

@@ -29,7 +29,6 @@ impl Change {
             pair: None,
             etag: rules.etag,
         };
-        change.set("capabilities", rules.edge.map(documents::capabilities));
         change.set("reprovisionPolicy", rules.reprovision.map(documents::reprovision));
         change.set("deviceTakeover", rules.takeover.map(documents::takeover));
         change.set("allocationPolicy", rules.allocation.map(documents::allocation));
@@ -165,7 +164,6 @@ mod tests {
 
     fn rules() -> DpsRuleChanges {
         DpsRuleChanges {
-            edge: None,
             reprovision: None,
             takeover: None,
             allocation: None,
@@ -182,7 +180,6 @@ mod tests {
     fn what_is_not_said_stays_and_what_is_taken_away_is_null() {
         let mut document = json!({ "iotHubs": ["a.test"], "allocationPolicy": "static", "deviceId": "d" });
         let changes = DpsRuleChanges {
-            edge: Some(true),
             any_hub: true,
             allocation: Some(crate::cli::Allocation::Hashed),
             issue_certificates: Some(false),
@@ -193,8 +190,7 @@ mod tests {
 
         assert_eq!(
             document,
-            json!({ "iotHubs": null, "allocationPolicy": "hashed", "deviceId": "d", "capabilities": { "iotEdge": true },
-                "clientCertificateIssuancePolicy": null })
+            json!({ "iotHubs": null, "allocationPolicy": "hashed", "deviceId": "d", "clientCertificateIssuancePolicy": null })
         );
     }
 

@@ -30,7 +30,7 @@ pub(super) fn by_kept(first: &str, second: Option<&str>) -> Value {
 pub(super) fn document(rules: DpsRules, attestation: Value) -> Value {
     let mut document = json!({
         "attestation": attestation,
-        "capabilities": capabilities(rules.edge),
+        "capabilities": { "iotEdge": rules.edge },
         "provisioningStatus": if rules.disabled { "disabled" } else { "enabled" },
         "allocationPolicy": allocation(rules.allocation),
         "reprovisionPolicy": reprovision(rules.reprovision),
@@ -81,10 +81,6 @@ pub(super) fn check_name(id: &str, file: Option<&Path>) -> anyhow::Result<()> {
 
 pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("`{}` can't be read", file.display()))
-}
-
-pub(super) fn capabilities(edge: bool) -> Value {
-    json!({ "iotEdge": edge })
 }
 
 pub(super) fn allocation(what: Allocation) -> Value {
