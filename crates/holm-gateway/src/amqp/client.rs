@@ -110,15 +110,10 @@ impl<B: Backend> Client<B> {
         self.ends.is_some_and(|ends| ends <= now)
     }
 
-    /// Whether a delivery has waited too long for its outcome.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.deliveries.oldest().is_some_and(|sent| sent + self.patience <= now)
-    }
-
-    /// Takes back what has; as [`Deliveries::take_back`].
-    pub(super) fn take_back(&mut self, now: Instant) -> (usize, Option<LinkId>) {
-        let sent_by = now.checked_sub(self.patience);
-        sent_by.map_or((0, None), |sent_by| self.deliveries.take_back(sent_by))
+    /// The link whose oldest delivery has waited too long for its outcome.
+    pub(super) fn overdue(&self, now: Instant) -> Option<LinkId> {
+        let (sent, link) = self.deliveries.oldest()?;
+        (sent + self.patience <= now).then_some(link)
     }
 
     /// Whether something for it waits for room on the connection.
@@ -172,7 +167,7 @@ impl<B: Backend> Party for Client<B> {
         if let Poll::Ready(Some((delivery, outcome))) = pin!(self.entrance.next()).poll(cx) {
             return Poll::Ready(News::Entered(delivery, outcome));
         }
-        let overdue = self.deliveries.oldest().map(|sent| sent + self.patience);
+        let overdue = self.deliveries.oldest().map(|(sent, _)| sent + self.patience);
         let due = [self.ends, overdue, self.deliveries.drained()]
             .into_iter()
             .flatten()

@@ -4,14 +4,9 @@
 //!   credit --> receive, as many as there is credit and window --> send --> accepted: complete     rejected: reject
 //!                                                                     '--> released, modified: abandon
 //!                                                                     '--> nothing, the link is gone: back, uncounted
-//!                                                                     '--> nothing in time: back, uncounted; what is said
-//!                                                                          of it later is heard and changes nothing
 //!              '-- no room on the connection: when there is, whatever the client says or does not say
 //!   drain --> as above, and when nothing more came for a moment --> the rest of the credit goes back
 //! ```
-//!
-//! What went back without an outcome still takes a place in the window, since the client may hold it: once it takes all of them the
-//! link is detached.
 //!
 //! A mailbox can't be asked whether it is empty, only for what is in it; so a drain waits a moment for the answer.
 //!
@@ -79,8 +74,7 @@ struct Open {
 
 struct InFlight {
     token: Token,
-    /// None: it was not settled in time, and went back.
-    lease: Option<u64>,
+    lease: u64,
     sent: Instant,
 }
 
@@ -116,7 +110,7 @@ impl<B: Backend> Deliveries<B> {
     /// Delivers no more from a mailbox: what is not settled goes back, uncounted. Gives the link that it was delivered on.
     pub(super) fn close(&mut self, mailbox: Mailbox) -> Option<LinkId> {
         let open = self.open.get_mut(place_of(mailbox))?.take()?;
-        let leases = open.in_flight.iter().filter_map(|sent| sent.lease);
+        let leases = open.in_flight.iter().map(|sent| sent.lease);
         for lease in leases.chain(open.unsent.iter().map(|delivery| delivery.lease)) {
             self.settle(mailbox, lease, Settlement::Release);
         }
@@ -207,7 +201,7 @@ impl<B: Backend> Deliveries<B> {
                 open.is_blocked = false;
                 match connection.send(open.link, &outbound) {
                     Ok(Some(token)) => {
-                        let (sent, lease) = (instant(), Some(lease));
+                        let sent = instant();
                         open.credit = open.credit.saturating_sub(1);
                         open.in_flight.push_back(InFlight { token, lease, sent });
                     }
@@ -257,34 +251,9 @@ impl<B: Backend> Deliveries<B> {
                     Some(Outcome::Released | Outcome::Modified(_)) => Settlement::Abandon,
                     None => Settlement::Release,
                 };
-                if let Some(lease) = done.lease {
-                    self.settle(*mailbox, lease, settlement);
-                }
-                return;
+                return self.settle(*mailbox, done.lease, settlement);
             }
         }
-    }
-
-    /// Takes back what was sent by then and is not settled yet; others may have it, or the client once more. Gives how many that
-    /// were, and a link whose client has let the whole window go by.
-    pub(super) fn take_back(&mut self, sent_by: Instant) -> (usize, Option<LinkId>) {
-        let (mut count, mut stalled) = (0, None);
-        for (index, (mailbox, _)) in MAILBOXES.iter().enumerate() {
-            let Some(open) = self.open.get_mut(index).and_then(Option::as_mut) else {
-                continue;
-            };
-            let late = open.in_flight.iter_mut().filter(|sent| sent.sent <= sent_by);
-            let leases: Vec<u64> = late.filter_map(|sent| sent.lease.take()).collect();
-            let lost = open.in_flight.iter().filter(|sent| sent.lease.is_none()).count();
-            if lost >= self.window {
-                stalled = Some(open.link);
-            }
-            count += leases.len();
-            for lease in leases {
-                self.settle(*mailbox, lease, Settlement::Release);
-            }
-        }
-        (count, stalled)
     }
 
     /// Whether a link is attached to a mailbox.
@@ -292,16 +261,11 @@ impl<B: Backend> Deliveries<B> {
         self.open.get(place_of(mailbox)).is_some_and(Option::is_some)
     }
 
-    /// Since when the oldest delivery that was not taken back waits for its outcome.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    /// Since when the oldest delivery waits for its outcome, and on which link.
+    pub(super) fn oldest(&self) -> Option<(Instant, LinkId)> {
         let open = self.open.iter().flatten();
-        let first = |open: &Open| {
-            open.in_flight
-                .iter()
-                .find(|sent| sent.lease.is_some())
-                .map(|sent| sent.sent)
-        };
-        open.filter_map(first).min()
+        open.filter_map(|open| Some((open.in_flight.front()?.sent, open.link)))
+            .min()
     }
 
     fn settle(&self, mailbox: Mailbox, lease: u64, settlement: Settlement) {

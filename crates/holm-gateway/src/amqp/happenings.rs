@@ -84,14 +84,10 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             tracing::debug!(%identity, "the token has ended; its links are detached");
             self.gateway.metrics.ended.of(End::TokenEnded).increment();
             self.expel(name, &refusals::token_ended(&identity));
-        } else if client.is_overdue(now) {
-            let (messages, stalled) = client.take_back(now);
-            tracing::warn!(%identity, messages, "messages were not settled in time; they wait again");
-            if let Some(link) = stalled {
-                tracing::warn!(%identity, "no delivery of a whole window was settled; its link is detached");
-                let text = "no delivery of a whole window was settled in time; they go to the next receiver";
-                self.detach(link, refusals::error(holm_amqp::condition::DETACH_FORCED, text));
-            }
+        } else if let Some(link) = client.overdue(now) {
+            tracing::warn!(%identity, "a message was not settled in time; its link is detached");
+            let text = "a delivery was not settled in time; it goes to the next receiver";
+            self.detach(link, refusals::error(holm_amqp::condition::DETACH_FORCED, text));
         } else if let Some(client) = self.clients.get(name) {
             client.deliveries.give_credit_back(now, self.connection.session_mut());
         }
