@@ -1,7 +1,7 @@
 //! The consumer groups of the Event Hub: names under which readers read by themselves. `$Default` is always there.
 //!
-//! They are in the database, and in memory for those who attach. Whoever reads in one that is removed loses its place. A group keeps no position: readers keep theirs. Source:
-//! `hub-service-api.md` §6.
+//! They are in the database, and in memory for those who attach. Whoever reads in one that is removed loses its place. A group keeps
+//! no position: readers keep theirs. Source: `hub-service-api.md` §6.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

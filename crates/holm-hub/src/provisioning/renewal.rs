@@ -26,7 +26,6 @@ use super::enrollment::{Enrollment, Kind};
 use super::hubs::Hubs;
 use super::issuance::NOT_MADE;
 use super::registration::{Registration, Status};
-use super::renewals::AT_ONCE;
 use super::{Provisioning, Shared};
 use crate::actor::Actor;
 use crate::backend::HubBackend;
@@ -61,8 +60,8 @@ impl Provisioning {
     async fn may_renew(&self, of: &Admission) -> Result<(), ServiceError> {
         let device = &of.identity.device;
         self.0.renewals.ask(device, Instant::now()).map_err(|wait| {
-            let seconds = wait.as_secs().max(1);
-            let text = format!("`{device}` has asked for {AT_ONCE} certificates; it may ask again in {seconds} s");
+            let seconds = wait.as_secs() + 1;
+            let text = format!("`{device}` asks for certificates too often; it may ask again in {seconds} s");
             ServiceError::new(ErrorCode::ThrottleBacklogLimitExceeded, text)
         })?;
         let (shared, of) = (Arc::clone(&self.0), of.clone());

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! registrations   a bucket that fills with `per minute` / 60 a second and holds what comes in ten
-//! challenges      of TPMs: another such bucket, and for one device from one source a second apart
+//! challenges      of TPMs: another such bucket, of which one device takes a quarter, and from one source a second apart
 //! questions       of one device a second apart, for how its registration is going
 //! ```
 //!
 //! Who is beyond is told 429 and when to come again. Only who has proved itself counts, so nobody else can use it up. A TPM that is
 //! given a challenge has proved nothing yet, and to make one is the dearest thing that is done for a stranger; so challenges have a
 //! bucket of their own, from which only those take that show an enrolled endorsement key. That key is public: so it is the source
-//! as well whose challenges are a second apart, and who asks in a device's name from elsewhere takes none of its turns. What is
-//! known of them is kept apart from what is known of devices, and can't crowd it out.
+//! as well whose challenges are a second apart, and who asks in a device's name from one other place leaves it its turns; who does so
+//! from very many takes that device's quarter, and the others keep theirs.
 //!
 //! Source: `hub-device-protocols.md` §5.8, row 84.
 
@@ -32,6 +32,8 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 /// Of how many devices the last question is known, and of how many devices and sources the last challenge; more in a second are told
 /// to come again.
 const MAX_KNOWN: usize = 16 * 1024;
+/// Which part of all challenges one device may take, from wherever it asks.
+const SHARE: f64 = 0.25;
 /// The longest that a device is sent away for: what the C SDK takes.
 const LONGEST: f64 = 300.0;
 
@@ -52,6 +54,25 @@ struct State {
     challenges: Bucket,
     asked: Spaced<String>,
     challenged: Spaced<(String, Source)>,
+    /// What is left of the challenges of each device.
+    shares: HashMap<String, Bucket>,
+}
+
+impl State {
+    /// Counts a challenge of a device against its share.
+    fn share(&mut self, id: &str, per_second: f64, now: Instant) -> Result<(), ProvisioningError> {
+        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
+        if !self.shares.contains_key(id) && self.shares.len() >= MAX_KNOWN {
+            self.shares.retain(|_, share| !share.is_full(per_second, now));
+            if self.shares.len() >= MAX_KNOWN {
+                return Err(too_many("too many devices ask", wait));
+            }
+        }
+        let share = self.shares.entry(id.to_owned());
+        let taken = share.or_insert_with(|| Bucket::full(per_second)).take(per_second, now);
+        // Not the wait behind all that were sent away: those were strangers, or there would not be so many.
+        taken.map_err(|_| too_many("this device asks too often", wait))
+    }
 }
 
 /// What may happen once a second for each key, and when it last did.
@@ -63,15 +84,21 @@ impl<K: Eq + Hash> Spaced<K> {
         Self(HashMap::new())
     }
 
-    /// Counts it once.
-    fn take(&mut self, key: K, now: Instant) -> Result<(), ProvisioningError> {
-        let is_recent = |last: &Instant| now.saturating_duration_since(*last) < BETWEEN_QUESTIONS;
-        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
-        if self.0.get(&key).is_some_and(is_recent) {
+    /// Whether it may happen now.
+    fn check(&self, key: &K, now: Instant) -> Result<(), ProvisioningError> {
+        if self.0.get(key).is_some_and(|last| is_recent(*last, now)) {
+            let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
             return Err(too_many("this device asks too often", wait));
         }
+        Ok(())
+    }
+
+    /// Counts it once.
+    fn take(&mut self, key: K, now: Instant) -> Result<(), ProvisioningError> {
+        self.check(&key, now)?;
+        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
         if self.0.len() >= MAX_KNOWN {
-            self.0.retain(|_, last| is_recent(last));
+            self.0.retain(|_, last| is_recent(*last, now));
         }
         if self.0.len() >= MAX_KNOWN {
             return Err(too_many("too many devices ask", wait));
@@ -79,6 +106,10 @@ impl<K: Eq + Hash> Spaced<K> {
         self.0.insert(key, now);
         Ok(())
     }
+}
+
+fn is_recent(last: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(last) < BETWEEN_QUESTIONS
 }
 
 #[derive(Debug)]
@@ -99,11 +130,19 @@ impl Bucket {
         }
     }
 
+    /// How many seconds it has been filling.
+    fn passed(&self, now: Instant) -> f64 {
+        self.since
+            .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64())
+    }
+
+    fn is_full(&self, per_second: f64, now: Instant) -> bool {
+        self.left + self.passed(now) * per_second >= burst(per_second)
+    }
+
     /// Takes one, or says in how many seconds there is one.
     fn take(&mut self, per_second: f64, now: Instant) -> Result<(), f64> {
-        let passed = self
-            .since
-            .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+        let passed = self.passed(now);
         let filled = self.left + passed * per_second;
         // Those who were sent away come back at what has come in meanwhile.
         self.sent_away = (self.sent_away - passed * per_second).max(0.0);
@@ -129,6 +168,7 @@ impl Throttle {
                     challenges: Bucket::full(per_second),
                     asked: Spaced::new(),
                     challenged: Spaced::new(),
+                    shares: HashMap::new(),
                 }),
             }
         }))
@@ -152,7 +192,11 @@ impl Throttle {
     pub(super) fn challenge(&self, id: &str, from: Option<IpAddr>, now: Instant) -> Result<(), ProvisioningError> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.challenged.take((id.to_owned(), Source::of(from)), now)?;
+        let asker = (id.to_owned(), Source::of(from));
+        // A source that asks too often costs the device nothing, and a device beyond its share is no new source to remember.
+        state.challenged.check(&asker, now)?;
+        state.share(id, limit.per_second * SHARE, now)?;
+        state.challenged.take(asker, now)?;
         let taken = state.challenges.take(limit.per_second, now);
         taken.map_err(|wait| too_many("TPMs ask for challenges faster than this service is to let them", wait))
     }
@@ -262,6 +306,21 @@ mod tests {
 
         assert!(first.is_ok() && device.is_ok() && other.is_ok());
         assert_eq!(wait(again), 2);
+    }
+
+    #[test]
+    fn who_asks_for_challenges_from_very_many_places_takes_a_devices_share_and_no_more() {
+        let throttle = Throttle::new(NonZeroU32::new(600));
+        let start = Instant::now();
+        let places = (0..200).map(|last| Some(IpAddr::from([10, 0, 0, last])));
+
+        let taken = places.filter(|place| throttle.challenge("a", *place, start).is_ok());
+        let taken = taken.count();
+        let others = (0..75).filter(|number| throttle.challenge(&format!("b{number}"), None, start).is_ok());
+        let others = others.count();
+
+        // A hundred come at once, of all.
+        assert_eq!((taken, others), (25, 75));
     }
 
     #[test]

@@ -147,11 +147,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes what became of a device.
+    /// Writes what became of a device. Whose the device was that it was before is forgotten, if nothing else is left of that.
     ///
     /// # Errors
-    /// When the database can't be written to.
+    /// When the database can't be read or written to.
     pub fn put_registration(&self, registration: &Registration) -> Result<(), ServiceError> {
+        let before = self
+            .registration(&registration.id)?
+            .and_then(|before| before.assignment);
         let sql = format!(
             "INSERT OR REPLACE INTO registrations ({REGISTRATION}) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
@@ -177,7 +180,10 @@ impl Transaction<'_> {
                 registration.updated.unix_millis(),
             ],
         )?;
-        Ok(())
+        match before.map(|before| before.device) {
+            Some(before) if assignment.is_none_or(|now| now.device != before) => self.forget_provisioned(&before),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets what became of a device.

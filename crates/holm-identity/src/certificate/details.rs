@@ -49,8 +49,8 @@ impl CertificateDetails {
         (self.version != 3 || self.info.is_authority) && self.may_sign
     }
 
-    /// The subject, such as `CN=reg-1, O=Example`. Written out only where it is asked for: the names of all that may stand in one are a large
-    /// table, which an edge has no use for.
+    /// The subject, such as `CN=reg-1, O=Example`. Written out only where it is asked for: the names of all that may stand in one are
+    /// a large table, which an edge has no use for.
     #[must_use]
     pub fn subject(&self) -> String {
         name(&self.subject_der)

@@ -1,5 +1,5 @@
-//! When the head of a request began to arrive, and how it spells its names. hyper has one deadline for a head and for the pause before it; a client that
-//! rests between two requests may take its time, one that sends half a head may not.
+//! When the head of a request began to arrive, and how it spells its names. hyper has one deadline for a head and for the pause
+//! before it; a client that rests between two requests may take its time, one that sends half a head may not.
 //!
 //! ```text
 //!   Idle --first byte--> Arriving(since) --head is complete--> Answering --answer is made--> Idle

@@ -188,7 +188,7 @@ async fn whose_a_device_was_is_forgotten_with_the_device_and_its_last_registrati
         let sql = "SELECT count(*) FROM provisioned WHERE device = ?1";
         database.query_row(sql, [device], |row| row.get::<_, u32>(0)).unwrap()
     };
-    for id in ["first", "second"] {
+    for id in ["first", "second", "third"] {
         hub.put(&format!("/enrollments/{id}"), refusing()).await.ok();
         let key = keys(&hub, &format!("/enrollments/{id}")).await.0;
         Device::with_key(&hub, id, &key).register().await.unwrap();
@@ -206,8 +206,15 @@ async fn whose_a_device_was_is_forgotten_with_the_device_and_its_last_registrati
     let without_registration = known("second");
     hub.delete("/devices/second").await;
     let last = known("second");
+    let renamed = json!({ "deviceId": "fourth" });
+    hub.update("/enrollments/third", "*", renamed).await.ok();
+    hub.delete("/devices/third").await;
+    let key = keys(&hub, "/enrollments/third").await.0;
+    Device::with_key(&hub, "third", &key).register().await.unwrap();
+    let as_another = (known("third"), known("fourth"));
 
     assert_not_taken(&by_hand, "first", "first");
     assert_eq!((without_device, without_both), (1, 0));
     assert_eq!((without_registration, last), (1, 0));
+    assert_eq!(as_another, (0, 1));
 }
