@@ -16,13 +16,17 @@ use std::time::Duration;
 use holm_model::{MethodRequest, MethodResponse, ServiceError, Timestamp};
 use serde_json::json;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::Jobs;
 use super::engine::{LOOK, end};
-use crate::storage::JobDevice;
+use crate::storage::{JobDevice, JobRecord};
 
 /// Methods of one job that are called at the same time.
 const CALLS_AT_ONCE: usize = 32;
+/// How long after a start of the hub devices are waited for that were connected before it: SDKs try again after some seconds each
+/// time, twice as long up to half a minute.
+pub(super) const RETURN: Duration = Duration::from_secs(60);
 
 type Answer = Result<MethodResponse, ServiceError>;
 
@@ -36,7 +40,10 @@ struct Calls {
 impl Jobs {
     /// Calls the method of each device that is left, until the time is over, and writes down what came of each. What is not
     /// answered then has failed.
-    pub(super) async fn call_methods(&self, id: &str, request: &MethodRequest, until: Timestamp) {
+    pub(super) async fn call_methods(&self, record: &JobRecord, request: &MethodRequest, until: Timestamp) {
+        let id = record.id.as_str();
+        let (opened, since) = self.opened;
+        let return_until = if record.created < opened { since + RETURN } else { since };
         let mut calls = Calls::default();
         let mut answered = Vec::new();
         loop {
@@ -51,6 +58,9 @@ impl Jobs {
                     answered.clear();
                     let left = Duration::from_millis(u64::try_from(until.millis_since(now)).unwrap_or(0));
                     for row in begun {
+                        let mut request = request.clone();
+                        request.connect_timeout =
+                            request.connect_timeout.max(return_until.duration_since(Instant::now()));
                         self.call(&mut calls, row, request, left);
                     }
                 }
@@ -101,8 +111,8 @@ impl Jobs {
         .await
     }
 
-    fn call(&self, calls: &mut Calls, row: JobDevice, request: &MethodRequest, left: Duration) {
-        let (methods, identity, request) = (self.methods.clone(), row.identity.clone(), request.clone());
+    fn call(&self, calls: &mut Calls, row: JobDevice, request: MethodRequest, left: Duration) {
+        let (methods, identity) = (self.methods.clone(), row.identity.clone());
         let task = calls.tasks.spawn(async move {
             let call = tokio::time::timeout(left, methods.call(identity, request));
             call.await.unwrap_or_else(|_| Err(ServiceError::no_answer()))

@@ -193,7 +193,7 @@ impl Jobs {
                     Actor::Job(record.id.clone()).does(changing).await?
                 }
                 Work::CallMethod(request) => {
-                    self.call_methods(&record.id, request, until).await;
+                    self.call_methods(&record, request, until).await;
                     // A device may be left only where the time is over: that is told above.
                     self.clock.now() >= until
                 }

@@ -10,6 +10,8 @@
 //!   a crash.
 //! - A twin is changed in the transaction that notes it: exactly once. A method is called after it is noted that it is, so one
 //!   whose answer a crash took is called once more, and never a third time. An answer that came is kept until it is on disk.
+//! - A start of the hub cuts every device off. Methods of a job that was made before it wait for devices to come back, for
+//!   [`calls::RETURN`] from the start.
 //! - A job has ended when each of its devices has: those that it did not come to have failed, or are canceled, with it.
 //! - A device that fails fails by itself; the job goes on.
 //!
@@ -24,9 +26,10 @@ mod events;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use holm_model::{ErrorCode, ServiceError};
+use holm_model::{ErrorCode, ServiceError, Timestamp};
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::methods::Methods;
 use crate::queries::Queries;
@@ -50,6 +53,8 @@ pub struct Jobs {
     signals: Signals,
     clock: Clock,
     hub_name: Arc<str>,
+    /// When the hub was started: by the clock, and for what is measured.
+    opened: (Timestamp, Instant),
     /// Something is to be done: a job came or was cancelled.
     changed: Arc<Notify>,
     /// There may be rows that have not ended in jobs that have: at a start, after a job was cancelled, or broke off.
@@ -81,6 +86,7 @@ impl Jobs {
         clock: Clock,
         hub_name: &str,
     ) -> Self {
+        let opened = (clock.now(), Instant::now());
         Self {
             repository,
             twins,
@@ -89,6 +95,7 @@ impl Jobs {
             signals,
             clock,
             hub_name: hub_name.into(),
+            opened,
             changed: Arc::default(),
             is_left: Arc::new(AtomicBool::new(true)),
         }

@@ -423,3 +423,34 @@ async fn a_crash_loses_no_device_of_a_job_and_calls_none_a_third_time() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_method_job_waits_after_a_start_for_devices_that_the_start_has_cut_off() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let mut client = hub.connect("d1", Subscriptions::METHODS).await;
+    hub.put("/jobs/v2/m", method_job("*")).await.ok();
+    let Command::Invoke(..) = client.inbox.next().await else {
+        panic!("no call");
+    };
+
+    drop(client);
+    let hub = hub.cut_power().await;
+    // It is called, without a device that could answer.
+    let called = async {
+        while hub.get("/jobs/v2/m").await.ok()["deviceJobStatistics"]["runningCount"] != 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), called).await.unwrap();
+    let mut client = hub.connect("d1", Subscriptions::METHODS).await;
+    answer(&mut client, 200).await;
+    let job = until(&hub, "m", "completed").await;
+    drop(client);
+    // What is made after the start finds who is there.
+    hub.put("/jobs/v2/n", method_job("*")).await.ok();
+    let later = until(&hub, "n", "completed").await;
+
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1);
+    assert_eq!(later["deviceJobStatistics"]["failedCount"], 1);
+}
