@@ -445,7 +445,7 @@ impl Parser<'_> {
             return Ok(());
         }
         if query.is_sorted() {
-            let remedy = "remove ORDER BY: groups come in the order of what they are grouped by";
+            let remedy = "remove ORDER BY: groups have an order of their own, the same on every page";
             return Err(self.problem(order_at, "groups can't be sorted", remedy));
         }
         let Select::Columns(columns) = &query.select else {
