@@ -11,7 +11,7 @@
 //! - A twin is changed in the transaction that notes it: exactly once. A method is called after it is noted that it is, so one
 //!   whose answer a crash took is called once more, and never a third time. An answer that came is kept until it is on disk.
 //! - A start of the hub cuts every device off. Methods of a job that was made before it wait for devices to come back, for
-//!   [`calls::RETURN`] from the start.
+//!   a minute from the start.
 //! - A job has ended when each of its devices has: those that it did not come to have failed, or are canceled, with it.
 //! - A device that fails fails by itself; the job goes on.
 //!
