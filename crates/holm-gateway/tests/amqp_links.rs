@@ -13,7 +13,7 @@ use holm_amqp::{
     AmqpError, Closed, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
     SaslCode, SessionId, condition,
 };
-use holm_gateway::{Profile, Settlement};
+use holm_gateway::{Profile, Settlement, Subscriptions};
 use holm_model::Timestamp;
 use holm_model::method::MethodRequest;
 use holm_net::clock::instant;
@@ -222,6 +222,30 @@ async fn a_message_that_is_not_settled_in_time_ends_its_link_and_waits_again() {
     assert!(instant() - began >= Profile::hub().acknowledge_deadline);
     assert_eq!(error.condition, condition::DETACH_FORCED);
     assert_eq!(fixture.node.lock().settled, [(1, Settlement::Release)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_link_was_ended_listens_on_what_it_has_left() {
+    let fixture = Fixture::hub();
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    device
+        .attach(NewLink::receiver("methods", "/devices/dev1/methods/devicebound", 0))
+        .await;
+    let mailbox = device
+        .attach(NewLink::receiver("c2d", "/devices/dev1/messages/devicebound", 0))
+        .await;
+    let methods = Subscriptions::NONE.with(Subscriptions::METHODS);
+    let both = methods.with(Subscriptions::CLOUD_TO_DEVICE);
+    fixture.node.until(|state| state.listens == both).await;
+    device.connection.session_mut().grant(mailbox, 10);
+    fixture.node.put(1, None, holm_model::Message::new("x"));
+
+    // It is not settled.
+    device.delivery().await;
+    device.detached().await;
+
+    fixture.node.until(|state| state.listens == methods).await;
+    assert_eq!(fixture.node.lock().closed, 0);
 }
 
 #[tokio::test]

@@ -223,7 +223,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             let error = refusals::error(holm_amqp::condition::LINK_STOLEN, text);
             self.connection.session_mut().detach(before, true, Some(error));
         }
-        if matches!(purpose, Use::Mailbox(_) | Use::MethodCalls | Use::TwinAnswers)
+        if purpose.tells()
             && let Err(refusal) = self.tell_subscriptions(name).await
         {
             tracing::warn!(reason = %refusal, "a subscription can't be kept; its link is refused");
@@ -251,12 +251,23 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         for arriving in self.arriving.values_mut() {
             arriving.retain(|one| one.link != link);
         }
-        let Some(Link { purpose, client }) = self.links.remove(&link) else {
-            return;
-        };
-        let Some((name, client)) = client.and_then(|name| Some((name, self.clients.get(name)?))) else {
-            return;
-        };
+        let Some(name) = self.unlink(link) else { return };
+        self.tell_less(name).await;
+    }
+
+    /// Detaches a link, with the reason.
+    pub(super) fn detach(&mut self, link: LinkId, error: AmqpError) {
+        self.connection.session_mut().detach(link, true, Some(error));
+        if let Some(name) = self.unlink(link) {
+            self.tasks.push(std::future::ready(Done::ListensLess(name)).boxed());
+        }
+    }
+
+    /// Forgets a link. The client that it belonged to, if it is still here and was told something by it.
+    fn unlink(&mut self, link: LinkId) -> Option<Name> {
+        let Link { purpose, client } = self.links.remove(&link)?;
+        let name = client?;
+        let client = self.clients.get(name)?;
         match purpose {
             Use::Mailbox(mailbox) => {
                 client.deliveries.close(mailbox);
@@ -269,12 +280,16 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             _ => {}
         }
         self.forget_link_of(name);
-        let gone = self.clients.look(name).is_none_or(|client| client.links == 0);
-        if gone {
+        if self.clients.look(name).is_none_or(|client| client.links == 0) {
             self.leave(name);
-        } else if matches!(purpose, Use::Mailbox(_) | Use::MethodCalls | Use::TwinAnswers)
-            && let Err(refusal) = self.tell_subscriptions(name).await
-        {
+            return None;
+        }
+        purpose.tells().then_some(name)
+    }
+
+    /// A client listens to less than before.
+    pub(super) async fn tell_less(&mut self, name: Name) {
+        if let Err(refusal) = self.tell_subscriptions(name).await {
             tracing::warn!(reason = %refusal, "that a client listens no more is not kept");
         }
     }
@@ -282,22 +297,6 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     fn forget_link_of(&mut self, name: Name) {
         if let Some(client) = self.clients.get(name) {
             client.links = client.links.saturating_sub(1);
-        }
-    }
-
-    /// Detaches a link, with the reason.
-    pub(super) fn detach(&mut self, link: LinkId, error: AmqpError) {
-        self.connection.session_mut().detach(link, true, Some(error));
-        let Some(Link { purpose, client }) = self.links.remove(&link) else {
-            return;
-        };
-        let Some(name) = client else { return };
-        if let (Some(client), Use::Mailbox(mailbox)) = (self.clients.get(name), purpose) {
-            client.deliveries.close(mailbox);
-        }
-        self.forget_link_of(name);
-        if self.clients.look(name).is_some_and(|client| client.links == 0) {
-            self.leave(name);
         }
     }
 

@@ -43,6 +43,13 @@ pub(super) enum Use {
     TwinAnswers,
 }
 
+impl Use {
+    /// Whether its client is told something by it without asking: the backend knows who listens.
+    pub(super) const fn tells(self) -> bool {
+        matches!(self, Self::Mailbox(_) | Self::MethodCalls | Self::TwinAnswers)
+    }
+}
+
 /// A link that was taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
@@ -74,6 +81,8 @@ pub(super) enum Done {
     RegistrantLink(LinkId, Box<Attach>, Arc<Applicant>, Result<(), ProvisioningError>),
     /// Its request was answered.
     Registration(provisioning::Asker, Result<Standing, ProvisioningError>),
+    /// A link of a client that stays was detached: the backend is still to learn of it.
+    ListensLess(Name),
     /// The backend knows that a session has ended.
     Left,
 }
@@ -301,6 +310,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 self.take_registrant_link(link, &attach, applicant, outcome);
             }
             Done::Registration(asker, outcome) => self.answer_registrant(asker, outcome),
+            Done::ListensLess(name) => self.tell_less(name).await,
             Done::Left => {}
         }
     }

@@ -61,6 +61,8 @@ pub struct State {
     pub reported: Vec<(Value, Option<u64>)>,
     pub twin_fails: Option<ServiceError>,
     pub kept: HashMap<Identity, Vec<(String, u8)>>,
+    /// What the session that said it last listens to.
+    pub listens: Subscriptions,
     pub mailbox: VecDeque<Delivery>,
     pub leased: HashMap<(SessionId, u64), Delivery>,
     pub settled: Vec<(u64, Settlement)>,
@@ -311,12 +313,16 @@ impl Presence for Node {
         &self,
         _session: SessionId,
         of: &Admission,
-        _all: Subscriptions,
+        all: Subscriptions,
         filters: Option<Vec<(String, u8)>>,
     ) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        state.listens = all;
         if let Some(filters) = filters {
-            self.lock().kept.insert(of.identity.clone(), filters);
+            state.kept.insert(of.identity.clone(), filters);
         }
+        drop(state);
+        self.changed.notify_waiters();
         Ok(())
     }
 
