@@ -111,6 +111,18 @@ pub struct Interests {
     pub inputs: bool,
 }
 
+impl Interests {
+    /// All that there is for a device, or for a module.
+    pub(crate) const fn all_of(identity: &Identity) -> Self {
+        Self {
+            methods: true,
+            desired_properties: true,
+            cloud_to_device: !identity.is_module(),
+            inputs: identity.is_module(),
+        }
+    }
+}
+
 /// How a client connects and behaves.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -413,6 +413,52 @@ fn what_a_device_below_posts_over_https_is_kept_while_the_link_is_cut_and_arrive
 
 /// With `HOLM_E2E_DEVICES=5000` it takes some minutes, and 20,000 open files.
 #[test]
+fn what_a_device_below_listened_to_before_and_does_not_now_is_given_up_above() {
+    if !is_here(Node) {
+        return;
+    }
+    let hub = Hub::start();
+    let mut edge = gateway(&hub, &[]);
+    let device = child(&hub, "leaf");
+    let invoke = || {
+        let body = json!({"methodName": "echo", "payload": 1, "responseTimeoutInSeconds": 5});
+        let answer = hub.service().try_call("POST", "/twins/leaf/methods", &[], Some(&body));
+        answer.map(|answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
+    };
+    let mut before = below(Node, Amqp, &hub, &edge, &device);
+    connect(&mut before);
+    patience::wait("a method that is answered", patience::long(), || match invoke() {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    edge.crash();
+    drop(before);
+    edge.restart();
+
+    // Over AMQP nothing of the session before stands: this one listens to nothing.
+    let mut now = below(Node, Amqp, &hub, &edge, &device);
+    now.call("connect", json!({}));
+    now.call("send", json!({"body": "here"}));
+
+    patience::wait("nobody who listens", patience::long(), || match invoke() {
+        Ok((404, text)) if text.contains("404103") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    hub.holm(&["c2d", "send", "-d", "leaf", "later"]);
+    let mut monitor = hub.monitor();
+    now.call("send", json!({"body": "still here"}));
+    monitor.wait_for("what it sends", |event| event.body == "still here");
+    let standing = hub.service().call("GET", "/devices/leaf", None);
+    assert_eq!(
+        (&standing["connectionState"], &standing["cloudToDeviceMessageCount"]),
+        (&json!("Connected"), &json!(1)),
+        "{standing}"
+    );
+    now.call("listen", json!({"what": "messages"}));
+    now.event("message", |event| event["body"] == "later");
+}
+
+#[test]
 fn many_devices_listen_and_send_through_one_gateway() {
     many_devices(Setup::default());
 }

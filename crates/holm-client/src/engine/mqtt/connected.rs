@@ -20,6 +20,14 @@ use crate::options::{Interests, Options};
 /// that is full, in the socket.
 const MAX_KEPT_EVENTS: usize = 256;
 
+/// What can be wanted, with how it is subscribed.
+const KINDS: [(Subscription, Qos, fn(&Interests) -> bool); 4] = [
+    (Subscription::Methods, Qos::AtMostOnce, |of| of.methods),
+    (Subscription::DesiredPatches, Qos::AtMostOnce, |of| of.desired_properties),
+    (Subscription::CloudToDevice, Qos::AtLeastOnce, |of| of.cloud_to_device),
+    (Subscription::Inputs, Qos::AtLeastOnce, |of| of.inputs),
+];
+
 struct Serving<'e> {
     options: &'e Options,
     ends: &'e mut Ends,
@@ -31,6 +39,8 @@ struct Serving<'e> {
     events: VecDeque<Event>,
     /// What is subscribed, or asked for.
     subscribed: Interests,
+    /// What may still be subscribed in the session that the hub kept: earlier connections, and programs, wanted what they wanted.
+    kept_by_hub: Interests,
     /// Subscriptions asked for and not answered; the connection counts as up when there are none.
     asked: usize,
     /// The hub let us in: messages may be sent. Inputs of a resumed session come before the subscriptions are answered, and
@@ -51,6 +61,7 @@ pub(super) async fn serve(options: &Options, ends: &mut Ends, kept: &mut VecDequ
         twins: Requests::default(),
         events: VecDeque::new(),
         subscribed: Interests::default(),
+        kept_by_hub: Interests::default(),
         asked: 0,
         open: false,
         up: false,
@@ -123,8 +134,11 @@ impl Serving<'_> {
 
     fn handle(&mut self, packet: Packet) {
         match packet {
-            Packet::Connected { .. } => {
+            Packet::Connected { session_present } => {
                 self.open = true;
+                if session_present {
+                    self.kept_by_hub = Interests::all_of(&self.options.identity);
+                }
                 self.subscribe();
             }
             Packet::Subscribed { granted, .. } => self.subscribed(&granted),
@@ -144,36 +158,12 @@ impl Serving<'_> {
         if !self.up && self.asked == 0 {
             add.push(self.filter(Subscription::TwinResponses, Qos::AtMostOnce));
         }
-        for (subscription, qos, has, wants) in [
-            (
-                Subscription::Methods,
-                Qos::AtMostOnce,
-                self.subscribed.methods,
-                wanted.methods,
-            ),
-            (
-                Subscription::DesiredPatches,
-                Qos::AtMostOnce,
-                self.subscribed.desired_properties,
-                wanted.desired_properties,
-            ),
-            (
-                Subscription::CloudToDevice,
-                Qos::AtLeastOnce,
-                self.subscribed.cloud_to_device,
-                wanted.cloud_to_device,
-            ),
-            (
-                Subscription::Inputs,
-                Qos::AtLeastOnce,
-                self.subscribed.inputs,
-                wanted.inputs,
-            ),
-        ] {
-            match (has, wants) {
-                (false, true) => add.push(self.filter(subscription, qos)),
-                (true, false) => remove.push(self.filter(subscription, qos).filter),
-                _ => {}
+        for (subscription, qos, of) in KINDS {
+            let (has, wants) = (of(&self.subscribed), of(&wanted));
+            if wants && !has {
+                add.push(self.filter(subscription, qos));
+            } else if !wants && (has || of(&self.kept_by_hub)) {
+                remove.push(self.filter(subscription, qos).filter);
             }
         }
         let session = self.link.connection.session_mut();
@@ -185,7 +175,7 @@ impl Serving<'_> {
             outcome = session.unsubscribe(instant(), remove).map(|_| ());
         }
         match outcome {
-            Ok(()) => self.subscribed = wanted,
+            Ok(()) => (self.subscribed, self.kept_by_hub) = (wanted, Interests::default()),
             Err(error) => {
                 tracing::warn!(identity = %self.options.identity, %error, "subscriptions could not be sent; reconnecting");
                 session.close();
