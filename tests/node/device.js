@@ -19,6 +19,16 @@ const { Control, explain } = require('./control');
 
 const TRANSPORTS = { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs, http: Http };
 const METHODS = ['echo', 'fail', 'silent'];
+// The SDK waits for the answer to a twin request for ever, and does not give up when the link goes on which it was asked.
+const TWIN_PATIENCE = 45_000;
+
+function answered(what, promise) {
+  let timer;
+  const late = new Promise((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer to ${what} in ${TWIN_PATIENCE / 1000} s`)), TWIN_PATIENCE);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
 
 class Program {
   static async make() {
@@ -121,7 +131,7 @@ class Program {
         else this.client.onDeviceMethod(name, handler);
       }
     } else if (what === 'desired') {
-      const twin = await this.client.getTwin();
+      const twin = await this.getTwin();
       this.sdkTwin = twin;
       twin.on('properties.desired', (patch) => this.control.event('desired', { patch }));
     } else {
@@ -132,21 +142,27 @@ class Program {
       return;
     }
     // The SDK subscribes without telling when it is done. A connection is in order: when an answer has come to a question that
-    // was asked later, the subscription stands.
-    await this.client.getTwin();
+    // was asked later, the subscription stands. Over AMQP methods have two links, and the second is asked for when the first
+    // is there.
+    await this.getTwin();
+    await this.getTwin();
+  }
+
+  getTwin() {
+    return answered('a twin request', this.client.getTwin());
   }
 
   async twin() {
-    this.sdkTwin = await this.client.getTwin();
+    this.sdkTwin = await this.getTwin();
     const { desired, reported } = JSON.parse(JSON.stringify(this.sdkTwin.properties));
     return { desired, reported };
   }
 
   async report(patch) {
     if (!this.sdkTwin) await this.twin();
-    await new Promise((resolve, reject) => {
+    await answered('a report', new Promise((resolve, reject) => {
       this.sdkTwin.properties.reported.update(patch, (error) => (error ? reject(error) : resolve()));
-    });
+    }));
   }
 
   async invoke({ device, module, method, payload, response_timeout: responseTimeout = 30 }) {
