@@ -23,7 +23,9 @@ const MAX_KEPT_EVENTS: usize = 256;
 /// What can be wanted, with how it is subscribed.
 const KINDS: [(Subscription, Qos, fn(&Interests) -> bool); 4] = [
     (Subscription::Methods, Qos::AtMostOnce, |of| of.methods),
-    (Subscription::DesiredPatches, Qos::AtMostOnce, |of| of.desired_properties),
+    (Subscription::DesiredPatches, Qos::AtMostOnce, |of| {
+        of.desired_properties
+    }),
     (Subscription::CloudToDevice, Qos::AtLeastOnce, |of| of.cloud_to_device),
     (Subscription::Inputs, Qos::AtLeastOnce, |of| of.inputs),
 ];
