@@ -32,6 +32,9 @@ fn install_rumqttd() -> Result<()> {
     run(cargo(["install", "rumqttd", "--version", "0.20.0", "--root"]).arg(root))
 }
 
+/// The long run that changes from one build of the program to another.
+const UPGRADES: &str = "upgrade";
+
 /// The long runs in virtual time, of the package `holm-sim`: they need no peer. The others are of `holm-e2e`.
 const SIMULATIONS: [&str; 2] = ["offline-days", "storms"];
 
@@ -51,9 +54,10 @@ pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     }
     setup::setup()?;
     let _engine = Engine::ensure()?;
-    let next = build_next(true)?;
-    let holm = build_holm(true)?;
-    run(command.env("HOLM_BIN", holm).env("HOLM_NEXT_BIN", next))
+    if arguments.first().is_some_and(|name| name == UPGRADES) {
+        command.env("HOLM_NEXT_BIN", build_next(true)?);
+    }
+    run(command.env("HOLM_BIN", build_holm(true)?))
 }
 
 /// In a build with checks of overflow and of debug assertions: these are what random input shall trip over.

@@ -29,6 +29,8 @@ use super::source::Source;
 const BURST_SECONDS: f64 = 10.0;
 /// How far apart questions of one device must be: less than any SDK leaves, which wait 2 s and more.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+/// After how many seconds one that asked too often, or too late, may ask again.
+const AGAIN: f64 = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
 /// Of how many devices the last question is known, and of how many devices and sources the last challenge; more in a second are told
 /// to come again.
 const MAX_KNOWN: usize = 16 * 1024;
@@ -61,17 +63,16 @@ struct State {
 impl State {
     /// Counts a challenge of a device against its share.
     fn share(&mut self, id: &str, per_second: f64, now: Instant) -> Result<(), ProvisioningError> {
-        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
         if !self.shares.contains_key(id) && self.shares.len() >= MAX_KNOWN {
             self.shares.retain(|_, share| !share.is_full(per_second, now));
             if self.shares.len() >= MAX_KNOWN {
-                return Err(too_many("too many devices ask", wait));
+                return Err(too_many("too many devices ask", AGAIN));
             }
         }
         let share = self.shares.entry(id.to_owned());
         let taken = share.or_insert_with(|| Bucket::full(per_second)).take(per_second, now);
         // Not the wait behind all that were sent away: those were strangers, or there would not be so many.
-        taken.map_err(|_| too_many("this device asks too often", wait))
+        taken.map_err(|_| too_many("this device asks too often", AGAIN))
     }
 }
 
@@ -87,8 +88,7 @@ impl<K: Eq + Hash> Spaced<K> {
     /// Whether it may happen now.
     fn check(&self, key: &K, now: Instant) -> Result<(), ProvisioningError> {
         if self.0.get(key).is_some_and(|last| is_recent(*last, now)) {
-            let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
-            return Err(too_many("this device asks too often", wait));
+                return Err(too_many("this device asks too often", AGAIN));
         }
         Ok(())
     }
@@ -96,12 +96,11 @@ impl<K: Eq + Hash> Spaced<K> {
     /// Counts it once.
     fn take(&mut self, key: K, now: Instant) -> Result<(), ProvisioningError> {
         self.check(&key, now)?;
-        let wait = BETWEEN_QUESTIONS.as_secs_f64() * 2.0;
         if self.0.len() >= MAX_KNOWN {
             self.0.retain(|_, last| is_recent(*last, now));
         }
         if self.0.len() >= MAX_KNOWN {
-            return Err(too_many("too many devices ask", wait));
+            return Err(too_many("too many devices ask", AGAIN));
         }
         self.0.insert(key, now);
         Ok(())
