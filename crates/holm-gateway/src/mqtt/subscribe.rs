@@ -84,12 +84,16 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
     }
 
     pub(super) async fn unsubscribe(&mut self, request: RequestId, filters: &[Text]) {
+        let before = self.filters.len();
         self.filters.retain(|held| !filters.contains(&held.filter));
-        self.apply_subscriptions();
-        if let Err(refusal) = self.tell_subscriptions().await {
-            tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
-            self.close(End::Unavailable);
-            return;
+        // Clients also give up what they never had: nobody has to learn of that.
+        if self.filters.len() != before {
+            self.apply_subscriptions();
+            if let Err(refusal) = self.tell_subscriptions().await {
+                tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
+                self.close(End::Unavailable);
+                return;
+            }
         }
         if let Err(error) = self.connection.session_mut().unsuback(request) {
             tracing::error!(%error, "an UNSUBSCRIBE was not answered");
