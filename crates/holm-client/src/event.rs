@@ -68,12 +68,26 @@ pub struct Received {
     pub message: Message,
     /// The input it came to; `None` for cloud-to-device messages.
     pub input: Option<String>,
+    /// Whether the node above says that it was on its way before.
+    pub redelivered: bool,
     /// `None` for a message of QoS 0 or one that came settled, which nobody waits for.
     pub(crate) delivery: Option<Delivered>,
     pub(crate) answers: mpsc::Sender<Box<Answer>>,
 }
 
 impl Received {
+    /// Whether the connection is gone that brought it: what is said of it reaches nobody, and it comes again.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.answers.is_closed()
+    }
+
+    /// Whether [`abandon`](Self::abandon) tells the node above anything: MQTT has no word for it.
+    #[must_use]
+    pub const fn can_be_abandoned(&self) -> bool {
+        matches!(self.delivery, Some(Delivered::Amqp(_)))
+    }
+
     /// Says that the message is handled: it will not come again. A message that is dropped instead comes again after the
     /// next connect.
     pub async fn complete(self) {

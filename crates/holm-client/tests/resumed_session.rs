@@ -82,7 +82,7 @@ async fn what_is_made_of_an_input_can_be_sent_before_the_subscriptions_are_answe
 }
 
 /// A server that tells the filters that a client subscribes and those that it gives up.
-async fn tell_filters(mut connection: Link, resumed: bool, told: mpsc::UnboundedSender<(bool, Vec<String>)>) {
+async fn tell_filters(mut connection: Link, resumed: bool, told: mpsc::Sender<(bool, Vec<String>)>) {
     loop {
         let event = connection.next_event().await;
         let session = connection.session_mut();
@@ -94,12 +94,12 @@ async fn tell_filters(mut connection: Link, resumed: bool, told: mpsc::Unbounded
                 let granted = vec![Granted::Qos(Qos::AtLeastOnce); filters.len()];
                 session.suback(request, &granted).unwrap();
                 let filters = filters.iter().map(|one| one.filter.as_str().to_owned());
-                told.send((true, filters.collect())).unwrap();
+                told.try_send((true, filters.collect())).unwrap();
             }
             holm_mqtt::Event::Unsubscribe { request, filters } => {
                 session.unsuback(request).unwrap();
                 let filters = filters.iter().map(|filter| filter.as_str().to_owned());
-                told.send((false, filters.collect())).unwrap();
+                told.try_send((false, filters.collect())).unwrap();
             }
             holm_mqtt::Event::Closed(_) => return,
             _ => {}
@@ -113,7 +113,7 @@ async fn said(resumed: bool) -> Vec<(bool, Vec<String>)> {
         methods: true,
         ..Interests::default()
     };
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::channel(16);
     let serve = move |connection| tell_filters(connection, resumed, tell);
     let (client, mut events) = support::start(methods, Duration::from_secs(60), support::tokens(), serve).await;
     let all = async {

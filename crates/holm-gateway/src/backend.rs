@@ -343,10 +343,28 @@ pub struct Resumed {
     pub filters: Vec<(String, u8)>,
 }
 
+/// What becomes of what an earlier session left behind, when another one of the identity opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// It goes on.
+    Resumed,
+    /// It is thrown away.
+    Discarded,
+    /// It stays for a later one: the protocol of this one knows no such thing.
+    LeftAlone,
+}
+
+impl Earlier {
+    /// As a client of MQTT wishes.
+    #[must_use]
+    pub const fn of(clean_session: bool) -> Self {
+        if clean_session { Self::Discarded } else { Self::Resumed }
+    }
+}
+
 /// Learns who is connected, and keeps what sessions leave behind.
 pub trait Presence: Send + Sync + 'static {
-    /// A session opens: `clean` discards what an earlier session left, else that is resumed. The handle reaches the
-    /// client until [`Presence::closed`].
+    /// A session opens. The handle reaches the client until [`Presence::closed`].
     ///
     /// # Errors
     /// [`Refusal`].
@@ -354,7 +372,7 @@ pub trait Presence: Send + Sync + 'static {
         &self,
         session: &SessionHandle,
         of: &Admission,
-        clean: bool,
+        earlier: Earlier,
     ) -> impl Future<Output = Result<Resumed, Refusal>> + Send;
 
     /// The session's subscriptions have changed to `all`. `filters` is what a later session resumes; `None` for a clean

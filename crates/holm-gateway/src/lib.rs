@@ -22,8 +22,8 @@ mod tracking;
 mod twin_requests;
 
 pub use backend::{
-    Admission, Announced, Attempt, AuthKind, Authority, Backend, Credential, Delivery, Inbox, Ingest, IngestError,
-    Mailbox, Presence, Principal, Refusal, Resumed, Settlement, Twins,
+    Admission, Announced, Attempt, AuthKind, Authority, Backend, Credential, Delivery, Earlier, Inbox, Ingest,
+    IngestError, Mailbox, Presence, Principal, Refusal, Resumed, Settlement, Twins,
 };
 pub use credentials::Credentials;
 pub use gateway::Gateway;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use holm_gateway::{
-    Admission, Attempt, AuthKind, Delivery, IngestError, Mailbox, Principal, Refusal, Resumed, SessionHandle,
+    Admission, Attempt, AuthKind, Delivery, Earlier, IngestError, Mailbox, Principal, Refusal, Resumed, SessionHandle,
     SessionId, Settlement, Subscriptions,
 };
 use holm_model::error::ErrorCode;
@@ -305,14 +305,14 @@ impl HubBackend {
 }
 
 impl holm_gateway::Presence for HubBackend {
-    async fn opened(&self, session: &SessionHandle, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+    async fn opened(&self, session: &SessionHandle, of: &Admission, earlier: Earlier) -> Result<Resumed, Refusal> {
         if !self.signals.opened(session) {
             return Err(Refusal::Unavailable(format!(
                 "`{}` was removed, disabled or given another key while it logged in; it is to log in again",
                 of.identity
             )));
         }
-        let resumed = self.resume(of, clean).await;
+        let resumed = self.resume(of, earlier).await;
         match &resumed {
             Ok(_) => {
                 let model = of.announced.model_id.as_deref().unwrap_or_default();
@@ -360,14 +360,17 @@ impl holm_gateway::Presence for HubBackend {
 }
 
 impl HubBackend {
-    async fn resume(&self, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+    async fn resume(&self, of: &Admission, earlier: Earlier) -> Result<Resumed, Refusal> {
+        if earlier == Earlier::LeftAlone {
+            return Ok(Resumed::default());
+        }
         let identity = of.identity.clone();
         let left = self.repository.read(move |view| view.session(&identity)).await;
         let left = left.map_err(|error| refusal(&error))?;
         let Some(filters) = left else {
             return Ok(Resumed::default());
         };
-        if !clean {
+        if earlier == Earlier::Resumed {
             return Ok(Resumed { present: true, filters });
         }
         let identity = of.identity.clone();

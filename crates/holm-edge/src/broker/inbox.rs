@@ -22,7 +22,7 @@ use super::feed::{Feed, is_expired, wait_any};
 use super::lanes::Lanes;
 use super::leases::{Leased, Leases};
 use super::quota::Dropped;
-use super::{Broker, lock};
+use super::{Broker, abandoned, lock};
 
 /// Bytes of bodies that one call hands out, with the last message beyond them.
 const MOST_BYTES: usize = 256 << 10;
@@ -167,9 +167,14 @@ impl Inbox for Broker {
             if !deliveries.is_empty() {
                 return Ok(deliveries);
             }
+            let (due, is_full) = {
+                let leases = inbox.leases();
+                (leases.next_due(), leases.has_too_many())
+            };
             tokio::select! {
-                ready = feeds.wait() => ready.map_err(unreadable)?,
+                ready = feeds.wait(), if !is_full => ready.map_err(unreadable)?,
                 () = returned => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {}
             }
         }
     }
@@ -199,15 +204,14 @@ impl Inbox for Broker {
         };
         match settlement {
             Settlement::Complete => self.completed([delivery].into_iter()),
-            Settlement::Reject => {
-                self.counters.dropped_rejected.count();
-                tracing::warn!(identity = %of.identity, input = %delivery.input, "a message was rejected by its receiver and is a dead letter now");
-                let detail = format!("`{}` rejected it", of.identity);
-                self.bury_delivery(&of.identity, delivery, Reason::Rejected, detail);
-            }
+            Settlement::Reject => self.rejected(&of.identity, delivery, "rejected it"),
             Settlement::Abandon => {
-                inbox.leases().abandon(delivery);
+                let too_often = inbox.leases().abandon(delivery);
                 inbox.returned.notify_one();
+                if let Some(delivery) = too_often {
+                    let what = format!("abandoned it {} times", abandoned::MOST);
+                    self.rejected(&of.identity, delivery, &what);
+                }
             }
             Settlement::Release => {
                 inbox.leases().give_back(delivery);
@@ -234,15 +238,12 @@ impl Broker {
         let mut bytes = 0;
         while deliveries.len() < most && bytes < MOST_BYTES {
             let room = most - deliveries.len();
-            let mut next = match self.next_of(&mut leases, feeds, room)? {
-                Some(next) => next,
-                // What was abandoned comes when nothing else waits.
-                None if deliveries.is_empty() => match leases.take_abandoned() {
-                    Some(abandoned) => abandoned,
-                    None => break,
-                },
-                None => break,
+            let next = match leases.take_abandoned() {
+                None if leases.has_too_many() => None,
+                None => self.next_of(&mut leases, feeds, room)?,
+                due => due,
             };
+            let Some(mut next) = next else { break };
             if is_expired(&next.record, now) {
                 self.figures_of_expired(&next.record);
                 let position = next.record.position;
@@ -301,10 +302,18 @@ impl Broker {
                     priority: open.feed.priority,
                     input: Arc::clone(&open.input),
                     redelivered: false,
+                    abandoned: 0,
                     handed: None,
                 })
             }),
         })
+    }
+
+    /// Its receiver does not want it.
+    fn rejected(&self, of: &Identity, delivery: Leased, what: &str) {
+        self.counters.dropped_rejected.count();
+        tracing::warn!(identity = %of, input = %delivery.input, "the receiver of a message {what}; it is a dead letter now");
+        self.bury_delivery(of, delivery, Reason::Rejected, format!("`{of}` {what}"));
     }
 
     fn bury_delivery(&self, of: &Identity, delivery: Leased, reason: Reason, detail: String) {

@@ -3,21 +3,26 @@
 //! ```text
 //!   lane --take--> leased --complete, reject--> gone
 //!                    |--released, session closed--> returned --taken first, in their order--> leased
-//!                    '--abandon--> abandoned --taken when nothing else waits--> leased
+//!                    '--abandon--> abandoned --taken after a pause that grows--> leased
+//!                             '--too often--> rejected
 //! ```
 //!
 //! Invariant: what came back keeps its place: by urgency, then in the order of arrival. So the order per sender and priority
 //! is that of first arrivals, and nothing is lost by a connection that breaks.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use holm_gateway::SessionId;
 use holm_queue::{LaneId, Offset, Record};
 
+use super::abandoned;
 use super::figures::Way;
+
+/// Deliveries of one module that may wait for their pause to be over: they are in memory.
+const MAX_ABANDONED: usize = 256;
 
 /// A delivery that is not settled.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub(super) struct Leased {
     pub(super) input: Arc<str>,
     /// Whether it was in somebody's hands before.
     pub(super) redelivered: bool,
+    /// How often it was abandoned.
+    pub(super) abandoned: u32,
     /// Since when it is in somebody's hands, and where that is counted.
     pub(super) handed: Option<(Instant, Way)>,
 }
@@ -45,7 +52,8 @@ pub(super) struct Leases {
     /// By lease, which are given in order and mostly end so.
     out: BTreeMap<u64, (SessionId, Leased)>,
     returned: BTreeMap<((u32, Offset), LaneId), Leased>,
-    abandoned: VecDeque<Leased>,
+    /// By when they are due.
+    abandoned: BTreeMap<(tokio::time::Instant, u64), Leased>,
 }
 
 impl Leases {
@@ -64,10 +72,17 @@ impl Leases {
         }
     }
 
-    /// Keeps a delivery for when nothing else waits.
-    pub(super) fn abandon(&mut self, mut delivery: Leased) {
+    /// Keeps a delivery for later. Gives back one that was abandoned too often.
+    pub(super) fn abandon(&mut self, mut delivery: Leased) -> Option<Leased> {
         delivery.redelivered = true;
-        self.abandoned.push_back(delivery);
+        delivery.abandoned += 1;
+        let Some(pause) = abandoned::pause(delivery.abandoned) else {
+            return Some(delivery);
+        };
+        self.last += 1;
+        self.abandoned
+            .insert((tokio::time::Instant::now() + pause, self.last), delivery);
+        None
     }
 
     /// Puts a delivery back into its place.
@@ -84,7 +99,7 @@ impl Leases {
         self.out = others;
         let any = !held.is_empty() || !self.abandoned.is_empty();
         let held = held.into_values().map(|(_, delivery)| delivery);
-        for delivery in held.chain(std::mem::take(&mut self.abandoned)) {
+        for delivery in held.chain(std::mem::take(&mut self.abandoned).into_values()) {
             self.give_back(delivery);
         }
         any
@@ -100,9 +115,20 @@ impl Leases {
         self.returned.pop_first().map(|(_, delivery)| delivery)
     }
 
-    /// Takes one that was abandoned.
+    /// Takes one that was abandoned and is due.
     pub(super) fn take_abandoned(&mut self) -> Option<Leased> {
-        self.abandoned.pop_front()
+        let first = self.abandoned.first_entry()?;
+        (first.key().0 <= tokio::time::Instant::now()).then(|| first.remove())
+    }
+
+    /// When the next of those is due that were abandoned.
+    pub(super) fn next_due(&self) -> Option<tokio::time::Instant> {
+        self.abandoned.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Whether as many are abandoned as may be: no others are given out until one of them is due.
+    pub(super) fn has_too_many(&self) -> bool {
+        self.abandoned.len() >= MAX_ABANDONED
     }
 
     /// How many deliveries are in memory.

@@ -17,7 +17,7 @@
 //! sent goes over the next.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -30,7 +30,6 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::mail::Source;
 use super::serving::Serving;
 use super::{Broker, lock};
 use crate::children::Children;
@@ -56,11 +55,22 @@ pub struct LinkState {
     pub reason: Option<String>,
 }
 
+/// Names a connection above; never used twice while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source(u64);
+
+impl Source {
+    pub(super) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The connection of one identity.
 #[derive(Debug)]
 pub(super) struct Link {
     identity: Identity,
-    /// Names it to those who keep what it brought.
+    /// Names it to those who know what was sent over it.
     source: Source,
     client: Client,
     wake: Notify,

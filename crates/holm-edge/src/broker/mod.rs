@@ -14,6 +14,7 @@
 //! order per sender and priority, until its time-to-live ends; what ends otherwise is counted under its reason
 //! ([`Counts`]), and kept as a dead letter where there is something to keep. Nothing here waits for the node above but what asks it.
 
+mod abandoned;
 mod aside;
 mod authority;
 mod counters;

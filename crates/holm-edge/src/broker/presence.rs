@@ -11,7 +11,8 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use holm_gateway::{
-    Admission, CloseReason, Presence, Provisioning, Refusal, Resumed, Service, SessionHandle, SessionId, Subscriptions,
+    Admission, CloseReason, Earlier, Presence, Provisioning, Refusal, Resumed, Service, SessionHandle, SessionId,
+    Subscriptions,
 };
 use holm_model::manifest::{ClientReported, client_key};
 use holm_model::wire::Subscription;
@@ -135,11 +136,11 @@ impl Provisioning for Broker {
 }
 
 impl Presence for Broker {
-    async fn opened(&self, session: &SessionHandle, of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
-        let kept = if clean {
-            self.state.put_session(&of.identity, None).await.map(|()| None)
-        } else {
-            self.state.session(&of.identity).await
+    async fn opened(&self, session: &SessionHandle, of: &Admission, earlier: Earlier) -> Result<Resumed, Refusal> {
+        let kept = match earlier {
+            Earlier::Resumed => self.state.session(&of.identity).await,
+            Earlier::Discarded => self.state.put_session(&of.identity, None).await.map(|()| None),
+            Earlier::LeftAlone => Ok(None),
         };
         let kept = kept.map_err(|error| unavailable(&error))?;
         self.sessions.opened(session, &of.generation_id, self.now());

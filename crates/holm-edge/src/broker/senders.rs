@@ -18,7 +18,7 @@ use holm_model::Identity;
 use holm_queue::{LaneId, Record};
 use tokio::time::Instant;
 
-use super::mail::Source;
+use super::links::Source;
 
 /// Handed over for one sender before the next one's turn, so that none waits for another's whole window.
 pub(super) const TURN: usize = 8;

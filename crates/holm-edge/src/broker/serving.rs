@@ -182,6 +182,7 @@ impl Serving {
             Event::Connected => {
                 self.is_connected = true;
                 self.tell(true, None);
+                self.broker.mail.resumed(self.link.identity());
                 self.broker.links.changed();
                 self.above = None;
                 if *self.link.identity() == self.broker.edge_hub {
@@ -194,7 +195,7 @@ impl Serving {
                 self.above = None;
                 self.retry = None;
                 self.tell(false, Some(reason));
-                self.broker.mail.lost(self.link.identity(), self.link.source());
+                self.broker.mail.lost(self.link.identity());
                 // Somebody above may have ended it: the device has another parent, another key, or is gone.
                 if self.broker.links.is_child(self.link.identity()) && self.broker.links.is_up() {
                     self.broker.children.hint(self.link.identity());
@@ -219,7 +220,7 @@ impl Serving {
                 if let Some((known, verdict)) =
                     self.broker
                         .mail
-                        .arrived(self.link.identity(), self.link.source(), message)
+                        .arrived(self.link.identity(), message, self.broker.now())
                 {
                     verdict.tell(known).await;
                 }
@@ -368,7 +369,7 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.broker.mail.lost(self.link.identity(), self.link.source());
+        self.broker.mail.lost(self.link.identity());
     }
 }
 

@@ -24,7 +24,7 @@ use super::client::Client;
 use super::crowd::Name;
 use super::front::{Arrived, Arriving, Done, Front, Link, Use};
 use super::refusals;
-use crate::backend::{Announced, Attempt, Backend, Credential, Mailbox, Refusal};
+use crate::backend::{Announced, Attempt, Backend, Credential, Earlier, Mailbox, Refusal};
 use crate::gateway::Gateway;
 use crate::metrics::ConnectRefusal;
 use crate::session::{SessionHandle, SessionId};
@@ -391,8 +391,7 @@ fn admit<B: Backend>(gateway: Gateway<B>, attempt: Attempt) -> impl Future<Outpu
         let backend = gateway.backend();
         let admission = backend.authenticate(attempt).await?;
         let session = SessionHandle::named(session, admission.identity.clone());
-        // What a session of another protocol left behind stays where it is.
-        backend.opened(&session.0, &admission, false).await?;
+        backend.opened(&session.0, &admission, Earlier::LeftAlone).await?;
         Ok(Arrived { admission, session })
     }
 }

@@ -340,14 +340,17 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             client.handle.clone(),
             Arc::clone(&client.admission),
         );
+        // First: while the backend is told, it may ask who listens.
+        let before = handle.subscriptions();
+        handle.set_subscriptions(all);
         let told = self
             .gateway
             .backend
             .subscribed(handle.id(), &admission, all, None)
             .await;
-        if told.is_ok() {
-            handle.set_subscriptions(all);
-            self.gateway.directory.subscribed();
+        match &told {
+            Ok(()) => self.gateway.directory.subscribed(),
+            Err(_) => handle.set_subscriptions(before),
         }
         told
     }

@@ -16,7 +16,7 @@ use super::credentials::Issuing;
 use super::deliver::Deliveries;
 use super::subscribe::Held;
 use super::{Asker, complain, publish_once};
-use crate::backend::{Admission, Backend};
+use crate::backend::{Admission, Backend, Earlier};
 use crate::gateway::{Gateway, now};
 use crate::intake::{Entrance, Receipts};
 use crate::method_calls::Calls;
@@ -39,7 +39,7 @@ where
 {
     let admission = Arc::new(admitted.admission);
     let (handle, inbox) = SessionHandle::named(name, admission.identity.clone());
-    let resumed = match Box::pin(gateway.backend.opened(&handle, &admission, admitted.clean)).await {
+    let resumed = match Box::pin(gateway.backend.opened(&handle, &admission, Earlier::of(admitted.clean))).await {
         Ok(resumed) => resumed,
         Err(refusal) => {
             tracing::info!(identity = %admission.identity, reason = %refusal, "a client was refused");

@@ -42,6 +42,8 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
             .into_iter()
             .map(|wish| self.grant(wish.filter, wish.qos))
             .collect();
+        // First: while the backend is told, it may ask who listens.
+        self.handle.set_subscriptions(self.subscriptions());
         if let Err(refusal) = self.tell_subscriptions().await {
             tracing::warn!(identity = %self.admission.identity, reason = %refusal, "subscriptions can't be kept; closing");
             self.close(End::Unavailable);

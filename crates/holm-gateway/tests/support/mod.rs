@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holm_gateway::{
-    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
-    Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId, Settlement,
-    Subscriptions, Twins,
+    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Earlier, Gateway, Inbox, Ingest,
+    IngestError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId,
+    Settlement, Subscriptions, Twins,
 };
 use holm_identity::ca::request::SigningRequest;
 use holm_model::error::{ErrorCode, ServiceError};
@@ -297,11 +297,11 @@ impl Service for Node {
 }
 
 impl Presence for Node {
-    async fn opened(&self, session: &SessionHandle, _of: &Admission, clean: bool) -> Result<Resumed, Refusal> {
+    async fn opened(&self, session: &SessionHandle, _of: &Admission, earlier: Earlier) -> Result<Resumed, Refusal> {
         let mut state = self.lock();
         let kept = state.kept.remove(session.identity());
         Ok(match kept {
-            Some(filters) if !clean => {
+            Some(filters) if earlier == Earlier::Resumed => {
                 state.kept.insert(session.identity().clone(), filters.clone());
                 Resumed { present: true, filters }
             }

@@ -88,7 +88,7 @@ impl<K: Eq + Hash> Spaced<K> {
     /// Whether it may happen now.
     fn check(&self, key: &K, now: Instant) -> Result<(), ProvisioningError> {
         if self.0.get(key).is_some_and(|last| is_recent(*last, now)) {
-                return Err(too_many("this device asks too often", AGAIN));
+            return Err(too_many("this device asks too often", AGAIN));
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use holm_gateway::session::{Command, SessionInbox};
 use holm_gateway::{
-    Admission, Announced, Attempt, Authority, CloseReason, Credential, Presence, Principal, Refusal, SessionHandle,
+    Admission, Announced, Attempt, Authority, CloseReason, Credential, Earlier, Presence, Principal, Refusal,
+    SessionHandle,
 };
 use holm_hub::registry::MAX_LEVELS;
 use holm_identity::{SasToken, SymmetricKey};
@@ -67,7 +68,11 @@ async fn session(hub: &TestHub, identity: &str, edge: &str, fill: u8) -> Session
         .await
         .unwrap();
     let (handle, inbox) = SessionHandle::new(admission.identity.clone());
-    hub.hub.backend().opened(&handle, &admission, false).await.unwrap();
+    hub.hub
+        .backend()
+        .opened(&handle, &admission, Earlier::Resumed)
+        .await
+        .unwrap();
     hub.hub.signals().directory().enter(&handle);
     inbox
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_gateway::session::SessionInbox;
 use holm_gateway::{
-    Admission, Announced, Attempt, Authority, Credential, Delivery, Inbox, Mailbox, Presence, Refusal, SessionHandle,
-    Settlement, Subscriptions,
+    Admission, Announced, Attempt, Authority, Credential, Delivery, Earlier, Inbox, Mailbox, Presence, Refusal,
+    SessionHandle, Settlement, Subscriptions,
 };
 use holm_hub::{Clock, Hub, HubConfig};
 use holm_identity::{SasToken, SymmetricKey};
@@ -266,7 +266,11 @@ impl TestHub {
         let mut admission = self.authenticate(identity, Credential::Token(token)).await.unwrap();
         admission.announced.model_id = model.map(str::to_owned);
         let (handle, inbox) = SessionHandle::new(admission.identity.clone());
-        self.hub.backend().opened(&handle, &admission, false).await.unwrap();
+        self.hub
+            .backend()
+            .opened(&handle, &admission, Earlier::Resumed)
+            .await
+            .unwrap();
         self.hub.signals().directory().enter(&handle);
         handle.set_subscriptions(subscriptions);
         self.hub.signals().directory().subscribed();

@@ -1,6 +1,6 @@
 //! What devices send, and how it is read.
 
-use holm_gateway::{Ingest, IngestError, Presence, Subscriptions};
+use holm_gateway::{Earlier, Ingest, IngestError, Presence, Subscriptions};
 use holm_model::{Message, SystemProperty};
 use serde_json::{Value, json};
 
@@ -219,9 +219,18 @@ async fn a_resumed_session_finds_its_subscriptions_and_a_clean_one_none() {
     let admission = first.admission.clone();
     first.disconnect().await;
 
-    let resumed = backend.opened(&hub_session(), &admission, false).await.unwrap();
-    let clean = backend.opened(&hub_session(), &admission, true).await.unwrap();
-    let after = backend.opened(&hub_session(), &admission, false).await.unwrap();
+    let resumed = backend
+        .opened(&hub_session(), &admission, Earlier::Resumed)
+        .await
+        .unwrap();
+    let clean = backend
+        .opened(&hub_session(), &admission, Earlier::Discarded)
+        .await
+        .unwrap();
+    let after = backend
+        .opened(&hub_session(), &admission, Earlier::Resumed)
+        .await
+        .unwrap();
 
     assert_eq!((resumed.present, resumed.filters), (true, filters));
     assert_eq!((clean.present, clean.filters.len()), (false, 0));

@@ -1,6 +1,7 @@
 //! What comes for an identity: messages, method calls, and news of its twin.
 
 use holm_amqp::{Delivery, Limits, LinkId, Message, Outcome};
+use holm_model::SystemProperty;
 use serde_json::Value;
 
 use super::links::Purpose;
@@ -54,7 +55,9 @@ impl Serving<'_> {
         if delivery.id.is_some() {
             self.links.hold(delivery.link);
         }
+        let deliveries = message.system.get(SystemProperty::DeliveryCount);
         let received = Received {
+            redelivered: deliveries.is_some_and(|count| count != "0"),
             message,
             input,
             delivery: delivery.id.map(Delivered::Amqp),

@@ -20,8 +20,10 @@ use crate::options::{Interests, Options};
 /// that is full, in the socket.
 const MAX_KEPT_EVENTS: usize = 256;
 
-/// What can be wanted, with how it is subscribed.
-const KINDS: [(Subscription, Qos, fn(&Interests) -> bool); 4] = [
+/// What can be wanted, how it is subscribed, and whether it is among interests.
+type Kind = (Subscription, Qos, fn(&Interests) -> bool);
+
+const KINDS: [Kind; 4] = [
     (Subscription::Methods, Qos::AtMostOnce, |of| of.methods),
     (Subscription::DesiredPatches, Qos::AtMostOnce, |of| {
         of.desired_properties
@@ -354,6 +356,7 @@ impl Serving<'_> {
         self.events.push_back(Event::Message(Received {
             message,
             input: input.map(str::to_owned),
+            redelivered: packet.dup,
             delivery: delivery.map(Delivered::Mqtt),
             answers: self.answers.0.clone(),
         }));

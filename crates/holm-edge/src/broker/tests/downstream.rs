@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use holm_gateway::{CloseReason, Command, Refusal, Subscriptions};
+use holm_gateway::{CloseReason, Command, Delivery, Refusal, Settlement, Subscriptions};
 use holm_model::method::MethodResponse;
-use holm_model::{Identity, SystemProperty};
+use holm_model::{Identity, Message, SystemProperty};
 use serde_json::{Value, json};
 
-use super::edge::{Edge, bodies, child_key};
+use super::amqp::transport;
+use super::edge::{Edge, Module, bodies, child_key};
 use super::hub::Hub;
 use super::keys::Keys;
 use super::{EDGE_HOST, HUB_HOST, until};
@@ -147,6 +148,110 @@ async fn mail_that_is_settled_while_the_link_is_cut_is_not_delivered_twice() {
         hub.settled().contains(&"once".to_owned())
     })
     .await;
+}
+
+/// A device with a message in its hands, and the link cut.
+async fn cut_with_mail(hub: &Hub, edge: &Edge, message: Message) -> (Module, Delivery) {
+    edge.linked().await;
+    let leaf = edge.device("leaf").await;
+    leaf.subscribe(Subscriptions::CLOUD_TO_DEVICE).await;
+    hub.post_message("leaf", message);
+    let held = leaf.mail(1).await.remove(0);
+    hub.cut().await;
+    edge.unlinked().await;
+    until("what the connection brought counts as lost", || {
+        edge.broker.mail.is_told(&"leaf".parse().unwrap()) == Some(false)
+    })
+    .await;
+    (leaf, held)
+}
+
+#[tokio::test]
+async fn a_command_that_looks_like_an_earlier_one_is_delivered_too() {
+    let hub = Hub::start().await;
+    let (edge, _keys) = gateway(&hub).await;
+    let (leaf, held) = cut_with_mail(&hub, &edge, Message::new("open")).await;
+    leaf.complete_mail(&held);
+    // The first is no more when the hub is back, and another of the same words is sent.
+    hub.forget_mail();
+    hub.restore().await;
+    edge.linked().await;
+
+    hub.post("leaf", "open");
+
+    let next = leaf.mail(1).await;
+    assert_eq!(bodies(&next), ["open"]);
+    leaf.complete_mail(&next[0]);
+    until("the hub is told", || hub.settled() == ["open"]).await;
+}
+
+#[tokio::test]
+async fn messages_with_other_properties_are_other_messages() {
+    let hub = Hub::start().await;
+    let (edge, _keys) = gateway(&hub).await;
+    let command = |what: &str| {
+        let mut message = Message::new("");
+        message.system.set(SystemProperty::MessageId, "command");
+        message.properties.set("cmd", Some(what.to_owned()));
+        message
+    };
+    let (leaf, held) = cut_with_mail(&hub, &edge, command("open")).await;
+    leaf.complete_mail(&held);
+    hub.forget_mail();
+    hub.restore().await;
+    edge.linked().await;
+
+    hub.post_message("leaf", command("close"));
+
+    let next = leaf.mail(1).await;
+    assert_eq!(next[0].message.properties.get("cmd"), Some(Some("close")));
+}
+
+#[tokio::test]
+async fn what_a_device_holds_is_not_delivered_beside_when_it_comes_again() {
+    let hub = Hub::start().await;
+    let (edge, _keys) = gateway(&hub).await;
+    let (leaf, held) = cut_with_mail(&hub, &edge, Message::new("slow")).await;
+
+    hub.restore().await;
+    edge.linked().await;
+    until("it came again", || {
+        edge.broker.mail.is_told(&"leaf".parse().unwrap()) == Some(true)
+    })
+    .await;
+    hub.post("leaf", "next");
+
+    assert_eq!(bodies(&leaf.mail(2).await), ["next"]);
+    leaf.complete_mail(&held);
+    until("the hub is told", || hub.settled() == ["slow"]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_abandoned_goes_back_to_the_hub_or_comes_more_and_more_slowly() {
+    let hub = Hub::start().await;
+    let (edge, _keys) = gateway(&hub).await;
+    edge.linked().await;
+    let leaf = edge.device("leaf").await;
+    leaf.subscribe(Subscriptions::CLOUD_TO_DEVICE).await;
+    hub.post("leaf", "no");
+    let began = tokio::time::Instant::now();
+
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let got = leaf.mail(1).await;
+        assert_eq!(bodies(&got), ["no"]);
+        pauses.push(began.elapsed().as_millis());
+        leaf.settle_mail(&got[0], Settlement::Abandon);
+    }
+
+    assert_eq!(hub.settled(), Vec::<String>::new());
+    if transport().is_amqp() {
+        // It is the hub that counts, and makes an end.
+        until("the hub is told each time", || hub.abandoned() == 4).await;
+    } else {
+        // 100, 200 and 400 ms between them.
+        assert!(pauses[1] >= 100 && pauses[2] >= 300 && pauses[3] >= 700, "{pauses:?}");
+    }
 }
 
 #[tokio::test]

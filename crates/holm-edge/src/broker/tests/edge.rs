@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use holm_gateway::session::SessionInbox;
 use holm_gateway::{
-    Admission, Announced, Attempt, AuthKind, Authority, Command, Credential, Delivery, Inbox, Ingest, IngestError,
-    Mailbox, Presence, Principal, Refusal, SessionHandle, Settlement, Subscriptions, Twins,
+    Admission, Announced, Attempt, AuthKind, Authority, Command, Credential, Delivery, Earlier, Inbox, Ingest,
+    IngestError, Mailbox, Presence, Principal, Refusal, SessionHandle, Settlement, Subscriptions, Twins,
 };
 use holm_identity::SymmetricKey;
 use holm_model::manifest::BuildVersion;
@@ -168,7 +168,10 @@ impl Edge {
 
     async fn session(&self, admission: Admission) -> Module {
         let (handle, inbox) = SessionHandle::new(admission.identity.clone());
-        self.broker.opened(&handle, &admission, true).await.unwrap();
+        self.broker
+            .opened(&handle, &admission, Earlier::Discarded)
+            .await
+            .unwrap();
         self.broker.directory().enter(&handle);
         Module {
             broker: Arc::clone(&self.broker),
@@ -258,14 +261,13 @@ impl Module {
     }
 
     pub(super) fn complete_mail(&self, delivery: &Delivery) {
+        self.settle_mail(delivery, Settlement::Complete);
+    }
+
+    pub(super) fn settle_mail(&self, delivery: &Delivery, settlement: Settlement) {
         let (id, admission) = (self.handle.id(), &self.admission);
-        self.broker.settle(
-            id,
-            admission,
-            Mailbox::CloudToDevice,
-            delivery.lease,
-            Settlement::Complete,
-        );
+        self.broker
+            .settle(id, admission, Mailbox::CloudToDevice, delivery.lease, settlement);
     }
 
     /// Hands in a message of a device and waits until it is safe. Its id is its body.

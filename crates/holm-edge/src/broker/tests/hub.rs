@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use holm_client::{Endpoint, Transport};
 use holm_gateway::{
-    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Gateway, Inbox, Ingest, IngestError,
-    InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId,
-    Settlement, Subscriptions, Twins,
+    Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Earlier, Gateway, Inbox, Ingest,
+    IngestError, InvokeError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle,
+    SessionId, Settlement, Subscriptions, Twins,
 };
 use holm_identity::SasToken;
 use holm_identity::ca::CertificateAuthority;
@@ -34,10 +34,18 @@ struct Registry {
     twins: HashMap<Identity, Twin>,
     /// By identity.
     refused: HashSet<String>,
-    mail: VecDeque<(Identity, Message)>,
+    mail: VecDeque<Letter>,
     leases: u64,
-    leased: HashMap<(SessionId, u64), (Identity, Message)>,
+    leased: HashMap<(SessionId, u64), Letter>,
     settled: Vec<String>,
+    abandoned: usize,
+    posts: u64,
+}
+
+struct Letter {
+    to: Identity,
+    message: Message,
+    was_leased: bool,
 }
 
 /// What the small hub does for the front.
@@ -69,16 +77,17 @@ impl Node {
 impl Node {
     fn lease(&self, session: SessionId, to: &Identity) -> Option<Delivery> {
         let mut registry = self.registry();
-        let index = registry.mail.iter().position(|(addressee, _)| addressee == to)?;
-        let letter = registry.mail.remove(index)?;
+        let index = registry.mail.iter().position(|letter| letter.to == *to)?;
+        let mut letter = registry.mail.remove(index)?;
         registry.leases += 1;
         let lease = registry.leases;
         let delivery = Delivery {
-            message: letter.1.clone(),
+            message: letter.message.clone(),
             input: None,
             lease,
-            redelivered: false,
+            redelivered: letter.was_leased,
         };
+        letter.was_leased = true;
         registry.leased.insert((session, lease), letter);
         Some(delivery)
     }
@@ -170,12 +179,19 @@ impl Inbox for Node {
 
     fn settle(&self, session: SessionId, _: &Admission, _: Mailbox, lease: u64, settlement: Settlement) {
         let mut registry = self.registry();
-        if let Some((to, message)) = registry.leased.remove(&(session, lease)) {
+        if let Some(letter) = registry.leased.remove(&(session, lease)) {
             match settlement {
-                Settlement::Complete => registry.settled.push(String::from_utf8(message.body.to_vec()).unwrap()),
-                _ => registry.mail.push_front((to, message)),
+                Settlement::Complete => registry
+                    .settled
+                    .push(String::from_utf8(letter.message.body.to_vec()).unwrap()),
+                _ => {
+                    registry.abandoned += usize::from(settlement == Settlement::Abandon);
+                    registry.mail.push_front(letter);
+                }
             }
         }
+        drop(registry);
+        self.posted.send_modify(|count| *count += 1);
     }
 }
 
@@ -189,7 +205,7 @@ impl Service for Node {
 }
 
 impl Presence for Node {
-    async fn opened(&self, _: &SessionHandle, _: &Admission, _: bool) -> Result<Resumed, Refusal> {
+    async fn opened(&self, _: &SessionHandle, _: &Admission, _: Earlier) -> Result<Resumed, Refusal> {
         Ok(Resumed::default())
     }
 
@@ -323,9 +339,35 @@ impl Hub {
 
     /// Sends a message to a device.
     pub(crate) fn post(&self, to: &str, body: &str) {
-        let letter = (to.parse().unwrap(), Message::new(body.to_owned()));
-        self.node.registry().mail.push_back(letter);
+        self.post_message(to, Message::new(body.to_owned()));
+    }
+
+    /// The same with its properties.
+    pub(crate) fn post_message(&self, to: &str, mut message: Message) {
+        let mut registry = self.node.registry();
+        registry.posts += 1;
+        message
+            .system
+            .set(SystemProperty::SequenceNumber, registry.posts.to_string());
+        registry.mail.push_back(Letter {
+            to: to.parse().unwrap(),
+            message,
+            was_leased: false,
+        });
+        drop(registry);
         self.node.posted.send_modify(|count| *count += 1);
+    }
+
+    /// How often devices gave a message back.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.node.registry().abandoned
+    }
+
+    /// Forgets what waits for devices and what they hold, as when its time is over.
+    pub(crate) fn forget_mail(&self) {
+        let mut registry = self.node.registry();
+        registry.mail.clear();
+        registry.leased.clear();
     }
 
     /// The bodies of messages to devices that were completed, in that order.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holm_gateway::{
-    Announced, Attempt, Authority, Credential, Ingest, IngestError, Presence, Refusal, SessionHandle, Settlement,
+    Announced, Attempt, Authority, Credential, Earlier, Ingest, IngestError, Presence, Refusal, SessionHandle,
+    Settlement,
 };
 use holm_model::{Identity, Message, SystemProperty};
 use serde_json::json;
@@ -234,6 +235,50 @@ async fn an_abandoned_message_comes_after_others_and_a_rejected_one_never() {
 }
 
 #[tokio::test]
+async fn a_message_that_its_module_abandons_over_and_over_is_a_dead_letter_in_the_end() {
+    let (_hub, edge) = edge().await;
+    edge.send("sensor", "raw", "no").await;
+    let watcher = edge.module("watcher").await;
+    let first = watcher.receive_all(1).await.remove(0);
+
+    watcher.settle(&first, Settlement::Abandon);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let mut deliveries = 1;
+    while edge.broker.status().counts.dropped_rejected == 0 {
+        let again = watcher.receive_all(1).await;
+        assert!(again[0].redelivered);
+        watcher.settle(&again[0], Settlement::Abandon);
+        deliveries += 1;
+    }
+
+    assert_eq!(deliveries, 10);
+    assert!(began.elapsed().as_secs() >= 51, "{:?}", began.elapsed());
+    assert_eq!(edge.broker.inboxes.held(&module("watcher")), 0);
+}
+
+#[tokio::test]
+async fn a_module_that_abandons_everything_gets_no_more_than_a_bound() {
+    let (_hub, edge) = edge().await;
+    for number in 0..400 {
+        edge.send("sensor", "raw", &number.to_string()).await;
+    }
+    let watcher = edge.module("watcher").await;
+    tokio::time::pause();
+
+    let mut seen = BTreeSet::new();
+    for _ in 0..60 {
+        for delivery in watcher.receive(16).await {
+            seen.insert(bodies(std::slice::from_ref(&delivery)).remove(0));
+            watcher.settle(&delivery, Settlement::Abandon);
+        }
+        assert!(edge.broker.inboxes.held(&module("watcher")) <= 256 + 16);
+    }
+
+    assert!(seen.len() >= 256, "{}", seen.len());
+}
+
+#[tokio::test]
 async fn an_absent_module_holds_up_nobody_and_holds_no_memory() {
     let hub = Hub::unreachable().await;
     let keys = Arc::new(Keys::of(&["sensor", "watcher", "summary"]));
@@ -286,12 +331,13 @@ async fn a_session_resumes_what_it_was_subscribed_to_unless_it_is_clean() {
         .await
         .unwrap();
 
-    let resumed = broker.opened(&session, &admission, false).await.unwrap();
-    let clean = broker.opened(&session, &admission, true).await.unwrap();
-    let after = broker.opened(&session, &admission, false).await.unwrap();
+    let beside = broker.opened(&session, &admission, Earlier::LeftAlone).await.unwrap();
+    let resumed = broker.opened(&session, &admission, Earlier::Resumed).await.unwrap();
+    let clean = broker.opened(&session, &admission, Earlier::Discarded).await.unwrap();
+    let after = broker.opened(&session, &admission, Earlier::Resumed).await.unwrap();
 
     assert_eq!((resumed.present, resumed.filters), (true, filters));
-    assert!(!clean.present && !after.present);
+    assert!(!beside.present && !clean.present && !after.present);
 }
 
 fn attempt(identity: Identity, token: String) -> Attempt {
