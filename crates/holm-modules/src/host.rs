@@ -97,13 +97,14 @@ pub fn json_message(id: String, body: &Value) -> Message {
     message
 }
 
-/// Reads a number from a variable of this process.
+/// Reads a number from a variable of this process; an empty one is none.
 ///
 /// # Errors
 /// [`ModuleError::Variable`] when it is set to something else.
 pub fn number(name: &'static str, default: u64) -> Result<u64, ModuleError> {
     match std::env::var(name) {
         Err(_) => Ok(default),
+        Ok(value) if value.is_empty() => Ok(default),
         Ok(value) => match value.parse() {
             Ok(number) => Ok(number),
             Err(_) => Err(ModuleError::Variable {

@@ -122,6 +122,20 @@ fn what_fails_is_told_apart_from_a_wrong_command_line() {
 }
 
 #[test]
+fn an_empty_variable_is_as_none() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(need::holm());
+    command.args(["device", "list"]).env("HOME", home.path());
+    for name in ["HOLM_HUB", "HOLM_CA", "HOLM_LOG", "HOLM_LOG_FORMAT", "XDG_CONFIG_HOME"] {
+        command.env(name, "");
+    }
+    let done = command.output().expect("the binary can be started");
+
+    assert_eq!(done.status.code(), Some(1), "{}", error(&done));
+    assert!(error(&done).contains("no hub is given"), "{}", error(&done));
+}
+
+#[test]
 fn a_hub_whose_port_is_taken_leaves_nothing_behind() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port = taken.local_addr().expect("it is bound").port().to_string();

@@ -171,8 +171,19 @@ pub(super) fn variable<T>(name: &str, read: impl Fn(&str) -> Result<T, String>) 
 
 /// The further authority to trust that `HOLM_CA` names.
 pub(super) fn authority() -> Option<PathBuf> {
-    let named = std::env::var_os("HOLM_CA").filter(|text| !text.is_empty());
+    path("HOLM_CA")
+}
+
+/// The path in a variable of the environment; an empty one is none.
+pub(crate) fn path(name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(name).filter(|text| !text.is_empty());
     named.map(PathBuf::from)
+}
+
+/// The connection string in `HOLM_HUB`. It is read where it is used: what is wrong with it must not be shown with it.
+pub(crate) fn hub() -> Option<String> {
+    let text = std::env::var("HOLM_HUB").ok();
+    text.filter(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]

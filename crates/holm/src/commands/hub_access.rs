@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use holm_identity::ServiceConnectionString;
 
-use crate::cli::{HubAccess, Login};
+use crate::cli::{HubAccess, Login, values};
 use crate::output::{self, WrongUse};
 use crate::service::Service;
 
@@ -35,7 +35,7 @@ fn connection_string(access: &HubAccess) -> anyhow::Result<(String, Option<PathB
     if let Some(file) = &access.hub_file {
         return Ok((read_private(file)?, None));
     }
-    if let Ok(text) = std::env::var("HOLM_HUB") {
+    if let Some(text) = values::hub() {
         return Ok((text, None));
     }
     let file = remembered()?;
@@ -58,9 +58,7 @@ fn read_private(file: &Path) -> anyhow::Result<String> {
 }
 
 fn remembered() -> anyhow::Result<PathBuf> {
-    let base = std::env::var_os("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let base = values::path("XDG_CONFIG_HOME").or_else(|| values::path("HOME").map(|home| home.join(".config")));
     Ok(base
         .context("neither HOME nor XDG_CONFIG_HOME is set; give --hub-file")?
         .join("holm/hub"))
