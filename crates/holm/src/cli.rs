@@ -64,7 +64,8 @@ pub(crate) use hub::{ConsumerGroup, Hub, HubRun};
 #[cfg(feature = "hub")]
 pub(crate) use job::{Job, JobStatus, Schedule};
 pub(crate) use module::{
-    DeviceArgument, Module, OneModule, Properties, RenewedKey, Target, Twin, TwinChange, WhichKey,
+    DeviceArgument, DeviceFilter, Module, OneModule, Properties, RenewedKey, Target, TargetArgument, Twin, TwinChange,
+    WhichKey,
 };
 #[cfg(feature = "hub")]
 pub(crate) use policy::{Audit, DpsRight, HubRight, Policy};
@@ -248,6 +249,7 @@ mod tests {
             "twin history",
             "deployment explain",
             "configuration explain",
+            "c2d purge",
         ] {
             for taken in ["d", "-d d", "--device d"] {
                 assert!(parsed(&format!("holm {command} {taken}")).is_ok(), "{command} {taken}");
@@ -259,6 +261,89 @@ mod tests {
                     "{command}{refused}: {told}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_device_stands_before_what_is_its_or_is_named_by_its_option() {
+        for (command, its) in [
+            ("module create", "m"),
+            ("module show", "m"),
+            ("module delete", "m"),
+            ("module renew-key --key both", "m"),
+            ("module connection-string", "m"),
+            ("method invoke --payload 1", "m"),
+            ("twin restore", "7"),
+            ("deploy", "manifest.json"),
+        ] {
+            for taken in [
+                format!("d {its}"),
+                format!("-d d {its}"),
+                format!("{its} -d d"),
+                format!("{its} --device d --json"),
+            ] {
+                let read = parsed(&format!("holm {command} {taken}"));
+                assert!(read.is_ok(), "{command} {taken}: {}", read.unwrap_err());
+            }
+            for refused in [its.to_owned(), format!("d -d d {its}"), format!("d {its} {its}")] {
+                assert!(
+                    parsed(&format!("holm {command} {refused}")).is_err(),
+                    "{command} {refused}"
+                );
+            }
+        }
+        let Ok(Command::Module(Module::Show { which, .. })) = parsed("holm module show d m").map(|cli| cli.command)
+        else {
+            panic!("it is a command on a module");
+        };
+        assert_eq!((which.device(), which.module.as_str()), ("d", "m"));
+    }
+
+    #[test]
+    fn where_a_device_is_a_filter_it_may_be_left_out() {
+        for command in ["monitor", "file list", "audit"] {
+            for taken in ["", " d", " -d d", " --device d"] {
+                assert!(parsed(&format!("holm {command}{taken}")).is_ok(), "{command}{taken}");
+            }
+            assert!(parsed(&format!("holm {command} d -d d")).is_err(), "{command}");
+        }
+        assert!(parsed("holm audit --target d/m").is_ok() && parsed("holm audit d/m --target d/m").is_err());
+        assert!(parsed("holm monitor d -m m").is_ok() && parsed("holm monitor -m m").is_err());
+        assert!(parsed("holm monitor --partition 1").is_ok() && parsed("holm monitor d --partition 1").is_err());
+    }
+
+    #[test]
+    fn an_empty_id_is_a_wrong_command_line_and_told_to_be_empty() {
+        for (line, named) in [
+            ("device show ", "DEVICE"),
+            ("device create --device=", "DEVICE"),
+            ("device children list ", "PARENT"),
+            ("device children add p ", "CHILDREN"),
+            ("module show -d d ", "MODULE"),
+            ("module list ", "DEVICE"),
+            ("twin show d --module=", "MODULE"),
+            ("method invoke -d= m", "DEVICE"),
+            ("method invoke -d d ", "NAME"),
+            ("c2d purge --device=", "DEVICE"),
+            ("c2d send --device= x", "DEVICE"),
+            ("file list --device=", "DEVICE"),
+            ("file get ", "NAME"),
+            ("monitor --device=", "DEVICE"),
+            ("deploy --device= m.json", "DEVICE"),
+            ("job show ", "ID"),
+            ("job call --where=* j ", "NAME"),
+            ("deployment show ", "ID"),
+            ("configuration explain ", "DEVICE"),
+            ("dps enrollment show ", "ID"),
+            ("dps group delete ", "ID"),
+            ("dps registration list --group=", "ID"),
+            ("dps certificate code ", "NAME"),
+            ("policy show ", "NAME"),
+            ("route show ", "NAME"),
+        ] {
+            let told = parsed(&format!("holm {line}")).expect_err(line);
+
+            assert!(told.contains("it is empty") && told.contains(named), "{line}: {told}");
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::HubAccess;
 use super::values::{self, Property};
+use super::{DeviceArgument, HubAccess};
 
 const SEND_EXAMPLES: &str = "Examples:\n  \
     holm c2d send --device pump 'open the valve'\n  \
@@ -32,9 +32,8 @@ pub(crate) enum C2d {
     /// Throw away the messages that wait for a device. Their senders are told, if they asked for feedback.
     #[command(after_help = PURGE_EXAMPLES)]
     Purge {
-        /// The device.
-        #[arg(long, short)]
-        device: String,
+        #[command(flatten)]
+        device: DeviceArgument,
         #[command(flatten)]
         hub: HubAccess,
     },
@@ -72,7 +71,7 @@ impl Ack {
 #[command(group = ArgGroup::new("body").args(["text", "file"]).required(true))]
 pub(crate) struct Send {
     /// The device.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = values::id)]
     pub(crate) device: String,
     /// Its text; `-` reads it from standard input.
     pub(crate) text: Option<String>,
@@ -116,7 +115,7 @@ pub(crate) struct Feedback {
     #[arg(long)]
     pub(crate) peek: bool,
     /// Only on messages to this device; with --peek.
-    #[arg(long, short, requires = "peek")]
+    #[arg(long, short, requires = "peek", value_parser = values::id)]
     pub(crate) device: Option<String>,
     /// Stop when nothing has come for so many seconds; 0 shows what is there.
     #[arg(long, value_name = "SECONDS")]

@@ -30,6 +30,7 @@ pub(crate) enum Configuration {
     /// Make one. Its content can't be changed afterwards.
     Create {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// What it sets: a manifest (whole, or a layer of paths), or `deviceContent` or `moduleContent`.
         #[arg(long, value_name = "FILE")]
@@ -47,6 +48,7 @@ pub(crate) enum Configuration {
     /// Show one with its figures.
     Show {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -54,6 +56,7 @@ pub(crate) enum Configuration {
     /// Change whom one is for, its priority, labels or figures.
     Update {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         aim: Aim,
@@ -63,6 +66,7 @@ pub(crate) enum Configuration {
     /// Delete one; the next best takes its place.
     Delete {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -70,6 +74,7 @@ pub(crate) enum Configuration {
     /// Tell what making, changing or deleting one would do, to how many and to whom for example. Nothing is changed.
     Plan {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// What it would set, if it is not there yet.
         #[arg(long, value_name = "FILE")]
@@ -87,7 +92,7 @@ pub(crate) enum Configuration {
         #[command(flatten)]
         device: DeviceArgument,
         /// The module, for configurations of modules.
-        #[arg(long, short)]
+        #[arg(long, short, value_parser = values::id)]
         module: Option<String>,
         #[command(flatten)]
         hub: HubAccess,

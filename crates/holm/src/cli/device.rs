@@ -8,7 +8,7 @@ use holm_identity::Thumbprint;
 use serde_json::Value;
 
 use super::values::{self, Begin};
-use super::{DeviceArgument, HubAccess, RenewedKey, Target, WhichKey};
+use super::{DeviceArgument, DeviceFilter, HubAccess, RenewedKey, TargetArgument, WhichKey};
 
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -144,9 +144,10 @@ pub(crate) enum Children {
     /// Put devices below an edge device, so that it lets them in and speaks for them.
     Add {
         /// The edge device.
+        #[arg(value_parser = values::id)]
         parent: String,
         /// The devices.
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = values::id)]
         children: Vec<String>,
         /// Also those that have another parent now.
         #[arg(long)]
@@ -161,8 +162,10 @@ pub(crate) enum Children {
     )]
     Remove {
         /// The edge device.
+        #[arg(value_parser = values::id)]
         parent: String,
         /// The devices.
+        #[arg(value_parser = values::id)]
         children: Vec<String>,
         /// All of them.
         #[arg(long)]
@@ -173,6 +176,7 @@ pub(crate) enum Children {
     /// List the devices below an edge device.
     List {
         /// The edge device.
+        #[arg(value_parser = values::id)]
         parent: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -183,10 +187,12 @@ pub(crate) enum Children {
 pub(crate) enum Method {
     /// Call a method and print its answer. The exit code is 1 if its status is 400 or more, or if there is no answer; an
     /// answer is on standard output in either case.
+    #[command(allow_missing_positional = true)]
     Invoke {
         #[command(flatten)]
-        of: Target,
+        of: TargetArgument,
         /// Which method.
+        #[arg(value_parser = values::id)]
         name: String,
         /// Its argument, as JSON.
         #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
@@ -200,10 +206,10 @@ pub(crate) enum Method {
 }
 
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Deploy {
-    /// The edge device.
-    #[arg(long, short)]
-    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgument,
     /// The deployment manifest.
     pub(crate) manifest: PathBuf,
     #[command(flatten)]
@@ -236,14 +242,13 @@ pub(crate) enum Shown {
 
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
-    /// Only messages of this device and its modules.
-    #[arg(long, short)]
-    pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) device: DeviceFilter,
     /// Only messages of this module of the device.
-    #[arg(long, short, requires = "device")]
+    #[arg(long, short, requires = "DeviceFilter", value_parser = values::id)]
     pub(crate) module: Option<String>,
     /// Only this partition of the event log.
-    #[arg(long, value_name = "NUMBER", conflicts_with = "device")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "DeviceFilter")]
     pub(crate) partition: Option<u16>,
     /// Where to begin: `start`, `latest`, a sequence number, or a time (2026-01-02T03:04:05Z).
     #[arg(long, default_value = "latest", value_parser = values::begin)]

@@ -4,12 +4,11 @@ mod rules;
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 pub(crate) use rules::{Allocation, Reprovision, RuleChanges, Rules, Takeover};
 
-use super::{DpsRight, HubAccess, Policy, RenewedKey};
+use super::{DpsRight, HubAccess, Policy, RenewedKey, values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dps {
@@ -42,6 +41,7 @@ pub(crate) enum Enrollment {
     /// Expect a device. It proves itself by keys, which the hub makes, by a certificate, or by its TPM.
     Create {
         /// Its registration id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// The device that it becomes [default: as the registration id]
         #[arg(long, value_name = "ID")]
@@ -69,6 +69,7 @@ pub(crate) enum Enrollment {
     /// Change what a device is expected to be. What is not said stays; it counts from its next registration.
     Update {
         /// Its registration id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// The device that it becomes.
         #[arg(long, value_name = "ID")]
@@ -100,6 +101,7 @@ pub(crate) enum Group {
     /// another one has signed.
     Create {
         /// The group's id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// The certificate that signs those of the devices: a root or an intermediate (PEM).
         #[arg(long, value_name = "FILE")]
@@ -121,6 +123,7 @@ pub(crate) enum Group {
     /// Change what the devices of a group are expected to be. What is not said stays; it counts from their next registration.
     Update {
         /// The group's id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// The certificate that signs those of the devices: a root or an intermediate (PEM).
         #[arg(long, value_name = "FILE")]
@@ -145,9 +148,10 @@ pub(crate) enum Group {
     /// Print the key of a device of a group.
     DeviceKey {
         /// The group's id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// The registration id of the device, as it writes it.
-        #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "ID", value_parser = values::id)]
         registration: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -162,6 +166,7 @@ pub(crate) enum Common {
     /// Show one.
     Show {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// Also its keys.
         #[arg(long)]
@@ -177,6 +182,7 @@ pub(crate) enum Common {
     /// Let its devices register again.
     Enable {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// Also enable the devices that have registered, at the hub that is spoken to.
         #[arg(long)]
@@ -187,6 +193,7 @@ pub(crate) enum Common {
     /// Let its devices register no more; those that have stay devices of the hub.
     Disable {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// Also disable the devices that have registered, at the hub that is spoken to: their connections end.
         #[arg(long)]
@@ -198,6 +205,7 @@ pub(crate) enum Common {
     /// until they register again.
     RenewKey {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// Which key.
         #[arg(long, value_enum)]
@@ -208,6 +216,7 @@ pub(crate) enum Common {
     /// Delete it; its devices stay devices of the hub.
     Delete {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -219,6 +228,7 @@ pub(crate) enum Registration {
     /// Show what became of a device.
     Show {
         /// Its registration id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -226,7 +236,7 @@ pub(crate) enum Registration {
     /// List what became of the devices of a group.
     List {
         /// The group.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = values::id)]
         group: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -234,6 +244,7 @@ pub(crate) enum Registration {
     /// Forget what became of a device: its next registration is its first. The device stays.
     Delete {
         /// Its registration id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -264,7 +275,7 @@ pub(crate) enum DpsHub {
     /// Change how many devices a hub is given.
     Update {
         /// Its host name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         host: String,
         #[command(flatten)]
         share: Share,
@@ -274,7 +285,7 @@ pub(crate) enum DpsHub {
     /// Forget a linked hub. Its devices stay there; when they register next they are given to others, and begin anew.
     Remove {
         /// Its host name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         host: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -286,7 +297,7 @@ pub(crate) enum DpsCertificate {
     /// Keep the certificate of an authority. It counts when it is verified.
     Create {
         /// What enrollments call it: 1 to 64 letters, digits, `-`, `_` or `.`.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         /// The certificate: a root or an intermediate (PEM).
         #[arg(long, value_name = "FILE")]
@@ -300,6 +311,7 @@ pub(crate) enum DpsCertificate {
     /// Print a code, for which the authority is to sign a certificate with the code as its common name.
     Code {
         /// Its name.
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -307,6 +319,7 @@ pub(crate) enum DpsCertificate {
     /// Show the certificate that was signed for the code.
     Verify {
         /// Its name.
+        #[arg(value_parser = values::id)]
         name: String,
         /// The certificate for the code (PEM).
         #[arg(long, value_name = "FILE")]
@@ -322,6 +335,7 @@ pub(crate) enum DpsCertificate {
     /// Delete one: who is let in by it alone no longer is.
     Delete {
         /// Its name.
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::values;
@@ -28,7 +27,7 @@ pub(crate) enum Edge {
     /// Print the log of a module; `edgeAgent` and `edgeHub` are the edge itself.
     Logs {
         /// Which module.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         module: String,
         /// Go on as lines come.
         #[arg(short, long)]
@@ -48,7 +47,7 @@ pub(crate) enum Edge {
     /// Stop a module and start it again.
     Restart {
         /// Which module.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         module: String,
         #[command(flatten)]
         edge: Socket,

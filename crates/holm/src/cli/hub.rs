@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use holm_hub::HubConfig;
 
@@ -54,7 +54,7 @@ pub(crate) enum ConsumerGroup {
     /// Make one; nothing happens if it is there.
     Add {
         /// Its name: 1 to 50 letters, digits, `.`, `-` or `_`.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -67,7 +67,7 @@ pub(crate) enum ConsumerGroup {
     /// Remove one, and end its readers; nothing happens if it is not there.
     Remove {
         /// Its name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,

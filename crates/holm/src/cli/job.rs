@@ -9,6 +9,7 @@ use super::{HubAccess, Properties, values};
 #[derive(Debug, Args)]
 pub(crate) struct Schedule {
     /// The job's id, another for each job.
+    #[arg(value_parser = values::id)]
     pub(crate) id: String,
     /// For whom: what may stand behind WHERE in a query, such as "tags.site = 'north'"; `*` for all devices; for modules with
     /// "FROM devices.modules WHERE" before it.
@@ -61,6 +62,7 @@ pub(crate) enum Job {
         #[command(flatten)]
         schedule: Schedule,
         /// Which method.
+        #[arg(value_parser = values::id)]
         name: String,
         /// Its argument, as JSON.
         #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
@@ -74,6 +76,7 @@ pub(crate) enum Job {
     /// Show a job and how far it is.
     Show {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -89,6 +92,7 @@ pub(crate) enum Job {
     /// List the devices of a job, and what became of each.
     Devices {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         /// Those in this state alone.
         #[arg(long, value_enum, ignore_case = true)]
@@ -99,6 +103,7 @@ pub(crate) enum Job {
     /// Cancel a job: devices that it has not begun with are left alone.
     Cancel {
         /// Its id.
+        #[arg(value_parser = values::id)]
         id: String,
         #[command(flatten)]
         hub: HubAccess,

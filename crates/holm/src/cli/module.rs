@@ -38,19 +38,27 @@ impl WhichKey {
     }
 }
 
-/// A module of a device.
+/// A module of a device, which is the argument before it or given by its name. Its command allows a missing positional.
 #[derive(Debug, Args)]
 pub(crate) struct OneModule {
-    /// The device.
-    #[arg(long, short)]
-    pub(crate) device: String,
+    #[command(flatten)]
+    device: DeviceArgument,
     /// The module.
+    #[arg(value_parser = values::id)]
     pub(crate) module: String,
+}
+
+impl OneModule {
+    /// The id of the device.
+    pub(crate) fn device(&self) -> &str {
+        self.device.as_str()
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Module {
     /// Register a module.
+    #[command(allow_missing_positional = true)]
     Create {
         #[command(flatten)]
         which: OneModule,
@@ -58,6 +66,7 @@ pub(crate) enum Module {
         hub: HubAccess,
     },
     /// Show a module, with its connection string.
+    #[command(allow_missing_positional = true)]
     Show {
         #[command(flatten)]
         which: OneModule,
@@ -72,6 +81,7 @@ pub(crate) enum Module {
         hub: HubAccess,
     },
     /// Delete a module with its twin.
+    #[command(allow_missing_positional = true)]
     Delete {
         #[command(flatten)]
         which: OneModule,
@@ -79,6 +89,7 @@ pub(crate) enum Module {
         hub: HubAccess,
     },
     /// Give a module a new key. Sessions that were opened by one that is gone end.
+    #[command(allow_missing_positional = true)]
     RenewKey {
         #[command(flatten)]
         which: OneModule,
@@ -89,6 +100,7 @@ pub(crate) enum Module {
         hub: HubAccess,
     },
     /// Print the connection string of a module, and nothing else.
+    #[command(allow_missing_positional = true)]
     ConnectionString {
         #[command(flatten)]
         which: OneModule,
@@ -104,10 +116,10 @@ pub(crate) enum Module {
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The device.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = values::id)]
     pub(crate) device: String,
     /// The module; without it, the device itself.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = values::id)]
     pub(crate) module: Option<String>,
 }
 
@@ -116,18 +128,42 @@ pub(crate) struct Target {
 #[group(required = true, multiple = false)]
 pub(crate) struct DeviceArgument {
     /// The device.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", value_parser = values::id)]
     device: Option<String>,
     /// The device, as other commands name it.
-    #[arg(id = "named", long = "device", short = 'd', value_name = "DEVICE", hide = true)]
+    #[arg(id = "named", long = "device", short = 'd', value_name = "DEVICE", hide = true, value_parser = values::id)]
     named: Option<String>,
 }
 
 impl DeviceArgument {
     /// Its id.
-    pub(crate) fn id(self) -> String {
+    pub(crate) fn as_str(&self) -> &str {
         // One of them is there: the group wants it.
-        self.device.or(self.named).unwrap_or_default()
+        self.device.as_deref().or(self.named.as_deref()).unwrap_or_default()
+    }
+
+    /// Its id.
+    pub(crate) fn id(self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+/// A device or all of them, as the argument or by its name.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct DeviceFilter {
+    /// Only of this device; without it, of all.
+    #[arg(value_name = "DEVICE", value_parser = values::id)]
+    device: Option<String>,
+    /// The device, as other commands name it.
+    #[arg(id = "named", long = "device", short = 'd', value_name = "DEVICE", hide = true, value_parser = values::id)]
+    named: Option<String>,
+}
+
+impl DeviceFilter {
+    /// Its id, if it is one.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.device.as_deref().or(self.named.as_deref())
     }
 }
 
@@ -137,7 +173,7 @@ pub(crate) struct TargetArgument {
     #[command(flatten)]
     device: DeviceArgument,
     /// The module; without it, the device itself.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = values::id)]
     module: Option<String>,
 }
 
@@ -217,9 +253,10 @@ pub(crate) enum Twin {
         hub: HubAccess,
     },
     /// Set tags and desired properties to what they were.
+    #[command(allow_missing_positional = true)]
     Restore {
         #[command(flatten)]
-        of: Target,
+        of: TargetArgument,
         /// When: a version of the twin, a time, or how long ago.
         #[arg(value_name = "POINT", value_parser = values::point)]
         point: String,

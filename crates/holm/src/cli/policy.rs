@@ -1,6 +1,5 @@
 //! Commands on shared access policies, and on who changed what.
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{HubAccess, values};
@@ -60,7 +59,7 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     /// Show a policy, with its connection strings.
     Show {
         /// Its name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -68,7 +67,7 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     /// Make a policy.
     Create {
         /// Its name: 1 to 64 letters, digits, `-`, `_` or `.`.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         /// What its holder may do; several are separated by commas.
         #[arg(long, value_delimiter = ',', required = true, ignore_case = true, value_enum)]
@@ -79,7 +78,7 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     /// Change what the holder of a policy may do.
     Update {
         /// Its name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         /// What its holder may do; several are separated by commas.
         #[arg(long, value_delimiter = ',', required = true, ignore_case = true, value_enum)]
@@ -93,7 +92,7 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     /// Delete a policy.
     Delete {
         /// Its name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         #[command(flatten)]
         hub: HubAccess,
@@ -101,7 +100,7 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     /// Give a policy other keys.
     Rotate {
         /// Its name.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = values::id)]
         name: String,
         /// How.
         #[arg(long, value_enum, default_value_t)]
@@ -111,11 +110,29 @@ pub(crate) enum Policy<R: ValueEnum + Clone + std::fmt::Debug + Send + Sync + 's
     },
 }
 
+/// What was changed, as the argument or by its name.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct AuditTarget {
+    /// Only changes of this device with its modules, module (`DEVICE/MODULE`), policy or job.
+    #[arg(value_name = "TARGET", value_parser = values::id)]
+    target: Option<String>,
+    /// The same, by its name; of a device as other commands name it.
+    #[arg(id = "named", long = "target", alias = "device", short_alias = 'd', value_name = "TARGET", hide = true, value_parser = values::id)]
+    named: Option<String>,
+}
+
+impl AuditTarget {
+    /// Its id, if only changes of one are asked for.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.target.as_deref().or(self.named.as_deref())
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// Only changes of this device with its modules, module (`DEVICE/MODULE`), policy or job.
-    #[arg(long)]
-    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: AuditTarget,
     /// Changes from then on: a time (2026-01-02T03:04:05Z), or how long ago (90s, 2h, 1d). Without it, the last ones.
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     pub(crate) since: Option<String>,

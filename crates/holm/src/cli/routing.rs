@@ -1,6 +1,6 @@
 //! Commands on message routing: where messages go, and what is added to them.
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
 use super::HubAccess;
@@ -20,7 +20,7 @@ const SOURCES: [&str; 6] = [
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OneRule {
     /// Its name: 1 to 64 letters, digits, `-`, `_` or `.`.
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = values::id)]
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) hub: HubAccess,
@@ -95,10 +95,10 @@ pub(crate) struct RouteTest {
     #[arg(long = "system", value_name = "NAME=VALUE", value_parser = values::property)]
     pub(crate) system: Vec<Property>,
     /// The device that would send it; its twin counts.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = values::id)]
     pub(crate) device: Option<String>,
     /// The module that would send it.
-    #[arg(long, short, requires = "device")]
+    #[arg(long, short, requires = "device", value_parser = values::id)]
     pub(crate) module: Option<String>,
     /// What kind of message it is [else DeviceMessages]
     #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(SOURCES))]

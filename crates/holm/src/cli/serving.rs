@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use holm_hub::HubConfig;
 
 #[derive(Debug, Args)]
@@ -13,7 +12,7 @@ pub(crate) struct Serving {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// The host name by which clients know it; it stands in its certificate and in connection strings. An IP address will do.
-    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = super::values::id)]
     hostname: String,
     /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]

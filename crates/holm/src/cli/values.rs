@@ -45,6 +45,14 @@ pub(crate) fn word(value: &impl clap::ValueEnum) -> String {
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
+/// Reads an id or a name. An empty one is told here: within a path it would ask for something else.
+pub(super) fn id(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("it is empty; give an id or a name".to_owned()),
+        id => Ok(id.to_owned()),
+    }
+}
+
 /// Reads JSON.
 pub(super) fn json(text: &str) -> Result<Value, String> {
     strict_json::parse(text.as_bytes())

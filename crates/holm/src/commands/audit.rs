@@ -18,7 +18,7 @@ const LAST: u64 = 50;
 
 pub(crate) async fn run(options: Audit) -> anyhow::Result<()> {
     let service = hub_access::open(&options.hub)?;
-    let target = percent::encode(options.target.as_deref().unwrap_or_default());
+    let target = percent::encode(options.target.id().unwrap_or_default());
     let Some(since) = &options.since else {
         let last = read_last(&service, &target, options.max.unwrap_or(LAST)).await?;
         show(&last, options.hub.json);

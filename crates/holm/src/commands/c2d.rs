@@ -29,6 +29,7 @@ pub(crate) async fn run(command: C2d) -> anyhow::Result<()> {
         C2d::Send(send) => self::send(*send).await,
         C2d::Purge { device, hub } => {
             let service = hub_access::open(&hub)?;
+            let device = device.id();
             let path = format!("/devices/{}/commands", percent::encode(&device));
             let purged = service.call(Method::DELETE, &path, &[], None).await?.body;
             if hub.json {
@@ -48,9 +49,6 @@ async fn send(mut send: Send) -> anyhow::Result<()> {
         bail!(WrongUse(
             "`--expires-in` is more than two days; give 2d or less".to_owned()
         ));
-    }
-    if send.device.is_empty() {
-        bail!(WrongUse("`--device` is empty; give the id of a device".to_owned()));
     }
     if send.wait.is_some() {
         send.ack = Some(Ack::Full);

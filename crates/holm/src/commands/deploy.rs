@@ -22,17 +22,14 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let modules = modules_of(&read(&options.manifest)?, &options.manifest)?;
     let body = json!({ "modulesContent": modules });
     let service = hub_access::open(&options.hub)?;
-    let path = format!(
-        "/devices/{}/applyConfigurationContent",
-        percent::encode(&options.device)
-    );
+    let device = options.device.as_str();
+    let path = format!("/devices/{}/applyConfigurationContent", percent::encode(device));
     service.call(Method::POST, &path, &[], Some(&body)).await?;
     if options.hub.json {
-        output::json(&json!({ "deviceId": options.device, "applied": true }));
+        output::json(&json!({ "deviceId": device, "applied": true }));
     } else {
         output::note(&format!(
-            "`{}` has the deployment of `{shown}`; `holm twin show --device {} --module '$edgeAgent'` says how it goes",
-            options.device, options.device
+            "`{device}` has the deployment of `{shown}`; `holm twin show {device} --module '$edgeAgent'` says how it goes"
         ));
     }
     Ok(())

@@ -22,7 +22,7 @@ const PAGE: usize = 1000;
 pub(crate) async fn run(command: File) -> anyhow::Result<()> {
     match command {
         File::List { device, hub } => {
-            let files = all(&hub_access::open(&hub)?, device.as_deref()).await?;
+            let files = all(&hub_access::open(&hub)?, device.id()).await?;
             if hub.json {
                 output::json(&Value::Array(files));
             } else {

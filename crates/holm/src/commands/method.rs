@@ -28,7 +28,7 @@ pub(crate) async fn run(command: Method) -> anyhow::Result<ExitCode> {
         "connectTimeoutInSeconds": 0,
     });
     let service = hub_access::open(&hub)?;
-    let path = format!("{}/methods", twin::path(&of));
+    let path = format!("{}/methods", twin::path(&of.target()));
     let answer = service.call(Verb::POST, &path, &[], Some(&body)).await?.body;
     if hub.json {
         output::json(&answer);

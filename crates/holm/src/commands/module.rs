@@ -16,8 +16,8 @@ pub(crate) async fn run(command: Module) -> anyhow::Result<()> {
         Module::Create { which, hub } => {
             let (service, who) = (hub_access::open(&hub)?, who(&which));
             let body =
-                json!({ "deviceId": which.device, "moduleId": which.module, "authentication": { "type": "sas" } });
-            let (device, id) = (&which.device, &which.module);
+                json!({ "deviceId": which.device(), "moduleId": which.module, "authentication": { "type": "sas" } });
+            let (device, id) = (which.device(), &which.module);
             let way_out = format!(
                 "`holm module show -d {device} {id}` shows it, `holm module delete -d {device} {id}` deletes it with its twin"
             );
@@ -38,9 +38,9 @@ pub(crate) async fn run(command: Module) -> anyhow::Result<()> {
                 .call(Method::DELETE, &who(&which).path(), &headers, None)
                 .await?;
             if hub.json {
-                output::json(&json!({ "deviceId": which.device, "moduleId": which.module, "deleted": true }));
+                output::json(&json!({ "deviceId": which.device(), "moduleId": which.module, "deleted": true }));
             } else {
-                output::note(&format!("deleted `{}/{}`", which.device, which.module));
+                output::note(&format!("deleted `{}/{}`", which.device(), which.module));
             }
         }
         Module::RenewKey { which, key, hub } => {
@@ -59,7 +59,7 @@ pub(crate) async fn run(command: Module) -> anyhow::Result<()> {
 
 fn who(which: &OneModule) -> Who<'_> {
     Who {
-        device: &which.device,
+        device: which.device(),
         module: Some(&which.module),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
     if options.source != "all" {
         path.push_str(&format!("&source={}", percent::encode(&options.source)));
     }
-    if let Some(device) = &options.device {
+    if let Some(device) = options.device.id() {
         path.push_str(&format!("&device={}", percent::encode(device)));
     }
     if let Some(module) = &options.module {
@@ -37,7 +37,7 @@ pub(crate) async fn run(options: Monitor) -> anyhow::Result<()> {
         path.push_str(&format!("&max={max}"));
     }
     let service = hub_access::open(&options.hub)?;
-    let missing = missing(&service, options.device.as_deref()).await?;
+    let missing = missing(&service, options.device.id()).await?;
     if let Some(missing) = missing.as_ref().filter(|_| options.follow) {
         output::note(&format!(
             "holm: {missing}; waiting for messages of one that will be made"

@@ -38,7 +38,7 @@ pub(crate) async fn run(command: Twin) -> anyhow::Result<()> {
             );
         }
         Twin::Restore { of, point, etag, hub } => {
-            let path = format!("{}/restore", history_path(&of));
+            let path = format!("{}/restore", history_path(&of.target()));
             change(Method::POST, &path, &json!({ "point": point }), etag.as_deref(), &hub).await?;
         }
     }
