@@ -47,6 +47,7 @@ fn enrollments_are_changed_and_get_new_keys_on_the_command_line() {
     let shown = hub.holm(&["dps", "group", "show", "g1"]);
     let stale = run(&hub, "dps enrollment update r1 --reprovision reset --etag AAAA");
     let nothing = run(&hub, "dps enrollment update r1");
+    let unasked = run(&hub, "dps enrollment update r1 --webhook https://decides.test");
     let elsewhere = run(&hub, "dps enrollment update r1 --iot-hub elsewhere.test");
     let kept = keys(&told(&hub, "dps enrollment show r1 --keys"));
     let swapped = keys(&told(&hub, "dps enrollment renew-key r1 --key swap"));
@@ -65,9 +66,13 @@ fn enrollments_are_changed_and_get_new_keys_on_the_command_line() {
         (&group["initialTwin"]["tags"]["a"], &group["deviceTakeover"]),
         (&json!(2), &json!("refuse"))
     );
-    assert!(shown.contains("takeover       refuse"), "{shown}");
+    assert!(
+        shown.contains("takeover       refuse") && shown.contains(r#"initial twin   {"tags":{"a":2}}"#),
+        "{shown}"
+    );
     refused(&stale, "etag");
-    refused(&nothing, "nothing to change");
+    refused(&unasked, "--allocation custom");
+    assert_eq!(nothing.status.code(), Some(2));
     refused(&elsewhere, "elsewhere.test");
     assert_eq!(kept, keys(&made), "what is not said stays");
     assert_eq!(

@@ -59,6 +59,26 @@ pub(super) fn json(text: &str) -> Result<Value, String> {
         .map_err(|error| format!("it is not JSON; text wants quotes of its own: {error}"))
 }
 
+/// Reads an initial twin. The service takes members that no twin has, as the original does, and no device gets them: here they are refused.
+#[cfg(feature = "hub")]
+pub(super) fn initial_twin(text: &str) -> Result<Value, String> {
+    let form = r#"give `{"tags": {…}, "properties": {"desired": {…}}}`"#;
+    let twin = json(text)?;
+    if !twin.is_object() && !twin.is_null() {
+        return Err(format!("it is no object; {form}"));
+    }
+    for (path, member, known) in [
+        ("", &twin, &["tags", "properties"][..]),
+        ("properties.", &twin["properties"], &["desired"]),
+    ] {
+        let names = member.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        if let Some(other) = names.into_iter().find(|name| !known.contains(name)) {
+            return Err(format!("no initial twin has `{path}{other}`; {form}"));
+        }
+    }
+    Ok(twin)
+}
+
 /// Reads `NAME=VALUE`.
 pub(super) fn property(text: &str) -> Result<Property, String> {
     let (name, value) = text
@@ -273,6 +293,32 @@ mod tests {
         assert!(point("2h").is_ok_and(|time| Timestamp::parse(&time).is_some()));
         assert!(point("yesterday").is_err_and(|error| error.contains("version")));
         assert!(since("17").is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "hub")]
+    fn an_initial_twin_has_tags_and_desired_properties_and_nothing_else() {
+        for good in [
+            r#"{"tags": {"a": 1}, "properties": {"desired": {"b": 2}}}"#,
+            r#"{"properties": {}}"#,
+            "{}",
+            "null",
+        ] {
+            assert!(initial_twin(good).is_ok(), "{good}");
+        }
+        for (wrong, named) in [
+            (r#"{"tag": {"a": 1}}"#, "`tag`"),
+            (r#"{"desired": {"a": 1}}"#, "`desired`"),
+            (r#"{"tags": {}, "properties.desired": {}}"#, "`properties.desired`"),
+            (r#"{"properties": {"reported": {}}}"#, "`properties.reported`"),
+            ("7", "no object"),
+        ] {
+            let told = initial_twin(wrong).unwrap_err();
+            assert!(
+                told.contains(named) && told.contains(r#""properties": {"desired""#),
+                "{wrong}: {told}"
+            );
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
                     secondary_certificate.as_deref(),
                 )?,
             };
-            let mut document = document(*rules, attestation);
+            let mut document = document(*rules, attestation)?;
             document["registrationId"] = json!(id);
             if let Some(device) = device_id {
                 document["deviceId"] = json!(device);
@@ -103,7 +103,7 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
         }) => {
             documents::check_name(&id, certificate.as_deref())?;
             documents::check_name(&id, secondary_certificate.as_deref())?;
-            let mut change = changes::Change::new(*rules);
+            let mut change = changes::Change::new(*rules)?;
             change.set("deviceId", device_id.map(|device| json!(device)));
             change.certificates("clientCertificates", certificate, secondary_certificate, no_secondary)?;
             change.kept(signed_by, None);
@@ -124,7 +124,7 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
                 Some(name) => by_kept(&name, secondary_signed_by.as_deref()),
                 None => attestation("signingCertificates", first, second)?,
             };
-            let mut document = document(rules, attestation);
+            let mut document = document(rules, attestation)?;
             document["enrollmentGroupId"] = json!(id);
             create(Kind::Group, &id, &document, &hub).await
         }
@@ -138,7 +138,7 @@ pub(crate) async fn run(command: Dps) -> anyhow::Result<()> {
             rules,
             hub,
         }) => {
-            let mut change = changes::Change::new(*rules);
+            let mut change = changes::Change::new(*rules)?;
             let (first, second) = (signing_certificate, secondary_signing_certificate);
             change.certificates("signingCertificates", first, second, no_secondary)?;
             change.kept(signed_by, secondary_signed_by);
@@ -265,6 +265,9 @@ async fn show(service: &Service, kind: Kind, found: &Value, keys: bool, as_json:
     output::line(&format!("takeover       {takeover}"));
     let is_edge = found["capabilities"]["iotEdge"] == true;
     output::line(&format!("edge           {}", if is_edge { "yes" } else { "no" }));
+    for (name, value) in kept(&found) {
+        output::line(&format!("{name:<15}{value}"));
+    }
     if let Some(state) = found.get("registrationState") {
         output::line(&format!("registration   {}", in_words(state)));
     }
@@ -274,6 +277,28 @@ async fn show(service: &Service, kind: Kind, found: &Value, keys: bool, as_json:
         output::line(&format!("secondary key  {}", text(keys, "secondaryKey")));
     }
     Ok(())
+}
+
+/// What an enrollment says of its devices beside what each says.
+fn kept(found: &Value) -> Vec<(&'static str, String)> {
+    let said = |pointer: &str| found.pointer(pointer).filter(|value| !value.is_null());
+    let text = |pointer: &str| said(pointer).and_then(Value::as_str).map(str::to_owned);
+    let hubs = said("/iotHubs").and_then(Value::as_array).map(|hubs| {
+        let hubs: Vec<_> = hubs.iter().filter_map(Value::as_str).collect();
+        hubs.join(", ")
+    });
+    let kept = [
+        ("device", text("/deviceId")),
+        ("hubs", hubs.filter(|hubs| !hubs.is_empty())),
+        ("webhook", text("/customAllocationDefinition/webhookUrl")),
+        (
+            "certificates",
+            said("/clientCertificateIssuancePolicy").map(|_| "issued to those who ask".to_owned()),
+        ),
+        ("initial twin", said("/initialTwin").map(Value::to_string)),
+    ];
+    let kept = kept.into_iter();
+    kept.filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// `assigned to hub.test as dev1`, or why not.

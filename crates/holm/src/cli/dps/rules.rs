@@ -62,11 +62,11 @@ pub(crate) struct Rules {
     /// Have certificates made for devices that send a signing request when they register, by the hub's own authority.
     #[arg(long)]
     pub(crate) issue_certificates: bool,
-    /// Who is asked, with `--allocation custom`.
+    /// Who is asked, with `--allocation custom` alone.
     #[arg(long, value_name = "URL", required_if_eq("allocation", "custom"))]
     pub(crate) webhook: Option<String>,
     /// Tags and desired properties of a new device, as `{"tags": {…}, "properties": {"desired": {…}}}`.
-    #[arg(long, value_name = "JSON", value_parser = values::json)]
+    #[arg(long, value_name = "JSON", value_parser = values::initial_twin)]
     pub(crate) initial_twin: Option<Value>,
 }
 
@@ -91,11 +91,11 @@ pub(crate) struct RuleChanges {
     /// Whether certificates are made for devices that send a signing request: `true` or `false`.
     #[arg(long, value_name = "BOOL")]
     pub(crate) issue_certificates: Option<bool>,
-    /// Who is asked, with `--allocation custom`.
+    /// Who is asked, with `--allocation custom` alone.
     #[arg(long, value_name = "URL")]
     pub(crate) webhook: Option<String>,
     /// Tags and desired properties of a new device, as `{"tags": {…}, "properties": {"desired": {…}}}`.
-    #[arg(long, value_name = "JSON", value_parser = values::json)]
+    #[arg(long, value_name = "JSON", value_parser = values::initial_twin)]
     pub(crate) initial_twin: Option<Value>,
     /// Only if it still has this etag.
     #[arg(long, value_name = "ETAG")]

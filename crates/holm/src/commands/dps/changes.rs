@@ -10,8 +10,9 @@ use ring::rand::SystemRandom;
 use serde_json::{Map, Value, json};
 
 use super::{Kind, documents, path, show};
-use crate::cli::{DpsRuleChanges, HubAccess, RenewedKey};
+use crate::cli::{Allocation, DpsRuleChanges, HubAccess, RenewedKey};
 use crate::commands::hub_access;
+use crate::output::WrongUse;
 
 /// What is to be otherwise.
 pub(super) struct Change {
@@ -23,7 +24,11 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn new(rules: DpsRuleChanges) -> Self {
+    pub(super) fn new(rules: DpsRuleChanges) -> anyhow::Result<Self> {
+        let allocation = rules.allocation;
+        if rules.webhook.is_some() && allocation.is_some_and(|allocation| allocation != Allocation::Custom) {
+            bail!(WrongUse(documents::UNASKED.to_owned()));
+        }
         let mut change = Self {
             members: Map::new(),
             pair: None,
@@ -46,7 +51,7 @@ impl Change {
         let issued = rules.issue_certificates.map(issued);
         change.set("clientCertificateIssuancePolicy", issued);
         change.set("initialTwin", rules.initial_twin);
-        change
+        Ok(change)
     }
 
     pub(super) fn set(&mut self, member: &str, value: Option<Value>) {
@@ -93,12 +98,16 @@ impl Change {
         self.pair = Some(("caReferences", pair));
     }
 
-    fn apply(self, document: &mut Value) {
+    fn apply(self, document: &mut Value) -> anyhow::Result<()> {
+        let names_webhook = self.members.contains_key("customAllocationDefinition");
         if let Value::Object(own) = document {
             own.extend(self.members);
         }
+        if names_webhook && document["allocationPolicy"] != documents::allocation(Allocation::Custom) {
+            bail!(documents::UNASKED);
+        }
         let Some((mut member, change)) = self.pair else {
-            return;
+            return Ok(());
         };
         let x509 = &document["attestation"]["x509"];
         // To have no second one is said alike of certificates and of their names.
@@ -109,19 +118,21 @@ impl Change {
         let mut pair = x509[member].as_object().cloned().unwrap_or_default();
         pair.extend(change);
         document["attestation"] = json!({ "type": "x509", "x509": { member: pair } });
+        Ok(())
     }
 }
 
 /// Changes an enrollment, and shows it.
 pub(super) async fn update(kind: Kind, id: &str, change: Change, hub: &HubAccess) -> anyhow::Result<()> {
     if change.members.is_empty() && change.pair.is_none() {
-        bail!("there is nothing to change; say what is to be otherwise, see `--help`");
+        let told = "there is nothing to change; say what is to be otherwise, see `--help`";
+        bail!(WrongUse(told.to_owned()));
     }
     let (service, path) = (hub_access::open(hub)?, path(kind, id));
     let mut document = service.call(Method::GET, &path, &[], None).await?.body;
     let read = document["etag"].as_str().unwrap_or("*").to_owned();
     let etag = change.etag.clone().unwrap_or(read);
-    change.apply(&mut document);
+    change.apply(&mut document)?;
     let headers = [("If-Match", etag.as_str())];
     let changed = service.call(Method::PUT, &path, &headers, Some(&document)).await?;
     show(&service, kind, &changed.body, false, hub.json).await
@@ -181,12 +192,14 @@ mod tests {
         let mut document = json!({ "iotHubs": ["a.test"], "allocationPolicy": "static", "deviceId": "d" });
         let changes = DpsRuleChanges {
             any_hub: true,
-            allocation: Some(crate::cli::Allocation::Hashed),
+            allocation: Some(Allocation::Hashed),
             issue_certificates: Some(false),
             ..rules()
         };
 
-        Change::new(changes).apply(&mut document);
+        Change::new(changes)
+            .and_then(|change| change.apply(&mut document))
+            .unwrap();
 
         assert_eq!(
             document,
@@ -195,19 +208,44 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_that_would_never_be_asked_is_refused() {
+        let webhook = || DpsRuleChanges {
+            webhook: Some("https://decides.test".to_owned()),
+            ..rules()
+        };
+        let said = |allocation| DpsRuleChanges {
+            allocation: Some(allocation),
+            ..webhook()
+        };
+        let of = |allocation: &str| {
+            let mut document = json!({ "allocationPolicy": allocation });
+            Change::new(webhook()).and_then(|change| change.apply(&mut document))
+        };
+
+        let (otherwise, custom) = (
+            Change::new(said(Allocation::Static)).map(drop),
+            Change::new(said(Allocation::Custom)),
+        );
+
+        assert!(otherwise.is_err_and(|error| error.is::<WrongUse>()) && custom.is_ok());
+        let told = of("hashed").unwrap_err().to_string();
+        assert!(told.contains("--allocation custom") && of("custom").is_ok(), "{told}");
+    }
+
+    #[test]
     fn one_of_two_certificates_changes_and_the_other_stays() {
         let names = json!({ "attestation": { "type": "x509", "x509": { "caReferences": { "primary": "a", "secondary": "b" } } } });
         let of = |change: Change| {
             let mut document = names.clone();
-            change.apply(&mut document);
+            change.apply(&mut document).unwrap();
             document["attestation"]["x509"]["caReferences"].clone()
         };
-        let mut second = Change::new(rules());
+        let mut second = Change::new(rules()).unwrap();
         second.kept(None, Some("c".to_owned()));
-        let mut first = Change::new(rules());
+        let mut first = Change::new(rules()).unwrap();
         first.certificates("signingCertificates", None, None, true).unwrap();
         first.kept(Some("b".to_owned()), None);
-        let mut without = Change::new(rules());
+        let mut without = Change::new(rules()).unwrap();
         without.certificates("signingCertificates", None, None, true).unwrap();
 
         assert_eq!(of(second), json!({ "primary": "a", "secondary": "c" }));

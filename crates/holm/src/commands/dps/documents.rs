@@ -8,6 +8,11 @@ use holm_identity::certificate::certificates_from_pem;
 use serde_json::{Value, json};
 
 use crate::cli::{Allocation, DpsRules, Reprovision, Takeover};
+use crate::output::WrongUse;
+
+/// The service would keep the webhook and never ask it.
+pub(super) const UNASKED: &str =
+    "`--webhook` is asked for a hub with a custom allocation alone: give `--allocation custom` too, or leave it out";
 
 /// By keys, or by these certificates.
 pub(super) fn attestation(member: &str, first: Option<&Path>, second: Option<&Path>) -> anyhow::Result<Value> {
@@ -27,7 +32,10 @@ pub(super) fn by_kept(first: &str, second: Option<&str>) -> Value {
 }
 
 /// An enrollment that goes by these rules.
-pub(super) fn document(rules: DpsRules, attestation: Value) -> Value {
+pub(super) fn document(rules: DpsRules, attestation: Value) -> anyhow::Result<Value> {
+    if rules.webhook.is_some() && rules.allocation != Allocation::Custom {
+        bail!(WrongUse(UNASKED.to_owned()));
+    }
     let mut document = json!({
         "attestation": attestation,
         "capabilities": { "iotEdge": rules.edge },
@@ -50,7 +58,7 @@ pub(super) fn document(rules: DpsRules, attestation: Value) -> Value {
     if let Some(twin) = rules.initial_twin {
         document["initialTwin"] = twin;
     }
-    document
+    Ok(document)
 }
 
 /// Checks that a certificate is that of the device of an enrollment. The hub takes any, as the original does; by one that names another no
