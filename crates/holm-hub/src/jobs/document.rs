@@ -45,6 +45,17 @@ impl Work {
             Self::CallMethod(_) => "scheduleDeviceMethod",
         }
     }
+
+    /// Checks what no twin could hold: it would fail at each device.
+    ///
+    /// # Errors
+    /// As [`TwinUpdate::check_initial`]; what fits in no empty twin fits in none.
+    pub(super) fn check(&self) -> Result<(), ServiceError> {
+        match self {
+            Self::UpdateTwin(update) => update.check_initial("updateTwin"),
+            Self::CallMethod(_) => Ok(()),
+        }
+    }
 }
 
 /// Checks an id: it becomes part of a path.

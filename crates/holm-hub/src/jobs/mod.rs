@@ -104,10 +104,11 @@ impl Jobs {
     /// Makes a job.
     ///
     /// # Errors
-    /// `ArgumentInvalid`, `JobAlreadyExists`, `ThrottlingMaxActiveJobCountExceeded`.
+    /// `ArgumentInvalid`, `DeviceModelMaxPropertiesExceeded`, `JobAlreadyExists`, `ThrottlingMaxActiveJobCountExceeded`.
     pub async fn create(&self, id: String, body: &[u8]) -> Result<Value, ServiceError> {
         check_id(&id)?;
         let order = Order::from_json(body)?;
+        order.work.check()?;
         let now = self.clock.now();
         let start = order.start.unwrap_or(now).max(now);
         let record = JobRecord {

@@ -315,6 +315,8 @@ async fn what_is_wrong_with_a_job_is_said() {
     etag["updateTwin"]["etag"] = json!("AAAA");
     let mut time = method_job("*");
     time["startTime"] = json!("tomorrow");
+    let mut desired = twin_job("*", &json!({}));
+    desired["updateTwin"]["properties"]["desired"] = json!({"a": {"$b": 1}});
 
     for (body, part) in [
         (twin_job("tags.a = ", &json!({})), "line 1, column 10"),
@@ -322,6 +324,8 @@ async fn what_is_wrong_with_a_job_is_said() {
         (twin_job("FROM devices.jobs WHERE true", &json!({})), "devices.modules"),
         (twin_job("FROM devices.modules WHERE", &json!({})), "a value is missing"),
         (etag, "updateTwin.etag"),
+        (twin_job("*", &json!({"a.b": 1})), "`updateTwin.tags`"),
+        (desired, "`updateTwin.properties.desired.a`"),
         (time, "startTime"),
         (json!({"type": "scheduleNothing", "queryCondition": "*"}), "`type`"),
         (
@@ -337,6 +341,9 @@ async fn what_is_wrong_with_a_job_is_said() {
             reply.body
         );
     }
+    let large = twin_job("*", &json!({"a": "x".repeat(4096), "b": "x".repeat(4096)}));
+    let reply = hub.put("/jobs/v2/j", large).await;
+    reply.assert_error(403, "DeviceModelMaxPropertiesExceeded");
     hub.put("/jobs/v2/bad%20id", twin_job("*", &json!({})))
         .await
         .assert_error(400, "ArgumentInvalid");
