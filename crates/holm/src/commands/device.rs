@@ -201,6 +201,14 @@ fn show(service: &Service, device: &Value, as_json: bool) {
         .unwrap_or(false);
     output::line(&format!("device             {}", text("/deviceId")));
     output::line(&format!("status             {}", text("/status")));
+    for (name, value) in [
+        ("reason", device["statusReason"].as_str()),
+        ("parent", children::parent(device)),
+    ] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            output::line(&format!("{name:<19}{value}"));
+        }
+    }
     output::line(&format!("connection         {}", text("/connectionState")));
     output::line(&format!("authentication     {}", text("/authentication/type")));
     output::line(&format!("edge               {}", if edge { "yes" } else { "no" }));

@@ -15,6 +15,8 @@ use crate::service::Service;
 const PAGE: usize = 1000;
 /// A cell of a table is not longer: whole objects may stand there.
 const MAX_CELL: usize = 60;
+/// The member of a device's row in a job that says why it has failed.
+const ERROR: &str = "error";
 
 pub(crate) async fn run(options: cli::Query) -> anyhow::Result<()> {
     ask(&options.text, options.limit, &options.hub).await
@@ -107,19 +109,31 @@ fn columns<'r>(kind: &str, rows: &'r [Value]) -> Vec<&'r str> {
             "jobType",
             "status",
             "lastUpdatedDateTimeUtc",
+            ERROR,
         ],
         _ => {
             let names = rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys);
             return names.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
         }
     };
-    columns.retain(|name| *name != "moduleId" || rows.iter().any(|row| row.get(name).is_some()));
+    let is_there = |name: &str| rows.iter().any(|row| row.get(name).is_some());
+    columns.retain(|name| !["moduleId", ERROR].contains(name) || is_there(name));
     columns
 }
 
 fn table(columns: &[&str], rows: &[Value]) -> Vec<Vec<String>> {
-    let of_row = |row: &Value| columns.iter().map(|name| cell(row.get(name))).collect();
+    let text = |name: &str, value: Option<&Value>| match value.filter(|_| name == ERROR).and_then(why) {
+        Some(why) => why,
+        None => cell(value),
+    };
+    let of_row = |row: &Value| columns.iter().map(|name| text(name, row.get(name))).collect();
     rows.iter().map(of_row).collect()
+}
+
+/// Why a device of a job has failed, whole: it stands in the last column.
+fn why(error: &Value) -> Option<String> {
+    let (code, text) = (error["code"].as_str()?, error["description"].as_str()?);
+    Some(format!("{text} ({code})").replace(char::is_control, " "))
 }
 
 /// Texts as they are, `-` for nothing, anything else as JSON.
@@ -149,6 +163,24 @@ mod tests {
 
         assert_eq!(named, ["z", "deviceId", "$3", "missing"]);
         assert_eq!(table(&named, &rows), [["north", "d", "-", "-"]]);
+    }
+
+    #[test]
+    fn a_device_of_a_job_that_has_failed_is_shown_with_the_reason() {
+        let done = json!({"deviceId": "a", "jobId": "j", "status": "completed"});
+        let reason = "x".repeat(MAX_CELL + 1);
+        let failed = json!({"deviceId": "b", "jobId": "j", "status": "failed",
+            "error": {"code": "404103", "description": reason}});
+        let rows = [done, failed];
+
+        let (of_done, of_all) = (columns("DeviceJob", &rows[..1]), columns("DeviceJob", &rows));
+
+        assert!(!of_done.contains(&ERROR) && of_all.last() == Some(&ERROR), "{of_all:?}");
+        let last: Vec<_> = table(&of_all, &rows)
+            .into_iter()
+            .map(|mut row| row.pop().unwrap())
+            .collect();
+        assert_eq!(last, ["-".to_owned(), format!("{reason} (404103)")]);
     }
 
     #[test]

@@ -144,6 +144,27 @@ fn is_edge(device: &Value) -> bool {
     edge.unwrap_or(false)
 }
 
+/// The id of the device's parent: a scope is `ms-azure-iot-edge://ID-GENERATION`.
+pub(super) fn parent(device: &Value) -> Option<&str> {
+    let (_, named) = parent_scope(device)?.split_once("://")?;
+    named.rsplit_once('-').map(|(id, _)| id)
+}
+
 fn parent_scope(device: &Value) -> Option<&str> {
     device.pointer("/parentScopes/0").and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_is_named_by_the_scope_of_its_child() {
+        let child = |scopes: Value| json!({ "parentScopes": scopes });
+
+        let below = child(json!(["ms-azure-iot-edge://edge-1-639309496816868182"]));
+
+        assert_eq!(parent(&below), Some("edge-1"));
+        assert_eq!((parent(&child(json!([]))), parent(&child(Value::Null))), (None, None));
+    }
 }
