@@ -50,6 +50,8 @@ pub(crate) use c2d::{Ack, C2d, Feedback, Send};
 pub(crate) use configuration::{Aim, Configuration};
 #[cfg(all(feature = "hub", feature = "edge"))]
 pub(crate) use demo::Demo;
+#[cfg(feature = "hub")]
+pub(crate) use device::Timeouts;
 pub(crate) use device::{Auth, Children, Deploy, Device, DeviceStatus, Method, Monitor, Shown};
 #[cfg(feature = "hub")]
 pub(crate) use dps::{
@@ -108,7 +110,7 @@ impl Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or the method that was called answered with a status of 400 or more, or the message \
-                          that was waited for is not with its device; 2 wrong command line; 3 the demo lost a message.\n\
+                          that was waited for is not with its device; 2 wrong command line, told before a hub is asked; 3 the demo lost a message.\n\
                           HOLM_LOG says how much is logged (info, debug, holm_edge=debug,info, …).";
 
 #[derive(Debug, Subcommand)]
@@ -310,6 +312,27 @@ mod tests {
         assert!(parsed("holm audit --target d/m").is_ok() && parsed("holm audit d/m --target d/m").is_err());
         assert!(parsed("holm monitor d -m m").is_ok() && parsed("holm monitor -m m").is_err());
         assert!(parsed("holm monitor --partition 1").is_ok() && parsed("holm monitor d --partition 1").is_err());
+    }
+
+    #[test]
+    fn a_job_begins_at_a_time_and_a_call_waits_within_the_published_bounds() {
+        for good in [
+            "job update-twins j --where * --tags {} --start 2026-01-02T03:04:05Z --max-seconds 60",
+            "job call j m --where * --timeout 300 --connect-timeout 300",
+            "method invoke d m --connect-timeout 0",
+        ] {
+            assert!(parsed(&format!("holm {good}")).is_ok(), "{good}");
+        }
+        for (wrong, named) in [
+            ("job call j m --where * --start tomorrow", "2026-01-02T03:04:05Z"),
+            ("job call j m --where * --max-seconds 2592001", "2592000"),
+            ("job call j m --where * --connect-timeout 301", "300"),
+            ("method invoke d m --connect-timeout 301", "300"),
+            ("method invoke d m --timeout 4", "300"),
+        ] {
+            let told = parsed(&format!("holm {wrong}")).expect_err(wrong);
+            assert!(told.contains(named), "{wrong}: {told}");
+        }
     }
 
     #[test]

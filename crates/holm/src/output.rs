@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 0 | done |
 //! | 1 | failed; the reason is on standard error. Also: a method answered with a status of 400 or more; no device took a message |
-//! | 2 | the command line is wrong |
+//! | 2 | the command line is wrong: no hub or edge need be asked to tell. So are values that can't be meant, and changes of nothing |
 //! | 3 | `holm demo` lost a message |
 
 use std::io::{IsTerminal, Write};

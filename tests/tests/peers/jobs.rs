@@ -120,6 +120,11 @@ fn the_command_line_orders_a_job_and_tells_how_far_it_is() {
         }
     });
     hub.holm(&["job", "cancel", "later"]);
+    let cancelled = ["later", "winter"].map(|id| {
+        let done = hub.command(&["job", "cancel", id]).output();
+        let done = done.expect("the binary can be started");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    });
     let listed = hub.holm(&["job", "list"]);
     let devices = hub.holm(&["job", "devices", "winter", "--status", "completed"]);
     let of_no_job = hub.command(&["job", "devices", "nope"]).output();
@@ -135,6 +140,12 @@ fn the_command_line_orders_a_job_and_tells_how_far_it_is() {
         "{listed}"
     );
     assert_eq!(devices.lines().count(), 3, "{devices}");
+    let [again, too_late] = cancelled;
+    assert!(again.0 == Some(0) && again.1.contains("already"), "{again:?}");
+    assert!(
+        too_late.0 == Some(1) && too_late.1.contains("`winter` has completed already"),
+        "{too_late:?}"
+    );
     let error = String::from_utf8_lossy(&of_no_job.stderr);
     assert_eq!(of_no_job.status.code(), Some(1), "{error}");
     assert!(error.contains("`nope`") && error.contains("JobNotFound"), "{error}");

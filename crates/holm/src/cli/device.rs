@@ -183,6 +183,17 @@ pub(crate) enum Children {
     },
 }
 
+/// How long the call of a method waits.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Timeouts {
+    /// How long to wait for the answer, in seconds, 5 to 300.
+    #[arg(id = "timeout", long = "timeout", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
+    pub(crate) response: u64,
+    /// How long to wait before for a device that is not connected, in seconds, 0 to 300.
+    #[arg(id = "connect_timeout", long = "connect-timeout", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub(crate) connect: u64,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Method {
     /// Call a method and print its answer. The exit code is 1 if its status is 400 or more, or if there is no answer; an
@@ -197,9 +208,8 @@ pub(crate) enum Method {
         /// Its argument, as JSON.
         #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
         payload: Value,
-        /// How long to wait for the answer, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
-        timeout: u64,
+        #[command(flatten)]
+        timeouts: Timeouts,
         #[command(flatten)]
         hub: HubAccess,
     },

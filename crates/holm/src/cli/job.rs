@@ -1,9 +1,10 @@
 //! Jobs: one thing for many devices.
 
 use clap::{Args, Subcommand, ValueEnum};
+use holm_model::Timestamp;
 use serde_json::Value;
 
-use super::{HubAccess, Properties, values};
+use super::{HubAccess, Properties, Timeouts, values};
 
 /// For whom and when.
 #[derive(Debug, Args)]
@@ -16,10 +17,10 @@ pub(crate) struct Schedule {
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) condition: String,
     /// When it begins, such as 2026-01-02T03:04:05Z; without it, now.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) start: Option<String>,
-    /// How long it may go on, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) start: Option<Timestamp>,
+    /// How long it may go on, in seconds, up to 30 days.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     pub(crate) max_seconds: u64,
 }
 
@@ -67,9 +68,8 @@ pub(crate) enum Job {
         /// Its argument, as JSON.
         #[arg(long, value_name = "JSON", default_value = "null", value_parser = values::json)]
         payload: Value,
-        /// How long to wait for each answer, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=300))]
-        timeout: u64,
+        #[command(flatten)]
+        timeouts: Timeouts,
         #[command(flatten)]
         hub: HubAccess,
     },

@@ -114,6 +114,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it is no time; give a number with `s`, `m`, `h` or `d`, such as `90s`".to_owned())
 }
 
+/// Reads a point in time.
+#[cfg(feature = "hub")]
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "it is no time; give one as 2026-01-02T03:04:05Z".to_owned())
+}
+
 /// Reads a time, or how long ago it was; gives it as ISO 8601.
 pub(super) fn since(text: &str) -> Result<String, String> {
     let moment = Timestamp::parse(text).or_else(|| {

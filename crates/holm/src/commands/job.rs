@@ -1,5 +1,6 @@
 //! `holm job …`.
 
+use anyhow::bail;
 use holm_model::wire::percent;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -24,15 +25,20 @@ pub(crate) async fn run(command: Job) -> anyhow::Result<()> {
             schedule,
             name,
             payload,
-            timeout,
+            timeouts,
             hub,
         } => {
-            let method = json!({ "methodName": name, "payload": payload, "responseTimeoutInSeconds": timeout });
+            let method = json!({
+                "methodName": name,
+                "payload": payload,
+                "responseTimeoutInSeconds": timeouts.response,
+                "connectTimeoutInSeconds": timeouts.connect,
+            });
             let order = json!({ "type": "scheduleDeviceMethod", "cloudToDeviceMethod": method });
             create(order, schedule, &hub).await
         }
         Job::Show { id, hub } => one(Method::GET, &path(&id), None, &hub).await,
-        Job::Cancel { id, hub } => one(Method::POST, &format!("{}/cancel", path(&id)), None, &hub).await,
+        Job::Cancel { id, hub } => cancel(&id, &hub).await,
         Job::List { status, hub } => list(status, &hub).await,
         Job::Devices { id, status, hub } => {
             // A query knows rows, not jobs: of one that is not there it finds none.
@@ -56,15 +62,38 @@ async fn create(mut order: Value, schedule: Schedule, hub: &HubAccess) -> anyhow
 
 async fn one(method: Method, path: &str, body: Option<&Value>, hub: &HubAccess) -> anyhow::Result<()> {
     let job = hub_access::open(hub)?.call(method, path, &[], body).await?.body;
+    show(&job, hub);
+    Ok(())
+}
+
+fn show(job: &Value, hub: &HubAccess) {
     if hub.json {
-        output::json(&job);
+        output::json(job);
     } else {
-        output::table(HEADINGS, &[row(&job)]);
+        output::table(HEADINGS, &[row(job)]);
         if let Some(why) = job["failureReason"].as_str() {
             output::note(why);
         }
     }
-    Ok(())
+}
+
+/// Cancels a job. The hub leaves one that has ended as it is, and says how it is.
+async fn cancel(id: &str, hub: &HubAccess) -> anyhow::Result<()> {
+    let service = hub_access::open(hub)?;
+    let before = service.call(Method::GET, &path(id), &[], None).await?.body;
+    let cancel = format!("{}/cancel", path(id));
+    let job = service.call(Method::POST, &cancel, &[], None).await?.body;
+    show(&job, hub);
+    match job["status"].as_str() {
+        Some("cancelled") if before["status"] == "cancelled" => {
+            output::note(&format!("holm: the job `{id}` was cancelled already"));
+            Ok(())
+        }
+        Some(ended @ ("completed" | "failed")) => {
+            bail!("the job `{id}` has {ended} already; nothing of it was cancelled")
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn list(status: Option<JobStatus>, hub: &HubAccess) -> anyhow::Result<()> {

@@ -18,14 +18,14 @@ pub(crate) async fn run(command: Method) -> anyhow::Result<ExitCode> {
         of,
         name,
         payload,
-        timeout,
+        timeouts,
         hub,
     } = command;
     let body = json!({
         "methodName": name,
         "payload": payload,
-        "responseTimeoutInSeconds": timeout,
-        "connectTimeoutInSeconds": 0,
+        "responseTimeoutInSeconds": timeouts.response,
+        "connectTimeoutInSeconds": timeouts.connect,
     });
     let service = hub_access::open(&hub)?;
     let path = format!("{}/methods", twin::path(&of.target()));

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use holm_identity::ServiceConnectionString;
 use holm_model::wire::percent;
 use hyper::Method;
@@ -34,7 +34,14 @@ pub(super) async fn run(command: DpsHub) -> anyhow::Result<()> {
             put(&host, &document, &hub).await
         }
         DpsHub::List { hub } => list(&hub).await,
-        DpsHub::Update { host, share, hub } => put(&host, &document(&share), &hub).await,
+        DpsHub::Update { host, share, hub } => {
+            let document = document(&share);
+            if document == json!({}) {
+                let told = "there is nothing to change; give `--weight`, `--allocation` or `--no-allocation`";
+                bail!(WrongUse(told.to_owned()));
+            }
+            put(&host, &document, &hub).await
+        }
         DpsHub::Remove { host, hub } => {
             let service = hub_access::open(&hub)?;
             service.call(Method::DELETE, &path(&host), &[], None).await?;
