@@ -33,6 +33,53 @@ fn a_node_service_configures_a_fleet() {
     configures_a_fleet(Node);
 }
 
+#[test]
+fn a_deployment_to_one_device_that_another_puts_back_is_told() {
+    if !Need::all(&[Need::LowPorts]) {
+        return;
+    }
+    let hub = Hub::start();
+    hub.holm(&["device", "create", "e1", "--edge"]);
+    let file = hub.scratch().join("manifest.json");
+    let empty = json!({"schemaVersion": "1.1", "runtime": {"type": "docker", "settings": {}}, "modules": {}});
+    let content = json!({"modulesContent": {"$edgeAgent": {"properties.desired": empty}}});
+    std::fs::write(&file, content.to_string()).expect("the file can be written");
+    let file = file.to_str().expect("the path is text");
+    let deploy = || {
+        let done = hub.command(&["deploy", "e1", file]).output();
+        let done = done.expect("the binary can be started");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+
+    let before = deploy();
+    hub.holm(&[
+        "deployment",
+        "create",
+        "fleet",
+        "--content",
+        file,
+        "--target-condition",
+        "*",
+    ]);
+    let overruled = deploy();
+    hub.holm(&["deployment", "delete", "fleet"]);
+    let after = deploy();
+
+    assert!(
+        overruled.0 == Some(0)
+            && overruled
+                .1
+                .contains("does not stay: the deployment `fleet` is for `e1`"),
+        "{overruled:?}"
+    );
+    for stays in [before, after] {
+        assert!(
+            stays.0 == Some(0) && stays.1.contains("`e1` has the deployment"),
+            "{stays:?}"
+        );
+    }
+}
+
 fn configures_a_fleet(language: Language) {
     let need = match language {
         Python => Need::Python,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::hub_access;
 use crate::cli::Deploy;
 use crate::output;
+use crate::service::{Refused, Service};
 
 pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let shown = options.manifest.display();
@@ -24,15 +25,46 @@ pub(crate) async fn run(options: Deploy) -> anyhow::Result<()> {
     let service = hub_access::open(&options.hub)?;
     let device = options.device.as_str();
     let path = format!("/devices/{}/applyConfigurationContent", percent::encode(device));
+    let in_force = in_force(&service, device).await?;
     service.call(Method::POST, &path, &[], Some(&body)).await?;
     if options.hub.json {
-        output::json(&json!({ "deviceId": device, "applied": true }));
-    } else {
+        let mut told = json!({ "deviceId": device, "applied": true });
+        if let Some(id) = &in_force {
+            told["putBackBy"] = json!(id);
+        }
+        output::json(&told);
+    }
+    if let Some(id) = in_force {
+        output::note(&format!(
+            "holm: `{shown}` does not stay: the deployment `{id}` is for `{device}`, and the hub puts back what that sets; first take the \
+             device out of it (`holm deployment update {id} --target-condition …`) or delete it, or give it this file by one of a \
+             higher priority (`holm deployment create`)"
+        ));
+    } else if !options.hub.json {
         output::note(&format!(
             "`{device}` has the deployment of `{shown}`; `holm twin show {device} --module '$edgeAgent'` says how it goes"
         ));
     }
     Ok(())
+}
+
+/// The automatic deployment that is for a device: the hub puts its modules and routes back, whoever writes others. Whoever may deploy
+/// need not be allowed to know of it; what a hub does not tell keeps nobody from deploying.
+async fn in_force(service: &Service, device: &str) -> anyhow::Result<Option<String>> {
+    let path = format!("/holm/v1/devices/{}/configurations", percent::encode(device));
+    match service.call(Method::GET, &path, &[], None).await {
+        Ok(explained) => Ok(base(&explained.body).map(str::to_owned)),
+        Err(error) if error.is::<Refused>() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The best base deployment in an explanation; a layer without one sets nothing.
+fn base(explained: &Value) -> Option<&str> {
+    let mut parts = explained["parts"].as_array()?.iter();
+    let deployments = parts.find(|part| part["content"] == "modulesContent")?;
+    let mut configurations = deployments["configurations"].as_array()?.iter();
+    configurations.find(|it| it["layer"] == false)?["id"].as_str()
 }
 
 /// Reads a file of JSON.
@@ -76,4 +108,30 @@ fn check_routes(modules: &Value) -> anyhow::Result<()> {
     });
     RouteSet::compile(routes)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_base_deployment_puts_back_what_another_one_sets() {
+        let of = |content: &str, layers: &[(&str, bool)]| {
+            let configurations = layers.iter().map(|(id, layer)| json!({ "id": id, "layer": layer }));
+            let configurations: Vec<_> = configurations.collect();
+            json!({ "parts": [{ "content": content, "configurations": configurations }] })
+        };
+
+        let all = of("modulesContent", &[("extra", true), ("best", false), ("other", false)]);
+
+        assert_eq!(base(&all), Some("best"));
+        for none in [
+            of("modulesContent", &[("extra", true)]),
+            of("modulesContent", &[]),
+            of("deviceContent", &[("settings", false)]),
+            json!({ "parts": [] }),
+        ] {
+            assert_eq!(base(&none), None, "{none}");
+        }
+    }
 }
