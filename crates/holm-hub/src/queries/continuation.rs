@@ -1,7 +1,7 @@
 //! Where a page of a query begins, as a text that callers keep and do not look into.
 //!
 //! ```text
-//! base64url( {"q": hash of the query, "l": results still wanted, "k": [device, module] | "g", "h": group | "k" and "s": order} )
+//! base64url( {"q": hash of the query, "l": results still wanted, "k": [device, module] | "v", "h": group | "k" and "s": order} )
 //! ```
 //!
 //! It says nothing that the caller may not know, and a forged one shows nothing but another page of the same query.
@@ -64,7 +64,9 @@ pub(super) struct Continuation {
     pub(super) sorted: Option<SortKey>,
 }
 
+// Marks of groups stood in `g` when groups came in another order; one from then is told to be none of this hub.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Written {
     q: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +74,7 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     k: Option<RowKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    g: Option<String>,
+    v: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     h: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +112,7 @@ impl Continuation {
         Ok(Self {
             left: written.l,
             key: written.k,
-            group: written.g.map(|text| GroupMark { text, hash: written.h }),
+            group: written.v.map(|text| GroupMark { text, hash: written.h }),
             sorted,
         })
     }
@@ -120,7 +122,7 @@ impl Continuation {
             q: hash(text),
             l: self.left,
             k: self.key.clone(),
-            g: self.group.as_ref().map(|group| group.text.clone()),
+            v: self.group.as_ref().map(|group| group.text.clone()),
             h: self.group.as_ref().and_then(|group| group.hash),
             s: self.sorted.as_ref().map(SortKey::to_json),
         };
@@ -153,6 +155,8 @@ mod tests {
         };
 
         let text = continuation.to_text("the query");
+        let earlier = format!(r#"{{"q":{},"g":"20"}}"#, hash("the query"));
+        let earlier = URL_SAFE_NO_PAD.encode(earlier);
 
         assert_eq!(Continuation::parse(&text, "the query").unwrap(), continuation);
         assert_eq!(continuation.left, Some(5));
@@ -162,6 +166,7 @@ mod tests {
             ("", "the query"),
             ("%%%", "the query"),
             ("e30", "the query"),
+            (earlier.as_str(), "the query"),
         ] {
             assert!(Continuation::parse(continuation, query).is_err(), "{continuation}");
         }

@@ -1,8 +1,12 @@
 //! Results of many documents: groups with what was counted in them, and different rows.
 //!
-//! A group is known by the JSON text of what it is grouped by, and groups come in the order of those texts: a later page begins
+//! A group is known by a text of what it is grouped by, and groups come in the order of those texts: a later page begins
 //! behind the last group of the page before it, whatever groups have come and gone. Without GROUP BY there is one group, even
 //! of no documents.
+//!
+//! ```text
+//! absent: nothing   a text, an array, …: its JSON   a number: # and 16 digits, which stand in the order of numbers
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -111,14 +115,16 @@ impl<'q> Groups<'q> {
     }
 
     fn key(&self, document: &Json) -> String {
-        if self.query.distinct {
-            return self.query.show(document).to_string();
-        }
-        if self.query.group_by.is_empty() {
-            return String::new();
-        }
-        let values = self.query.group_by.iter().map(|path| path.find(document));
-        let texts: Vec<String> = values.map(key_text).collect();
+        let texts: Vec<String> = match &self.query.select {
+            Select::Columns(columns) if self.query.distinct => {
+                let shown = self.query.show(document);
+                columns.iter().map(|column| key_text(shown.get(&column.name))).collect()
+            }
+            _ => {
+                let values = self.query.group_by.iter().map(|path| path.find(document));
+                values.map(key_text).collect()
+            }
+        };
         texts.join("\u{0}")
     }
 
@@ -143,9 +149,18 @@ impl<'q> Groups<'q> {
 fn key_text(value: Option<&Json>) -> String {
     match value {
         None => String::new(),
-        Some(Json::Number(number)) => number.as_f64().and_then(json_number).unwrap_or_default().to_string(),
+        Some(Json::Number(number)) => number.as_f64().map_or_else(|| number.to_string(), ordered),
         Some(other) => other.to_string(),
     }
+}
+
+/// A number as a text that stands among those of others as the number does: the bits of a double are in the order of numbers, if
+/// the sign of those above zero is set and all bits of those below are turned over. Zero has one text, whatever its sign.
+fn ordered(number: f64) -> String {
+    const SIGN: u64 = 1 << 63;
+    let bits = (number + 0.0).to_bits();
+    let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
+    format!("#{ordered:016x}")
 }
 
 impl Group {
@@ -268,6 +283,50 @@ impl Best {
             Self::Bool(_) => 0,
             Self::Number(_) => 1,
             Self::Text(_) => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn groups_of_numbers_come_in_the_order_of_the_numbers() {
+        let grouped = "SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n";
+        for (text, counts) in [(grouped, true), ("SELECT DISTINCT tags.n FROM devices", false)] {
+            let query = Query::parse(text).unwrap();
+            let mut groups = Groups::new(&query, 100, usize::MAX);
+            let numbers = [
+                json!(10),
+                json!(9),
+                json!(-2),
+                json!(-10),
+                json!(0.5),
+                json!(1e300),
+                json!(20.0),
+                json!(20),
+            ];
+            for number in numbers.iter().chain([&json!("10"), &json!(-0.0), &json!(0)]) {
+                groups.add(&json!({"tags": {"n": number}})).unwrap();
+            }
+            groups.add(&json!({})).unwrap();
+
+            let rows: Vec<Json> = groups.rows_after(None).map(|(_, row)| row).collect();
+
+            let shown: Vec<_> = rows
+                .iter()
+                .map(|row| row.get("n").map(|n| n.as_f64().ok_or(n.as_str())))
+                .collect();
+            let numbers = [-10.0, -2.0, 0.0, 0.5, 9.0, 10.0, 20.0, 1e300].map(|number| Some(Ok(number)));
+            assert_eq!(shown[..2], [None, Some(Err(Some("10")))], "{text}");
+            assert_eq!(shown[2..], numbers, "{text}");
+            if counts {
+                let counted: Vec<_> = rows.iter().map(|row| row["c"].as_u64().unwrap_or_default()).collect();
+                assert_eq!(counted, [1, 1, 1, 1, 2, 1, 1, 1, 2, 1]);
+            }
         }
     }
 }
