@@ -10,6 +10,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::output::WrongUse;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -54,7 +56,7 @@ impl Write for Tee {
 pub(crate) fn start(format: LogFormat, default_level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("HOLM_LOG") {
         Ok(text) if !text.is_empty() => {
-            parse(&text).with_context(|| format!("`HOLM_LOG={text}` is no log filter; give `info`, say"))?
+            parse(&text).with_context(|| WrongUse(format!("`HOLM_LOG={text}` is no log filter; give `info`, say")))?
         }
         _ => parse(default_level).with_context(|| format!("`{default_level}` is no log filter"))?,
     };

@@ -16,7 +16,7 @@ fn holm(arguments: &[&str]) -> Output {
     let mut command = Command::new(need::holm());
     command.args(arguments).env(
         "HOLM_HUB",
-        "HostName=127.0.0.1:1;SharedAccessKeyName=x;SharedAccessKey=AAAA",
+        "HostName=127.0.0.1:1;SharedAccessKeyName=x;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==",
     );
     command.output().expect("the binary can be started")
 }
@@ -265,11 +265,13 @@ fn a_usage_error_names_what_is_missing_and_nothing_that_a_variable_gives() {
 fn a_wrong_value_of_a_variable_is_a_wrong_command_line_and_is_named() {
     for (name, arguments) in [
         ("HOLM_LOG_FORMAT", &["device", "list"][..]),
+        ("HOLM_LOG", &["device", "list"]),
+        ("HOLM_HUB", &["device", "list"]),
         ("IOTEDGE_HOST", &["edge", "list"]),
     ] {
         let done = Command::new(need::holm())
             .args(arguments)
-            .env(name, "nonsense")
+            .env(name, "non=sense")
             .output();
         let done = done.expect("the binary can be started");
 

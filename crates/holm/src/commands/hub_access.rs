@@ -23,19 +23,14 @@ fn connection_string(access: &HubAccess) -> anyhow::Result<(String, Option<PathB
         output::note(
             "holm: others on this machine can read the key from the process list; prefer HOLM_HUB or --hub-file",
         );
-        // Not where options are read: what is wrong with them is shown with their value, and this one is a secret.
-        if let Err(error) = ServiceConnectionString::parse(text.trim()) {
-            let why = holm_net::error_chain(&error);
-            bail!(WrongUse(format!(
-                "the value of `--hub` is no connection string of a hub: {why}"
-            )));
-        }
+        check(text, "`--hub`")?;
         return Ok((text.clone(), None));
     }
     if let Some(file) = &access.hub_file {
         return Ok((read_private(file)?, None));
     }
     if let Some(text) = values::hub() {
+        check(&text, "the variable `HOLM_HUB`")?;
         return Ok((text, None));
     }
     let file = remembered()?;
@@ -44,6 +39,15 @@ fn connection_string(access: &HubAccess) -> anyhow::Result<(String, Option<PathB
     }
     let ca = file.with_file_name("ca.pem");
     Ok((read_private(&file)?, ca.exists().then_some(ca)))
+}
+
+/// Not where options and variables are read: what is wrong with them is shown with their value, and this one is a secret.
+fn check(text: &str, given: &str) -> Result<(), WrongUse> {
+    let parsed = ServiceConnectionString::parse(text.trim());
+    parsed.map(drop).map_err(|error| {
+        let why = holm_net::error_chain(&error);
+        WrongUse(format!("the value of {given} is no connection string of a hub: {why}"))
+    })
 }
 
 /// Reads a file that holds a secret, and refuses one that others can read.
