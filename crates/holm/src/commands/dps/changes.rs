@@ -9,7 +9,8 @@ use hyper::Method;
 use ring::rand::SystemRandom;
 use serde_json::{Map, Value, json};
 
-use super::{Kind, documents, path, show};
+use super::show::show;
+use super::{Kind, documents, path};
 use crate::cli::{Allocation, DpsRuleChanges, HubAccess, RenewedKey};
 use crate::commands::hub_access;
 use crate::output::WrongUse;
