@@ -5,7 +5,8 @@
 //! level n         has it     level m >= n comes: n loses it      m < n, or none: refused
 //! ```
 //!
-//! A [`Seat`] is held for as long as its reader reads. Who loses it is told by [`Seat::poll_lost`]. Source:
+//! A [`Seat`] is held for as long as its reader reads. Who loses it is told by [`Seat::poll_lost`], and why: to another reader, or
+//! with its group. Clients take the first for lost ownership and wait for their turn, so the second must not look like it. Source:
 //! `hub-service-api.md` §6.
 
 use std::collections::HashMap;
@@ -35,12 +36,12 @@ struct Taken {
 /// How a reader learns that it has lost its place.
 #[derive(Debug, Default)]
 struct Loss {
-    why: OnceLock<String>,
+    why: OnceLock<ReadRefusal>,
     reader: AtomicWaker,
 }
 
 impl Loss {
-    fn tell(&self, why: String) {
+    fn tell(&self, why: ReadRefusal) {
         // The first reason stays.
         drop(self.why.set(why));
         self.reader.wake();
@@ -86,9 +87,9 @@ impl Readers {
             (_, None) => {}
             (_, Some(level)) => {
                 for taken in here.drain(..) {
-                    taken.loss.tell(format!(
+                    taken.loss.tell(ReadRefusal::Stolen(format!(
                         "a reader `{name}` of owner level {level} has taken partition {partition} of `{group}`"
-                    ));
+                    )));
                 }
             }
         }
@@ -108,14 +109,16 @@ impl Readers {
         })
     }
 
-    /// Takes the places of all readers of a group: it is no more.
+    /// Takes the places of all readers of a group: it is no more, and they learn [`ReadRefusal::NotFound`].
     pub fn clear(&self, group: &str) {
-        let group = group.to_ascii_lowercase();
         self.lock().retain(|(_, other), here| {
-            let goes = *other == group;
+            let goes = other.eq_ignore_ascii_case(group);
             if goes {
                 for taken in here.drain(..) {
-                    taken.loss.tell(format!("the consumer group `{group}` was removed"));
+                    let text = format!(
+                        "the consumer group `{group}` was removed; add it again with `holm hub consumer-group add`"
+                    );
+                    taken.loss.tell(ReadRefusal::NotFound(text));
                 }
             }
             !goes
@@ -138,7 +141,7 @@ impl Seat {
     /// Why it was lost, if it was.
     #[must_use]
     pub fn lost(&self) -> Option<ReadRefusal> {
-        self.loss.why.get().map(|why| ReadRefusal::Stolen(why.clone()))
+        self.loss.why.get().cloned()
     }
 
     /// Ready when it was lost.
@@ -227,9 +230,14 @@ mod tests {
         let gone = readers.sit(0, "Group", None, "me").unwrap();
         let stays = sit(&readers, None).unwrap();
 
-        readers.clear("group");
+        readers.clear("GROUP");
 
-        assert!(is_stolen(&gone) && !is_stolen(&stays));
+        let why = gone.lost();
+        assert!(
+            matches!(&why, Some(ReadRefusal::NotFound(text)) if text.contains("`GROUP`")),
+            "{why:?}"
+        );
+        assert_eq!(stays.lost(), None);
         assert_eq!(readers.count(), 1);
     }
 }
