@@ -91,7 +91,7 @@ pub struct PartitionBounds {
     pub last_enqueued: Option<Timestamp>,
 }
 
-/// Where a reader begins. An offset is the sequence number as text: strictly increasing, never given out twice.
+/// Where a reader begins. An offset is the sequence number as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventPosition {
     /// At the oldest event that is kept.
@@ -99,11 +99,34 @@ pub enum EventPosition {
     /// Behind what is there now.
     Latest,
     /// At this sequence number, or the oldest kept if that is later.
-    At(u64),
+    Sequence(Mark),
+    /// At this offset, as [`EventPosition::Sequence`]: only what the reader is told of it differs.
+    Offset(Mark),
     /// At the first event that was taken in after this time.
     After(Timestamp),
     /// At the first event that was taken in at this time or after it.
     Since(Timestamp),
+}
+
+/// An event, which need not be there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its sequence number.
+    pub number: u64,
+    /// Whether it is to be read, or only what comes after it.
+    pub inclusive: bool,
+}
+
+impl Mark {
+    /// The first sequence number to be read.
+    #[must_use]
+    pub const fn first(self) -> u64 {
+        if self.inclusive {
+            self.number
+        } else {
+            self.number.saturating_add(1)
+        }
+    }
 }
 
 /// A reader that wants to be let in.
@@ -132,6 +155,9 @@ pub enum ReadRefusal {
     /// There is no such partition.
     #[error("{0}")]
     NoPartition(String),
+    /// It is to begin behind the end: it would pass over what comes, in silence.
+    #[error("{0}")]
+    BehindEnd(String),
     /// A reader of a higher owner level has the partition, or has taken it.
     #[error("{0}")]
     Stolen(String),

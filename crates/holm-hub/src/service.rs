@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use holm_gateway::service::{
-    EventHub, EventPosition, Notice, NoticeKind, NoticeReader, PartitionBounds, PartitionReader, PartitionRequest,
-    ReadRefusal, StoredEvent,
+    EventHub, EventPosition, Mark, Notice, NoticeKind, NoticeReader, PartitionBounds, PartitionReader,
+    PartitionRequest, ReadRefusal, StoredEvent,
 };
 use holm_gateway::{Refusal, Settlement};
 use holm_model::{ErrorCode, Identity, Message, ServiceError, Timestamp};
@@ -98,6 +98,13 @@ fn bounds(log: &EventLog, partition: u16) -> Option<PartitionBounds> {
         next: bounds.end,
         last_enqueued: bounds.last_enqueued,
     })
+}
+
+fn not_opened(error: &LogError) -> ReadRefusal {
+    match error {
+        LogError::NoPartition { .. } => ReadRefusal::NoPartition(error.to_string()),
+        other => unreadable(other),
+    }
 }
 
 fn unreadable(error: &LogError) -> ReadRefusal {
@@ -222,14 +229,13 @@ impl holm_gateway::Service for HubBackend {
         let from = match *position {
             EventPosition::Earliest => From::Sequence(0),
             EventPosition::Latest => From::Latest,
-            EventPosition::At(sequence) => From::Sequence(sequence),
+            EventPosition::Sequence(mark) => self.begin(*partition, mark, "sequence number")?,
+            EventPosition::Offset(mark) => self.begin(*partition, mark, "offset")?,
             EventPosition::After(time) => From::Time(time.plus_millis(1)),
             EventPosition::Since(time) => From::Time(time),
         };
-        let reader = self.log.reader(*partition, from).map_err(|error| match error {
-            LogError::NoPartition { .. } => ReadRefusal::NoPartition(error.to_string()),
-            other => unreadable(&other),
-        })?;
+        let reader = self.log.reader(*partition, from);
+        let reader = reader.map_err(|error| not_opened(&error))?;
         // Last: it takes the partition from others.
         let seat = self.readers.sit(*partition, group, *owner_level, name)?;
         // A group is taken off the list, then its seats are cleared: who sat down in between sees it here.
@@ -247,6 +253,26 @@ impl holm_gateway::Service for HubBackend {
 }
 
 impl HubBackend {
+    /// Where a mark is in a partition. It must not be behind the next event: the reader would pass over those that come until
+    /// there are as many. `what` the client calls it by; the first sentence is Event Hubs' (Azure/azure-event-hubs-spark#315).
+    fn begin(&self, partition: u16, mark: Mark, what: &str) -> Result<From, ReadRefusal> {
+        // Who has read everything begins here, also where nothing is left. It never goes back while the log is open.
+        let next = self.log.bounds(partition).map_err(|error| not_opened(&error))?.end;
+        if mark.first() <= next {
+            return Ok(From::Sequence(mark.first()));
+        }
+        let supplied = mark.number;
+        let last = next
+            .checked_sub(1)
+            .map_or_else(|| "-1".to_owned(), |last| last.to_string());
+        let way = if mark.inclusive { "at" } else { "after" };
+        Err(ReadRefusal::BehindEnd(format!(
+            "The supplied {what} '{supplied}' is invalid. The last {what} in the system is '{last}'; a reader of partition {partition} \
+             can't begin {way} an event that has not come. After the restore of a backup, or with positions of another hub, delete \
+             the reader's checkpoints or begin at a time"
+        )))
+    }
+
     fn check_group(&self, group: &str) -> Result<(), ReadRefusal> {
         if self.groups.contains(group) {
             return Ok(());

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - One device, one partition: [`partition_of`]. Sequence numbers of a partition are dense, start at 0 and are given out
-//!   once; they are the positions of a lane of `holm-queue`.
+//!   once, but for a log that was restored from a backup; they are the positions of a lane of `holm-queue`.
 //! - Readers see only what is on disk.
 
 pub mod connection_state;

@@ -4,7 +4,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::poll_fn;
-use holm_gateway::service::{EventPosition, NoticeKind, NoticeReader, PartitionReader, PartitionRequest, ReadRefusal};
+use holm_gateway::service::{
+    EventPosition, Mark, NoticeKind, NoticeReader, PartitionReader, PartitionRequest, ReadRefusal,
+};
 use holm_gateway::{Ingest, Service, Settlement, Subscriptions};
 use holm_hub::EventSources;
 use holm_hub::service::{HubReader, event_hub_name};
@@ -36,8 +38,11 @@ async fn send(hub: &TestHub, device: &str, bodies: &[&str]) -> u16 {
         hub.turn_clock(1);
     }
     client.disconnect().await;
-    let device = holm_model::DeviceId::new(device).unwrap();
-    holm_hub::events::partition_of(&device, 4)
+    partition_of_name(device)
+}
+
+fn partition_of_name(device: &str) -> u16 {
+    holm_hub::events::partition_of(&holm_model::DeviceId::new(device).unwrap(), 4)
 }
 
 /// What a reader gives at once: sequence numbers and bodies, telemetry only.
@@ -61,9 +66,31 @@ fn bodies(read: &[(u64, String)]) -> Vec<&str> {
     read.iter().map(|(_, body)| body.as_str()).collect()
 }
 
+const fn mark(number: u64, inclusive: bool) -> Mark {
+    Mark { number, inclusive }
+}
+
+const fn at(number: u64) -> EventPosition {
+    EventPosition::Sequence(mark(number, true))
+}
+
+const fn after(number: u64) -> EventPosition {
+    EventPosition::Sequence(mark(number, false))
+}
+
+/// A hub that writes no events of its own: those of a device that is made come at any time, and count in its partition.
+async fn silent_hub() -> TestHub {
+    let silent = EventSources {
+        twin_changes: false,
+        lifecycle: false,
+        ..EventSources::default()
+    };
+    TestHub::start_with(|config| config.event_sources = silent).await
+}
+
 #[tokio::test]
 async fn a_reader_begins_where_it_says() {
-    let hub = TestHub::start().await;
+    let hub = silent_hub().await;
     hub.device("d1").await;
     let partition = send(&hub, "d1", &["a", "b", "c"]).await;
     let backend = hub.hub.backend();
@@ -80,8 +107,13 @@ async fn a_reader_begins_where_it_says() {
 
     // Rows 78 and 79 of the reference.
     for (position, expected) in [
-        (EventPosition::At(second), vec!["b", "c"]),
-        (EventPosition::At(second + 1), vec!["c"]),
+        (at(second), vec!["b", "c"]),
+        (after(second), vec!["c"]),
+        (EventPosition::Offset(mark(second, false)), vec!["c"]),
+        (at(0), vec!["a", "b", "c"]),
+        // Who has read everything.
+        (after(all[2].0), vec![]),
+        (at(all[2].0 + 1), vec![]),
         (EventPosition::Latest, vec![]),
         (
             EventPosition::Since(Timestamp::from_unix_millis(START + 1000)),
@@ -98,6 +130,99 @@ async fn a_reader_begins_where_it_says() {
     ] {
         assert_eq!(bodies(&read(&mut open(position))), expected, "{position:?}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_can_begin_at_the_next_event_and_not_behind_it() {
+    let hub = silent_hub().await;
+    hub.device("d1").await;
+    let full = send(&hub, "d1", &["a", "b"]).await;
+    let empty = (full + 1) % 4;
+    let backend = hub.hub.backend();
+    let open = |partition, position| {
+        let request = PartitionRequest {
+            position,
+            ..request(partition)
+        };
+        backend.open_partition(&request).map(drop)
+    };
+
+    let offset = |number| EventPosition::Offset(mark(number, false));
+    for (partition, position) in [(full, after(1)), (full, at(2)), (full, offset(1)), (empty, at(0))] {
+        assert_eq!(open(partition, position), Ok(()), "{position:?}");
+    }
+
+    // Event Hubs' words.
+    for (partition, position, told) in [
+        (
+            full,
+            after(2),
+            "The supplied sequence number '2' is invalid. The last sequence number in the system is '1'",
+        ),
+        (
+            full,
+            at(3),
+            "The supplied sequence number '3' is invalid. The last sequence number in the system is '1'",
+        ),
+        (
+            full,
+            offset(1000),
+            "The supplied offset '1000' is invalid. The last offset in the system is '1'",
+        ),
+        (
+            empty,
+            after(0),
+            "The supplied sequence number '0' is invalid. The last sequence number in the system is '-1'",
+        ),
+        (
+            empty,
+            offset(u64::MAX),
+            "The supplied offset '18446744073709551615' is invalid. The last offset in the system is '-1'",
+        ),
+    ] {
+        match open(partition, position) {
+            Err(ReadRefusal::BehindEnd(text)) => assert!(text.starts_with(told), "{text}"),
+            other => panic!("{position:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_read_everything_goes_on_where_nothing_is_left() {
+    let hub = silent_hub().await;
+    hub.device("d1").await;
+    let partition = send(&hub, "d1", &["a", "b"]).await;
+    let backend = hub.hub.backend();
+    let open = |position| {
+        let request = PartitionRequest {
+            position,
+            ..request(partition)
+        };
+        backend.open_partition(&request)
+    };
+    let last = read(&mut open(EventPosition::Earliest).unwrap()).pop().unwrap().0;
+
+    hub.turn_clock(25 * 3600);
+    hub.hub.events().maintain();
+    // What is kept no longer goes with the next commit, of another partition.
+    let other = (0..)
+        .map(|number| format!("e{number}"))
+        .find(|id| partition_of_name(id) != partition)
+        .unwrap();
+    hub.device(&other).await;
+    send(&hub, &other, &["c"]).await;
+    let is_empty = || backend.partition_bounds(partition).unwrap().first > last;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the log keeps what is too old");
+        tokio::task::yield_now().await;
+    }
+    let mut reader = open(after(last)).unwrap();
+    let refused = open(after(last + 1)).err();
+    send(&hub, "d1", &["d"]).await;
+
+    assert_eq!(bodies(&read(&mut reader)), ["d"]);
+    assert!(matches!(refused, Some(ReadRefusal::BehindEnd(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -139,13 +264,7 @@ async fn a_reader_that_loses_its_partition_reads_no_more() {
 
 #[tokio::test]
 async fn a_reader_slower_than_the_retention_goes_on_at_the_oldest_event_and_that_is_counted() {
-    // That the device was made is told at any time, and would be counted too.
-    let silent = EventSources {
-        twin_changes: false,
-        lifecycle: false,
-        ..EventSources::default()
-    };
-    let hub = TestHub::start_with(|config| config.event_sources = silent).await;
+    let hub = silent_hub().await;
     hub.device("d1").await;
     let partition = send(&hub, "d1", &["a"]).await;
     let backend = hub.hub.backend();

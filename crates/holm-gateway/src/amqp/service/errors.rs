@@ -4,7 +4,7 @@
 use holm_amqp::{AmqpError, Symbol, Value, condition};
 use holm_model::error::{ErrorCode, ServiceError};
 
-use super::super::refusals::{THROTTLED, error as error_of};
+use super::super::refusals::{ARGUMENT_ERROR, THROTTLED, error as error_of};
 use crate::backend::Refusal;
 use crate::service::{EventHub, ReadRefusal};
 
@@ -20,7 +20,7 @@ pub(crate) fn of_service(error: &ServiceError) -> AmqpError {
         ErrorCode::IotHubQuotaExceeded => "com.microsoft:quota-exceeded",
         ErrorCode::PreconditionFailed => "com.microsoft:precondition-failed",
         ErrorCode::InvalidOperation => condition::NOT_ALLOWED,
-        code if code.status() < 500 => "com.microsoft:argument-error",
+        code if code.status() < 500 => ARGUMENT_ERROR,
         _ => condition::INTERNAL_ERROR,
     };
     error_of(condition, error.message.as_str())
@@ -42,6 +42,7 @@ pub(crate) fn of_read(refusal: &ReadRefusal) -> AmqpError {
     let condition = match refusal {
         ReadRefusal::NotFound(_) => condition::NOT_FOUND,
         ReadRefusal::NoPartition(_) => "com.microsoft:argument-out-of-range",
+        ReadRefusal::BehindEnd(_) => ARGUMENT_ERROR,
         ReadRefusal::Stolen(_) => condition::LINK_STOLEN,
         ReadRefusal::TooManyReaders(_) => condition::RESOURCE_LIMIT_EXCEEDED,
         ReadRefusal::Unavailable(_) => condition::INTERNAL_ERROR,

@@ -14,7 +14,7 @@
 use holm_amqp::{AmqpError, Fields, Value, condition};
 use holm_model::Timestamp;
 
-use crate::service::EventPosition;
+use crate::service::{EventPosition, Mark};
 
 /// The name and the descriptor of the filter.
 const SELECTOR: &str = "apache.org:selector-filter:string";
@@ -72,7 +72,8 @@ fn read(selector: &str) -> Result<EventPosition, AmqpError> {
     let value = unquoted(right.trim()).ok_or_else(unknown)?;
     match name {
         "x-opt-offset" if value == "@latest" => Ok(EventPosition::Latest),
-        "x-opt-offset" | "x-opt-sequence-number" => number(name, value).map(|number| behind(number, inclusive)),
+        "x-opt-offset" => number(name, value).map(|number| at(number, inclusive, EventPosition::Offset)),
+        "x-opt-sequence-number" => number(name, value).map(|number| at(number, inclusive, EventPosition::Sequence)),
         "x-opt-enqueued-time" | "x-opt-enqueuedtimeutc" => {
             let time = Timestamp::from_unix_millis(number(name, value)?);
             Ok(if inclusive {
@@ -107,12 +108,8 @@ fn number(name: &str, value: &str) -> Result<i64, AmqpError> {
 }
 
 /// Numbers begin at 0; -1 is what clients call the time before.
-fn behind(number: i64, inclusive: bool) -> EventPosition {
-    match u64::try_from(number) {
-        Err(_) => EventPosition::Earliest,
-        Ok(number) if inclusive => EventPosition::At(number),
-        Ok(number) => EventPosition::At(number.saturating_add(1)),
-    }
+fn at(number: i64, inclusive: bool, position: fn(Mark) -> EventPosition) -> EventPosition {
+    u64::try_from(number).map_or(EventPosition::Earliest, |number| position(Mark { number, inclusive }))
 }
 
 #[cfg(test)]
@@ -132,14 +129,27 @@ mod tests {
     #[test]
     fn every_published_form_of_a_position_is_read() {
         let at = |millis| Timestamp::from_unix_millis(millis);
+        let mark = |number, inclusive| Mark { number, inclusive };
         for (text, position) in [
             ("amqp.annotation.x-opt-offset > '-1'", EventPosition::Earliest),
             ("amqp.annotation.x-opt-offset > '@latest'", EventPosition::Latest),
-            ("amqp.annotation.x-opt-offset > '123'", EventPosition::At(124)),
-            ("amqp.annotation.x-opt-offset >= '123'", EventPosition::At(123)),
+            (
+                "amqp.annotation.x-opt-offset > '123'",
+                EventPosition::Offset(mark(123, false)),
+            ),
+            (
+                "amqp.annotation.x-opt-offset >= '123'",
+                EventPosition::Offset(mark(123, true)),
+            ),
             ("amqp.annotation.x-opt-sequence-number > '-1'", EventPosition::Earliest),
-            ("amqp.annotation.x-opt-sequence-number > '5'", EventPosition::At(6)),
-            ("amqp.annotation.x-opt-sequence-number >= '5'", EventPosition::At(5)),
+            (
+                "amqp.annotation.x-opt-sequence-number > '5'",
+                EventPosition::Sequence(mark(5, false)),
+            ),
+            (
+                "amqp.annotation.x-opt-sequence-number >= '5'",
+                EventPosition::Sequence(mark(5, true)),
+            ),
             (
                 "amqp.annotation.x-opt-enqueued-time > '1795225981687'",
                 EventPosition::After(at(1_795_225_981_687)),
@@ -168,7 +178,10 @@ mod tests {
     fn the_largest_number_is_taken_and_a_larger_one_refused() {
         assert_eq!(
             by_name("amqp.annotation.x-opt-sequence-number > '9223372036854775807'"),
-            Ok(EventPosition::At(9_223_372_036_854_775_808))
+            Ok(EventPosition::Sequence(Mark {
+                number: 9_223_372_036_854_775_807,
+                inclusive: false
+            }))
         );
         let refused = by_name("amqp.annotation.x-opt-sequence-number > '9223372036854775808'").unwrap_err();
         assert_eq!(refused.condition, condition::INVALID_FIELD);

@@ -18,8 +18,8 @@ use holm_model::{Identity, Timestamp};
 use super::ServiceLinks;
 use crate::backend::{Refusal, Settlement};
 use crate::service::{
-    EventHub, EventPosition, Notice, NoticeKind, NoticeReader, PartitionBounds, PartitionReader, PartitionRequest,
-    ReadRefusal, Service, StoredEvent,
+    EventHub, EventPosition, Mark, Notice, NoticeKind, NoticeReader, PartitionBounds, PartitionReader,
+    PartitionRequest, ReadRefusal, Service, StoredEvent,
 };
 
 const EVENT_HUB: &str = "eh";
@@ -162,6 +162,11 @@ impl Service for Node {
         }
         if request.partition >= 2 {
             return Err(ReadRefusal::NoPartition("there are 0 and 1".to_owned()));
+        }
+        if let EventPosition::Offset(mark) = request.position
+            && mark.first() > 0
+        {
+            return Err(ReadRefusal::BehindEnd("the supplied offset is invalid".to_owned()));
         }
         Ok(Reader {
             node: self.clone(),
@@ -698,11 +703,32 @@ fn the_owner_level_position_and_name_of_a_reader_reach_the_node() {
             event_hub: EVENT_HUB.to_owned(),
             group: "$Default".to_owned(),
             partition: 1,
-            position: EventPosition::At(42),
+            position: EventPosition::Sequence(Mark {
+                number: 41,
+                inclusive: false,
+            }),
             owner_level: Some(3),
             reader: "me".to_owned(),
         }]
     );
+}
+
+#[test]
+fn a_reader_that_would_begin_behind_the_end_is_refused_so_that_it_does_not_try_again() {
+    let mut front = Front::open();
+    let mut new = reader(0, 1);
+    let selector = Symbol::from_static("apache.org:selector-filter:string");
+    if let Some(source) = &mut new.source {
+        let text = "amqp.annotation.x-opt-offset > '7'";
+        source
+            .filter
+            .push(selector.clone(), Value::described(selector.into(), text.into()));
+    }
+
+    let link = front.attach(new);
+
+    assert_eq!(front.error_of(link).condition, "com.microsoft:argument-error");
+    assert!(front.links.is_empty());
 }
 
 #[test]
