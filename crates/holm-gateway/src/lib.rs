@@ -14,6 +14,7 @@ mod logins;
 mod method_calls;
 pub mod metrics;
 mod mqtt;
+mod policies;
 pub mod profile;
 pub mod provisioning;
 pub mod service;

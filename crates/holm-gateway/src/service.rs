@@ -2,7 +2,7 @@
 //! them, and the event log as an Event Hub. The hub has it; an edge does not, and the bodies here say so.
 //!
 //! ```text
-//! token --permit_service--> may do it, until then
+//! token --permit_service--> may do it, until then; looked at again with each of policy_changes
 //! C2D --send_to_device--> in the mailbox of its device
 //! open_notices --> NoticeReader: receive --> notice on lease --settle--> gone or given out again
 //! open_partition --> PartitionReader: try_read, poll_readable | poll_end (somebody of a higher owner level came)
@@ -15,6 +15,7 @@ use std::future::Future;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::{Identity, Message, Timestamp};
 
@@ -237,6 +238,20 @@ pub trait Service: Send + Sync + 'static {
     /// [`Refusal`].
     fn permit_service(&self, _token: &str, _path: &str) -> Result<Timestamp, Refusal> {
         Err(not_here())
+    }
+
+    /// Whether the token of a policy still lets a device or module in that it has let in: the policy is there, one of its keys has
+    /// signed it, and it has the right `DeviceConnect`. Answers at once. What the token names is not looked at again.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn permit_session(&self, _token: &str) -> Result<(), Refusal> {
+        Err(Refusal::NotAuthorized("there are no policies here".to_owned()))
+    }
+
+    /// Tells of each change of a policy from now on; several may be one. None where there are no policies.
+    fn policy_changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
     }
 
     /// What the node is called in what it sends.

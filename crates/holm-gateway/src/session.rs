@@ -80,7 +80,7 @@ impl Subscriptions {
 pub enum CloseReason {
     /// The same identity has connected anew (400027).
     Replaced,
-    /// The identity was removed, disabled, or its key changed.
+    /// The identity was removed, disabled, or its key changed; or the policy that let it in does so no more.
     Revoked,
     /// The node is shutting down.
     ShuttingDown,

@@ -18,7 +18,7 @@ use holm_model::Timestamp;
 use holm_model::method::MethodRequest;
 use holm_net::clock::instant;
 use holm_net::{Connection, Peer};
-use support::{Fixture, PATIENCE};
+use support::{Fixture, PATIENCE, POLICY_TOKEN};
 use tokio::io::DuplexStream;
 
 /// For how long a token is honoured behind its end.
@@ -32,7 +32,11 @@ struct Client {
 impl Client {
     /// Logs in over a pipe that holds so many bytes.
     async fn log_in(fixture: &Fixture, user: &'static str, pipe: usize) -> Self {
-        let (mut connection, answer) = Self::try_log_in(fixture, (user, "good"), pipe).await;
+        Self::log_in_by(fixture, (user, "good"), pipe).await
+    }
+
+    async fn log_in_by(fixture: &Fixture, login: (&'static str, &str), pipe: usize) -> Self {
+        let (mut connection, answer) = Self::try_log_in(fixture, login, pipe).await;
         assert!(matches!(answer, Event::Opened(_)), "{answer:?}");
         let session = connection.session_mut().begin().unwrap();
         Self { connection, session }
@@ -110,6 +114,76 @@ async fn a_link_of_a_back_end_is_detached_when_its_token_has_ended() {
 
     assert_eq!(error.condition, condition::UNAUTHORIZED_ACCESS);
     assert!(Timestamp::from(SystemTime::now()) >= ends.plus_millis(SKEW));
+}
+
+#[tokio::test]
+async fn the_links_of_a_back_end_are_detached_when_its_policy_opens_them_no_more() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    fixture.node.set_policies(Some(ends));
+    let mut service = Client::log_in_by(&fixture, ("service@sas.root.hub", POLICY_TOKEN), 64 * 1024).await;
+    service.attach(NewLink::sender("c2d", "/messages/devicebound")).await;
+
+    // Another policy: this one opens them still, or attaching would meet an end.
+    fixture.node.set_policies(Some(ends));
+    service
+        .attach(NewLink::sender("more-c2d", "/messages/devicebound"))
+        .await;
+    fixture.node.set_policies(None);
+    let errors = [service.detached().await, service.detached().await];
+    let late = NewLink::sender("late", "/messages/devicebound");
+    service.connection.session_mut().attach(service.session, late).unwrap();
+    let refused = service.detached().await;
+
+    for error in errors.iter().chain([&refused]) {
+        assert_eq!(error.condition, condition::UNAUTHORIZED_ACCESS);
+    }
+    assert!(errors[0].to_string().contains("policy"), "{}", errors[0]);
+}
+
+#[tokio::test]
+async fn devices_that_a_policy_has_let_in_go_with_it_and_no_others() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from(SystemTime::now()).plus_millis(3_600_000);
+    fixture.node.set_policies(Some(ends));
+    let telemetry = |device: &str| NewLink::sender(device, format!("/devices/{device}/messages/events"));
+    let mut own = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    own.attach(telemetry("dev1")).await;
+    let mut plain = Client::log_in_by(&fixture, ("dev2@sas.hub.test", POLICY_TOKEN), 64 * 1024).await;
+    plain.attach(telemetry("dev2")).await;
+    let mut crowd = Client::log_in_by(&fixture, ("service@sas.root.hub", POLICY_TOKEN), 64 * 1024).await;
+    crowd.attach(telemetry("dev3")).await;
+
+    fixture.node.set_policies(Some(ends));
+    crowd.attach(telemetry("dev4")).await;
+    fixture.node.set_policies(None);
+    let errors = [plain.detached().await, crowd.detached().await, crowd.detached().await];
+    fixture.node.until(|state| state.closed == 3).await;
+
+    for error in errors {
+        assert_eq!(error.condition, condition::UNAUTHORIZED_ACCESS);
+    }
+    assert_eq!(fixture.directory.count(), 1);
+    own.attach(NewLink::receiver("mail", "/devices/dev1/messages/devicebound", 1))
+        .await;
+}
+
+#[tokio::test]
+async fn a_device_whose_policy_goes_while_it_is_let_in_does_not_stay() {
+    let fixture = Fixture::hub();
+    // A device's own log-in is not looked at before its first link.
+    let mut device = Client::log_in_by(&fixture, ("dev1@sas.hub.test", POLICY_TOKEN), 64 * 1024).await;
+
+    let telemetry = NewLink::sender("telemetry", "/devices/dev1/messages/events");
+    device
+        .connection
+        .session_mut()
+        .attach(device.session, telemetry)
+        .unwrap();
+    device.detached().await;
+
+    fixture.node.until(|state| state.closed == 1).await;
+    assert_eq!(fixture.directory.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 use holm_gateway::{InvokeError, Settlement, Subscriptions};
 use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::method::{MethodRequest, MethodResponse};
-use holm_model::{Message, SystemProperty};
+use holm_model::{Message, SystemProperty, Timestamp};
 use holm_mqtt::{Closed, Event, Granted, Qos, Refusal};
 use serde_json::{Value, json};
-use support::{Fixture, connect, text, will};
+use support::{Fixture, POLICY_TOKEN, connect, text, will};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -46,6 +46,41 @@ async fn row_14_an_unreachable_registry_is_answered_with_3_and_not_5() {
     let refused = fixture.try_connect(connect("dev1")).await.err();
 
     assert_eq!(refused, Some(Closed::Refused(Refusal::ServerUnavailable)));
+}
+
+#[tokio::test]
+async fn a_session_that_a_policy_has_let_in_ends_with_it_and_no_other() {
+    let fixture = Fixture::hub();
+    let ends = Timestamp::from_unix_millis(4_000_000_000_000);
+    fixture.node.set_policies(Some(ends));
+    let _own = fixture.connect("dev1").await;
+    let mut by_policy = connect("dev2");
+    by_policy.credentials.as_mut().unwrap().password = Some(POLICY_TOKEN.into());
+    let (mut by_policy, _) = fixture.try_connect(by_policy).await.unwrap();
+
+    // Another policy: this one is as it was, or there would be no answer.
+    fixture.node.set_policies(Some(ends));
+    by_policy
+        .subscribe(&[("devices/dev2/messages/devicebound/#", Qos::AtLeastOnce)])
+        .await;
+    fixture.node.set_policies(None);
+
+    assert_eq!(by_policy.closed().await, Closed::Lost);
+    fixture.node.until(|state| state.closed == 1).await;
+    assert_eq!(fixture.directory.count(), 1);
+}
+
+#[tokio::test]
+async fn a_client_whose_policy_goes_while_it_is_let_in_does_not_stay() {
+    let fixture = Fixture::hub();
+    let mut by_policy = connect("dev1");
+    by_policy.credentials.as_mut().unwrap().password = Some(POLICY_TOKEN.into());
+
+    let (mut client, _) = fixture.try_connect(by_policy).await.unwrap();
+
+    assert_eq!(client.closed().await, Closed::Lost);
+    fixture.node.until(|state| state.closed == 1).await;
+    assert_eq!(fixture.directory.count(), 0);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod behalf;
 
 use std::sync::Arc;
 
+use futures_util::stream::{self, Stream};
 use holm_gateway::{Admission, Attempt, AuthKind, Credential, Principal, Refusal};
 use holm_identity::x509_auth::thumbprint_matches;
 use holm_identity::{SasToken, SymmetricKey, Thumbprint};
@@ -277,6 +278,23 @@ impl Authority {
             Ok(ends(&token))
         });
         permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
+    }
+
+    /// Whether the token of a policy that has let a device or module in would still do so.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthorized`].
+    pub fn permit_session(&self, token: &str) -> Result<(), Refusal> {
+        let permitted = self.policy_token(token);
+        let permitted = permitted.and_then(|(_, policy)| allow_right(&policy, &[Rights::DEVICE_CONNECT]));
+        permitted.map_err(|denied| Refusal::NotAuthorized(denied.text))
+    }
+
+    /// Each change of a policy from now on; several at once are one.
+    pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        stream::unfold(self.policies.follow(), |mut changes| async move {
+            changes.changed().await.ok().map(|()| ((), changes))
+        })
     }
 
     fn allow(&self, authorization: Option<&str>, path: &str, rights: &[Rights]) -> Result<String, Denied> {

@@ -7,8 +7,8 @@
 //! swap       each becomes the other
 //! ```
 //!
-//! - A change counts for the next token that is shown. A session or link that a token has opened lives as long as that token said,
-//!   like any other: its end is the token's.
+//! - A change counts at once: for the next token that is shown, and for the sessions and links that tokens have opened. Those that
+//!   theirs opens no more end; connections follow the set of policies for that.
 //! - One policy with all rights is always left: it alone can make and change policies.
 //! - What is known in memory is what is on disk, and follows it in the order of the changes.
 //!

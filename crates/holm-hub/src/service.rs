@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use holm_gateway::service::{
     EventHub, EventPosition, Mark, Notice, NoticeKind, NoticeReader, PartitionBounds, PartitionReader,
     PartitionRequest, ReadRefusal, StoredEvent,
@@ -166,6 +168,14 @@ impl holm_gateway::Service for HubBackend {
 
     fn permit_service(&self, token: &str, path: &str) -> Result<Timestamp, Refusal> {
         self.authority.permit_link(token, path, Rights::SERVICE_CONNECT)
+    }
+
+    fn permit_session(&self, token: &str) -> Result<(), Refusal> {
+        self.authority.permit_session(token)
+    }
+
+    fn policy_changes(&self) -> Option<BoxStream<'static, ()>> {
+        Some(self.authority.policy_changes().boxed())
     }
 
     fn name(&self) -> String {

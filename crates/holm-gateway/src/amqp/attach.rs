@@ -46,6 +46,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
             return self.attach_cbs(link, &attach);
         }
         if let Some(service) = self.service.address(&attach) {
+            self.policies.listen(&**self.gateway.backend());
             let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
             let session = self.connection.session_mut();
             return self.service.attach(session, link, (&attach, &service), &tokens);
@@ -177,6 +178,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         );
         let name = self.clients.insert(client);
         self.acting.insert(identity, name);
+        self.watch_policy(name);
         for one in arriving {
             self.place(name, one).await;
         }

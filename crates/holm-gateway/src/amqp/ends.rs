@@ -6,7 +6,7 @@
 //!   nobody proved anything for too long --> close
 //! ```
 //!
-//! Links of back ends end here too, each with its token.
+//! Links of back ends end here too, each with its token; and what tokens of policies have opened, when they open it no more.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,13 @@ use holm_amqp::condition::{CONNECTION_FORCED, UNAUTHORIZED_ACCESS};
 use holm_net::clock::instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::crowd::Name;
 use super::front::{Done, Front};
 use super::refusals;
-use crate::backend::Backend;
+use crate::backend::{Backend, Principal};
 use crate::intake::LAST_ROOM;
 use crate::metrics::End;
+use crate::session::{CloseReason, Command};
 
 /// How long a node that stops waits for the disk, so that what clients have sent is acknowledged and need not come again.
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(2);
@@ -87,6 +89,42 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     pub(super) fn service_end(&self) -> Option<Instant> {
         let left = self.service.next_end()?.millis_since(self.gateway.clock.now().into());
         Some(instant() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+
+    /// Policies have changed: what their tokens have opened here is looked at again.
+    pub(super) fn look_at_policies(&mut self) {
+        let tokens: Vec<&str> = self.proofs.policies().map(|token| &**token).collect();
+        let now = self.gateway.clock.now().into();
+        self.service.check_again(self.connection.session_mut(), now, &tokens);
+        for name in self.clients.names() {
+            self.look_at_policy_of(name);
+        }
+    }
+
+    /// A client acts here. If it does by a policy, that may have changed while it was let in.
+    pub(super) fn watch_policy(&mut self, name: Name) {
+        if self.is_by_policy(name) {
+            self.policies.listen(&**self.gateway.backend());
+            self.look_at_policy_of(name);
+        }
+    }
+
+    fn look_at_policy_of(&mut self, name: Name) {
+        if !self.is_by_policy(name) {
+            return;
+        }
+        let Some(client) = self.clients.look(name) else { return };
+        let backend = self.gateway.backend();
+        let mut tokens = self.proofs.of_policies_for(&client.admission.identity);
+        if !tokens.any(|token| backend.permit_session(token).is_ok()) {
+            drop(tokens);
+            self.obey(name, Command::Close(CloseReason::Revoked));
+        }
+    }
+
+    fn is_by_policy(&self, name: Name) -> bool {
+        let client = self.clients.look(name);
+        client.is_some_and(|client| matches!(client.admission.principal, Principal::Policy(_)))
     }
 
     fn forget_waiting(&mut self) {

@@ -24,6 +24,7 @@ use super::tpm;
 use crate::backend::{Admission, Backend, Mailbox, Refusal};
 use crate::gateway::Gateway;
 use crate::metrics::End;
+use crate::policies::PolicyChanges;
 use crate::provisioning::{Applicant, Standing};
 use crate::session::{SessionHandle, SessionInbox};
 
@@ -116,6 +117,8 @@ pub(super) struct Front<'c, B: Backend, S> {
     pub(super) service: ServiceLinks<B>,
     /// Those who ask the provisioning service.
     pub(super) registrants: Registrants,
+    /// Listened to once the token of a policy was shown for something.
+    pub(super) policies: PolicyChanges,
     /// How far the one is that proves itself by a TPM.
     pub(super) tpm: Option<tpm::Asked>,
     pub(super) arriving: HashMap<Identity, Vec<Arriving>>,
@@ -156,6 +159,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
             links: HashMap::new(),
             service: ServiceLinks::new(Arc::clone(gateway.backend())),
             registrants: Registrants::default(),
+            policies: PolicyChanges::default(),
             tpm: None,
             arriving: HashMap::new(),
             tasks: FuturesUnordered::new(),
@@ -199,6 +203,7 @@ impl<'c, B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'c, B, S> {
                 () = &mut stopping, if !stops && self.end.is_none() => self.stop(),
                 (name, news) = self.clients.next() => self.hear(name, news),
                 Some(done) = self.tasks.next() => Box::pin(self.take(done)).await,
+                () = self.policies.next() => self.look_at_policies(),
                 () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(),
                 news = self.service.next() => self.service.handle(self.connection.session_mut(), news),
                 event = self.connection.next_event_or_room(|event| is_wanted(event, waits, stops), has_room) => {

@@ -93,7 +93,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
         }
     }
 
-    fn obey(&mut self, name: Name, command: Command) {
+    pub(super) fn obey(&mut self, name: Name, command: Command) {
         match command {
             Command::Invoke(request, caller) => self.call(name, &request, caller),
             Command::DesiredChanged(patch) => self.tell_desired(name, &patch),

@@ -132,6 +132,14 @@ impl Proofs {
         self.policies.iter().rev().map(|known| &known.token)
     }
 
+    /// The tokens that open an identity and may be a policy's: who logs in by SASL PLAIN as a device may show one too.
+    pub(super) fn of_policies_for(&self, identity: &Identity) -> impl Iterator<Item = &Arc<str>> {
+        let more = self.policies();
+        let more = more.filter(|token| SasToken::parse(token).is_ok_and(|token| opens(&token, identity)));
+        let own = self.tokens.get(identity).into_iter().chain(self.for_one(identity));
+        own.chain(more)
+    }
+
     /// Whether a token of that claim is what an identity acts by: its own, one that its gateway made for it, its gateway's, or
     /// one of its policy that opens it.
     pub(super) fn is_proof_of(&self, claim: &Claim, token: Option<&SasToken>, admission: &Admission) -> bool {

@@ -89,7 +89,7 @@ pub(super) fn of_close(reason: CloseReason, identity: &Identity) -> AmqpError {
         ),
         CloseReason::Revoked => error(
             UNAUTHORIZED_ACCESS,
-            format!("`{identity}` was removed, disabled, or its key changed"),
+            format!("`{identity}` was removed, disabled, or its key or policy changed"),
         ),
         CloseReason::ShuttingDown => error(DETACH_FORCED, "the node stops; connect again"),
         CloseReason::TooSlow => error(

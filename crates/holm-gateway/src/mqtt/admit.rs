@@ -16,7 +16,7 @@ use holm_model::{Identity, Timestamp};
 use holm_mqtt::{Connect, Refusal as Code};
 use holm_net::Peer;
 
-use crate::backend::{Admission, Announced, Attempt, Backend, Credential, Refusal};
+use crate::backend::{Admission, Announced, Attempt, Backend, Credential, Principal, Refusal};
 use crate::gateway::Gateway;
 use crate::metrics::ConnectRefusal;
 
@@ -24,6 +24,8 @@ use crate::metrics::ConnectRefusal;
 pub(super) struct Admitted {
     pub(super) admission: Admission,
     pub(super) clean: bool,
+    /// Its token, where that is a policy's.
+    pub(super) policy_token: Option<String>,
 }
 
 /// Why one may not.
@@ -55,10 +57,17 @@ pub(super) async fn admit<B: Backend>(
     let attempt = read(gateway, connect, peer)?;
     gateway.await_turn().await?;
     let admission = gateway.backend.authenticate(attempt).await?;
+    let is_by_policy = matches!(admission.principal, Principal::Policy(_));
     Ok(Admitted {
+        policy_token: is_by_policy.then(|| token(connect)).flatten(),
         admission,
         clean: connect.clean_session,
     })
+}
+
+fn token(connect: &Connect) -> Option<String> {
+    let password = connect.credentials.as_ref()?.password.as_deref()?;
+    std::str::from_utf8(password).ok().map(str::to_owned)
 }
 
 fn read<B>(gateway: &Gateway<B>, connect: &Connect, peer: &Peer) -> Result<Attempt, Refused> {

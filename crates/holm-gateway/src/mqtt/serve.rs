@@ -21,6 +21,7 @@ use crate::gateway::{Gateway, now};
 use crate::intake::{Entrance, Receipts};
 use crate::method_calls::Calls;
 use crate::metrics::{End, Throttle};
+use crate::policies::PolicyProof;
 use crate::session::{CloseReason, Command, SessionHandle, SessionId, SessionInbox, Subscriptions};
 use crate::twin_requests::{self, Answer, Asked, Success};
 
@@ -53,6 +54,7 @@ where
     tracing::debug!(identity = %admission.identity, resumed = resumed.present, "connected");
 
     let backend = Arc::clone(&gateway.backend);
+    let policy = PolicyProof::new(admitted.policy_token, &*backend);
     let mut client = Client {
         twins: twin_requests::Requests::new(Arc::clone(&backend), Arc::clone(&admission)),
         entrance: Entrance::new(Arc::clone(&backend), Arc::clone(&admission)),
@@ -68,6 +70,7 @@ where
         handle,
         inbox,
         clean: admitted.clean,
+        policy,
         filters: Vec::new(),
         receipts: Receipts::default(),
         calls: Calls::default(),
@@ -78,6 +81,8 @@ where
     };
     client.connection.session_mut().accept(instant(), resumed.present);
     client.resume(&resumed.filters);
+    // It may have changed while the client was let in.
+    client.look_at_policy();
     let closed = client.serve(scope).await;
     complain(gateway, &closed, peer, &client.admission.identity);
     // What closes without a reason of its own is an answer that the client had no room for.
@@ -107,6 +112,7 @@ pub(super) struct Client<'c, B: Backend, S> {
     pub(super) handle: SessionHandle,
     pub(super) inbox: SessionInbox,
     pub(super) clean: bool,
+    policy: PolicyProof,
     pub(super) filters: Vec<Held>,
     pub(super) entrance: Entrance<B, DeliveryId>,
     pub(super) receipts: Receipts<B::Receipt, DeliveryId>,
@@ -166,6 +172,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
                     Some((delivery, outcome)) => self.entered(delivery, outcome),
                     None => tracing::warn!(identity = %self.admission.identity, "a message was not taken in: there was no room for it until its connection had ended"),
                 },
+                () = self.policy.changed(), if self.closing.is_none() => self.look_at_policy(),
                 () = alarm.wait(due.into_iter().flatten().min()) => self.look_at_clock(ends),
                 event = self.connection.next_event_where(|event| is_wanted(event, waits_for_room, is_ending)) => {
                     if let Some(reason) = self.handle_events(event).await {
@@ -207,6 +214,14 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Client<'_, B, S> {
         } else if self.overdue().is_some_and(|overdue| overdue <= now) {
             tracing::warn!(identity = %self.admission.identity, "a message was not acknowledged in time; closing");
             self.close(End::Unacknowledged);
+        }
+    }
+
+    /// Policies have changed: the one by which the client was let in may do so no more.
+    fn look_at_policy(&mut self) {
+        if let Err(refusal) = self.policy.check(&*self.gateway.backend) {
+            tracing::info!(identity = %self.admission.identity, reason = %refusal, "a session ends with its policy");
+            self.obey(Command::Close(CloseReason::Revoked));
         }
     }
 

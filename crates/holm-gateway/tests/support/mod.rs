@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use holm_gateway::{
     Admission, Attempt, AuthKind, Authority, Credential, Delivery, Directory, Earlier, Gateway, Inbox, Ingest,
     IngestError, Mailbox, Presence, Principal, Profile, Refusal, Resumed, Service, SessionHandle, SessionId,
@@ -49,7 +51,13 @@ pub struct Node {
     pub issuing: Mutex<Option<watch::Receiver<bool>>>,
     /// There are policies, whose tokens open everything and end then, when it is set.
     pub policies: Mutex<Option<Timestamp>>,
+    /// Tells of changes of the policies.
+    pub policy_changes: watch::Sender<()>,
 }
+
+/// A token of the policy `service`, for everything.
+pub const POLICY_TOKEN: &str = "SharedAccessSignature sr=hub.test\
+    &sig=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D&se=4000000000&skn=service";
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -97,6 +105,12 @@ impl Node {
             .expect("the node comes to the state that the test waits for");
     }
 
+    /// Deletes the policies, or makes them, and tells of it.
+    pub fn set_policies(&self, end: Option<Timestamp>) {
+        *self.policies.lock().unwrap() = end;
+        self.policy_changes.send_replace(());
+    }
+
     pub fn put(&self, lease: u64, input: Option<&str>, message: Message) {
         let delivery = Delivery {
             message,
@@ -115,9 +129,15 @@ impl Authority for Node {
             return Err(Refusal::Unavailable("the registry is away".into()));
         }
         self.lock().models.push(attempt.announced.model_id.clone());
-        match attempt.credential {
-            Credential::Token(token) if token == "good" => Ok(Admission {
-                principal: Principal::Identity(attempt.identity.clone()),
+        let principal = match &attempt.credential {
+            Credential::Token(token) if token == "good" => Some(Principal::Identity(attempt.identity.clone())),
+            // Whether there are policies is seen when the session opens.
+            Credential::Token(token) if token == POLICY_TOKEN => Some(Principal::Policy("service".into())),
+            _ => None,
+        };
+        match principal {
+            Some(principal) => Ok(Admission {
+                principal,
                 identity: attempt.identity,
                 auth: AuthKind::Sas,
                 thumbprint: None,
@@ -125,7 +145,7 @@ impl Authority for Node {
                 expires: None,
                 announced: attempt.announced,
             }),
-            _ => Err(Refusal::NotAuthorized("wrong token".into())),
+            None => Err(Refusal::NotAuthorized("wrong token".into())),
         }
     }
 
@@ -288,6 +308,17 @@ impl Service for Node {
             room.wait_for(|room| *room).await.expect("the test keeps the room");
         }
         Ok(1)
+    }
+
+    fn permit_session(&self, token: &str) -> Result<(), Refusal> {
+        self.permit_service(token, "").map(drop)
+    }
+
+    fn policy_changes(&self) -> Option<BoxStream<'static, ()>> {
+        let changes = stream::unfold(self.policy_changes.subscribe(), |mut changes| async move {
+            changes.changed().await.ok().map(|()| ((), changes))
+        });
+        Some(changes.boxed())
     }
 
     fn permit_service(&self, _token: &str, _path: &str) -> Result<Timestamp, Refusal> {

@@ -1,7 +1,8 @@
 //! Shared access policies: every call with every right, and how policies change.
 
 use bytes::Bytes;
-use holm_gateway::{Credential, Subscriptions};
+use futures_util::StreamExt as _;
+use holm_gateway::{Credential, Service as _};
 use holm_identity::{SasToken, SymmetricKey};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -307,21 +308,40 @@ async fn rotating_keys_cuts_off_nobody_who_changes_in_time() {
 }
 
 #[tokio::test]
-async fn a_session_lives_on_when_the_key_that_opened_it_is_rotated_and_a_log_in_by_it_fails() {
+async fn each_change_of_a_policy_is_told_and_ends_what_its_old_keys_and_lost_rights_have_opened() {
     let hub = TestHub::start().await;
     hub.device("d1").await;
-    let made = hub.get("/holm/v1/policies/device").await.ok();
-    let old = token(&hub, "device", made["primaryKey"].as_str().unwrap());
-    let client = hub.connect("d1", Subscriptions::NONE).await;
+    let made = policy(&hub, "both", &["ServiceConnect", "DeviceConnect"]).await;
+    let old = token(&hub, "both", made["primaryKey"].as_str().unwrap());
+    let backend = hub.hub.backend();
+    let mut changes = backend.policy_changes().unwrap();
+    let permitted = |token: &str| {
+        let link = backend.permit_service(token, "messages/devicebound");
+        (backend.permit_session(token).is_ok(), link.is_ok())
+    };
+    let path = "/holm/v1/policies/both";
 
-    for _ in 0..2 {
-        hub.post("/holm/v1/policies/device/rotate", json!({})).await.ok();
+    assert_eq!(permitted(&old), (true, true));
+    // The first makes it the secondary.
+    let mut rolled = Value::Null;
+    for still_good in [true, false] {
+        rolled = hub.post(&format!("{path}/rotate"), json!({})).await.ok();
+        assert_eq!(changes.next().await, Some(()));
+        assert_eq!(permitted(&old), (still_good, still_good));
     }
     let refused = hub.authenticate("d1", Credential::Token(old)).await;
-
     assert!(refused.is_err());
-    assert_eq!(hub.get("/devices/d1").await.ok()["connectionState"], "Connected");
-    client.disconnect().await;
+
+    let new = token(&hub, "both", rolled["primaryKey"].as_str().unwrap());
+    assert_eq!(permitted(&new), (true, true));
+    for (rights, left) in [("DeviceConnect", (true, false)), ("ServiceConnect", (false, true))] {
+        hub.update(path, "*", json!({ "rights": [rights] })).await.ok();
+        assert_eq!(changes.next().await, Some(()));
+        assert_eq!(permitted(&new), left, "{rights}");
+    }
+    assert_eq!(hub.delete(path).await.status, 204);
+    assert_eq!(changes.next().await, Some(()));
+    assert_eq!(permitted(&new), (false, false));
 }
 
 #[tokio::test]

@@ -133,18 +133,33 @@ impl<B: Service> ServiceLinks<B> {
             return;
         }
         let ended = self.links.iter().filter(|(_, link)| with_skew(link.ends) <= now);
-        let ended: Vec<(LinkId, Vec<String>)> = ended.map(|(id, link)| (*id, link.paths.clone())).collect();
-        for (link, paths) in ended {
-            match self.permit(&paths, tokens) {
-                Ok(ends) if with_skew(ends) > now => {
-                    if let Some(link) = self.links.get_mut(&link) {
-                        link.ends = ends;
-                    }
-                }
-                _ => {
-                    let text = "the token that opened this link has ended; put a new one at `$cbs` before it does";
-                    self.detach(connection, link, refusals::error(condition::UNAUTHORIZED_ACCESS, text));
-                }
+        let ended = ended.map(|(id, _)| *id).collect();
+        let why = "the token that opened this link has ended; put a new one at `$cbs` before it does";
+        self.permit_again(connection, now, tokens, (ended, why));
+    }
+
+    /// Detaches the links that no token of the connection opens any more: policies have changed.
+    pub(crate) fn check_again(&mut self, connection: &mut Connection, now: Timestamp, tokens: &[&str]) {
+        if !B::SERVES_BACK_ENDS {
+            return;
+        }
+        let all = self.links.keys().copied().collect();
+        let why = "the policy whose token opened this link was deleted, or lacks the permission or the key now";
+        self.permit_again(connection, now, tokens, (all, why));
+    }
+
+    fn permit_again(
+        &mut self,
+        connection: &mut Connection,
+        now: Timestamp,
+        tokens: &[&str],
+        (links, why): (Vec<LinkId>, &str),
+    ) {
+        for id in links {
+            let permitted = self.links.get(&id).map(|link| self.permit(&link.paths, tokens));
+            match (permitted, self.links.get_mut(&id)) {
+                (Some(Ok(ends)), Some(link)) if with_skew(ends) > now => link.ends = ends,
+                _ => self.detach(connection, id, refusals::error(condition::UNAUTHORIZED_ACCESS, why)),
             }
         }
     }

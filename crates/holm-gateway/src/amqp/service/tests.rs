@@ -820,3 +820,38 @@ fn a_link_ends_with_its_token_unless_another_one_takes_its_place() {
     assert_eq!(front.error_of(link).condition, condition::UNAUTHORIZED_ACCESS);
     assert!(front.links.is_empty());
 }
+
+#[test]
+fn only_links_that_no_token_opens_any_more_end_when_policies_change() {
+    let mut front = Front::open();
+    let (all, one) = ("newer", "eh/ConsumerGroups/$Default/Partitions/0");
+    front.node.0.lock().unwrap().tokens.insert(all.to_owned(), TOKEN_ENDS);
+    front.tokens = vec![all, one];
+    let stays = front.attach(reader(0, 1));
+    let goes = front.attach(NewLink::sender("c2d", "/messages/devicebound"));
+    front.told();
+    let check = |front: &mut Front| {
+        let tokens = front.tokens.clone();
+        front
+            .links
+            .check_again(&mut front.pair.server, TOKEN_ENDS.plus_millis(-1), &tokens);
+        front.drive();
+    };
+
+    check(&mut front);
+    let none = front.told();
+    front.node.0.lock().unwrap().tokens.clear();
+    check(&mut front);
+    let told = front.told();
+
+    assert_eq!(none, []);
+    let ended: Vec<_> = told
+        .iter()
+        .filter_map(|event| match event {
+            Event::Detached { link, error, .. } => Some((*link, error.as_ref().unwrap().condition.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ended, [(goes, condition::UNAUTHORIZED_ACCESS)]);
+    assert!(!front.links.is_empty(), "{stays:?}");
+}
