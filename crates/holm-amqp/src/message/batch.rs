@@ -20,7 +20,7 @@ pub const BATCH_FORMAT: u32 = 0x8001_3700;
 pub fn messages_of_batch(
     batch: &Message,
     limits: Limits,
-) -> Result<impl Iterator<Item = Result<Message, DecodeError>>, DecodeError> {
+) -> Result<impl ExactSizeIterator<Item = Result<Message, DecodeError>>, DecodeError> {
     let sections: &[Bytes] = match &batch.body {
         Body::Data(sections) => sections,
         Body::Empty => &[],

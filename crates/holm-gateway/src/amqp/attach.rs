@@ -23,6 +23,7 @@ use super::cbs;
 use super::client::Client;
 use super::crowd::Name;
 use super::front::{Arrived, Arriving, Done, Front, Link, Use};
+use super::message::MAX_DELIVERY_BYTES;
 use super::refusals;
 use crate::backend::{Announced, Attempt, Backend, Credential, Earlier, Mailbox, Refusal};
 use crate::gateway::Gateway;
@@ -35,8 +36,6 @@ const TELEMETRY_WINDOW: u32 = 256;
 const REQUEST_WINDOW: u32 = 64;
 /// The largest answer of a method, with what belongs to it; twin patches are smaller.
 const MAX_REQUEST: u64 = 192 * 1024;
-/// The largest delivery of telemetry: four messages of 256 KiB, in a batch (`hub-device-protocols.md` §3.1).
-const MAX_TELEMETRY: u64 = 1024 * 1024;
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     /// The peer wants a link.
@@ -366,7 +365,7 @@ const fn use_of(kind: LinkKind, role: Role, identity: &Identity) -> Option<Use> 
 
 fn acceptance(attach: &Attach, purpose: Use) -> Acceptance {
     let (window, size) = match purpose {
-        Use::Telemetry => (TELEMETRY_WINDOW, MAX_TELEMETRY),
+        Use::Telemetry => (TELEMETRY_WINDOW, MAX_DELIVERY_BYTES as u64),
         _ => (REQUEST_WINDOW, MAX_REQUEST),
     };
     let mut acceptance = Acceptance {

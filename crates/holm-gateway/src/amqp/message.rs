@@ -13,6 +13,15 @@ use holm_model::wire::amqp;
 use holm_model::{Identity, Message, Properties as Application, SystemProperties, SystemProperty, Timestamp};
 
 use crate::backend;
+use crate::intake::MAX_BATCH_MESSAGES;
+
+/// What a delivery of telemetry holds at most, in batches of the published size: C fills one up to the size of the link, and the
+/// original takes 1 MiB (`hub-device-protocols.md` §3.1).
+const DELIVERY_BATCHES: usize = 4;
+/// The largest delivery of telemetry.
+pub(super) const MAX_DELIVERY_BYTES: usize = DELIVERY_BATCHES * MAX_DEVICE_TO_CLOUD_BYTES;
+/// The most messages of a delivery.
+const MAX_DELIVERY_MESSAGES: usize = DELIVERY_BATCHES * MAX_BATCH_MESSAGES;
 
 /// Why a delivery is no message that could be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -41,17 +50,34 @@ pub(super) enum Unreadable {
         /// The limit.
         limit: usize,
     },
+    /// A batch has too many messages.
+    #[error("the batch has {count} messages; at most {limit} are allowed, send them in several batches")]
+    TooMany {
+        /// How many it has.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 /// The messages of a delivery: one, or those of a batch.
 pub(super) fn from_client(delivery: &Delivery) -> Result<Vec<Message>, Unreadable> {
+    messages_in(delivery.format, &delivery.payload)
+}
+
+fn messages_in(format: u32, payload: &Bytes) -> Result<Vec<Message>, Unreadable> {
     let limits = Limits::default();
-    let outer = holm_amqp::Message::decode(&delivery.payload, limits)?;
-    if delivery.format != BATCH_FORMAT {
+    let outer = holm_amqp::Message::decode(payload, limits)?;
+    if format != BATCH_FORMAT {
         return Ok(vec![read(outer)?]);
     }
-    let mut messages = Vec::new();
-    for inner in messages_of_batch(&outer, limits)? {
+    let batch = messages_of_batch(&outer, limits)?;
+    let (count, limit) = (batch.len(), MAX_DELIVERY_MESSAGES);
+    if count > limit {
+        return Err(Unreadable::TooMany { count, limit });
+    }
+    let mut messages = Vec::with_capacity(count);
+    for inner in batch {
         let message = read(inner?)?;
         let size = message.counted_bytes();
         if size > MAX_DEVICE_TO_CLOUD_BYTES {
@@ -239,6 +265,7 @@ fn destination(receiver: &Identity) -> String {
 #[cfg(test)]
 mod tests {
     use holm_amqp::ApplicationProperties;
+    use holm_amqp::message::Batch;
 
     use super::*;
 
@@ -300,6 +327,28 @@ mod tests {
         assert_eq!(
             errors[2],
             "the body is a value that is neither bytes nor text; send bytes, in data sections"
+        );
+    }
+
+    #[test]
+    fn a_batch_has_as_many_messages_as_the_bound_and_no_more() {
+        let batch = |count| {
+            let mut batch = Batch::new(&holm_amqp::Message::default(), usize::MAX);
+            for _ in 0..count {
+                assert!(batch.try_push(&holm_amqp::Message::of_data("")));
+            }
+            let payload = batch.into_bytes();
+            assert!(payload.len() <= MAX_DELIVERY_BYTES);
+            messages_in(BATCH_FORMAT, &payload)
+        };
+
+        let fits = batch(MAX_DELIVERY_MESSAGES);
+        let refused = batch(MAX_DELIVERY_MESSAGES + 1).unwrap_err();
+
+        assert_eq!(fits.unwrap().len(), 32_768);
+        assert_eq!(
+            refused.to_string(),
+            "the batch has 32769 messages; at most 32768 are allowed, send them in several batches"
         );
     }
 

@@ -5,7 +5,7 @@
 //! | no right, wrong or ended proof, identity removed | `amqp:unauthorized-access` |
 //! | no such node or device | `amqp:not-found` |
 //! | can't be told or stored now | `amqp:internal-error`: SDKs try again |
-//! | too large | `amqp:link:message-size-exceeded` |
+//! | too large, too many in a batch | `amqp:link:message-size-exceeded` |
 //! | not a message | `com.microsoft:argument-error` |
 //! | taken over by a newer connection | `amqp:link:stolen` |
 //!
@@ -75,7 +75,7 @@ pub(super) fn of_ingest(refused: &IngestError) -> AmqpError {
 
 pub(super) fn of_unreadable(refused: &Unreadable) -> AmqpError {
     let condition = match refused {
-        Unreadable::TooLarge { .. } => MESSAGE_SIZE_EXCEEDED,
+        Unreadable::TooLarge { .. } | Unreadable::TooMany { .. } => MESSAGE_SIZE_EXCEEDED,
         Unreadable::Decode(_) | Unreadable::Body(_) | Unreadable::Field { .. } => ARGUMENT_ERROR,
     };
     error(condition, refused.to_string())

@@ -26,15 +26,13 @@ use hyper::http::request::Parts;
 use serde_json::Value;
 
 use crate::backend::{Admission, Ingest, IngestError};
+use crate::intake::MAX_BATCH_MESSAGES;
 
 /// The media type of a batch.
 const BATCH: &str = "application/vnd.microsoft.iothub.json";
 /// The largest body of a batch: 256 KiB of messages in base64, and half as much again for their properties and the JSON around
 /// them.
 const MAX_BATCH_BODY: usize = 512 * 1024;
-/// The most messages of a batch: what a request costs beyond its bytes stays bounded. Smaller ones than this leaves room for are
-/// smaller than their JSON.
-const MAX_BATCH_MESSAGES: usize = 8192;
 
 /// Whether a request brings a batch.
 pub(super) fn is_batch(headers: &HeaderMap) -> bool {
