@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use holm_amqp::message::{BATCH_FORMAT, Batch};
-use holm_amqp::performative::Secret;
+use holm_amqp::performative::{Secret, SenderSettleMode};
 use holm_amqp::{
     AmqpError, Closed, Config, Credentials, Delivery, Event, LinkId, Login, Message, NewLink, Outbound, Outcome,
     SaslCode, SessionId, condition,
@@ -296,6 +296,27 @@ async fn a_message_that_is_not_settled_in_time_ends_its_link_and_waits_again() {
     assert!(instant() - began >= Profile::hub().acknowledge_deadline);
     assert_eq!(error.condition, condition::DETACH_FORCED);
     assert_eq!(fixture.node.lock().settled, [(1, Settlement::Release)]);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_settled_messages_gets_each_once_and_settles_none() {
+    let fixture = Fixture::hub();
+    let mut device = Client::log_in(&fixture, "dev1@sas.hub.test", 64 * 1024).await;
+    let at_most_once = NewLink {
+        snd_settle_mode: SenderSettleMode::Settled,
+        ..NewLink::receiver("c2d", "/devices/dev1/messages/devicebound", 0)
+    };
+    let link = device.attach(at_most_once).await;
+    device.connection.session_mut().grant(link, 10);
+    fixture.node.put(1, None, holm_model::Message::new("x"));
+    fixture.node.put(2, None, holm_model::Message::new("y"));
+
+    let deliveries = [device.delivery().await, device.delivery().await];
+
+    assert_eq!(deliveries.map(|delivery| delivery.id), [None, None]);
+    let complete = [(1, Settlement::Complete), (2, Settlement::Complete)];
+    fixture.node.until(|state| state.settled == complete).await;
+    assert!(fixture.node.lock().leased.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

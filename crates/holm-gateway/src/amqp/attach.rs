@@ -374,8 +374,11 @@ fn acceptance(attach: &Attach, purpose: Use) -> Acceptance {
         ..Acceptance::of(attach)
     };
     match purpose {
-        // What is leased waits for its outcome.
-        Use::Mailbox(_) => acceptance.snd_settle_mode = SenderSettleMode::Unsettled,
+        // What is leased waits for its outcome, if the client did not ask for messages that have none. SDKs don't ask: Node, C#
+        // and Java say nothing of it, C says unsettled.
+        Use::Mailbox(_) if attach.snd_settle_mode != SenderSettleMode::Settled => {
+            acceptance.snd_settle_mode = SenderSettleMode::Unsettled;
+        }
         // Calls and answers are not.
         Use::MethodCalls | Use::TwinAnswers => acceptance.snd_settle_mode = SenderSettleMode::Settled,
         _ => {}

@@ -4,6 +4,7 @@
 //!   credit --> receive, as many as there is credit and window --> send --> accepted: complete     rejected: reject
 //!                                                                     '--> released, modified: abandon
 //!                                                                     '--> nothing, the link is gone: back, uncounted
+//!                                                             '--> asked for settled, so at most once: complete at once
 //!              '-- no room on the connection: when there is, whatever the client says or does not say
 //!   drain --> as above, and when nothing more came for a moment --> the rest of the credit goes back
 //! ```
@@ -205,7 +206,7 @@ impl<B: Backend> Deliveries<B> {
                         open.credit = open.credit.saturating_sub(1);
                         open.in_flight.push_back(InFlight { token, lease, sent });
                     }
-                    // The client has it that nothing is to be settled.
+                    // At most once, as the client asked: it is done with when it is on its way.
                     Ok(None) => {
                         open.credit = open.credit.saturating_sub(1);
                         self.settle(*mailbox, lease, Settlement::Complete);
