@@ -2,6 +2,7 @@
 //! §1.9), and events of its modules and of devices below it, as a hub takes them.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use holm_gateway::Gateway;
 use holm_gateway::http::{answer, method_call, websocket};
@@ -50,7 +51,7 @@ impl Handler for Front {
         } else {
             match self.gateway.answer_device(request, &peer).await {
                 Ok(answer) => answer,
-                Err(request) => nothing_at(request.uri().path()),
+                Err(request) => answer::of_error(&nothing_at(request.uri().path()), Timestamp::from(SystemTime::now())),
             }
         };
         response
@@ -60,11 +61,37 @@ impl Handler for Front {
     }
 }
 
-fn nothing_at(path: &str) -> Response<ResponseBody> {
+fn nothing_at(path: &str) -> ServiceError {
     let shown: String = path.chars().take(200).collect();
+    let is_upload = path.split('/').skip(3).any(|word| word.eq_ignore_ascii_case("files"));
+    if is_upload {
+        let text = format!("an edge takes no files, at `{shown}` or elsewhere; upload to the hub itself");
+        return ServiceError::new(ErrorCode::InvalidOperation, text);
+    }
     let text = format!(
-        "there is nothing at `{shown}` on an edge; events may be posted, twins, inputs and messages from the cloud go over MQTT"
+        "there is nothing at `{shown}` on an edge; events may be posted, twins, inputs and messages from the cloud go over MQTT or AMQP"
     );
-    let error = ServiceError::new(ErrorCode::DeviceNotFound, text);
-    answer::of_error(&error, Timestamp::from(std::time::SystemTime::now()))
+    ServiceError::new(ErrorCode::DeviceNotFound, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_refused_for_what_it_is_and_not_as_of_an_unknown_device() {
+        for path in [
+            "/devices/d/files",
+            "/devices/d/Files/",
+            "/devices/d/files/notifications/1",
+        ] {
+            let refused = nothing_at(path);
+            assert_eq!(refused.code, ErrorCode::InvalidOperation, "{path}");
+            assert!(refused.message.contains("the hub itself"), "{}", refused.message);
+        }
+
+        for path in ["/devices/files", "/twins/d", "/"] {
+            assert_eq!(nothing_at(path).code, ErrorCode::DeviceNotFound, "{path}");
+        }
+    }
 }

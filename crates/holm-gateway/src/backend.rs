@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_identity::Thumbprint;
-use holm_model::error::ServiceError;
+use holm_model::error::{ErrorCode, ServiceError};
 use holm_model::{Identity, Message, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -300,15 +300,15 @@ pub trait Inbox: Send + Sync + 'static {
     /// Cancel-safe in that what is leased to a caller that has gone away comes back when its lock is over.
     ///
     /// # Errors
-    /// [`Refusal`] as for [`Inbox::receive`]; also of a node that leases to sessions only, which is what this does if it is
-    /// not given.
+    /// When the mailbox can't be read; `InvalidOperation` of a node that leases to sessions only, which is what this does if it
+    /// is not given.
     fn take(
         &self,
         _holder: SessionId,
         _of: &Admission,
         _mailbox: Mailbox,
         _lock: Option<Duration>,
-    ) -> impl Future<Output = Result<Option<Delivery>, Refusal>> + Send {
+    ) -> impl Future<Output = Result<Option<Delivery>, ServiceError>> + Send {
         async { Err(no_locks()) }
     }
 
@@ -317,7 +317,7 @@ pub trait Inbox: Send + Sync + 'static {
     /// (412002), it was settled before, or the message has gone (expired, purged).
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`] when it can't be written; the message waits again. Also as for [`Inbox::take`].
+    /// When it can't be written; the message waits again. Also as for [`Inbox::take`].
     fn settle_durably(
         &self,
         _holder: SessionId,
@@ -325,13 +325,15 @@ pub trait Inbox: Send + Sync + 'static {
         _mailbox: Mailbox,
         _lease: u64,
         _settlement: Settlement,
-    ) -> impl Future<Output = Result<bool, Refusal>> + Send {
+    ) -> impl Future<Output = Result<bool, ServiceError>> + Send {
         async { Err(no_locks()) }
     }
 }
 
-fn no_locks() -> Refusal {
-    Refusal::Unavailable("this node hands out messages to sessions only; connect with MQTT or AMQP".to_owned())
+/// No try again helps, so it is none of the errors that SDKs try again after.
+fn no_locks() -> ServiceError {
+    let text = "this node has messages only for who is connected over MQTT or AMQP; connect so, or fetch them over HTTPS at the hub itself";
+    ServiceError::new(ErrorCode::InvalidOperation, text)
 }
 
 /// What a client gets back of its last session.

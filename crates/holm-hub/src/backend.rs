@@ -263,13 +263,12 @@ impl holm_gateway::Inbox for HubBackend {
         of: &Admission,
         mailbox: Mailbox,
         lock: Option<Duration>,
-    ) -> Result<Option<Delivery>, Refusal> {
+    ) -> Result<Option<Delivery>, ServiceError> {
         // As in `receive`: these boxes stay empty.
         if mailbox == Mailbox::Inputs || of.identity.is_module() {
             return Ok(None);
         }
-        let taken = self.mailboxes.take(holder, &of.identity.device, lock).await;
-        taken.map_err(|error| refusal(&error))
+        self.mailboxes.take(holder, &of.identity.device, lock).await
     }
 
     async fn settle_durably(
@@ -279,7 +278,7 @@ impl holm_gateway::Inbox for HubBackend {
         mailbox: Mailbox,
         lease: u64,
         settlement: Settlement,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, ServiceError> {
         if mailbox == Mailbox::Inputs || of.identity.is_module() {
             return Ok(false);
         }
@@ -288,7 +287,7 @@ impl holm_gateway::Inbox for HubBackend {
         if settled == Ok(true) {
             self.count_settled(settlement);
         }
-        settled.map_err(|error| refusal(&error))
+        settled
     }
 }
 

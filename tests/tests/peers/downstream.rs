@@ -399,7 +399,7 @@ fn what_a_device_below_posts_over_https_is_kept_while_the_link_is_cut_and_arrive
     // The edge has them only for those who are connected to it.
     let text = String::from_utf8_lossy(&mail.body).into_owned();
     assert!(
-        mail.status == 503 && text.contains("MQTT or AMQP"),
+        mail.status == 400 && text.contains("InvalidOperation") && text.contains("MQTT or AMQP"),
         "{} {text}",
         mail.status
     );

@@ -23,7 +23,7 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
 
 use super::locks::LockTokens;
-use super::{no_content, refused};
+use super::no_content;
 use crate::backend::{Admission, Delivery, Inbox, Mailbox, Settlement};
 use crate::http::query::Query;
 use crate::session::SessionId;
@@ -40,8 +40,8 @@ pub(super) async fn fetch<B: Inbox>(
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ServiceError> {
     let lock = lock_time(query, headers)?;
-    let taken = backend.take(holder, of, Mailbox::CloudToDevice, lock).await;
-    let Some(delivery) = taken.map_err(refused)? else {
+    let taken = backend.take(holder, of, Mailbox::CloudToDevice, lock).await?;
+    let Some(delivery) = taken else {
         return Ok(no_content());
     };
     match tokens.token(&of.identity, delivery.lease) {
@@ -81,11 +81,7 @@ pub(super) async fn settle<B: Inbox>(
     };
     let lease = tokens.lease(&of.identity, lock).ok_or_else(lost)?;
     let settled = backend.settle_durably(holder, of, Mailbox::CloudToDevice, lease, settlement);
-    if settled.await.map_err(refused)? {
-        Ok(no_content())
-    } else {
-        Err(lost())
-    }
+    if settled.await? { Ok(no_content()) } else { Err(lost()) }
 }
 
 /// What a `DELETE` of a lock means. Java spells the name `?reject`; a value is not looked at.
