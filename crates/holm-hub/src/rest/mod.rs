@@ -431,6 +431,10 @@ fn unroutable(why: Unroutable, path: &str) -> Failure {
         Unroutable::Encoding => {
             ServiceError::argument_invalid(format!("`{shown}` is not percent-encoded UTF-8")).into()
         }
+        Unroutable::EmptySegment => ServiceError::argument_invalid(format!(
+            "`{shown}` has an empty segment, two slashes in a row; give the id or the name that is missing there"
+        ))
+        .into(),
     }
 }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use holm_gateway::http::answer;
 use holm_gateway::http::query::Query;
-use holm_model::wire::percent;
+use holm_model::wire::{http, percent};
 use holm_model::{ProvisioningCode, ProvisioningError, RegistrationId, Timestamp};
 use hyper::body::Body;
 use hyper::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
@@ -51,9 +51,8 @@ pub(super) fn has(path: &str) -> bool {
 
 /// Reads a raw path; also gives the decoded path, for the scope of tokens.
 fn target(path: &str) -> Option<(Target, String)> {
-    let segments: Option<Vec<String>> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
+    let segments: Option<Vec<String>> = http::segments(path)?
+        .into_iter()
         .map(|segment| percent::try_decode(segment).map(|text| text.into_owned()))
         .collect();
     let segments = segments?;

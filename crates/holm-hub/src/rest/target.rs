@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use holm_model::configuration::{ConfigurationId, InvalidConfigurationId};
-use holm_model::wire::percent;
+use holm_model::wire::{http, percent};
 use holm_model::{DeviceId, Identity, InvalidId, ModuleId};
 
 use super::routing::RoutingCall;
@@ -131,6 +131,9 @@ pub(super) enum Unroutable {
     ConfigurationId(InvalidConfigurationId),
     /// It is not percent-encoded UTF-8.
     Encoding,
+    /// Nothing stands between two of its slashes. What remained without it would name something else:
+    /// `/devices//commands` the device `commands`.
+    EmptySegment,
 }
 
 impl From<InvalidId> for Unroutable {
@@ -157,11 +160,8 @@ impl Target {
             Err(Unroutable::Unknown) if segments.first().is_some_and(|first| first.contains('/')) => {
                 // The whole path was encoded: what was one segment is several.
                 let whole = segments.join("/");
-                let segments: Vec<String> = whole
-                    .split('/')
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect();
+                let segments = http::segments(&whole).ok_or(Unroutable::EmptySegment)?;
+                let segments: Vec<String> = segments.into_iter().map(str::to_owned).collect();
                 Ok((Self::of(&segments)?, segments.join("/")))
             }
             target => Ok((target?, segments.join("/"))),
@@ -303,8 +303,9 @@ fn notice_kind(word: &str) -> Result<NoticeKind, Unroutable> {
 }
 
 fn decoded_segments(raw: &str) -> Result<Vec<String>, Unroutable> {
-    raw.split('/')
-        .filter(|segment| !segment.is_empty())
+    let segments = http::segments(raw).ok_or(Unroutable::EmptySegment)?;
+    segments
+        .into_iter()
         .map(|segment| decode(segment).ok_or(Unroutable::Encoding))
         .collect()
 }
@@ -368,6 +369,21 @@ mod tests {
         // An escape that is none stays as it stands: ids may hold `%`.
         assert_eq!(target("/devices/%zz"), Target::Identity(identity("%zz")));
         assert_eq!(Target::parse("/devices/%ff"), Err(Unroutable::Encoding));
+    }
+
+    #[test]
+    fn an_id_that_is_missing_between_two_slashes_is_not_passed_over() {
+        for path in [
+            "/devices//commands",
+            "/devices//modules",
+            "//devices",
+            "/devices/d1//",
+            "/devices%2F%2Fcommands",
+            "/twins//methods",
+            "/holm/v1/policies//rotate",
+        ] {
+            assert_eq!(Target::parse(path), Err(Unroutable::EmptySegment), "{path}");
+        }
     }
 
     #[test]

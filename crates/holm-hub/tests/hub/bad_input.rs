@@ -160,6 +160,23 @@ async fn names_with_dots_dollars_and_spaces_are_refused_in_every_part_of_a_twin(
 }
 
 #[tokio::test]
+async fn an_id_that_is_missing_in_a_path_means_no_other_resource() {
+    let hub = TestHub::start().await;
+    hub.device("commands").await;
+    hub.device("modules").await;
+
+    for path in ["/devices//commands", "/devices//modules", "//devices/commands"] {
+        let refused = hub.call(Method::DELETE, path, &[("if-match", "*")], "").await;
+        refused.assert_error(400, "ArgumentInvalid");
+        let text = refused.json()["Message"].to_string();
+        assert!(text.contains("empty segment"), "{path}: {text}");
+    }
+
+    hub.get("/devices/commands/").await.ok();
+    hub.get("/devices/modules").await.ok();
+}
+
+#[tokio::test]
 async fn what_is_one_too_long_is_refused_by_its_name() {
     let hub = TestHub::start().await;
     hub.device("d1").await;

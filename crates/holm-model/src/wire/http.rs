@@ -1,4 +1,4 @@
-//! Message properties as HTTP headers: of events that devices post, and of cloud-to-device messages that they fetch or that
+//! Paths of requests, and message properties as HTTP headers: of events that devices post, and of cloud-to-device messages that they fetch or that
 //! services post.
 //!
 //! Header names have no case: an application property is called as the client wrote it, and on its way to a device as the client's
@@ -46,6 +46,19 @@ const OUT: &[(&str, SystemProperty)] = &[
     ("ContentType", SystemProperty::ContentType),
     ("ContentEncoding", SystemProperty::ContentEncoding),
 ];
+
+/// What stands between the slashes of a path, still percent-encoded; `None` where two slashes follow each other. Some clients end a
+/// path with a slash, but one too many in it is an id that is missing: what remained without it could name another thing.
+#[must_use]
+pub fn segments(path: &str) -> Option<Vec<&str>> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Some(Vec::new());
+    }
+    let segments: Vec<&str> = path.split('/').collect();
+    (!segments.contains(&"")).then_some(segments)
+}
 
 /// Reads the properties of a message from the headers of a request, or from the members that stand for them in a batch; others
 /// are passed over.
@@ -107,6 +120,19 @@ pub fn to_headers(system: &SystemProperties, properties: &Properties) -> Vec<(St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slash_ends_a_path_and_two_in_it_are_none() {
+        for path in ["/devices/d1", "/devices/d1/", "devices/d1"] {
+            assert_eq!(segments(path), Some(vec!["devices", "d1"]), "{path}");
+        }
+        for path in ["/", ""] {
+            assert_eq!(segments(path), Some(Vec::new()), "{path}");
+        }
+        for path in ["/devices//d1", "//devices", "/devices//", "///"] {
+            assert_eq!(segments(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn headers_are_read_in_any_case() {

@@ -102,7 +102,7 @@ impl HttpCall {
     /// Reads a path; `None` if it is none of the service's for devices.
     #[must_use]
     pub fn parse(path: &str) -> Option<(Registrant, Self)> {
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let segments = super::http::segments(path)?;
         let [scope, word, id, rest @ ..] = segments.as_slice() else {
             return None;
         };

@@ -4,7 +4,7 @@
 //! end. `POST …/messages/devicebound` of a device is not here: that is how services send.
 
 use holm_model::error::ServiceError;
-use holm_model::wire::percent;
+use holm_model::wire::{http, percent};
 use holm_model::{DeviceId, Identity, ModuleId};
 use hyper::Method;
 
@@ -40,7 +40,7 @@ impl Call {
 
 /// Reads method and path; `None` where they are nothing of devices.
 pub(super) fn parse(method: &Method, path: &str) -> Option<Result<Target, ServiceError>> {
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let segments = http::segments(path)?;
     let [devices, device, rest @ ..] = segments.as_slice() else {
         return None;
     };
@@ -123,6 +123,8 @@ mod tests {
             (Method::POST, "/devices/d1/files"),
             (Method::POST, "/devices/d1/messages/devicebound/a/b"),
             (Method::GET, "/"),
+            (Method::POST, "/devices//messages/events"),
+            (Method::POST, "/devices/d1//messages/events"),
         ] {
             assert_eq!(parse(&method, path), None, "{method} {path}");
         }
