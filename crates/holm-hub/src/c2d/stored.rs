@@ -37,6 +37,14 @@ pub(super) fn prepare(
             ),
         ));
     }
+    if let Some(id) = message.system.get(SystemProperty::MessageId)
+        && !id.is_empty()
+    {
+        // The published form of a message id is that of a device's id.
+        DeviceId::new(id).map_err(|error| {
+            ServiceError::argument_invalid(format!("`iothub-messageid` (`message-id` over AMQP): {error}"))
+        })?;
+    }
     let ack = message
         .system
         .get(SystemProperty::Ack)

@@ -312,7 +312,7 @@ async fn properties_that_a_device_could_not_get_are_refused_with_what_is_wrong()
         .call(
             Method::POST,
             BOUND,
-            &[("iothub-app-k", "žluť 💧"), ("iothub-messageid", "ünï")],
+            &[("iothub-app-k", "žluť 💧"), ("iothub-correlationid", "ünï")],
             "x",
         )
         .await;
@@ -322,7 +322,31 @@ async fn properties_that_a_device_could_not_get_are_refused_with_what_is_wrong()
     let client = hub.connect("d1", Subscriptions::CLOUD_TO_DEVICE).await;
     let got = client.receive(1).await;
     assert_eq!(got[0].message.properties.get("k"), Some(Some("žluť 💧")));
-    assert_eq!(got[0].message.system.get(SystemProperty::MessageId), Some("ünï"));
+    assert_eq!(got[0].message.system.get(SystemProperty::CorrelationId), Some("ünï"));
+}
+
+#[tokio::test]
+async fn a_message_id_has_the_published_form_or_is_refused_by_its_name() {
+    let hub = TestHub::start().await;
+    hub.device("d1").await;
+    let longest = "x".repeat(128);
+    let send = async |id: &str| hub.call(Method::POST, BOUND, &[("iothub-messageid", id)], "x").await;
+
+    for id in ["a-:.+%_#*?!(),=@;$'1", longest.as_str(), ""] {
+        assert_eq!(send(id).await.status, 204, "{id}");
+    }
+    for (id, wrong) in [
+        (format!("{longest}x").as_str(), "129 characters"),
+        ("a b", "position 2"),
+        ("a/b", "`/`"),
+    ] {
+        let refused = send(id).await;
+        refused.assert_error(400, "ArgumentInvalid");
+        let text = refused.json()["Message"].to_string();
+        assert!(text.contains("`iothub-messageid`") && text.contains(wrong), "{text}");
+    }
+
+    assert_eq!(hub.get("/devices/d1").await.ok()["cloudToDeviceMessageCount"], 3);
 }
 
 #[tokio::test]

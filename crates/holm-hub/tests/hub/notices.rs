@@ -119,9 +119,9 @@ async fn every_other_end_of_a_message_is_told_by_its_name_also_after_a_power_cut
             .settle_durably(&client.receive(1).await[0], Settlement::Abandon)
             .await;
     }
-    send(&hub, "full", "thrown away").await;
+    send(&hub, "full", "thrown-away").await;
     hub.call(Method::DELETE, "/devices/d1/commands", &[], "").await.ok();
-    send(&hub, "positive", "not told").await;
+    send(&hub, "positive", "not-told").await;
     hub.call(Method::DELETE, "/devices/d1/commands", &[], "").await.ok();
     drop(client);
 
@@ -131,7 +131,7 @@ async fn every_other_end_of_a_message_is_told_by_its_name_also_after_a_power_cut
         pair("late", "Expired"),
         pair("refused", "Rejected"),
         pair("tried", "DeliveryCountExceeded"),
-        pair("thrown away", "Purged"),
+        pair("thrown-away", "Purged"),
     ];
     assert_eq!(told(&hub).await, expected);
     assert_eq!(told(&hub).await, [], "each is told once");
