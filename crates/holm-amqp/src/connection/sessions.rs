@@ -118,6 +118,15 @@ impl Connection {
         true
     }
 
+    /// Ends all sessions, with the reason.
+    pub fn end_all(&mut self, error: &AmqpError) {
+        let live = self.sessions.slots.iter().flatten();
+        let live: Vec<SessionId> = live.map(|session| session.id).collect();
+        for session in live {
+            self.end(session, Some(error.clone()));
+        }
+    }
+
     fn new_session_id(&mut self, channel: u16) -> SessionId {
         SessionId {
             channel,

@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use holm_amqp::condition::{CONNECTION_FORCED, UNAUTHORIZED_ACCESS};
+use holm_amqp::condition::{CONNECTION_FORCED, DETACH_FORCED, UNAUTHORIZED_ACCESS};
 use holm_net::clock::instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -145,9 +145,11 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin + Send> Front<'_, B, S> {
     fn end_now(&mut self) {
         self.last_acknowledgements = None;
         let text = "the node stops; connect again";
-        self.connection
-            .session_mut()
-            .close(instant(), Some(refusals::error(CONNECTION_FORCED, text)));
+        let session = self.connection.session_mut();
+        // Node's SDK waits 45 s for the ends of its links if it is only told of the connection's, and does not come back by itself: to it
+        // the word for that is an error like any other. Of this one it knows that it passes.
+        session.end_all(&refusals::error(DETACH_FORCED, text));
+        session.close(instant(), Some(refusals::error(CONNECTION_FORCED, text)));
     }
 
     pub(super) fn close(&mut self, end: End, error: holm_amqp::AmqpError) {
