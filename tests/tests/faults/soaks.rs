@@ -32,7 +32,7 @@ fn an_upgrade_and_its_return_under_a_crowd_lose_nothing_and_restart_no_module() 
 }
 
 #[test]
-fn a_fleet_over_every_protocol_and_its_back_ends_outlive_a_killed_hub_and_edge() {
+fn a_fleet_over_every_protocol_and_its_back_ends_outlive_a_hub_and_an_edge_killed_or_stopped() {
     if Need::all(&[Need::Python, Need::Node]) {
         run("fleet", 20, 0);
     }

@@ -76,7 +76,8 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
         let pause = if plan.time >= LONG {
             chance.millis(240_000, 480_000)
         } else {
-            plan.time / 3
+            // Each fault once.
+            plan.time / u32::try_from(FAULTS.len() + 1).unwrap_or(1)
         };
         let pause = pause.min(until.saturating_duration_since(Instant::now()));
         site.watch(pause, &mut memory);
