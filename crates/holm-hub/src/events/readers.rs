@@ -109,7 +109,8 @@ impl Readers {
         })
     }
 
-    /// Takes the places of all readers of a group: it is no more, and they learn [`ReadRefusal::NotFound`].
+    /// Takes the places of all readers of a group: it is no more, and they learn [`ReadRefusal::Stolen`] with the group in its text. Of
+    /// that the SDKs tell their applications; what is not found Python's asks for again and again, in silence.
     pub fn clear(&self, group: &str) {
         self.lock().retain(|(_, other), here| {
             let goes = other.eq_ignore_ascii_case(group);
@@ -118,7 +119,7 @@ impl Readers {
                     let text = format!(
                         "the consumer group `{group}` was removed; add it again with `holm hub consumer-group add`"
                     );
-                    taken.loss.tell(ReadRefusal::NotFound(text));
+                    taken.loss.tell(ReadRefusal::Stolen(text));
                 }
             }
             !goes
@@ -234,7 +235,7 @@ mod tests {
 
         let why = gone.lost();
         assert!(
-            matches!(&why, Some(ReadRefusal::NotFound(text)) if text.contains("`GROUP`")),
+            matches!(&why, Some(ReadRefusal::Stolen(text)) if text.contains("`GROUP`")),
             "{why:?}"
         );
         assert_eq!(stays.lost(), None);
