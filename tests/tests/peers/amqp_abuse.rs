@@ -16,6 +16,8 @@ const NEEDS: &[Need] = &[Need::Node, Need::LowPorts];
 const MANY: usize = 40;
 /// What all of them together may cost a hub that has 10 MB without them.
 const MOST_KIB: u64 = 128 * 1024;
+/// The most messages of a delivery: four batches of 8,192.
+const MOST_MESSAGES: u32 = 32_768;
 
 /// A hub, and a well-behaved client with a device.
 struct Scene {
@@ -526,7 +528,7 @@ fn changes_for_a_twin_link_without_credit_end_it_and_the_device_comes_back() -> 
 }
 
 #[test]
-fn a_batch_of_forty_thousand_messages_is_taken_and_the_others_are_served() -> Result<()> {
+fn a_batch_of_as_many_messages_as_may_be_is_taken_and_the_others_are_served() -> Result<()> {
     if !Need::all(NEEDS) {
         return Ok(());
     }
@@ -539,7 +541,7 @@ fn a_batch_of_forty_thousand_messages_is_taken_and_the_others_are_served() -> Re
 
     let began = std::time::Instant::now();
     for _ in 0..4 {
-        client.run("send", json!({"link": "events", "tiny": 40_000, "wait": false}));
+        client.run("send", json!({"link": "events", "tiny": MOST_MESSAGES, "wait": false}));
     }
     scene.assert_served();
     let served = began.elapsed();
@@ -554,5 +556,15 @@ fn a_batch_of_forty_thousand_messages_is_taken_and_the_others_are_served() -> Re
         began.elapsed()
     );
     assert!(after < before + MOST_KIB, "from {before} to {after} KiB");
+    client.run(
+        "send",
+        json!({"link": "events", "tiny": MOST_MESSAGES + 1, "wait": false}),
+    );
+    let outcome = client.event("outcome", |_| true);
+    assert_eq!(
+        (&outcome["outcome"], &outcome["condition"]),
+        (&json!("rejected"), &json!("amqp:link:message-size-exceeded")),
+        "{outcome}"
+    );
     Ok(())
 }
