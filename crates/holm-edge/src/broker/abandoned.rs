@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Which delivery that is abandoned is the last: the most deliveries of a hub. Source: `hub-device-protocols.md` §7.
 pub(super) const MOST: u32 = 10;
 /// The pause before the second delivery; each is twice as long as the one before it.
@@ -11,6 +13,14 @@ const FIRST: Duration = Duration::from_millis(100);
 /// not come again.
 pub(super) fn pause(times: u32) -> Option<Duration> {
     (times < MOST).then(|| FIRST * 2_u32.pow(times.saturating_sub(1)))
+}
+
+/// Waits until the first is due; for ever where nothing was abandoned.
+pub(super) async fn wait(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ impl Inbox for Broker {
             tokio::select! {
                 ready = feeds.wait(), if !is_full => ready.map_err(unreadable)?,
                 () = returned => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {}
+                () = abandoned::wait(due) => {}
             }
         }
     }

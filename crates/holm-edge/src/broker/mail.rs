@@ -23,9 +23,8 @@ use holm_client::event::Received;
 use holm_gateway::{Delivery, Mailbox, SessionId, Settlement};
 use holm_model::{Identity, Timestamp};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::{Broker, lock};
+use super::{Broker, abandoned, lock};
 use letters::Letters;
 
 /// The mailboxes of devices that have a connection above or a session here.
@@ -161,7 +160,7 @@ impl Broker {
             }
             tokio::select! {
                 () = arrived => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = abandoned::wait(due) => {}
             }
         }
     }
